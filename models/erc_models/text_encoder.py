@@ -1,0 +1,123 @@
+"""Text encoder: the target turn, read with a few speaker-prefixed past turns.
+
+The window ``B: past [SEP] A: past [SEP] A: target`` goes through a transformers model; the target's
+tokens carry token type 1 and the text feature is the mean of their last hidden states, so the past
+informs the vector but only the target is described by it (the CoMPM / EmoBERTa recipe with past turns
+only). Speakers are named relative to the target's speaker ("A"), never by their real names.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class TextWindow:
+    """A target turn and the turns before it, oldest first, as (speaker index, text)."""
+
+    past: tuple[tuple[int, str], ...]
+    speaker: int
+    text: str
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """How windows become token ids.
+
+    Attributes:
+        past_turns: how many turns before the target the encoder reads.
+        max_past_tokens: budget for all past turns together; the oldest are dropped first.
+        max_target_tokens: the target is cut to this many tokens.
+    """
+
+    past_turns: int = 4
+    max_past_tokens: int = 96
+    max_target_tokens: int = 96
+
+
+class TextEncoder(nn.Module):
+    """A transformers encoder with target-span mean pooling.
+
+    Args:
+        model: any `transformers` encoder (BERT, RoBERTa, MiniLM ...).
+        tokenizer: its fast tokenizer.
+        config: the window.
+    """
+
+    def __init__(self, model, tokenizer, config: TextEncoderConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.config = config
+        self.dim: int = model.config.hidden_size
+        self._typed = getattr(model.config, "type_vocab_size", 0) >= 2
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, config: TextEncoderConfig) -> "TextEncoder":
+        """Load any transformers encoder by hub name or local path (RoBERTa-large, MiniLM ...)."""
+        from transformers import AutoModel, AutoTokenizer
+
+        return cls(AutoModel.from_pretrained(name), AutoTokenizer.from_pretrained(name), config)
+
+    def tokenize(self, windows: Sequence[TextWindow]) -> dict[str, Tensor]:
+        """Token ids, attention mask, token types and target mask, each (B, T)."""
+        tok = self.tokenizer
+        cls_id = tok.cls_token_id if tok.cls_token_id is not None else tok.bos_token_id
+        sep_id = tok.sep_token_id if tok.sep_token_id is not None else tok.eos_token_id
+        texts: list[str] = []
+        for window in windows:
+            past = window.past[-self.config.past_turns :] if self.config.past_turns else ()
+            names = _relative_names(past, window.speaker)
+            texts += [f"{names[who]}: {text}" for who, text in past] + [f"A: {window.text}"]
+        pieces = iter(tok(texts, add_special_tokens=False)["input_ids"])
+        rows: list[tuple[list[int], list[int]]] = []
+        for window in windows:
+            count = min(len(window.past), self.config.past_turns)
+            past_ids = [next(pieces) for _ in range(count)]
+            target = next(pieces)[: self.config.max_target_tokens]
+            budget, kept = self.config.max_past_tokens, []
+            for ids in reversed(past_ids):
+                if len(ids) + 1 > budget:
+                    break
+                budget -= len(ids) + 1
+                kept.append(ids)
+            head = [cls_id]
+            for ids in reversed(kept):
+                head += [*ids, sep_id]
+            rows.append((head, target))
+        length = max(len(head) + len(target) + 1 for head, target in rows)
+        ids = torch.full((len(rows), length), tok.pad_token_id or 0)  # (B, T)
+        attention = torch.zeros(len(rows), length, dtype=torch.long)
+        target_mask = torch.zeros(len(rows), length, dtype=torch.long)
+        for i, (head, target) in enumerate(rows):
+            row = [*head, *target, sep_id]
+            ids[i, : len(row)] = torch.tensor(row)
+            attention[i, : len(row)] = 1
+            target_mask[i, len(head) : len(row)] = 1
+        return {"input_ids": ids, "attention_mask": attention, "target_mask": target_mask}
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, target_mask: Tensor) -> Tensor:
+        """Text features (B, D) of tokenised windows."""
+        kinds = {"token_type_ids": target_mask} if self._typed else {}
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **kinds).last_hidden_state
+        weight = target_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
+        return (hidden * weight).sum(1) / weight.sum(1)
+
+
+def _relative_names(past: Sequence[tuple[int, str]], target_speaker: int) -> dict[int, str]:
+    """The target's speaker is A; the others are B, C ... from the most recent backwards."""
+    names = {target_speaker: "A"}
+    for who, _ in reversed(past):
+        names.setdefault(who, chr(ord("A") + min(len(names), 25)))
+    return names
+
+
+def windows(speakers: Sequence[int], texts: Sequence[str], past_turns: int) -> list[TextWindow]:
+    """One window per utterance of a dialogue, past turns only."""
+    turns = list(zip(speakers, texts, strict=True))
+    return [
+        TextWindow(tuple(turns[max(0, t - past_turns) : t]), who, text) for t, (who, text) in enumerate(turns)
+    ]

@@ -1,0 +1,1 @@
+"""Real-time streaming recognition of expressed emotion in conversation."""

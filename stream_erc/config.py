@@ -1,0 +1,162 @@
+"""Configuration: frozen dataclasses with defaults, read from TOML. Loading one loads no model."""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from stream_erc.exceptions import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class VadConfig:
+    """Speech probability thresholds, with hysteresis.
+
+    Attributes:
+        threshold: speech begins at this probability of a 32 ms window.
+        release: speech ends below this one.
+    """
+
+    threshold: float = 0.5
+    release: float = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointingConfig:
+    """When a segment of speech begins and ends, in milliseconds of audio."""
+
+    pre_roll_ms: int = 200
+    min_speech_ms: int = 160
+    min_silence_ms: int = 400
+    max_turn_ms: int = 15_000
+
+
+@dataclass(frozen=True, slots=True)
+class DiarizationConfig:
+    """Online clustering of speaker embeddings.
+
+    Attributes:
+        encoder: ``ge2e`` (ships with its package), or a SpeechBrain / transformers speaker model by
+            hub name or path.
+        speakers: the number of speakers where it is known.
+        max_speakers: a bound where it is not.
+    """
+
+    encoder: str = "ge2e"
+    speakers: int | None = None
+    max_speakers: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class AsrConfig:
+    """Which recognizer, and how it runs.
+
+    Attributes:
+        engine: ``auto``, ``faster-whisper[:MODEL]``, ``pocketsphinx`` or ``none``.
+        language: ISO 639-1 code, or None to detect it (Whisper only).
+        device: ``auto``, ``cpu`` or ``cuda``.
+        compute_type: CTranslate2's, ``default`` for the model's own.
+    """
+
+    engine: str = "auto"
+    language: str | None = "en"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute_type: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """How one conversation is heard.
+
+    Attributes:
+        partials: whether a running segment is transcribed and classified provisionally.
+        partial_interval_ms: audio between two partial hypotheses.
+        rewind_turns: how many past turns a late speaker correction can reach.
+    """
+
+    vad: VadConfig = field(default_factory=VadConfig)
+    endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
+    diarization: DiarizationConfig = field(default_factory=DiarizationConfig)
+    partials: bool = False
+    partial_interval_ms: int = 1_000
+    rewind_turns: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What the engine loads and where it computes.
+
+    Attributes:
+        model: a checkpoint's name among the shipped ones, or a folder.
+        device: where the network and its conversation states live.
+        max_batch: how many sessions' turns are stepped together.
+    """
+
+    model: str = "si-lstm"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    asr: AsrConfig = field(default_factory=AsrConfig)
+    max_batch: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration, as in a TOML file with the tables ``[session]`` and ``[engine]``."""
+
+    session: SessionConfig = field(default_factory=SessionConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+
+T = TypeVar("T")
+
+
+def load(path: Path) -> Config:
+    """Read a TOML configuration.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key or a value of the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable TOML file, got {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML, got {error}") from error
+    return from_table(Config, table)
+
+
+def from_table(kind: type[T], table: Mapping[str, object], at: str = "") -> T:
+    """Build a configuration dataclass from a TOML table; unknown keys and wrong types are errors."""
+    hints = typing.get_type_hints(kind)
+    values: dict[str, object] = {}
+    for key, value in table.items():
+        name = f"{at}{key}"
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"did you mean {at}{near[0]}?" if near else f"known keys: {', '.join(hints)}"
+            raise ConfigError(f"unknown configuration key {name}: {hint}")
+        values[key] = _value(hints[key], value, name)
+    return kind(**values)
+
+
+def _value(hint: object, value: object, name: str) -> object:
+    """`value` as the type of `hint`, or a `ConfigError` that names both."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name}: expected a table, got {value!r}")
+        return from_table(hint, value, f"{name}.")
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise ConfigError(f"{name}: expected one of {', '.join(map(str, typing.get_args(hint)))}, got {value!r}")
+        return value
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in options and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not any(type(value) is option for option in options):
+        wanted = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+        raise ConfigError(f"{name}: expected {wanted}, got {value!r}")
+    return value
