@@ -1,0 +1,504 @@
+"""SI-LSTM: speaker hybrid LSTM and cross-modal attention (Liang, Zou and Xu, arXiv 2305.03506).
+
+Equation numbers below are the paper's. It leaves gaps; each is resolved by a field of `SiLstmConfig`.
+Both modalities run through one set of batched kernels: a tensor (N, 2, D) holds text at 0 and audio at 1.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_models.streaming import State, StreamingModel, TurnInput
+
+_HIDDEN = -1e9
+"""Added to the score of a key that may not be seen; its weight becomes exactly 0."""
+
+
+@dataclass(frozen=True)
+class SiLstmConfig:
+    """Sizes, and how the paper's gaps are resolved.
+
+    Attributes:
+        text_dim: size of the text features.
+        audio_groups: sizes of the groups of acoustic features, each present or absent by itself.
+        classes: how many emotions.
+        width: the common size d of every hidden vector; the paper reduces audio to 100.
+        layers, heads, feedforward: of the transformer encoders (eq. 2-3).
+        window: how many turns, the current one included, attention sees.
+        dropout: on the encoders' input, the fused vector and the head, in training only.
+        audio_clip: normalised acoustic features are clipped to +- this many standard deviations.
+        speaker_state: the speaker GRU and q in the gates (False: the paper's "w/o SI").
+        joint_attention: z in the gates (False: "w/o JMA"; both False: its plain "LSTM").
+        literal_candidate: eq. 8 as printed, with x_{t-1}; by default x_t as in eq. 5-7.
+        literal_joint: eq. 11 as printed, softmax over the outer product of the two modalities; by default
+            scaled dot-product attention over the modality tokens of the same turn.
+        updated_speaker: the gates read q after the current turn has updated it; by default before.
+        offline: bidirectional and unmasked over the whole dialogue (section 3.2). It cannot stream.
+    """
+
+    text_dim: int = 384
+    audio_groups: tuple[int, ...] = (88, 8)
+    classes: int = 7
+    width: int = 100
+    layers: int = 2
+    heads: int = 2
+    feedforward: int = 200
+    window: int = 4
+    dropout: float = 0.5
+    audio_clip: float = 5.0
+    speaker_state: bool = True
+    joint_attention: bool = True
+    literal_candidate: bool = False
+    literal_joint: bool = False
+    updated_speaker: bool = False
+    offline: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class SiLstmState(State):
+    """What B conversations leave behind after a turn.
+
+    Attributes:
+        window: (B, L + 1, 2, W - 1, d), the inputs of the L encoder layers and their output H at the last
+            W - 1 turns, oldest first.
+        key_bias: (B, 2, W - 1), 0 where that turn had the modality, else `_HIDDEN`.
+        cells: (B, 2, k d), the SI-LSTM's [z, h, c], with x_{t-1} behind them for the literal eq. 8.
+        speakers: (B, S, d), q of each speaker.
+    """
+
+    PER_SPEAKER: ClassVar[tuple[str, ...]] = ("speakers",)
+
+    window: Tensor
+    key_bias: Tensor
+    cells: Tensor
+    speakers: Tensor
+
+
+class ModalLinear(nn.Module):
+    """A linear map for each modality: (N, 2, inputs) -> (N, 2, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(2, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(2, 1, outputs)) if bias else None
+
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """The map of `x`, plus `add` (N, 2, outputs) in the place of a bias."""
+        base = self.bias if add is None else add.transpose(0, 1)
+        if base is None:
+            return torch.bmm(x.transpose(0, 1), self.weight).transpose(0, 1)
+        return torch.baddbmm(base, x.transpose(0, 1), self.weight).transpose(0, 1)
+
+
+class ModalNorm(nn.Module):
+    """Layer normalisation with a gain and an offset for each modality, (N, 2, d)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(2, width))
+        self.offset = nn.Parameter(torch.zeros(2, width))
+        self.shape = (width,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over the last dimension."""
+        return torch.addcmul(self.offset, F.layer_norm(x, self.shape), self.gain)
+
+
+class WindowAttention(nn.Module):
+    """Attention of the current turn over a window of turns, with a bias for each relative position.
+
+    The scores need W_q W_k^T and the output W_v W_o only as products, so those are what is learned, a
+    matrix of full rank per head. Then the cached turns are keys and values themselves: nothing has to be
+    projected or cached twice. Positions count back from the current turn, so time shifts change nothing.
+    """
+
+    def __init__(self, width: int, heads: int, positions: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = ModalLinear(width, heads * width)
+        self.value = ModalLinear(heads * width, width, bias=False)
+        self.position = nn.Parameter(torch.zeros(2, heads, positions))
+
+    def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None = None) -> Tensor:
+        """Residual and attention, `x` + attn.
+
+        Args:
+            x: (N, 2, d).
+            keys: (N, 2, K, d), the turns to attend to.
+            key_bias: (N, 2, K), 0 or `_HIDDEN`.
+            slots: (N, K), the relative position of each key; None: the last K positions in their order.
+        """
+        n, _, k, d = keys.shape
+        position = self.position if slots is None else self.position[:, :, slots].permute(2, 0, 1, 3)
+        bias = (key_bias.unsqueeze(2) + position).reshape(2 * n, self.heads, k)
+        turns = keys.reshape(2 * n, k, d)
+        query = self.query(x).reshape(2 * n, self.heads, d)
+        weight = torch.baddbmm(bias, query, turns.transpose(1, 2), alpha=d**-0.5).softmax(-1)
+        return self.value(torch.bmm(weight, turns).view(n, 2, -1), add=x)
+
+
+class EncoderLayer(nn.Module):
+    """A transformer encoder layer of either modality (eq. 2-3)."""
+
+    def __init__(self, config: SiLstmConfig, positions: int) -> None:
+        super().__init__()
+        self.attention = WindowAttention(config.width, config.heads, positions)
+        self.attention_norm = ModalNorm(config.width)
+        self.expand = ModalLinear(config.width, config.feedforward)
+        self.contract = ModalLinear(config.feedforward, config.width, bias=False)
+        self.norm = ModalNorm(config.width)
+
+    def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None) -> Tensor:
+        """(N, 2, d) and a window of the same layer's inputs (N, 2, K, d) -> (N, 2, d)."""
+        x = self.attention_norm(self.attention(x, keys, key_bias, slots))
+        return self.norm(self.contract(F.relu(self.expand(x)), add=x))
+
+
+class InputReduction(nn.Module):
+    """Both modalities brought to d: the fully connected layers of section 2.2.
+
+    Every group of acoustic features has its own linear map into the audio vector; what is present is
+    summed, with a bias per group so that an absent group is not mistaken for an average one.
+    """
+
+    audio_mean: Tensor
+    audio_std: Tensor
+    _group: Tensor
+
+    def __init__(self, config: SiLstmConfig) -> None:
+        super().__init__()
+        total = sum(config.audio_groups)
+        self.clip = config.audio_clip
+        self.text = nn.Linear(config.text_dim, config.width)
+        self.audio = nn.Linear(total + len(config.audio_groups), config.width, bias=False)
+        self.norm = ModalNorm(config.width)
+        self.register_buffer("audio_mean", torch.zeros(total))
+        self.register_buffer("audio_std", torch.ones(total))
+        group = torch.arange(len(config.audio_groups)).repeat_interleave(torch.tensor(config.audio_groups))
+        # behind the features, one constant 1 per group: its column of the weight is the group's bias
+        group = torch.cat([group, torch.arange(len(config.audio_groups))])
+        self.register_buffer("_group", group, persistent=False)
+
+    def forward(self, x: TurnInput) -> Tensor:
+        """Turns (N, ...) -> tokens (N, 2, d)."""
+        known = ((x.audio - self.audio_mean) / self.audio_std).clamp_(-self.clip, self.clip).nan_to_num_(0.0)
+        # a feature that could not be measured is set to its mean; an absent group adds nothing at all
+        known = F.pad(known, (0, x.audio_mask.shape[1]), value=1.0)
+        audio = self.audio(known * x.audio_mask[:, self._group])
+        text = self.text(x.text.masked_fill(~x.text_mask.unsqueeze(1), 0.0))
+        return self.norm(torch.stack([text, audio], 1))
+
+
+class SpeakerLstm(nn.Module):
+    """The speaker GRU (eq. 4) and the SI-LSTM of both modalities (eq. 5-10).
+
+    The gates' weights lie in one matrix per modality, [W; V; U] over [x_t, z_{t-1}, h_{t-1}], and
+    their columns are i, f, o and the candidate. S of both modalities and the GRU's recurrent matrix lie
+    in another, since all of them read q.
+    """
+
+    def __init__(self, config: SiLstmConfig) -> None:
+        super().__init__()
+        d = self.width = config.width
+        self.config = config
+        self.read = (1 + config.joint_attention) * d  # width of [z, h], or of h alone
+        self.size = self.read + d + config.literal_candidate * d
+        self.gates = ModalLinear(d + self.read, 4 * d)
+        with torch.no_grad():
+            assert self.gates.bias is not None
+            self.gates.bias[..., d : 2 * d] = 1.0  # forget little at first
+        if config.speaker_state:
+            self.start = nn.Parameter(0.1 * torch.randn(d))
+            self.speaker_maps = nn.Parameter(torch.empty(11 * d, d).uniform_(-(d**-0.5), d**-0.5))
+            self.speaker_bias = nn.Parameter(torch.zeros(3 * d))
+            self.speaker_input = nn.Linear(2 * d, 3 * d)
+
+    def speaker_step(
+        self, u: Tensor, present: Tensor, speaker: Tensor, speakers: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """S q_t for the gates of both modalities (N, 2, 4d), and every q after this turn (eq. 4).
+
+        Args:
+            u: the GRU's map of the turn, (N, 3d).
+            present: bool (N, 1), False where the turn says nothing and q stays as it is.
+            speaker: int64 (N,).
+            speakers: q of each speaker, (N, S, d).
+        """
+        d = self.width
+        row = speaker.view(-1, 1, 1).expand(-1, 1, d)
+        q = speakers.gather(1, row).squeeze(1)  # (N, d)
+        mapped = F.linear(q, self.speaker_maps)  # (N, 11d)
+        recurrent = mapped[:, 8 * d :] + self.speaker_bias
+        reset, keep = torch.sigmoid(u[:, : 2 * d] + recurrent[:, : 2 * d]).chunk(2, 1)
+        proposal = torch.tanh(torch.addcmul(u[:, 2 * d :], reset, recurrent[:, 2 * d :]))
+        after = torch.where(present, torch.lerp(proposal, q, keep), q)
+        to_gates = F.linear(after, self.speaker_maps[: 8 * d]) if self.config.updated_speaker else mapped
+        return to_gates[:, : 8 * d].view(-1, 2, 4 * d), speakers.scatter(1, row, after.unsqueeze(1))
+
+    def cell_step(self, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """h_t and c_t (N, 2, d) from the gates' arguments (N, 2, 4d) and c_{t-1} (eq. 5-10)."""
+        d = self.width
+        i, f, o = torch.sigmoid(gates[..., : 3 * d]).chunk(3, -1)
+        c = torch.addcmul(f * c, i, torch.tanh(gates[..., 3 * d :]))
+        return o * torch.tanh(c), c
+
+    def step(
+        self, x: Tensor, z: Tensor | None, mask: Tensor, speaker: Tensor, cells: Tensor, speakers: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One turn.
+
+        Args:
+            x: H_t of both modalities (N, 2, d).
+            z: their joint modal factor of this turn, which the next turn's gates read.
+            mask: bool (N, 2); a missing modality's cells stay as they are.
+            speaker: int64 (N,).
+            cells: (N, 2, size), [z_{t-1}, h_{t-1}, c_{t-1}, x_{t-1}].
+            speakers: (N, S, d).
+
+        Returns:
+            h_t (N, 2, d), the cells and the speakers after the turn.
+        """
+        d, read = self.width, self.read
+        gates = self.gates(torch.cat([x, cells[..., :read]], -1))
+        if self.config.literal_candidate:
+            last = torch.cat([cells[..., read + d :], cells[..., :read]], -1)
+            gates = torch.cat([gates[..., : 3 * d], self._candidate(last)], -1)
+        if self.config.speaker_state:
+            u = self.speaker_input(x.reshape(-1, 2 * d))
+            to_gates, speakers = self.speaker_step(u, mask.any(1, keepdim=True), speaker, speakers)
+            gates = gates + to_gates
+        h, c = self.cell_step(gates, cells[..., read : read + d])
+        parts = [h, c] if z is None else [z, h, c]
+        parts += [x] if self.config.literal_candidate else []
+        cells = torch.where(mask.unsqueeze(2), torch.cat(parts, -1), cells)
+        return cells[..., read - d : read], cells, speakers
+
+    def run(self, x: Tensor, z: Tensor | None, mask: Tensor, speaker: Tensor) -> Tensor:
+        """`step` over whole dialogues from the start, all that does not recur computed at once.
+
+        Args:
+            x: (B, T, 2, d).
+            z: (B, T, 2, d) or None.
+            mask: bool (B, T, 2).
+            speaker: int64 (B, T).
+
+        Returns:
+            h (B, T, 2, d).
+        """
+        b, t, _, d = x.shape
+        inputs = self.gates.weight[:, : d + self.read - d]  # rows of x and z
+        seen = x if z is None else torch.cat([x, _last(z, mask)], -1)
+        gates = torch.einsum("btmi,mio->btmo", seen, inputs) + self.gates.bias.squeeze(1)  # (B, T, 2, 4d)
+        if self.config.literal_candidate:
+            seen = torch.cat([_last(x, mask), seen[..., d:]], -1)
+            candidate = torch.einsum("btmi,mio->btmo", seen, inputs[..., 3 * d :])
+            candidate = candidate + self.gates.bias.squeeze(1)[..., 3 * d :]
+            gates = torch.cat([gates[..., : 3 * d], candidate], -1)
+        if self.config.speaker_state:
+            u = self.speaker_input(x.reshape(b, t, 2 * d))
+            speakers = self.start.expand(b, int(speaker.max()) + 1, d)
+            present, from_speaker = mask.any(2, keepdim=True), []
+            for now in range(t):
+                part, speakers = self.speaker_step(u[:, now], present[:, now], speaker[:, now], speakers)
+                from_speaker.append(part)
+            gates = gates + torch.stack(from_speaker, 1)
+        recurrent = self.gates.weight[:, -d:]  # (2, d, 4d)
+        h = c = x.new_zeros(b, 2, d)
+        hidden = []
+        for now in range(t):
+            argument = torch.baddbmm(gates[:, now].transpose(0, 1), h.transpose(0, 1), recurrent)
+            new_h, new_c = self.cell_step(argument.transpose(0, 1), c)
+            there = mask[:, now].unsqueeze(2)
+            h, c = torch.where(there, new_h, h), torch.where(there, new_c, c)
+            hidden.append(h)
+        return torch.stack(hidden, 1)
+
+    def _candidate(self, x: Tensor) -> Tensor:
+        """The candidate's argument (N, 2, d) from [x_{t-1}, z_{t-1}, h_{t-1}] (eq. 8 as printed)."""
+        weight, bias = self.gates.weight, self.gates.bias
+        columns = slice(3 * self.width, None)
+        return torch.baddbmm(bias[..., columns], x.transpose(0, 1), weight[..., columns]).transpose(0, 1)
+
+
+class SiLstm(StreamingModel[SiLstmState]):
+    """The network: encoders, SI-LSTM, cross-modal attention, weighted fusion and head."""
+
+    def __init__(self, config: SiLstmConfig) -> None:
+        super().__init__()
+        d, self.config = config.width, config
+        positions = 2 * config.window - 1 if config.offline else config.window
+        self.reduce = InputReduction(config)
+        self.encoder = nn.ModuleList(EncoderLayer(config, positions) for _ in range(config.layers))
+        self.absent = nn.Parameter(0.1 * torch.randn(2, d))  # stands for H of a modality that is missing
+        self.recurrence = SpeakerLstm(config)
+        self.reverse = SpeakerLstm(config) if config.offline else None
+        if config.joint_attention:
+            self.joint = (
+                nn.Parameter(torch.randn(2, 2, d) / math.sqrt(d)) if config.literal_joint
+                else ModalLinear(d, d, bias=False)
+            )  # fmt: skip
+        self.cross = WindowAttention(d, 1, positions)
+        self.cross_norm = ModalNorm(d)
+        self.fusion = nn.Parameter(torch.zeros(2))
+        self.project_fused = nn.Linear((2 + config.offline) * d, d)
+        self.project_text = nn.Linear(d, d)
+        self.fused_norm = nn.LayerNorm(d)
+        self.text_norm = nn.LayerNorm(d)
+        self.head = nn.Sequential(
+            nn.Linear(d, d), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(d, config.classes)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def set_audio_normalisation(self, mean: Tensor, std: Tensor) -> None:
+        """Fix the mean and standard deviation (D_audio,) that acoustic features are normalised by."""
+        self.reduce.audio_mean.copy_(mean)
+        self.reduce.audio_std.copy_(std.clamp(min=1e-6))
+
+    def initial_state(self, batch: int = 1, speakers: int = 0) -> SiLstmState:
+        """The state before the first turn of `batch` conversations."""
+        config, like = self.config, self.absent
+        past, d = config.window - 1, config.width
+        state = SiLstmState(
+            window=like.new_zeros(batch, config.layers + 1, 2, past, d),
+            key_bias=like.new_full((batch, 2, past), _HIDDEN),
+            cells=like.new_zeros(batch, 2, self.recurrence.size),
+            speakers=like.new_zeros(batch, 0, d if config.speaker_state else 0),
+        )
+        return self.grow(state, speakers)
+
+    def grow(self, state: SiLstmState, speakers: int) -> SiLstmState:
+        """Room for `speakers` speakers; a new one starts from the learned vector."""
+        more = speakers - state.speakers_known
+        if more <= 0:
+            return state
+        start = self.recurrence.start if self.config.speaker_state else self.absent.new_zeros(0)
+        rows = torch.cat([state.speakers, start.expand(state.batch, more, -1)], 1)
+        return SiLstmState(state.window, state.key_bias, state.cells, rows)
+
+    def advance(self, x: TurnInput, speaker: Tensor, state: SiLstmState) -> tuple[Tensor, SiLstmState]:
+        """One turn of each conversation; see `StreamingModel.step`."""
+        if self.config.offline:
+            raise NotImplementedError("an offline SI-LSTM reads whole dialogues; it has no step")
+        mask, key_bias = _presence(x)
+        key_bias = torch.cat([state.key_bias, key_bias.unsqueeze(2)], 2)  # (B, 2, W)
+        windows: list[Tensor] = []
+
+        def with_past(level: int, now: Tensor) -> Tensor:
+            windows.append(torch.cat([state.window[:, level], now.unsqueeze(2)], 2))  # (B, 2, W, d)
+            return windows[-1]
+
+        h, cross, z = self._read(self.dropout(self.reduce(x)), mask, key_bias, with_past, None)
+        hidden, cells, speakers = self.recurrence.step(h, z, mask, speaker, state.cells, state.speakers)
+        after = SiLstmState(
+            window=torch.stack([window[:, :, 1:] for window in windows], 1),
+            key_bias=key_bias[:, :, 1:],
+            cells=cells,
+            speakers=speakers,
+        )
+        return self._classify(h, cross, hidden, key_bias[:, :, -1]), after
+
+    def forward(self, x: TurnInput, speaker: Tensor) -> Tensor:
+        """Logits (B, T, C) of whole dialogues, everything but the two recurrences in one go."""
+        b, t = speaker.shape
+        flat = TurnInput(
+            x.text.flatten(0, 1), x.audio.flatten(0, 1), x.text_mask.flatten(), x.audio_mask.flatten(0, 1)
+        )
+        mask, key_bias = _presence(flat)  # (B T, 2)
+        window, slots = self.config.window, None
+        if self.config.offline:
+            distance = (
+                torch.arange(t, device=speaker.device) - torch.arange(t, device=speaker.device)[:, None]
+            )
+            slots = (distance.clamp(1 - window, window - 1) + window - 1).repeat(b, 1)  # (B T, T)
+
+        def slide(sequence: Tensor, empty: float) -> Tensor:
+            """(B T, 2, ...) -> (B T, 2, W, ...), what each turn may attend to."""
+            rows = sequence.view(b, t, *sequence.shape[1:])
+            if self.config.offline:
+                wide = rows.unsqueeze(1).expand(b, t, *rows.shape[1:])
+                return wide.flatten(0, 1).transpose(1, 2)
+            past = rows.new_full((b, window - 1, *rows.shape[2:]), empty)
+            return torch.cat([past, rows], 1).unfold(1, window, 1).flatten(0, 1).movedim(-1, 2)
+
+        tokens = self.dropout(self.reduce(flat))
+        h, cross, z = self._read(
+            tokens, mask, slide(key_bias, _HIDDEN), lambda _, now: slide(now, 0.0), slots
+        )
+
+        def turns(rows: Tensor) -> Tensor:
+            return rows.reshape(b, t, *rows.shape[1:])
+
+        sequence = (turns(h), None if z is None else turns(z), turns(mask))
+        hidden = self.recurrence.run(*sequence, speaker)
+        if self.reverse is not None:
+            backward = [None if part is None else part.flip(1) for part in sequence]
+            hidden = torch.cat([hidden, self.reverse.run(*backward, speaker.flip(1)).flip(1)], -1)
+        return turns(self._classify(h, cross, hidden.flatten(0, 1), key_bias))
+
+    def _read(
+        self, x: Tensor, mask: Tensor, key_bias: Tensor,
+        keys: Callable[[int, Tensor], Tensor], slots: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+        """All that does not recur: H (eq. 2-3), C (eq. 12-17) and z (eq. 11), each (N, 2, d).
+
+        Args:
+            x: the turns' tokens (N, 2, d).
+            mask: bool (N, 2).
+            key_bias: (N, 2, K).
+            keys: the window (N, 2, K, d) of a level's inputs, given the level and the current turns'.
+            slots: relative position of each key, or None.
+        """
+        for level, layer in enumerate(self.encoder):
+            x = layer(x, keys(level, x), key_bias, slots)
+        h = torch.where(mask.unsqueeze(2), x, self.absent)
+        # at m: from the other modality's query over the turns of m, the C that eq. 18 pairs with S^m
+        cross = self.cross_norm(self.cross(h.flip(1), keys(len(self.encoder), h), key_bias, slots))
+        if not self.config.joint_attention:
+            return h, cross, None
+        return h, cross, self._joint(h, _presence_bias(mask))
+
+    def _joint(self, h: Tensor, key_bias: Tensor) -> Tensor:
+        """Joint modal attention z (N, 2, d) of the turn's two modality tokens (eq. 11)."""
+        if isinstance(self.joint, ModalLinear):
+            scores = torch.baddbmm(
+                key_bias.unsqueeze(1), self.joint(h), h.transpose(1, 2), alpha=h.shape[-1] ** -0.5
+            )
+            return torch.bmm(scores.softmax(-1), h)
+        p, q = self.joint  # (2, d) each
+        outer = (h.unsqueeze(3) * p.unsqueeze(1)) @ (h.flip(1).unsqueeze(3) * q.unsqueeze(1))  # (N, 2, d, d)
+        return (outer.softmax(-1) @ h.unsqueeze(3)).squeeze(3)
+
+    def _classify(self, h: Tensor, cross: Tensor, hidden: Tensor, key_bias: Tensor) -> Tensor:
+        """Weighted fusion (eq. 18) and head (eq. 19): logits (N, C).
+
+        A missing modality gets no fusion weight; with both missing, context alone speaks.
+        """
+        weight = torch.softmax(self.fusion + key_bias, -1)  # (N, 2), w1 + w2 = 1
+        fused = torch.bmm(weight.unsqueeze(1), torch.cat([cross, hidden], -1)).squeeze(1)
+        fused = self.fused_norm(self.project_fused(self.dropout(fused)))
+        return self.head(fused + self.text_norm(self.project_text(h[:, 0])))
+
+
+def _presence(x: TurnInput) -> tuple[Tensor, Tensor]:
+    """Whether each modality is there, bool (N, 2), and the bias (N, 2) that hides it where not."""
+    mask = torch.stack([x.text_mask, x.audio_mask.any(1)], 1)
+    return mask, _presence_bias(mask)
+
+
+def _presence_bias(mask: Tensor) -> Tensor:
+    return torch.where(mask, 0.0, _HIDDEN)
+
+
+def _last(values: Tensor, mask: Tensor) -> Tensor:
+    """At each turn, the value of the last earlier turn that had the modality, or zeros: (B, T, 2, d)."""
+    t = values.shape[1]
+    index = torch.where(mask, torch.arange(1, t + 1, device=mask.device).view(1, t, 1), 0)
+    last = F.pad(index.cummax(1).values[:, :-1], (0, 0, 1, 0))  # (B, T, 2), 0: none so far
+    padded = F.pad(values, (0, 0, 0, 0, 1, 0))
+    return padded.gather(1, last.unsqueeze(3).expand(-1, -1, -1, values.shape[3]))
