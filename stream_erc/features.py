@@ -1,0 +1,275 @@
+"""What the network hears of a turn besides its words: openSMILE functionals, in the order a checkpoint knows.
+
+openSMILE (Eyben et al., 2010) computes frame-wise descriptors and summarises each over the segment, so one
+segment of any length gives one vector. A segment is first brought to one speech level: functionals of energy,
+loudness and flux follow the microphone's gain, which says nothing about the speaker, and openSMILE reads
+16-bit integers, in which a quiet recording loses its detail.
+"""
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from stream_erc.events import Samples, Vector
+from stream_erc.exceptions import CheckpointError, EngineUnavailable
+
+SetName: TypeAlias = Literal["ComParE_2016", "eGeMAPSv02"]
+
+SET_DIMS: Mapping[SetName, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
+"""Functionals of each set; ComParE_2016 is the corrected successor of the IS13 ComParE set."""
+
+SAMPLE_RATE_HZ = 16_000
+MIN_SAMPLES = 960
+"""60 ms, one frame of openSMILE's longest window: below it openSMILE gives no functionals at all."""
+
+SPEECH_LEVEL_DBFS = -26.0
+"""The level speech is brought to (ITU-T P.56's customary one); peaks stay about 8 dB under full scale."""
+
+SILENCE_DBFS = -80.0
+"""Below this level of the loudest frames a segment holds nothing but rounding noise."""
+
+_FRAME = 320  # 20 ms
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """What a network was trained on and what the runtime computes; both must agree.
+
+    Attributes:
+        set: the openSMILE feature set.
+        level: ``functionals``, one vector for each segment.
+        sample_rate_hz: of the audio openSMILE reads.
+        dim: length of the whole vector, functionals then prosody.
+        names_sha256: hash of the names of its values in order.
+        opensmile: version of the opensmile library.
+        speech_level_dbfs: the level segments are brought to, None for as recorded.
+        prosody: names of the prosodic descriptors after the functionals, or none.
+    """
+
+    set: str
+    level: str
+    sample_rate_hz: int
+    dim: int
+    names_sha256: str
+    opensmile: str
+    speech_level_dbfs: float | None = SPEECH_LEVEL_DBFS
+    prosody: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """As plain values for a checkpoint's JSON."""
+        return dataclasses.asdict(self) | {"prosody": list(self.prosody)}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, object]) -> "FeatureSpec":
+        """From a checkpoint's JSON.
+
+        Raises:
+            CheckpointError: a key is missing, unknown, or of the wrong type.
+        """
+        kinds: dict[str, tuple[type, ...]] = {
+            "set": (str,),
+            "level": (str,),
+            "sample_rate_hz": (int,),
+            "dim": (int,),
+            "names_sha256": (str,),
+            "opensmile": (str,),
+            "speech_level_dbfs": (int, float, type(None)),
+            "prosody": (list, tuple),
+        }
+        if set(table) != set(kinds):
+            raise CheckpointError(
+                f"feature spec: expected the keys {', '.join(kinds)}, got {', '.join(table)}"
+            )
+        for key, value in table.items():
+            if not isinstance(value, kinds[key]) or isinstance(value, bool):
+                wanted = " or ".join(kind.__name__ for kind in kinds[key])
+                raise CheckpointError(f"feature spec: {key}: expected {wanted}, got {value!r}")
+        values = dict(table)
+        values["prosody"] = tuple(str(name) for name in table["prosody"])  # type: ignore[attr-defined]
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def check(runtime: FeatureSpec, checkpoint: FeatureSpec) -> None:
+    """Refuse a checkpoint that was trained on other features than the runtime computes.
+
+    Of the library's version major and minor count: a patch release keeps the numbers.
+
+    Raises:
+        CheckpointError: the first difference, what the checkpoint expects and what the runtime computes.
+    """
+    for name, expected in checkpoint.to_dict().items():
+        came = runtime.to_dict()[name]
+        if name == "opensmile":
+            same = str(expected).split(".")[:2] == str(came).split(".")[:2]
+        else:
+            same = expected == came
+        if not same:
+            raise CheckpointError(
+                f"the checkpoint was made for other features: expected {name} {_shown(expected)}, "
+                f"the runtime computes {_shown(came)}"
+            )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)[:24] if value is not None else "none"
+
+
+def speech_level_dbfs(samples: Samples) -> float:
+    """Active speech level in dB re full scale (RMS 1), -inf for silence.
+
+    The mean power of the 20 ms frames within 20 dB of the loudest ones, so that pauses and the silence at a
+    segment's ends count for nothing.
+    """
+    whole = len(samples) // _FRAME * _FRAME
+    frames = (samples[:whole] if whole else samples).reshape(-1, _FRAME if whole else len(samples))
+    power = np.mean(np.square(frames, dtype=np.float64), axis=1)  # (frames,)
+    loudest = float(np.quantile(power, 0.95)) if len(power) else 0.0
+    if loudest <= 10 ** (SILENCE_DBFS / 10):
+        return -np.inf
+    return float(10 * np.log10(np.mean(power[power >= loudest / 100])))
+
+
+def at_level(samples: Samples, level_dbfs: float) -> Samples:
+    """The same audio with its speech at `level_dbfs`; silence stays as it is."""
+    came = speech_level_dbfs(samples)
+    if not np.isfinite(came):
+        return samples
+    return (samples * np.float32(10 ** ((level_dbfs - came) / 20))).astype(np.float32)
+
+
+def to_int16(samples: Samples) -> bytes:
+    """What openSMILE reads: clipped first, since 1.0 * 32768 would wrap around to the negative end."""
+    return (np.clip(samples, -1.0, 32767 / 32768) * np.float32(32768)).astype("<i2").tobytes()
+
+
+class AcousticExtractor:
+    """openSMILE functionals of a segment; safe to call from several threads.
+
+    openSMILE computes without Python's global lock, so threads run side by side; each has its own openSMILE
+    object, configured once and reset between segments (parsing the configuration costs 4 ms a time).
+
+    Args:
+        set_name: ``ComParE_2016`` (6,373 functionals) or ``eGeMAPSv02`` (88).
+        level_dbfs: speech is brought to this level first; None leaves it as recorded.
+
+    Raises:
+        EngineUnavailable: opensmile is not installed or has no library for this machine.
+    """
+
+    def __init__(self, set_name: SetName, *, level_dbfs: float | None = SPEECH_LEVEL_DBFS) -> None:
+        if set_name not in SET_DIMS:
+            raise ValueError(f"feature set: expected one of {', '.join(SET_DIMS)}, got {set_name!r}")
+        try:
+            import opensmile
+        except (ImportError, OSError, RuntimeError) as error:
+            raise EngineUnavailable(f"acoustic features need the package opensmile: {error}") from error
+        self._local = threading.local()
+        self._set_name: SetName = set_name
+        self._level_dbfs = level_dbfs
+        self.names: tuple[str, ...] = self._smile().names
+        self.spec = FeatureSpec(
+            set=set_name,
+            level="functionals",
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            dim=len(self.names),
+            names_sha256=hash_names(self.names),
+            opensmile=str(opensmile.__version__),
+            speech_level_dbfs=level_dbfs,
+        )
+
+    def __call__(self, samples: Samples) -> Vector:
+        """Functionals of a segment.
+
+        Args:
+            samples: the segment, (N,); samples that are no numbers count as silence.
+
+        Returns:
+            (D,) in the order of `names`; NaN where a value could not be measured, and NaN throughout where
+            the segment is shorter than 60 ms or silent.
+        """
+        clean = np.nan_to_num(np.asarray(samples, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+        unmeasured = np.full(self.spec.dim, np.nan, dtype=np.float32)
+        if len(clean) < MIN_SAMPLES or not np.isfinite(speech_level_dbfs(clean)):
+            return unmeasured
+        if self._level_dbfs is not None:
+            clean = at_level(clean, self._level_dbfs)
+        try:
+            values = self._smile().run(to_int16(clean))
+        except Exception:
+            del self._local.smile  # in an unknown state: the next segment gets a new one
+            raise
+        if values is None:
+            return unmeasured
+        return np.where(np.isfinite(values), values, np.float32(np.nan))
+
+    def _smile(self) -> "_Smile":
+        """This thread's openSMILE."""
+        smile: _Smile | None = getattr(self._local, "smile", None)
+        if smile is None:
+            smile = self._local.smile = _Smile(self._set_name)
+        return smile
+
+
+def hash_names(names: Sequence[str]) -> str:
+    """SHA-256 of feature names in order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+class _Smile:
+    """One configured openSMILE, reset after each segment; for one thread.
+
+    The library's own `Smile` reads its configuration anew for each signal and returns a data frame; the
+    numbers are the same.
+    """
+
+    _SOURCE, _SINK = "extsource", "extsink"
+
+    def __init__(self, set_name: SetName) -> None:
+        import opensmile
+        from opensmile.core.lib import OpenSMILE
+
+        root = Path(opensmile.core.smile.__file__).parent / opensmile.config.CONFIG_ROOT
+        shared = root / "shared"
+        options = {
+            "source": root / opensmile.config.EXTERNAL_INPUT_CONFIG,
+            "sink": root / opensmile.config.EXTERNAL_OUTPUT_SINGLE_CONFIG,
+            "sinkLevel": opensmile.FeatureLevel.Functionals.value,
+            "bufferModeRbConf": shared / "BufferModeRb.conf.inc",
+            "frameModeFunctionalsConf": shared / "FrameModeFunctionals.conf.inc",
+            "sampleRate": SAMPLE_RATE_HZ,
+            "nBits": 16,
+        }
+        feature_set = getattr(opensmile.FeatureSet, set_name).value
+        self._smile = OpenSMILE()
+        self._smile.initialize(str(root / f"{feature_set}{opensmile.config.CONFIG_EXT}"), options)
+        count = self._smile.external_sink_get_num_elements(self._SINK)
+        self.names = tuple(self._smile.external_sink_get_element_name(self._SINK, i) for i in range(count))
+
+    def run(self, pcm16: bytes) -> Vector | None:
+        """Functionals of 16-bit audio, (D,), or None where openSMILE gives none."""
+        found: list[Vector] = []
+        smile = self._smile
+        smile.external_sink_set_callback(self._SINK, lambda data: found.append(data.astype(np.float32)))
+        smile.external_audio_source_write_data(self._SOURCE, pcm16)
+        smile.external_audio_source_set_eoi(self._SOURCE)
+        smile.run()
+        smile.reset()  # a reset forgets the callback too
+        smile._callbacks.clear()  # which the library would otherwise keep for ever
+        return found[-1] if found else None
+
+    def __del__(self) -> None:
+        smile = getattr(self, "_smile", None)
+        if smile is not None:
+            smile.free()
+
+
+def prosody(samples: Samples, functionals: Vector) -> Vector:
+    return np.full(8, np.nan, dtype=np.float32)
