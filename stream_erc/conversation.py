@@ -1,0 +1,195 @@
+"""The conversation so far, as a value, and its way from turn to turn.
+
+`Conversation` is what is remembered after a turn. `Conversing` moves it on: it decides who spoke, asks for
+one classification at a time in turn order, keeps what a late speaker correction needs, and replays from
+there. Partial turns are read against the same value and leave no trace in it.
+"""
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.diarization import ClusteringState, OnlineClustering
+from stream_erc.events import EmotionEvent, Features, GivenTurn, Latency, SpeechSegment, Turn
+from stream_erc.exceptions import InputError
+from stream_erc.work import Analysis, Classification, ClassifyTurn, ConversationState
+
+PAST_TURNS = 8
+"""How many past turns' words are kept for the text encoder."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conversation:
+    """What is remembered of the conversation after a turn: one immutable value.
+
+    Attributes:
+        turns: how many turns are behind.
+        past: (speaker, text) of the last turns, oldest first.
+        names: the speakers' names by index.
+        clustering: voices heard so far.
+        state: the network's memory.
+    """
+
+    turns: int = 0
+    past: tuple[tuple[int, str], ...] = ()
+    names: tuple[str, ...] = ()
+    clustering: ClusteringState | None = None
+    state: ConversationState | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeardTurn:
+    """A turn ready to be classified: everything about it but its emotion."""
+
+    turn: Turn
+    features: Features
+    latency: Latency
+    revision: int = 0
+
+    @property
+    def readable(self) -> bool:
+        """Whether there are words or a voice to read an emotion from."""
+        acoustic = self.features.acoustic
+        return bool(self.turn.text) or (acoustic is not None and not bool(np.isnan(acoustic).all()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """A turn that is being classified, or has been, and the conversation before it."""
+
+    before: Conversation
+    heard: HeardTurn
+    work: ClassifyTurn
+
+
+class Conversing:
+    """A conversation on its way through its turns.
+
+    Args:
+        clustering: tells voices apart; None where speakers are always given.
+        rewind_turns: how many past turns a correction can reach.
+        conversation: where to go on from.
+    """
+
+    def __init__(
+        self, clustering: OnlineClustering | None, rewind_turns: int, conversation: Conversation | None = None
+    ) -> None:
+        self.now = conversation or Conversation()
+        self.settled = self.now  # after the last turn for which nothing is being redone
+        self._clustering = clustering
+        self._done: deque[_Step] = deque(maxlen=rewind_turns)
+        self._redo: deque[HeardTurn] = deque()
+        self._running: _Step | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is being classified, or waits to be classified again."""
+        return self._running is not None or bool(self._redo)
+
+    @property
+    def running(self) -> bool:
+        """Whether a turn is being classified."""
+        return self._running is not None
+
+    def identify(
+        self, index: int, given: GivenTurn, segment: SpeechSegment | None, analysis: Analysis
+    ) -> tuple[Conversation, HeardTurn]:
+        """Who spoke turn `index` and what: the conversation with that voice in it, and the turn.
+
+        Nothing is remembered until `ask` takes the returned conversation.
+        """
+        heard = analysis.hypothesis.text if analysis.hypothesis else ""
+        text = (heard if given.text is None else given.text).strip()
+        now, clustering = self.now, self.now.clustering
+        if given.speaker is not None:
+            name = given.speaker
+        elif self._clustering is not None and segment is not None:
+            clustering, assignment = self._clustering.assign(
+                clustering or self._clustering.initial(),
+                analysis.speaker_embedding,
+                segment.end - segment.start,
+            )
+            name = f"speaker_{assignment.speaker + 1}"
+        else:
+            name = "speaker_1"
+        names = now.names if name in now.names else (*now.names, name)
+        start, end = (segment.start, segment.end) if segment else (None, None)
+        turn = Turn(index, names.index(name), text, start, end)
+        heard_turn = HeardTurn(turn, analysis.features, _latency(segment, analysis))
+        return replace(now, names=names, clustering=clustering), heard_turn
+
+    def ask(self, work_id: int, now: Conversation, heard: HeardTurn) -> ClassifyTurn:
+        """Move on to `heard` from the conversation `now`: what has to be classified."""
+        self.now = now
+        work = ClassifyTurn(work_id, heard.turn, heard.features, now.past, now.state)
+        self._running = _Step(now, heard, work)
+        return work
+
+    def next_to_redo(self) -> HeardTurn | None:
+        """The next turn that a correction made stale, oldest first."""
+        return self._redo.popleft() if self._redo else None
+
+    def is_running(self, work: ClassifyTurn) -> bool:
+        """Whether `work` is what is being classified; False for work that a correction overtook."""
+        return self._running is not None and self._running.work is work
+
+    def remember(self, result: Classification) -> EmotionEvent:
+        """Take over the state after the running turn, and report the turn."""
+        assert self._running is not None
+        step, self._running = self._running, None
+        heard, turn = step.heard, step.heard.turn
+        total = heard.latency.total + result.elapsed_ms
+        latency = replace(heard.latency, emotion=result.emotion_ms, total=total)
+        past = (*step.before.past, (turn.speaker, turn.text)) if turn.text else step.before.past
+        turns = max(self.now.turns, turn.index + 1)
+        self.now = replace(self.now, turns=turns, past=past[-PAST_TURNS:], state=result.state)
+        self._done.append(step)
+        self._settle()
+        return EmotionEvent(turn, self.now.names[turn.speaker], result.emotion, latency, heard.revision)
+
+    def skip(self, index: int) -> None:
+        """Go on without turn `index`."""
+        self._running = None
+        self.now = replace(self.now, turns=max(self.now.turns, index + 1))
+        self._settle()
+
+    def correct(self, turn: int, speaker: str) -> None:
+        """Rewind to before `turn` and line up that turn, spoken by `speaker`, and all after it.
+
+        Raises:
+            InputError: no such finished turn, or it is out of reach.
+        """
+        known = [step.heard.turn.index for step in self._done]
+        if turn not in known:
+            held = f"{min(known)} to {max(known)}" if known else "none yet"
+            raise InputError(f"expected a turn that can still be corrected ({held}), got {turn}")
+        names = self.now.names if speaker in self.now.names else (*self.now.names, speaker)
+        first = known.index(turn)
+        steps = list(self._done)
+        stale = [step.heard for step in steps[first:]]
+        stale[0] = replace(stale[0], turn=replace(stale[0].turn, speaker=names.index(speaker)))
+        if self._running is not None:
+            again = replace(self._running.heard, revision=self._running.heard.revision - 1)
+            stale.append(again)
+            self._running = None
+        self._redo = deque(replace(heard, revision=heard.revision + 1) for heard in [*stale, *self._redo])
+        self._done = deque(steps[:first], maxlen=self._done.maxlen)
+        before = steps[first].before
+        self.now = replace(self.now, past=before.past, state=before.state, names=names)
+
+    def _settle(self) -> None:
+        if not self.busy:
+            self.settled = self.now
+
+
+def _latency(segment: SpeechSegment | None, analysis: Analysis) -> Latency:
+    """The latency known before classification."""
+    endpointing = (segment.decided_at - segment.end) * 1000 / SAMPLE_RATE if segment else 0.0
+    return Latency(
+        endpointing=endpointing,
+        asr=analysis.asr_ms,
+        features=analysis.features_ms,
+        total=endpointing + analysis.elapsed_ms,
+    )

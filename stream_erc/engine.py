@@ -1,0 +1,178 @@
+"""The engine: owns every weight and the device, runs the work of all sessions.
+
+It keeps nothing of any session: work is a value, results are values. Several threads may call it at once;
+components that are not thread-safe guard themselves. A failure in one piece of work becomes a `Failure`
+for that work and touches no other.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stream_erc.asr import Recognizer, load_recognizer
+from stream_erc.config import EngineConfig, SessionConfig
+from stream_erc.diarization import OnlineClustering
+from stream_erc.emotion import EmotionClassifier, resolve_device
+from stream_erc.events import Features, GivenTurn
+from stream_erc.features import AcousticExtractor
+from stream_erc.session import Session, Snapshot
+from stream_erc.speaker_encoder import SpeakerEncoder, load_encoder
+from stream_erc.vad import SileroVad, Vad
+from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Which stages a run needs; what is given beforehand is not loaded."""
+
+    audio: bool = True
+    segmentation: bool = True
+    words: bool = True
+    speakers: bool = True
+
+    @classmethod
+    def of(cls, given: Sequence[GivenTurn] | None) -> "Needs":
+        """What is left to find out beside the given turns of a recording."""
+        if given is None:
+            return cls()
+        return cls(
+            segmentation=False,
+            words=any(turn.text is None for turn in given),
+            speakers=any(turn.speaker is None for turn in given),
+        )
+
+
+TEXT_ONLY = Needs(audio=False, segmentation=False, words=False, speakers=False)
+"""The needs of a conversation that comes as text."""
+
+
+class Engine:
+    """Weights, device, and how work is done on them.
+
+    Args:
+        classifier: the emotion network with its text encoder.
+        vad, recognizer, speaker_encoder, acoustics: None where no session will need them.
+        clock: seconds, for the latency of each stage; reads 0 where nobody asks.
+        max_batch: how many turns are classified together.
+    """
+
+    def __init__(
+        self,
+        classifier: EmotionClassifier,
+        *,
+        vad: Vad | None = None,
+        recognizer: Recognizer | None = None,
+        speaker_encoder: SpeakerEncoder | None = None,
+        acoustics: AcousticExtractor | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+        max_batch: int = 64,
+    ) -> None:
+        self.classifier = classifier
+        self.max_batch = max_batch
+        self._vad, self._recognizer = vad, recognizer
+        self._speaker_encoder, self._acoustics = speaker_encoder, acoustics
+        self._clock = clock
+
+    @classmethod
+    def load(
+        cls,
+        config: EngineConfig,
+        session: SessionConfig,
+        needs: Needs | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> "Engine":
+        """Load what `needs` asks for.
+
+        Raises:
+            CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
+            EngineUnavailable: a component is not installed or its model cannot be had.
+            DeviceError: no such device.
+        """
+        needs = needs or Needs()
+        classifier = EmotionClassifier(config.model, config.device)
+        device = str(resolve_device(config.device))
+        acoustics = None
+        if needs.audio and classifier.features is not None:
+            acoustics = AcousticExtractor(classifier.features)
+        return cls(
+            classifier,
+            vad=SileroVad() if needs.segmentation else None,
+            recognizer=load_recognizer(config.asr) if needs.words else None,
+            speaker_encoder=load_encoder(session.diarization, device) if needs.speakers else None,
+            acoustics=acoustics,
+            clock=clock,
+            max_batch=config.max_batch,
+        )
+
+    @property
+    def asr_name(self) -> str:
+        """The recognizer's name, ``given`` where there is none to run."""
+        return self._recognizer.name if self._recognizer else "given"
+
+    def open_session(
+        self,
+        config: SessionConfig,
+        *,
+        given: Sequence[GivenTurn] | None = None,
+        resume: Snapshot | None = None,
+    ) -> Session:
+        """A session whose work this engine can run; without VAD and given turns it takes text only."""
+        encoder = self._speaker_encoder
+        clustering = OnlineClustering(config.diarization, encoder.dim) if encoder else None
+        return Session(config, vad=self._vad, clustering=clustering, given=given, resume=resume)
+
+    def run(self, works: Sequence[Work]) -> list[Result]:
+        """Do `works`, classifications in one batch; results in the same order."""
+        turns = [work for work in works if isinstance(work, ClassifyTurn)]
+        classified = iter(self.classify(turns) if turns else ())
+        return [
+            self.analyze(work) if isinstance(work, AnalyzeSegment) else next(classified) for work in works
+        ]
+
+    def analyze(self, work: AnalyzeSegment) -> Analysis | Failure:
+        """Transcribe a segment and measure its voice."""
+        samples = work.segment.samples
+        started = self._clock()
+        try:
+            hypothesis = None
+            if work.transcribe and self._recognizer is not None:
+                hypothesis = self._recognizer.transcribe(samples, final=work.segment.final)
+            transcribed = self._clock()
+            embedding = None
+            if work.embed_speaker and self._speaker_encoder is not None:
+                embedding = self._speaker_encoder.embed([samples])[0]
+            acoustic = self._acoustics(samples) if self._acoustics is not None else None
+        except Exception as error:  # the boundary: one bad segment must not end the session
+            log.exception("segment %d could not be analysed", work.segment.index)
+            return Failure(f"segment could not be analysed: {error}")
+        ended = self._clock()
+        return Analysis(
+            hypothesis,
+            embedding,
+            Features(acoustic),
+            asr_ms=1000 * (transcribed - started),
+            features_ms=1000 * (ended - transcribed),
+            elapsed_ms=1000 * (ended - started),
+        )
+
+    def classify(self, works: Sequence[ClassifyTurn]) -> list[Classification | Failure]:
+        """Step the conversations of `works`, one turn each, `max_batch` at a time."""
+        results: list[Classification | Failure] = []
+        for first in range(0, len(works), self.max_batch):
+            batch = works[first : first + self.max_batch]
+            started = self._clock()
+            try:
+                stepped = self.classifier.classify(batch)
+            except Exception as error:  # the boundary: see above
+                log.exception("%d turns could not be classified", len(batch))
+                if len(batch) > 1:  # find the one that cannot be
+                    for work in batch:
+                        results += self.classify([work])
+                else:
+                    results.append(Failure(f"turn could not be classified: {error}"))
+                continue
+            spent = 1000 * (self._clock() - started)
+            results += [Classification(emotion, state, spent, spent) for emotion, state in stepped]
+        return results

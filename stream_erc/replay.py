@@ -1,0 +1,88 @@
+"""A recorded conversation -> messages: a sound file, or dialogues of text."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.config import SessionConfig
+from stream_erc.engine import Engine
+from stream_erc.events import GivenTurn, Samples
+from stream_erc.exceptions import InputError, TurnsError
+from stream_erc.protocol import Message, MessageEncoder
+from stream_erc.turns import TextDialogue
+from stream_erc.workers import Worker
+
+
+def replay_audio(
+    engine: Engine,
+    worker: Worker,
+    config: SessionConfig,
+    chunks: Iterable[Samples],
+    *,
+    name: str,
+    duration_ms: int | None = None,
+    given: Sequence[GivenTurn] | None = None,
+    session_id: str = "session-1",
+    heard: Callable[[int], None] = lambda samples: None,
+) -> Iterator[Message]:
+    """The messages of a recording, or of anything else that comes in chunks of 16 kHz mono float32.
+
+    Args:
+        engine, worker: who does the work.
+        config: how the conversation is heard.
+        chunks: the audio; where it breaks off with an error, the turns heard so far are finished first.
+        name, duration_ms: what is being heard, for the first message.
+        given: turns that are known, in order of start.
+        session_id: the session's name.
+        heard: told how many samples have been heard so far.
+
+    Raises:
+        InputError: the audio broke off, or given turns lie past its end; after the last message.
+    """
+    session = engine.open_session(config, given=given)
+    encoder = MessageEncoder(session_id)
+    yield _created(encoder, engine, name, duration_ms)
+    samples, broken = 0, None
+    try:
+        for chunk in chunks:
+            session.receive_audio(chunk)
+            yield from map(encoder.encode, worker.advance(session))
+            samples += len(chunk)
+            heard(samples)
+    except (InputError, KeyboardInterrupt) as error:
+        broken = error
+    session.receive_eof()
+    yield from map(encoder.encode, worker.advance(session, wait=True))
+    if isinstance(broken, InputError):
+        raise broken
+    for number, turn in enumerate(given or (), 1):
+        if broken is None and turn.start is not None and turn.start >= samples:
+            raise TurnsError(
+                f"turn {number} begins at {turn.start / SAMPLE_RATE:.2f} s: expected turns within the audio, "
+                f"which ends at {samples / SAMPLE_RATE:.2f} s"
+            )
+
+
+def replay_text(
+    engine: Engine, worker: Worker, config: SessionConfig, dialogues: Iterable[TextDialogue], *, name: str
+) -> Iterator[Message]:
+    """The messages of text dialogues, a session each."""
+    for number, dialogue in enumerate(dialogues, 1):
+        session = engine.open_session(config)
+        encoder = MessageEncoder(f"session-{number}", dialogue.dialogue)
+        yield _created(encoder, engine, name, None)
+        for turn in dialogue.turns:
+            session.append_turn(turn)
+            yield from map(encoder.encode, worker.advance(session))
+        session.receive_eof()
+        yield from map(encoder.encode, worker.advance(session, wait=True))
+
+
+def _created(encoder: MessageEncoder, engine: Engine, name: str, duration_ms: int | None) -> Message:
+    classifier = engine.classifier
+    return encoder.created(
+        model=classifier.name,
+        asr=engine.asr_name,
+        labels=classifier.labels,
+        name=name,
+        duration_ms=duration_ms,
+    )

@@ -1,0 +1,355 @@
+"""One conversation, without I/O: audio in, work and events out.
+
+The session reads no clock, starts no thread and loads no model. Whoever holds one repeats four calls::
+
+    session.receive_audio(chunk)             # or append_turn(...), and receive_eof() at the end
+    while works := session.work_to_do():     # until there is none
+        for work in works:                   # run each on an engine, then
+            session.receive_result(work, result)
+    events = session.events_received()
+
+Work may run anywhere and analyses may come back in any order; speakers are clustered and emotions are
+classified in turn order. A session is used by one thread at a time.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.config import SessionConfig
+from stream_erc.conversation import Conversation, Conversing, HeardTurn
+from stream_erc.diarization import OnlineClustering
+from stream_erc.events import (
+    Emotion,
+    Event,
+    Features,
+    GivenTurn,
+    PartialTurn,
+    Samples,
+    SessionClosed,
+    SpeechSegment,
+    SpeechStarted,
+    TurnFailed,
+)
+from stream_erc.exceptions import InputError, ProtocolMisuse
+from stream_erc.segmentation import Found, GivenSegmenter, Segmenter, SegmenterMark, SpeechSegmenter
+from stream_erc.vad import WINDOW, Vad
+from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """A session after its last finished turn; give it to a new `Session` and send audio from `acknowledged`."""
+
+    conversation: Conversation
+    mark: SegmenterMark
+    failed: int
+
+    @property
+    def acknowledged(self) -> int:
+        """Samples consumed: the position of the first sample to send again."""
+        return self.mark.position
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A turn on its way: found, perhaps analysed, not yet classified."""
+
+    segment: SpeechSegment | None
+    mark: SegmenterMark | None
+    analysis: Analysis | Failure | None = None
+
+
+class Session:
+    """A live conversation.
+
+    Args:
+        config: how it is heard.
+        vad: the speech detector's weights; not needed where turns are given.
+        clustering: not needed where speakers are given.
+        given: what is known beforehand, in order of start; replaces those stages.
+        resume: a snapshot to go on from.
+    """
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        *,
+        vad: Vad | None = None,
+        clustering: OnlineClustering | None = None,
+        given: Sequence[GivenTurn] | None = None,
+        resume: Snapshot | None = None,
+    ) -> None:
+        self._resumable = resume.mark if resume else SegmenterMark(0, np.zeros(0, dtype=np.float32))
+        self._segmenter: Segmenter | None = None
+        if given is not None:
+            self._segmenter = GivenSegmenter(given, self._resumable)
+        elif vad is not None:
+            self._segmenter = SpeechSegmenter(vad, config, self._resumable)
+        self._given: list[GivenTurn] | None = None if given is None else list(given)
+        self._conversing = Conversing(
+            clustering, config.rewind_turns, resume.conversation if resume else None
+        )
+        self._failed = resume.failed if resume else 0
+        self._chunks: deque[Samples] = deque()
+        self._buffered = 0
+        self._received = self._resumable.position
+        self._eof = self._heard_all = self._closed = False
+        self._pending: dict[int, _Pending] = {}
+        self._partial: Work | None = None
+        self._provisional: tuple[Conversation, HeardTurn] | None = None
+        self._events: list[Event] = []
+        self._work: deque[Work] = deque()
+        self._last_id = 0
+
+    # --- input ------------------------------------------------------------------------------------
+
+    def receive_audio(self, chunk: Samples) -> None:
+        """Take mono float32 samples at 16 kHz, any number of them; then call `work_to_do`."""
+        if self._eof:
+            raise ProtocolMisuse("receive_audio after receive_eof")
+        if self._segmenter is None:
+            raise ProtocolMisuse("this session hears text only: it was made without a VAD and without turns")
+        if chunk.ndim != 1 or chunk.dtype != np.float32:
+            raise ProtocolMisuse(f"expected mono float32 samples (N,), got {chunk.dtype} {chunk.shape}")
+        if len(chunk):
+            self._chunks.append(chunk)
+            self._buffered += len(chunk)
+            self._received += len(chunk)
+
+    def append_turn(self, turn: GivenTurn) -> None:
+        """Take a turn of text without audio; then call `work_to_do`."""
+        if self._eof:
+            raise ProtocolMisuse("append_turn after receive_eof")
+        if self._segmenter is not None:
+            raise ProtocolMisuse("a session that hears audio takes no text-only turns")
+        index = self._conversing.now.turns + len(self._pending)
+        if not turn.text or not turn.text.strip():
+            raise InputError(f"turn {index}: expected a text, got {turn.text!r}")
+        self._given = self._given or []
+        self._given += [turn] * (index + 1 - len(self._given))
+        self._pending[index] = _Pending(None, None, Analysis(None, None, Features(None)))
+        self._classify_next()
+
+    def receive_eof(self) -> None:
+        """No more input comes; when all work is done the events end with `SessionClosed`."""
+        self._eof = True
+
+    # --- work and events --------------------------------------------------------------------------
+
+    def work_to_do(self) -> list[Work]:
+        """Hear buffered audio until it asks for work, and return that work; empty when there is none.
+
+        Each call hears no further than the first window that gives work. So a caller that runs the work at
+        once and calls again sees the same events whatever the chunking was.
+        """
+        while not self._work and self._hear_window():
+            pass
+        self._close_when_done()
+        work = list(self._work)
+        self._work.clear()
+        return work
+
+    def receive_result(self, work: Work, result: Result) -> None:
+        """Take the answer to `work`; answers to analyses may come in any order."""
+        match work, result:
+            case AnalyzeSegment(), Analysis() | Failure():
+                if work.segment.final:
+                    self._pending[work.segment.index].analysis = result
+                    self._classify_next()
+                else:
+                    self._receive_partial(work, result)
+            case ClassifyTurn(provisional=True), Classification() | Failure():
+                self._receive_provisional(work, result)
+            case ClassifyTurn(), Classification() | Failure():
+                self._receive_classification(work, result)
+            case _:
+                raise ProtocolMisuse(f"a {type(work).__name__} was answered with a {type(result).__name__}")
+
+    def events_received(self) -> list[Event]:
+        """The events since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def correct_speaker(self, turn: int, speaker: str) -> None:
+        """Say who really spoke a finished turn; it and the turns after it come again, revised.
+
+        Call `work_to_do` afterwards.
+
+        Raises:
+            InputError: no such turn, or it is older than `SessionConfig.rewind_turns`.
+        """
+        self._conversing.correct(turn, speaker)
+        self._classify_next()
+
+    def snapshot(self) -> Snapshot:
+        """The session after its last finished turn, or as it is now while nothing is said or worked on."""
+        quiet = not self._pending and not self._conversing.busy and self._partial is None
+        if quiet and self._segmenter is not None and self._segmenter.idle:
+            self._resumable = self._segmenter.mark()
+        return Snapshot(self._conversing.settled, self._resumable, self._failed)
+
+    # --- hearing ----------------------------------------------------------------------------------
+
+    def _hear_window(self) -> bool:
+        """Feed the segmenter one window; False where there is not enough audio."""
+        if self._segmenter is None:
+            return False
+        if self._buffered >= WINDOW:
+            found = self._segmenter.advance(self._take(WINDOW))
+        elif self._eof and not self._heard_all:
+            self._heard_all = True
+            found = self._hear_the_rest(self._segmenter)
+        else:
+            return False
+        for item in found:
+            if isinstance(item, SpeechStarted):
+                self._events.append(item)
+            else:
+                self._analyze(item)
+        return True
+
+    def _hear_the_rest(self, segmenter: Segmenter) -> tuple[Found, ...]:
+        """Hear the last samples and close what is open."""
+        found = segmenter.finish(self._take(self._buffered))
+        for index in segmenter.missing:
+            start = (self._given[index].start or 0) if self._given else 0
+            message = (
+                f"turn {index + 1} begins at {start / SAMPLE_RATE:.2f} s: expected a turn within the audio, "
+                f"which ends at {self._received / SAMPLE_RATE:.2f} s"
+            )
+            self._pending[index] = _Pending(None, None, Failure(message))
+        return found
+
+    def _take(self, count: int) -> Samples:
+        """The next `count` buffered samples."""
+        parts: list[Samples] = []
+        self._buffered -= count
+        while count:
+            chunk = self._chunks.popleft()
+            parts.append(chunk[:count])
+            if len(chunk) > count:
+                self._chunks.appendleft(chunk[count:])
+            count -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros(0, dtype=np.float32)])
+
+    def _analyze(self, segment: SpeechSegment) -> None:
+        """Ask for the analysis of a found segment."""
+        assert self._segmenter is not None
+        given = self._given_turn(segment.index)
+        work = AnalyzeSegment(self._new_id(), segment, given.text is None, given.speaker is None)
+        if segment.final:
+            self._pending[segment.index] = _Pending(segment, self._segmenter.mark())
+        elif self._partial is None and not self._pending:
+            self._partial = work
+        else:
+            return  # earlier turns come first; the next partial will do
+        self._work.append(work)
+
+    # --- understanding ----------------------------------------------------------------------------
+
+    def _classify_next(self) -> None:
+        """Have the next turn classified, unless one is being classified or none is ready."""
+        conversing = self._conversing
+        while not conversing.running:
+            now, heard = conversing.now, conversing.next_to_redo()
+            if heard is None:
+                pending = self._pending.get(now.turns)
+                if pending is None or pending.analysis is None:
+                    return
+                if isinstance(pending.analysis, Failure):
+                    self._fail(now.turns, pending.analysis.message)
+                    continue
+                given = self._given_turn(now.turns)
+                now, heard = conversing.identify(now.turns, given, pending.segment, pending.analysis)
+            if heard.readable:
+                self._work.append(conversing.ask(self._new_id(), now, heard))
+            else:
+                self._fail(heard.turn.index, "expected words or a voice to read, heard neither")
+
+    def _receive_classification(self, work: ClassifyTurn, result: Classification | Failure) -> None:
+        if not self._conversing.is_running(work):
+            return  # a speaker correction overtook it
+        if isinstance(result, Failure):
+            self._fail(work.turn.index, result.message)
+        else:
+            self._events.append(self._conversing.remember(result))
+            self._forget(work.turn.index)
+        self._classify_next()
+
+    def _fail(self, index: int, message: str) -> None:
+        """Report a turn that could not be read; the conversation goes on without it."""
+        segment = self._pending[index].segment if index in self._pending else None
+        start, end = (segment.start, segment.end) if segment else (None, None)
+        self._events.append(TurnFailed(index, start, end, message))
+        self._failed += 1
+        self._conversing.skip(index)
+        self._forget(index)
+
+    def _forget(self, index: int) -> None:
+        pending = self._pending.pop(index, None)
+        if pending is not None and pending.mark is not None:
+            self._resumable = pending.mark
+
+    # --- partial turns ----------------------------------------------------------------------------
+
+    def _receive_partial(self, work: AnalyzeSegment, result: Analysis | Failure) -> None:
+        """Show what was heard so far, and have it read provisionally if the conversation has caught up."""
+        self._partial = None
+        index = work.segment.index
+        if isinstance(result, Failure) or not self._is_next(index):
+            return
+        now, heard = self._conversing.identify(index, self._given_turn(index), work.segment, result)
+        if heard.turn.text:
+            self._show_partial(now, heard, None)
+            self._partial = ClassifyTurn(
+                self._new_id(), heard.turn, heard.features, now.past, now.state, provisional=True
+            )
+            self._provisional = (now, heard)
+            self._work.append(self._partial)
+
+    def _receive_provisional(self, work: ClassifyTurn, result: Classification | Failure) -> None:
+        """Show a provisional emotion; the state that came with it is thrown away."""
+        if work is not self._partial:
+            return
+        self._partial = None
+        if isinstance(result, Classification) and self._provisional and self._is_next(work.turn.index):
+            self._show_partial(*self._provisional, result.emotion)
+
+    def _is_next(self, index: int) -> bool:
+        """Whether turn `index` is still being spoken and everything before it is finished."""
+        return (
+            index not in self._pending and index == self._conversing.now.turns and not self._conversing.busy
+        )
+
+    def _show_partial(self, now: Conversation, heard: HeardTurn, emotion: Emotion | None) -> None:
+        turn = heard.turn
+        assert turn.start is not None and turn.end is not None
+        name = now.names[turn.speaker]
+        self._events.append(PartialTurn(turn.index, name, turn.text, turn.start, turn.end, emotion))
+
+    # --- ending -----------------------------------------------------------------------------------
+
+    def _close_when_done(self) -> None:
+        """Report the end once, when everything heard has been understood."""
+        heard_all = self._heard_all or self._segmenter is None
+        if (
+            self._eof
+            and heard_all
+            and not (self._closed or self._work or self._pending or self._conversing.busy)
+        ):
+            self._closed = True
+            now = self._conversing.now
+            self._events.append(
+                SessionClosed(self._received, now.turns - self._failed, self._failed, now.names)
+            )
+
+    def _given_turn(self, index: int) -> GivenTurn:
+        return self._given[index] if self._given is not None else GivenTurn(None)
+
+    def _new_id(self) -> int:
+        self._last_id += 1
+        return self._last_id

@@ -1,0 +1,273 @@
+"""The session's contract: the nine properties that need no model (architecture, properties 1 and 4 to 7)."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+from fakes import CONFIG, HashEngine, LoudnessVad, conversation, drive, open_session, play, silence, tone
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_erc.events import EmotionEvent, GivenTurn, PartialTurn, SessionClosed, SpeechStarted, TurnFailed
+from stream_erc.exceptions import InputError, ProtocolMisuse
+from stream_erc.session import Session
+from stream_erc.work import AnalyzeSegment, ClassifyTurn
+
+TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900), (0.9, 200), (1.1, 900)])
+PARTIALS = dataclasses.replace(CONFIG, partials=True, partial_interval_ms=300)
+
+
+def finals(events):
+    """The last word on every turn."""
+    return {e.turn.index: dataclasses.replace(e, revision=0) for e in events if isinstance(e, EmotionEvent)}
+
+
+def test_tones_become_turns_of_two_speakers():
+    events = play(open_session(), TALK, [1600])
+    turns = finals(events)
+    assert [turns[i].turn.speaker for i in range(6)] == [0, 1, 0, 1, 0, 1]
+    assert all(abs(sum(t.emotion.probabilities.values()) - 1) < 1e-6 for t in turns.values())
+    starts = [e.start for e in events if isinstance(e, SpeechStarted)]
+    assert starts == [turns[i].turn.start for i in range(6)]
+    assert abs(turns[0].turn.start - 8000) <= 512 and abs(turns[0].turn.end - 24000) <= 1024
+    assert events[-1] == SessionClosed(len(TALK), 6, 0, ("speaker_1", "speaker_2"))
+
+
+@pytest.mark.parametrize("config", [CONFIG, PARTIALS], ids=["finals", "partials"])
+@settings(max_examples=15, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([7, 160, 511, 512, 513, 3000, 16_000, 160_000]), min_size=1, max_size=12)
+)
+def test_property_1_any_chunking_gives_the_same_events(config, sizes):
+    assert play(open_session(config), TALK, sizes) == play(open_session(config), TALK, [1600])
+
+
+def test_property_1_sample_by_sample():
+    short = TALK[:40_000]
+    assert play(open_session(PARTIALS), short, [1]) == play(open_session(PARTIALS), short, [160_000])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_property_4_completion_order_changes_nothing(seed):
+    expected = finals(play(open_session(), TALK, [1600]))
+    rng, engine = random.Random(seed), HashEngine()
+    session, waiting, events = open_session(), [], []
+    session.receive_audio(TALK)
+    session.receive_eof()
+    while works := session.work_to_do() or waiting:
+        if works is not waiting:
+            waiting += works
+            if rng.random() < 0.7:
+                continue
+        work = waiting.pop(rng.randrange(len(waiting)))
+        session.receive_result(work, engine.run([work])[0])
+        events += session.events_received()
+    events += session.events_received()
+    assert finals(events) == expected
+    order = [e.turn.index for e in events if isinstance(e, EmotionEvent)]
+    assert order == sorted(order)
+    assert isinstance(events[-1], SessionClosed)
+
+
+def test_property_4_sessions_that_share_an_engine_do_not_notice():
+    other = conversation([(0.7, 900), (1.3, 200), (0.6, 500)])
+    alone = [finals(play(open_session(), audio, [1600])) for audio in (TALK, other)]
+    engine, sessions, found = HashEngine(), [open_session(), open_session()], [[], []]
+    for session, audio in zip(sessions, (TALK, other), strict=True):
+        session.receive_audio(audio)
+        session.receive_eof()
+    for _ in range(40):
+        works = [(s, w) for s in sessions for w in s.work_to_do()]
+        for (session, work), result in zip(works, engine.run([w for _, w in works]), strict=True):
+            session.receive_result(work, result)
+        for events, session in zip(found, sessions, strict=True):
+            events += session.events_received()
+    assert [finals(events) for events in found] == alone
+
+
+def test_property_5_partials_leave_nothing_behind():
+    with_partials = play(open_session(PARTIALS), TALK, [1600])
+    shown = [e for e in with_partials if isinstance(e, PartialTurn)]
+    assert any(e.emotion is not None for e in shown)
+    assert {e.index for e in shown} == set(range(6))
+    assert finals(with_partials) == finals(play(open_session(), TALK, [1600]))
+
+
+def test_property_6_a_correction_equals_having_known():
+    texts = ["hello", "hi there", "how are you", "fine", "good to hear", "bye"]
+    truth = ["ann", "bob", "ann", "bob", "ann", "bob"]
+    wrong = ["ann", "bob", "bob", "bob", "ann", "bob"]
+
+    def run(speakers, correct_after=None):
+        session, engine, events = Session(CONFIG), HashEngine(), []
+        for i, (who, text) in enumerate(zip(speakers, texts, strict=True)):
+            session.append_turn(GivenTurn(who, text))
+            events += drive(session, engine)
+            if i == correct_after:
+                session.correct_speaker(2, "ann")
+                events += drive(session, engine)
+        session.receive_eof()
+        return events + drive(session, engine)
+
+    for after in (2, 3, 5):
+        corrected = run(wrong, after)
+        assert finals(corrected) == finals(run(truth))
+        revised = [e.turn.index for e in corrected if isinstance(e, EmotionEvent) and e.revision]
+        assert revised == list(range(2, after + 1))
+        assert finals(run(wrong)) != finals(run(truth))
+
+
+def test_a_correction_while_a_turn_is_being_classified():
+    session, engine = Session(CONFIG), HashEngine()
+    for who, text in [("ann", "a"), ("bob", "b"), ("ann", "c")]:
+        session.append_turn(GivenTurn(who, text))
+    first = session.work_to_do()
+    session.receive_result(first[0], engine.run(first)[0])
+    (running,) = session.work_to_do()  # turn 1 is under way
+    session.correct_speaker(0, "bob")
+    session.receive_eof()
+    redo = session.work_to_do()
+    session.receive_result(running, engine.run([running])[0])  # overtaken: ignored
+    session.receive_result(redo[0], engine.run(redo)[0])
+    events = session.events_received() + drive(session, engine)
+    assert [(e.turn.index, e.turn.speaker, e.revision) for e in events if isinstance(e, EmotionEvent)] == [
+        (0, 0, 0), (0, 1, 1), (1, 1, 0), (2, 0, 0)
+    ]  # fmt: skip
+    assert isinstance(events[-1], SessionClosed) and events[-1].turns == 3
+
+
+def test_a_turn_out_of_reach_cannot_be_corrected():
+    session = Session(dataclasses.replace(CONFIG, rewind_turns=2))
+    for text in "abcd":
+        session.append_turn(GivenTurn("ann", text))
+        drive(session, HashEngine())
+    with pytest.raises(InputError, match="2 to 3.*got 1"):
+        session.correct_speaker(1, "bob")
+
+
+@pytest.mark.parametrize("cut", [3000, 20_000, 41_000, 70_001, 100_000, len(TALK) - 5])
+def test_property_7_a_restored_session_goes_on_bit_for_bit(cut):
+    undisturbed = play(open_session(), TALK, [1600])
+    session, engine = open_session(), HashEngine()
+    session.receive_audio(TALK[:cut])
+    before = drive(session, engine)
+    snapshot = session.snapshot()
+    session.receive_audio(TALK[cut:])  # what happens to the old session afterwards does not matter
+    drive(session, engine)
+    after = play(open_session(resume=snapshot), TALK[snapshot.acknowledged :], [1600])
+    assert finals(before) | finals(after) == finals(undisturbed)
+    assert not set(finals(before)) & set(finals(after))
+    assert after[-1] == undisturbed[-1]
+
+
+def test_a_snapshot_in_silence_acknowledges_the_silence():
+    session = open_session()
+    session.receive_audio(silence(5.0))
+    drive(session, HashEngine())
+    assert session.snapshot().acknowledged > 4.9 * 16_000
+
+
+def test_given_turns_replace_hearing():
+    given = [
+        GivenTurn("ann", "one", 0, 8000),
+        GivenTurn("bob", None, 4000, 12_000),
+        GivenTurn(None, "x", 12_000, 20_000),
+    ]
+    session = Session(CONFIG, given=given)
+    session.receive_audio(tone(2.0, 200))
+    session.receive_eof()
+    works = session.work_to_do()
+    assert [(w.segment.start, w.segment.end, w.transcribe, w.embed_speaker) for w in works] == [
+        (0, 8000, False, False)
+    ]
+    engine = HashEngine()
+    session.receive_result(works[0], engine.run(works)[0])
+    events = finals(drive(session, engine))
+    assert [events[i].speaker_name for i in range(3)] == ["ann", "bob", "speaker_1"]
+    assert events[0].turn.text == "one" and events[1].turn.text.startswith("heard")
+
+
+def test_given_turns_past_the_end_fail_and_a_cut_one_is_clipped():
+    given = [
+        GivenTurn("ann", "a", 0, 8000),
+        GivenTurn("ann", "b", 9000, 99_000),
+        GivenTurn("bob", "c", 50_000, 60_000),
+    ]
+    events = play(Session(CONFIG, given=given), tone(1.0, 200), [1600])
+    assert finals(events)[1].turn.end == 16_000
+    (failed,) = [e for e in events if isinstance(e, TurnFailed)]
+    assert failed.index == 2 and "within the audio, which ends at 1.00 s" in failed.message
+    assert events[-1] == SessionClosed(16_000, 2, 1, ("ann",))
+
+
+def test_overlapping_given_turns_keep_the_order_of_their_starts():
+    given = [GivenTurn("ann", "long", 0, 30_000), GivenTurn("bob", "short", 5000, 9000)]
+    events = play(Session(CONFIG, given=given), tone(2.0, 200), [1600])
+    assert [e.turn.text for e in events if isinstance(e, EmotionEvent)] == ["long", "short"]
+
+
+def test_a_failed_turn_is_reported_and_the_session_goes_on():
+    engine = HashEngine()
+    engine.fail_on = {1, 5}
+    events = play(open_session(), TALK, [1600], engine)
+    assert [e.index for e in events if isinstance(e, TurnFailed)] == [1, 5]
+    assert sorted(finals(events)) == [0, 2, 3, 4]
+    assert events[-1].failed_turns == 2 and events[-1].turns == 4
+
+
+def test_long_speech_is_split_without_losing_a_sample():
+    events = play(open_session(), conversation([(10.0, 300)]), [1600])
+    turns = [e.turn for e in events if isinstance(e, EmotionEvent)]
+    assert len(turns) >= 3
+    assert all(a.end == b.start for a, b in zip(turns, turns[1:], strict=False))
+    assert max(t.end - t.start for t in turns) <= 4 * 16_000
+
+
+def test_memory_does_not_grow_with_silence_or_turns():
+    session, engine = open_session(), HashEngine()
+    for _ in range(50):
+        session.receive_audio(conversation([(1.0, 200)], gap=1.0))
+        drive(session, engine)
+    mark = session.snapshot().mark
+    assert len(mark.tail) <= 0.5 * 16_000
+    assert len(session._pending) == 0 and len(session._conversing._done) <= CONFIG.rewind_turns
+
+
+def test_silence_alone_gives_no_turn():
+    events = play(open_session(), silence(3.0), [1600])
+    assert events == [SessionClosed(48_000, 0, 0, ())]
+    assert play(open_session(), silence(0), [1]) == [SessionClosed(0, 0, 0, ())]
+
+
+def test_misuse_is_named():
+    session = open_session()
+    with pytest.raises(ProtocolMisuse, match=r"float32.*float64"):
+        session.receive_audio(np.zeros(10))
+    with pytest.raises(ProtocolMisuse, match="text-only"):
+        session.append_turn(GivenTurn("ann", "hello"))
+    session.receive_eof()
+    with pytest.raises(ProtocolMisuse, match="after receive_eof"):
+        session.receive_audio(silence(1))
+    text = Session(CONFIG)
+    with pytest.raises(ProtocolMisuse, match="text only"):
+        text.receive_audio(silence(1))
+    with pytest.raises(InputError, match="expected a text"):
+        text.append_turn(GivenTurn("ann", "  "))
+
+
+def test_work_is_answered_in_kind():
+    session, engine = open_session(), HashEngine()
+    session.receive_audio(TALK)
+    (work,) = session.work_to_do()
+    assert isinstance(work, AnalyzeSegment)
+    session.receive_result(work, engine.run([work])[0])
+    (turn,) = [w for w in session.work_to_do() if isinstance(w, ClassifyTurn)]
+    with pytest.raises(ProtocolMisuse, match="ClassifyTurn was answered with a Analysis"):
+        session.receive_result(turn, engine.run([work])[0])
+
+
+def test_the_vad_is_configured_sensibly():
+    bad = dataclasses.replace(CONFIG, endpointing=dataclasses.replace(CONFIG.endpointing, min_silence_ms=-1))
+    with pytest.raises(InputError, match="min_silence_ms"):
+        Session(bad, vad=LoudnessVad())
