@@ -5,6 +5,7 @@ whatever is no cue (a damaged time line, a comment, a style sheet, a cue's name)
 """
 
 import html
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def _blocks(path: Path, lines: Sequence[str], kind: str) -> Iterator[tuple[int, 
         if not named and not (kind == "vtt" and _NOT_CUES.match(before[0][1])):
             number, line = before[0]
             raise TurnsError(f"{path}, line {number}: expected a cue ({_EXAMPLE[kind]}), got {line[:60]!r}")
-        for at, following in zip(arrows, [*arrows[1:], len(block)], strict=True):
+        for at, following in itertools.pairwise([*arrows, len(block)]):
             words = [line for _, line in block[at + 1 : following]]
             if following < len(block) and words and words[-1].isdigit():
                 words.pop()  # the next cue's number, where no blank line stands between
@@ -120,7 +121,7 @@ def _parts(text: str) -> list[tuple[str | None, str]]:
 
 def _clean(text: str) -> str:
     """One line without entities and the dash that begins a line of dialogue."""
-    return re.sub(r"^[-\u2013\u2014]\s*(?=\w|\[|\()", "", " ".join(html.unescape(text).split()))
+    return re.sub(r"^[-\u2013\u2014](?: |(?=[^\W\d]|\[|\())", "", " ".join(html.unescape(text).split()))
 
 
 def _split_name(line: str) -> tuple[str | None, str]:
