@@ -275,9 +275,11 @@ def _models(args: argparse.Namespace) -> int:
 
     from stream_erc.emotion import shipped_models
 
-    table = Table("name", "architecture", "labels", "score on dev", "where")
+    table = Table("name", "architecture", "labels", "summary", "where")
     for model in shipped_models():
-        table.add_row(model.name, model.architecture, ", ".join(model.labels), model.score, str(model.folder))
+        table.add_row(
+            model.name, model.architecture, ", ".join(model.labels), model.summary, str(model.folder)
+        )
     Console().print(table)
     return 0
 

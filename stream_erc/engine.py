@@ -14,7 +14,7 @@ from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.diarization import OnlineClustering
 from stream_erc.emotion import EmotionClassifier, resolve_device
 from stream_erc.events import Features, GivenTurn
-from stream_erc.features import AcousticExtractor
+from stream_erc.features import AcousticExtractor, load_extractor
 from stream_erc.session import Session, Snapshot
 from stream_erc.speaker_encoder import SpeakerEncoder, load_encoder
 from stream_erc.vad import SileroVad, Vad
@@ -94,8 +94,8 @@ class Engine:
         classifier = EmotionClassifier(config.model, config.device)
         device = str(resolve_device(config.device))
         acoustics = None
-        if needs.audio and classifier.features is not None:
-            acoustics = AcousticExtractor(classifier.features)
+        if needs.audio and classifier.acoustic_spec is not None:
+            acoustics = load_extractor(classifier.acoustic_spec)
         return cls(
             classifier,
             vad=SileroVad() if needs.segmentation else None,

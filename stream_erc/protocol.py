@@ -59,7 +59,7 @@ from stream_erc.events import (
     TurnFailed,
 )
 
-Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | dict[str, "Json"]
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | dict[str, "Json"] | None
 Message: TypeAlias = dict[str, Json]
 
 

@@ -27,10 +27,12 @@ def replay_audio(
     """The messages of a recording, or of anything else that comes in chunks of 16 kHz mono float32.
 
     Args:
-        engine, worker: who does the work.
+        engine: opens the session.
+        worker: has its work done.
         config: how the conversation is heard.
         chunks: the audio; where it breaks off with an error, the turns heard so far are finished first.
-        name, duration_ms: what is being heard, for the first message.
+        name: what is being heard, for the first message.
+        duration_ms: its length, where known.
         given: turns that are known, in order of start.
         session_id: the session's name.
         heard: told how many samples have been heard so far.

@@ -126,13 +126,16 @@ class SpeechSegmenter:
 
     @property
     def idle(self) -> bool:
+        """Whether no speech is running."""
         return self._endpoint.phase is endpointing.Phase.SILENCE
 
     @property
     def missing(self) -> tuple[int, ...]:
+        """Nothing is expected, so nothing is missing."""
         return ()
 
     def advance(self, window: Samples) -> tuple[Found, ...]:
+        """Hear the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
         probability, self._vad_state = self._vad(window, self._vad_state)
@@ -143,6 +146,7 @@ class SpeechSegmenter:
         return found or self._partial()
 
     def finish(self, rest: Samples) -> tuple[Found, ...]:
+        """End running speech where the audio ends."""
         self._tail.push(rest)
         self.position += len(rest)
         self._endpoint, boundaries = endpointing.finish(
@@ -151,6 +155,7 @@ class SpeechSegmenter:
         return self._found(boundaries)
 
     def mark(self) -> SegmenterMark:
+        """Everything needed to go on from here."""
         return SegmenterMark(
             self.position,
             self._tail.all(),
@@ -201,18 +206,18 @@ class GivenSegmenter:
         mark = mark or SegmenterMark(0, np.zeros(0, dtype=np.float32))
         self.position = mark.position
         self._tail = AudioTail(mark.position, mark.tail)
-        self._turns = turns
-        spans = [
-            (t.end, t.start, i) for i, t in enumerate(turns) if t.start is not None and t.end is not None
-        ]
+        timed = ((t.end, t.start, i) for i, t in enumerate(turns))
+        spans = [(end, start, i) for end, start, i in timed if end is not None and start is not None]
         self._open = sorted((span for span in spans if span[0] > mark.position), reverse=True)  # by end
         self._earliest = self._earliest_start()
 
     @property
     def idle(self) -> bool:
+        """Whether no turn is running."""
         return self._earliest >= self.position
 
     def advance(self, window: Samples) -> tuple[Found, ...]:
+        """Hear the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
         return self._close(self.position)
@@ -235,6 +240,7 @@ class GivenSegmenter:
         return tuple(sorted(i for _, _, i in self._open))
 
     def mark(self) -> SegmenterMark:
+        """Everything needed to go on from here, beside the given turns."""
         return SegmenterMark(self.position, self._tail.all())
 
     def _close(self, heard: int) -> tuple[Found, ...]:

@@ -42,7 +42,7 @@ from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTu
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """A session after its last finished turn; give it to a new `Session` and send audio from `acknowledged`."""
+    """A session after its last finished turn, for a new `Session` that hears on from `acknowledged`."""
 
     conversation: Conversation
     mark: SegmenterMark

@@ -1,6 +1,7 @@
 """The session's contract: the nine properties that need no model (architecture, properties 1 and 4 to 7)."""
 
 import dataclasses
+import itertools
 import random
 
 import numpy as np
@@ -142,7 +143,7 @@ def test_a_turn_out_of_reach_cannot_be_corrected():
     for text in "abcd":
         session.append_turn(GivenTurn("ann", text))
         drive(session, HashEngine())
-    with pytest.raises(InputError, match="2 to 3.*got 1"):
+    with pytest.raises(InputError, match=r"2 to 3.*got 1"):
         session.correct_speaker(1, "bob")
 
 
@@ -220,7 +221,7 @@ def test_long_speech_is_split_without_losing_a_sample():
     events = play(open_session(), conversation([(10.0, 300)]), [1600])
     turns = [e.turn for e in events if isinstance(e, EmotionEvent)]
     assert len(turns) >= 3
-    assert all(a.end == b.start for a, b in zip(turns, turns[1:], strict=False))
+    assert all(a.end == b.start for a, b in itertools.pairwise(turns))
     assert max(t.end - t.start for t in turns) <= 4 * 16_000
 
 
