@@ -1,0 +1,69 @@
+"""Whether a recording is complete: libav reads a truncated file to its end and says nothing."""
+
+from pathlib import Path
+
+LONGEST_OGG_PAGE = 65_307  # bytes
+STREAMED_WAV = 0x7FFF_F000  # from this size on, the writer could not go back and fill it in
+
+
+def cut_short(path: Path, container: str) -> str | None:
+    """What of a wav or ogg file is missing at its end, in words; None where nothing is known to be.
+
+    Args:
+        path: the file.
+        container: its format by libav's name.
+    """
+    with path.open("rb") as file:
+        if container == "wav":
+            return _wav_cut(file.read(4_096), path.stat().st_size)
+        if container == "ogg":
+            file.seek(max(0, path.stat().st_size - LONGEST_OGG_PAGE))
+            return _ogg_cut(file.read())
+    return None
+
+
+def _wav_cut(head: bytes, file_bytes: int) -> str | None:
+    at = 12  # past RIFF, size, WAVE
+    while head[:4] == b"RIFF" and at + 8 <= len(head):
+        size = int.from_bytes(head[at + 4 : at + 8], "little")
+        if head[at : at + 4] == b"data":
+            there = file_bytes - at - 8
+            streamed = size == 0 or size >= STREAMED_WAV
+            return None if streamed or there >= size else f"{there} of {size} bytes of samples"
+        at += 8 + size + size % 2
+    return None
+
+
+def _ogg_cut(tail: bytes) -> str | None:
+    at = tail.rfind(b"OggS")
+    if at < 0:
+        return None
+    segments = tail[at + 27 : at + 27 + tail[at + 26]] if len(tail) > at + 26 else b""
+    complete = len(tail) > at + 26 and len(segments) == tail[at + 26]
+    if complete and len(tail) >= at + 27 + len(segments) + sum(segments):
+        return None
+    return "a part of its last page"
+
+
+def declares_duration(path: Path, container: str) -> bool:
+    """Whether the file itself says how long it is; otherwise libav's figure is a guess from the bit rate.
+
+    Args:
+        path: the file.
+        container: its format by libav's name.
+    """
+    if container == "mp3":
+        return _counts_frames(path)
+    return container.split(",")[0] in ("wav", "flac", "ogg", "mov", "matroska")
+
+
+def _counts_frames(path: Path) -> bool:
+    """Whether the first frame of an MP3 file holds a Xing or VBRI header."""
+    with path.open("rb") as file:
+        head = file.read(10)
+        tag_bytes = 0
+        if head[:3] == b"ID3" and len(head) == 10:
+            tag_bytes = 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
+        file.seek(tag_bytes)
+        frame = file.read(4_096)
+    return any(header in frame for header in (b"Xing", b"Info", b"VBRI"))
