@@ -94,7 +94,9 @@ def _utterance(turn: dict) -> Utterance:
     )
 
 
-_REPAIRS = str.maketrans({"\x91": "'", "\x92": "'", "\x93": '"', "\x94": '"', "\x85": "...", "\x97": " - ", "\u2019": "'"})
+_REPAIRS = str.maketrans(
+    {"\x91": "'", "\x92": "'", "\x93": '"', "\x94": '"', "\x85": "...", "\x97": " - ", "\u2019": "'"}
+)
 
 
 def repair_text(text: str) -> str:

@@ -59,7 +59,9 @@ def examples(dialogues: list[Dialogue], labels: tuple[str, ...], past_turns: int
     found = []
     for dialogue in dialogues:
         texts = [u.text for u in dialogue.utterances]
-        for window, u in zip(windows(dialogue.speaker_ids(), texts, past_turns), dialogue.utterances, strict=True):
+        for window, u in zip(
+            windows(dialogue.speaker_ids(), texts, past_turns), dialogue.utterances, strict=True
+        ):
             if u.emotion in labels:
                 found.append(Example(window, labels.index(u.emotion)))
     return found
@@ -83,6 +85,7 @@ def augment(window: TextWindow, settings: TextTraining, rng: random.Random) -> T
 
 def batches(items: list[Example], size: int, rng: random.Random | None) -> list[list[Example]]:
     """Batches of similar length; shuffled where an `rng` is given."""
+
     def length(e: Example) -> float:
         return len(e.window.text) + sum(len(t) for _, t in e.window.past) + (rng.random() * 60 if rng else 0)
 
@@ -120,8 +123,13 @@ def predict(model: TextClassifier, items: list[Example], device: str, size: int 
 
 
 def fine_tune(
-    encoder: TextEncoder, train: list[Example], dev: list[Example], labels: tuple[str, ...],
-    counts: dict[str, int], settings: TextTraining, device: str = "cpu",
+    encoder: TextEncoder,
+    train: list[Example],
+    dev: list[Example],
+    labels: tuple[str, ...],
+    counts: dict[str, int],
+    settings: TextTraining,
+    device: str = "cpu",
 ) -> tuple[TextClassifier, list[dict[str, float]]]:
     """Train; returns the averaged model of the best dev epoch and the scores of every epoch."""
     torch.manual_seed(settings.seed)
@@ -171,12 +179,23 @@ def fine_tune(
                     slow.lerp_(fast, 1 - decay)
             running += loss.item()
             if done % 50 == 0:
-                log.info("epoch %d %d/%d loss %.3f %.0f s", epoch, done, len(parts), running / done,
-                         time.perf_counter() - started)
+                log.info(
+                    "epoch %d %d/%d loss %.3f %.0f s",
+                    epoch,
+                    done,
+                    len(parts),
+                    running / done,
+                    time.perf_counter() - started,
+                )
         scores = score(predict(average, dev, device), gold, labels)
         history.append({"epoch": epoch, "weighted_f1": scores.weighted_f1, "macro_f1": scores.macro_f1})
-        log.info("epoch %d dev wF1 %.2f macro %.2f (%.0f s)", epoch, scores.weighted_f1, scores.macro_f1,
-                 time.perf_counter() - started)
+        log.info(
+            "epoch %d dev wF1 %.2f macro %.2f (%.0f s)",
+            epoch,
+            scores.weighted_f1,
+            scores.macro_f1,
+            time.perf_counter() - started,
+        )
         if scores.weighted_f1 > best:
             best, best_state = scores.weighted_f1, copy.deepcopy(average.state_dict())
     assert best_state is not None
@@ -205,7 +224,10 @@ def main() -> None:
         TextEncoder.from_pretrained(args.encoder, config),
         examples(train_set, MELD_LABELS, config.past_turns),
         examples(dev_set, MELD_LABELS, config.past_turns),
-        MELD_LABELS, label_counts(train_set), settings, args.device,
+        MELD_LABELS,
+        label_counts(train_set),
+        settings,
+        args.device,
     )
     args.out.mkdir(parents=True, exist_ok=True)
     model.encoder.model.save_pretrained(args.out)
