@@ -15,6 +15,8 @@ import pysubs2
 
 from stream_erc.exceptions import TurnsError
 
+MAX_CUE_CHARS = 10_000  # finding tags takes quadratic time where none of them ends
+
 
 @dataclass(frozen=True, slots=True)
 class Cue:
@@ -70,6 +72,10 @@ def read_cues(path: Path, text: str, kind: str) -> Iterator[Cue]:
     for number, times, words in _blocks(path, lines, kind):
         if not _TIMES[kind].fullmatch(times):
             raise TurnsError(f"{path}, line {number}: expected {_EXAMPLE[kind]}, got {times[:60]!r}")
+        if (length := sum(map(len, words))) > MAX_CUE_CHARS:
+            raise TurnsError(
+                f"{path}, line {number}: expected at most {MAX_CUE_CHARS} characters in a cue, got {length}"
+            )
         marked = _VOICE.sub("\x02\\1\x03", r"\N".join(words))  # \N: a line break to pysubs2
         marked = re.sub(r"<[\d:.]+>", "", marked)  # a time inside the text, as karaoke has it
         events = pysubs2.SSAFile.from_string(f"{times}\n{marked}\n", format_=kind)

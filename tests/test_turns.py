@@ -272,6 +272,8 @@ ROW = "SPEAKER a 1 {} {} <NA> <NA> {} <NA> <NA>\n"
         ("a.rttm", ROW.format(0, 1, "<NA>"), ", line 1: expected a speaker or a text, got neither"),
         ("a.srt", "just words\n", ", line 1: expected a cue (00:00:01,000 --> 00:00:02,500), got 'just words'"),
         ("a.srt", SRT.format("00:00:01,000 --> 00:00:02,000", "x\n\n00:00:03,000 -> 00:00:04,000\ny"), ", line 5: expected a cue"),
+        ("a.srt", SRT.format("00:00:01,000 --> 00:00:02,000", "<v " * 5_000), "at most 10000 characters in a cue, got 14999"),
+        ("a.srt", SRT.format("00:00:01,000 --> 00:00:02,000", "1:02:03.4 to 1:02:05.6"), "one pair of times in a cue, got 2"),
         ("a.vtt", "1\n00:00:01.000 --> 00:00:02.000\nx\n", ": expected WEBVTT as the first line, got '1'"),
         ("a.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nx\n\nlost\nwords\n", ", line 6: expected a cue"),
         ("a.csv", "start,end,mood\n1,2,x\n", ", line 1: expected columns among start, end, start_ms, end_ms, speaker, text, got 'mood'"),
