@@ -1,0 +1,157 @@
+"""Guards against a recognizer's words that nobody said: pure functions of a text and its scores.
+
+Whisper writes fluent text for silence and noise, and can repeat itself until its output is full. The
+thresholds are those of its paper (Radford et al. 2022, section 4.5) unless a comment says otherwise.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.events import Samples
+
+SILENCE_DBFS = -65.0
+"""A frame below this level is no speech: a quiet talker at a poor microphone is 20 dB above."""
+
+FRAME = SAMPLE_RATE // 50  # 20 ms
+
+NO_SPEECH = 0.6
+LOW_LOGPROB = -1.0
+MAX_COMPRESSION = 2.4
+
+DOUBTFUL_NO_SPEECH = 0.3  # ours: enough doubt to distrust a text that Whisper is known to invent
+DOUBTFUL_LOGPROB = -0.7
+
+MAX_CHARS_PER_SECOND = 30.0  # ours: twice a fast talker's rate
+CHARS_ALLOWANCE = 20  # a short segment may have lost its edges
+
+MIN_REPEATS = 4  # ours: "no, no, no" is speech,
+MIN_REPEATED_WORDS = 8  # eight words or more of nothing but repeats is a loop
+MAX_PHRASE = 8  # the longest phrase looked for, in words
+
+SILENCE_PHRASES = frozenset(
+    {
+        "amara org",
+        "bye",
+        "bye bye",
+        "i ll see you in the next video",
+        "i ll see you next time",
+        "please subscribe",
+        "please subscribe to my channel",
+        "see you in the next video",
+        "see you next time",
+        "so",
+        "subscribe to my channel",
+        "subtitles by the amara org community",
+        "thank you",
+        "thank you bye",
+        "thank you for listening",
+        "thank you for watching",
+        "thank you so much for watching",
+        "thank you very much",
+        "thanks for listening",
+        "thanks for watching",
+        "the end",
+        "transcription by castingwords",
+        "you",
+    }
+)
+"""What Whisper writes for silence, from its training on subtitles; `_words` joined by spaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What Whisper gave for one window.
+
+    Attributes:
+        text: as decoded.
+        seconds: how much audio it stands for.
+        avg_logprob: mean log probability of its tokens.
+        no_speech_prob: the probability of the no-speech token.
+    """
+
+    text: str
+    seconds: float
+    avg_logprob: float
+    no_speech_prob: float
+
+
+def believable(heard: Heard) -> str:
+    """The text of `heard`, with loops collapsed; empty where nobody can have said it."""
+    text = collapse_repeats(heard.text.strip())
+    if heard.no_speech_prob > NO_SPEECH and heard.avg_logprob < LOW_LOGPROB:
+        return ""
+    doubtful = heard.no_speech_prob > DOUBTFUL_NO_SPEECH or heard.avg_logprob < DOUBTFUL_LOGPROB
+    if doubtful and is_silence_phrase(text):
+        return ""
+    if compression_ratio(text) > MAX_COMPRESSION or too_long(text, heard.seconds):
+        return ""
+    return text if _words(text) else ""
+
+
+def is_loop(text: str) -> bool:
+    """Whether a decoder got stuck and repeated itself."""
+    return compression_ratio(text) > MAX_COMPRESSION or collapse_repeats(text) != text
+
+
+def is_silent(samples: Samples) -> bool:
+    """Whether no 20 ms frame of `samples` (N,) is loud enough for speech; true of less than a frame."""
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)  # (N / 320, 320)
+    if not len(frames):
+        return True
+    power = np.mean(np.square(frames - frames.mean(axis=1, keepdims=True)), axis=1)  # a DC offset is no sound
+    return bool(power.max() < 10 ** (SILENCE_DBFS / 10))
+
+
+def is_silence_phrase(text: str) -> bool:
+    """Whether `text` is, word for word, one that Whisper is known to write for silence."""
+    return " ".join(_words(text)) in SILENCE_PHRASES
+
+
+def too_long(text: str, seconds: float) -> bool:
+    """Whether nobody could say `text` in so short a time."""
+    return len(text) > CHARS_ALLOWANCE + MAX_CHARS_PER_SECOND * seconds
+
+
+def compression_ratio(text: str) -> float:
+    """Bytes of `text` per byte of its zlib form; speech is below 2, a loop far above."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) if data else 0.0
+
+
+def collapse_repeats(text: str) -> str:
+    """`text` with every run of a repeated phrase reduced to one.
+
+    Case and punctuation do not tell repeats apart. A run is a loop from `MIN_REPEATS` repeats and
+    `MIN_REPEATED_WORDS` words on, or within one word from eight repeats on (``hahahahahahahahaha``), which
+    also serves languages that write no spaces.
+    """
+    words = [re.sub(r"([^\W\d]{1,12}?)\1{7,}", r"\1", word) for word in text.split()]
+    keys = ["".join(_words(word)) for word in words]
+    kept: list[str] = []
+    at = 0
+    while at < len(words):
+        size, repeats = _run(keys, at)
+        kept += words[at : at + size]
+        at += size * repeats
+    return " ".join(kept)
+
+
+def _run(keys: list[str], at: int) -> tuple[int, int]:
+    """The phrase that loops from `at` on: its size in words and how often it comes; (1, 1) if none does."""
+    for size in range(1, MAX_PHRASE + 1):
+        phrase = keys[at : at + size]
+        repeats = 1
+        while keys[at + repeats * size : at + (repeats + 1) * size] == phrase and len(phrase) == size:
+            repeats += 1
+        if repeats >= MIN_REPEATS and repeats * size >= MIN_REPEATED_WORDS:
+            return size, repeats
+    return 1, 1
+
+
+def _words(text: str) -> list[str]:
+    """Letters and digits only, lower case."""
+    return re.findall(r"\w+", text.lower())
