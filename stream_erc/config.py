@@ -38,18 +38,31 @@ class EndpointingConfig:
 
 @dataclass(frozen=True, slots=True)
 class DiarizationConfig:
-    """Online clustering of speaker embeddings.
+    """Online clustering of voice vectors.
 
     Attributes:
-        encoder: ``ge2e`` (ships with its package), or a SpeechBrain / transformers speaker model by
-            hub name or path.
+        encoder: ``ge2e`` (ships with its package), or a transformers x-vector model by path or hub name, such as
+            ``microsoft/wavlm-base-plus-sv``.
         speakers: the number of speakers where it is known.
         max_speakers: a bound where it is not.
+        tau_active_ms: speech that a turn needs to count fully; a shorter one counts less, and so is less able to
+            open a new speaker or to move a known one.
+        delta_new: how far apart two groups of turns must be to be two speakers, as the squared distance of their
+            mean voices times a power of their size; larger gives fewer speakers.
+        delta_known: the same while fewer than `speakers` voices were heard; smaller opens them sooner.
+        growth: that power: 0 is the distance alone, 1 is Ward's criterion; larger asks less distance of larger
+            groups.
+        memory_turns: how many past turns a correction can reach.
     """
 
     encoder: str = "ge2e"
     speakers: int | None = None
     max_speakers: int = 8
+    tau_active_ms: int = 1_000
+    delta_new: float = 0.6
+    delta_known: float = 0.5
+    growth: float = 0.5
+    memory_turns: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +72,18 @@ class AsrConfig:
     Attributes:
         engine: ``auto``, ``faster-whisper[:MODEL]``, ``pocketsphinx`` or ``none``.
         language: ISO 639-1 code, or None to detect it (Whisper only).
-        device: ``auto``, ``cpu`` or ``cuda``.
-        compute_type: CTranslate2's, ``default`` for the model's own.
+        device: ``auto``, ``cpu`` or ``cuda`` (Whisper only).
+        compute_type: one of CTranslate2's, or ``auto``: int8 on a CPU, float16 on a GPU.
+        beam_size: hypotheses kept in a final decoding; a partial one is greedy (Whisper only).
+        parallel: transcriptions that may run at the same time; each further one costs memory.
     """
 
     engine: str = "auto"
     language: str | None = "en"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    compute_type: str = "default"
+    compute_type: str = "auto"
+    beam_size: int = 3
+    parallel: int = 2
 
 
 @dataclass(frozen=True, slots=True)
