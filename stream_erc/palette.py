@@ -1,0 +1,97 @@
+"""How an expressed emotion looks: a colour, two letters and a face, the same in the terminal and the report.
+
+The seven basic colours stay apart in all common kinds of colour blindness (a test holds that), and no colour
+stands alone: the letters or the label are always beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EmotionStyle:
+    """How one label of a checkpoint is shown.
+
+    Attributes:
+        label: as the checkpoint says it.
+        code: one to three letters, unlike those of the checkpoint's other labels.
+        face: one of the families below, or "" where the label belongs to none.
+        light, dark: ``#rrggbb`` on a light and on a dark background.
+    """
+
+    label: str
+    code: str
+    face: str
+    light: str
+    dark: str
+
+
+COLOURS = {
+    "neutral": ("#949aa4", "#aeb4be"),
+    "joy": ("#e0a200", "#f2bd3d"),
+    "sadness": ("#113e96", "#555acf"),
+    "anger": ("#e11902", "#ff4f15"),
+    "fear": ("#a455c3", "#d76fff"),
+    "surprise": ("#3fb2ff", "#93eeff"),
+    "disgust": ("#107e68", "#2ca073"),
+}
+"""(light, dark) of each family of emotions."""
+
+SPARE_COLOURS = (
+    ("#7a4b1e", "#c79a6b"),
+    ("#6d7a00", "#c3cf55"),
+    ("#c2185b", "#ff8fb7"),
+    ("#00838f", "#4dd0c5"),
+    ("#3d3d3d", "#ededed"),
+)
+"""For labels of no family, and for a second label of the same one."""
+
+FAMILIES = {
+    "neutral": ("neutral", "calm", "no_emotion", "peaceful", "none"),
+    "joy": ("joy", "happy", "happiness", "joyful", "excited", "amused", "amusement"),
+    "sadness": ("sadness", "sad"),
+    "anger": ("anger", "angry", "mad", "frustrated", "frustration"),
+    "fear": ("fear", "fearful", "scared", "afraid", "anxious"),
+    "surprise": ("surprise", "surprised"),
+    "disgust": ("disgust", "disgusted", "contempt"),
+}
+
+SPEAKER_COLOURS = (
+    "cyan",
+    "magenta",
+    "green",
+    "yellow",
+    "blue",
+    "bright_red",
+    "bright_cyan",
+    "bright_magenta",
+)
+"""For the terminal, by order of appearance; in the report a speaker has a lane of their own instead."""
+
+
+def emotion_styles(labels: Sequence[str]) -> dict[str, EmotionStyle]:
+    """The looks of a checkpoint's labels, in its order; distinct for up to twelve of them."""
+    taken: set[str] = set()
+    spares = 0
+    styles: dict[str, EmotionStyle] = {}
+    for label, code in zip(labels, _codes(labels), strict=True):
+        face = next((family for family, words in FAMILIES.items() if label.lower() in words), "")
+        if face and face not in taken:
+            light, dark = COLOURS[face]
+        else:
+            light, dark = SPARE_COLOURS[spares % len(SPARE_COLOURS)]
+            spares += 1
+        taken.add(face)
+        styles[label] = EmotionStyle(label, code, face, light, dark)
+    return styles
+
+
+def _codes(labels: Sequence[str]) -> list[str]:
+    """The shortest prefixes, of two or three letters, that tell the labels apart; else a number."""
+    codes: list[str] = []
+    for label in labels:
+        letters = [c for c in label if c.isalnum()]
+        prefixes = ["".join(letters[:n]).capitalize() for n in (2, 3)]
+        free = [code for code in prefixes if code and code not in codes]
+        codes.append(free[0] if free else str(len(codes) + 1))
+    return codes
