@@ -106,7 +106,7 @@ def test_the_text_encoder_comes_back_with_its_tokenizer(network: SiLstm, tmp_pat
     assert next(encoder.model.parameters()).dtype == torch.float32  # saving left the original alone
 
     edit(tmp_path / "with_text", network={"text_dim": 99, "audio_groups": [5, 2], "classes": 3, "width": 8})
-    with pytest.raises(CheckpointProblem, match="expected .* of shape"):
+    with pytest.raises(CheckpointProblem, match="of shape"):
         load(tmp_path / "with_text")
 
 

@@ -1,7 +1,8 @@
 """SI-LSTM: speaker hybrid LSTM and cross-modal attention (Liang, Zou and Xu, arXiv 2305.03506).
 
 Equation numbers below are the paper's. It leaves gaps; each is resolved by a field of `SiLstmConfig`.
-Both modalities run through one set of batched kernels: a tensor (N, 2, D) holds text at 0 and audio at 1.
+Both modalities run through one set of batched kernels: inside, a tensor (2, N, D) holds text at 0 and audio
+at 1, where N is the batch in `advance` and all turns of the batch in `forward`.
 """
 
 import math
@@ -80,7 +81,7 @@ class SiLstmState(State):
 
 
 class ModalLinear(nn.Module):
-    """A linear map for each modality: (N, 2, inputs) -> (N, 2, outputs)."""
+    """A linear map for each modality: (2, N, inputs) -> (2, N, outputs)."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__()
@@ -88,26 +89,25 @@ class ModalLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(2, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(2, 1, outputs)) if bias else None
 
-    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """The map of `x`, plus `add` (N, 2, outputs) in the place of a bias."""
-        base = self.bias if add is None else add.transpose(0, 1)
-        if base is None:
-            return torch.bmm(x.transpose(0, 1), self.weight).transpose(0, 1)
-        return torch.baddbmm(base, x.transpose(0, 1), self.weight).transpose(0, 1)
+    def forward(self, x: Tensor) -> Tensor:
+        """The map of `x`."""
+        if self.bias is None:
+            return torch.bmm(x, self.weight)
+        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class ModalNorm(nn.Module):
-    """Layer normalisation with a gain and an offset for each modality, (N, 2, d)."""
+    """Layer normalisation with a gain and an offset for each modality, (2, N, d)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(2, width))
-        self.offset = nn.Parameter(torch.zeros(2, width))
+        self.gain = nn.Parameter(torch.ones(2, 1, width))
+        self.offset = nn.Parameter(torch.zeros(2, 1, width))
         self.shape = (width,)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise over the last dimension."""
-        return torch.addcmul(self.offset, F.layer_norm(x, self.shape), self.gain)
+        return torch.addcmul(self.offset, torch.layer_norm(x, self.shape), self.gain)
 
 
 class WindowAttention(nn.Module):
@@ -121,26 +121,27 @@ class WindowAttention(nn.Module):
     def __init__(self, width: int, heads: int, positions: int) -> None:
         super().__init__()
         self.heads = heads
+        self.scale = width**-0.5
         self.query = ModalLinear(width, heads * width)
         self.value = ModalLinear(heads * width, width, bias=False)
-        self.position = nn.Parameter(torch.zeros(2, heads, positions))
+        self.position = nn.Parameter(torch.zeros(2, 1, heads, positions))
 
     def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None = None) -> Tensor:
         """Residual and attention, `x` + attn.
 
         Args:
-            x: (N, 2, d).
-            keys: (N, 2, K, d), the turns to attend to.
-            key_bias: (N, 2, K), 0 or `_HIDDEN`.
+            x: (2, N, d).
+            keys: (2, N, K, d), the turns to attend to.
+            key_bias: (2, N, 1, K), 0 or `_HIDDEN`.
             slots: (N, K), the relative position of each key; None: the last K positions in their order.
         """
-        n, _, k, d = keys.shape
-        position = self.position if slots is None else self.position[:, :, slots].permute(2, 0, 1, 3)
-        bias = (key_bias.unsqueeze(2) + position).reshape(2 * n, self.heads, k)
+        _, n, k, d = keys.shape
+        position = self.position if slots is None else self.position[:, 0, :, slots].transpose(1, 2)
+        bias = (key_bias + position).reshape(2 * n, self.heads, k)
         turns = keys.reshape(2 * n, k, d)
-        query = self.query(x).reshape(2 * n, self.heads, d)
-        weight = torch.baddbmm(bias, query, turns.transpose(1, 2), alpha=d**-0.5).softmax(-1)
-        return self.value(torch.bmm(weight, turns).view(n, 2, -1), add=x)
+        query = self.query(x).view(2 * n, self.heads, d)
+        weight = torch.baddbmm(bias, query, turns.transpose(1, 2), alpha=self.scale).softmax(-1)
+        return torch.baddbmm(x, torch.bmm(weight, turns).view(2, n, -1), self.value.weight)
 
 
 class EncoderLayer(nn.Module):
@@ -155,9 +156,9 @@ class EncoderLayer(nn.Module):
         self.norm = ModalNorm(config.width)
 
     def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None) -> Tensor:
-        """(N, 2, d) and a window of the same layer's inputs (N, 2, K, d) -> (N, 2, d)."""
+        """(2, N, d) and a window of the same layer's inputs (2, N, K, d) -> (2, N, d)."""
         x = self.attention_norm(self.attention(x, keys, key_bias, slots))
-        return self.norm(self.contract(F.relu(self.expand(x)), add=x))
+        return self.norm(torch.baddbmm(x, torch.relu(self.expand(x)), self.contract.weight))
 
 
 class InputReduction(nn.Module):
@@ -173,26 +174,24 @@ class InputReduction(nn.Module):
 
     def __init__(self, config: SiLstmConfig) -> None:
         super().__init__()
-        total = sum(config.audio_groups)
+        total, groups = sum(config.audio_groups), len(config.audio_groups)
         self.clip = config.audio_clip
         self.text = nn.Linear(config.text_dim, config.width)
-        self.audio = nn.Linear(total + len(config.audio_groups), config.width, bias=False)
+        self.audio = nn.Linear(total + groups, config.width, bias=False)  # the last columns are the biases
         self.norm = ModalNorm(config.width)
         self.register_buffer("audio_mean", torch.zeros(total))
         self.register_buffer("audio_std", torch.ones(total))
-        group = torch.arange(len(config.audio_groups)).repeat_interleave(torch.tensor(config.audio_groups))
-        # behind the features, one constant 1 per group: its column of the weight is the group's bias
-        group = torch.cat([group, torch.arange(len(config.audio_groups))])
+        group = torch.arange(groups).repeat_interleave(torch.tensor(config.audio_groups))
         self.register_buffer("_group", group, persistent=False)
 
     def forward(self, x: TurnInput) -> Tensor:
-        """Turns (N, ...) -> tokens (N, 2, d)."""
+        """Turns (N, ...) -> tokens (2, N, d)."""
         known = ((x.audio - self.audio_mean) / self.audio_std).clamp_(-self.clip, self.clip).nan_to_num_(0.0)
         # a feature that could not be measured is set to its mean; an absent group adds nothing at all
-        known = F.pad(known, (0, x.audio_mask.shape[1]), value=1.0)
-        audio = self.audio(known * x.audio_mask[:, self._group])
-        text = self.text(x.text.masked_fill(~x.text_mask.unsqueeze(1), 0.0))
-        return self.norm(torch.stack([text, audio], 1))
+        known = torch.cat([known * x.audio_mask.index_select(1, self._group), x.audio_mask], 1)
+        text = torch.where(x.text_mask.unsqueeze(1), x.text, 0.0)
+        tokens = torch.cat([self.text(text), self.audio(known)])
+        return self.norm(tokens.view(2, -1, tokens.shape[1]))
 
 
 class SpeakerLstm(nn.Module):
@@ -200,7 +199,7 @@ class SpeakerLstm(nn.Module):
 
     The gates' weights lie in one matrix per modality, [W; V; U] over [x_t, z_{t-1}, h_{t-1}], and
     their columns are i, f, o and the candidate. S of both modalities and the GRU's recurrent matrix lie
-    in another, since all of them read q.
+    in another, since all of them read q; so do their biases.
     """
 
     def __init__(self, config: SiLstmConfig) -> None:
@@ -209,20 +208,19 @@ class SpeakerLstm(nn.Module):
         self.config = config
         self.read = (1 + config.joint_attention) * d  # width of [z, h], or of h alone
         self.size = self.read + d + config.literal_candidate * d
-        self.gates = ModalLinear(d + self.read, 4 * d)
+        self.gates = ModalLinear(d + self.read, 4 * d, bias=False)
+        self.bias = nn.Parameter(torch.zeros(11 * d if config.speaker_state else 8 * d))
         with torch.no_grad():
-            assert self.gates.bias is not None
-            self.gates.bias[..., d : 2 * d] = 1.0  # forget little at first
+            self.bias[: 8 * d].view(2, 4, d)[:, 1] = 1.0  # forget little at first
         if config.speaker_state:
             self.start = nn.Parameter(0.1 * torch.randn(d))
-            self.speaker_maps = nn.Parameter(torch.empty(11 * d, d).uniform_(-(d**-0.5), d**-0.5))
-            self.speaker_bias = nn.Parameter(torch.zeros(3 * d))
+            self.from_speaker = nn.Parameter(torch.empty(11 * d, d).uniform_(-(d**-0.5), d**-0.5))
             self.speaker_input = nn.Linear(2 * d, 3 * d)
 
     def speaker_step(
         self, u: Tensor, present: Tensor, speaker: Tensor, speakers: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """S q_t for the gates of both modalities (N, 2, 4d), and every q after this turn (eq. 4).
+        """S q_t + b for the gates of both modalities (2, N, 4d), and every q after this turn (eq. 4).
 
         Args:
             u: the GRU's map of the turn, (N, 3d).
@@ -233,16 +231,17 @@ class SpeakerLstm(nn.Module):
         d = self.width
         row = speaker.view(-1, 1, 1).expand(-1, 1, d)
         q = speakers.gather(1, row).squeeze(1)  # (N, d)
-        mapped = F.linear(q, self.speaker_maps)  # (N, 11d)
-        recurrent = mapped[:, 8 * d :] + self.speaker_bias
-        reset, keep = torch.sigmoid(u[:, : 2 * d] + recurrent[:, : 2 * d]).chunk(2, 1)
-        proposal = torch.tanh(torch.addcmul(u[:, 2 * d :], reset, recurrent[:, 2 * d :]))
+        mapped = F.linear(q, self.from_speaker, self.bias)  # (N, 11d)
+        reset, keep = torch.sigmoid(u[:, : 2 * d] + mapped[:, 8 * d : 10 * d]).chunk(2, 1)
+        proposal = torch.tanh(torch.addcmul(u[:, 2 * d :], reset, mapped[:, 10 * d :]))
         after = torch.where(present, torch.lerp(proposal, q, keep), q)
-        to_gates = F.linear(after, self.speaker_maps[: 8 * d]) if self.config.updated_speaker else mapped
-        return to_gates[:, : 8 * d].view(-1, 2, 4 * d), speakers.scatter(1, row, after.unsqueeze(1))
+        if self.config.updated_speaker:
+            mapped = F.linear(after, self.from_speaker[: 8 * d], self.bias[: 8 * d])
+        gates = mapped[:, : 8 * d].view(-1, 2, 4 * d).transpose(0, 1)
+        return gates, speakers.scatter(1, row, after.unsqueeze(1))
 
     def cell_step(self, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """h_t and c_t (N, 2, d) from the gates' arguments (N, 2, 4d) and c_{t-1} (eq. 5-10)."""
+        """h_t and c_t (2, N, d) from the gates' arguments (2, N, 4d) and c_{t-1} (eq. 5-10)."""
         d = self.width
         i, f, o = torch.sigmoid(gates[..., : 3 * d]).chunk(3, -1)
         c = torch.addcmul(f * c, i, torch.tanh(gates[..., 3 * d :]))
@@ -254,25 +253,28 @@ class SpeakerLstm(nn.Module):
         """One turn.
 
         Args:
-            x: H_t of both modalities (N, 2, d).
+            x: H_t of both modalities (2, N, d).
             z: their joint modal factor of this turn, which the next turn's gates read.
-            mask: bool (N, 2); a missing modality's cells stay as they are.
+            mask: bool (2, N); a missing modality's cells stay as they are.
             speaker: int64 (N,).
-            cells: (N, 2, size), [z_{t-1}, h_{t-1}, c_{t-1}, x_{t-1}].
+            cells: (2, N, size), [z_{t-1}, h_{t-1}, c_{t-1}, x_{t-1}].
             speakers: (N, S, d).
 
         Returns:
-            h_t (N, 2, d), the cells and the speakers after the turn.
+            h_t (2, N, d), the cells and the speakers after the turn.
         """
         d, read = self.width, self.read
-        gates = self.gates(torch.cat([x, cells[..., :read]], -1))
-        if self.config.literal_candidate:
-            last = torch.cat([cells[..., read + d :], cells[..., :read]], -1)
-            gates = torch.cat([gates[..., : 3 * d], self._candidate(last)], -1)
         if self.config.speaker_state:
-            u = self.speaker_input(x.reshape(-1, 2 * d))
-            to_gates, speakers = self.speaker_step(u, mask.any(1, keepdim=True), speaker, speakers)
-            gates = gates + to_gates
+            u = self.speaker_input(x.transpose(0, 1).reshape(-1, 2 * d))
+            base, speakers = self.speaker_step(u, mask.any(0).unsqueeze(1), speaker, speakers)
+        else:
+            base = self.bias.view(2, 1, 4 * d)
+        past = cells[..., :read]
+        gates = torch.baddbmm(base, torch.cat([x, past], -1), self.gates.weight)
+        if self.config.literal_candidate:
+            last = torch.cat([cells[..., read + d :], past], -1)
+            candidate = torch.baddbmm(base[..., 3 * d :], last, self.gates.weight[..., 3 * d :])
+            gates = torch.cat([gates[..., : 3 * d], candidate], -1)
         h, c = self.cell_step(gates, cells[..., read : read + d])
         parts = [h, c] if z is None else [z, h, c]
         parts += [x] if self.config.literal_candidate else []
@@ -283,47 +285,40 @@ class SpeakerLstm(nn.Module):
         """`step` over whole dialogues from the start, all that does not recur computed at once.
 
         Args:
-            x: (B, T, 2, d).
-            z: (B, T, 2, d) or None.
-            mask: bool (B, T, 2).
+            x: (2, B, T, d).
+            z: (2, B, T, d) or None.
+            mask: bool (2, B, T).
             speaker: int64 (B, T).
 
         Returns:
-            h (B, T, 2, d).
+            h (2, B, T, d).
         """
-        b, t, _, d = x.shape
-        inputs = self.gates.weight[:, : d + self.read - d]  # rows of x and z
+        _, b, t, d = x.shape
+        weight = self.gates.weight[:, : self.read].unsqueeze(1)  # (2, 1, [x, z], 4d)
         seen = x if z is None else torch.cat([x, _last(z, mask)], -1)
-        gates = torch.einsum("btmi,mio->btmo", seen, inputs) + self.gates.bias.squeeze(1)  # (B, T, 2, 4d)
+        gates = seen @ weight  # (2, B, T, 4d)
         if self.config.literal_candidate:
             seen = torch.cat([_last(x, mask), seen[..., d:]], -1)
-            candidate = torch.einsum("btmi,mio->btmo", seen, inputs[..., 3 * d :])
-            candidate = candidate + self.gates.bias.squeeze(1)[..., 3 * d :]
-            gates = torch.cat([gates[..., : 3 * d], candidate], -1)
+            gates = torch.cat([gates[..., : 3 * d], seen @ weight[..., 3 * d :]], -1)
         if self.config.speaker_state:
-            u = self.speaker_input(x.reshape(b, t, 2 * d))
+            u = self.speaker_input(x.permute(1, 2, 0, 3).reshape(b, t, 2 * d))
             speakers = self.start.expand(b, int(speaker.max()) + 1, d)
-            present, from_speaker = mask.any(2, keepdim=True), []
+            present, from_speaker = mask.any(0).unsqueeze(2), []
             for now in range(t):
                 part, speakers = self.speaker_step(u[:, now], present[:, now], speaker[:, now], speakers)
                 from_speaker.append(part)
-            gates = gates + torch.stack(from_speaker, 1)
-        recurrent = self.gates.weight[:, -d:]  # (2, d, 4d)
-        h = c = x.new_zeros(b, 2, d)
+            gates = gates + torch.stack(from_speaker, 2)
+        else:
+            gates = gates + self.bias.view(2, 1, 1, 4 * d)
+        recurrent = self.gates.weight[:, self.read :]  # (2, h, 4d)
+        h = c = x.new_zeros(2, b, d)
         hidden = []
         for now in range(t):
-            argument = torch.baddbmm(gates[:, now].transpose(0, 1), h.transpose(0, 1), recurrent)
-            new_h, new_c = self.cell_step(argument.transpose(0, 1), c)
-            there = mask[:, now].unsqueeze(2)
+            new_h, new_c = self.cell_step(torch.baddbmm(gates[:, :, now], h, recurrent), c)
+            there = mask[:, :, now].unsqueeze(2)
             h, c = torch.where(there, new_h, h), torch.where(there, new_c, c)
             hidden.append(h)
-        return torch.stack(hidden, 1)
-
-    def _candidate(self, x: Tensor) -> Tensor:
-        """The candidate's argument (N, 2, d) from [x_{t-1}, z_{t-1}, h_{t-1}] (eq. 8 as printed)."""
-        weight, bias = self.gates.weight, self.gates.bias
-        columns = slice(3 * self.width, None)
-        return torch.baddbmm(bias[..., columns], x.transpose(0, 1), weight[..., columns]).transpose(0, 1)
+        return torch.stack(hidden, 2)
 
 
 class SiLstm(StreamingModel[SiLstmState]):
@@ -335,25 +330,22 @@ class SiLstm(StreamingModel[SiLstmState]):
         positions = 2 * config.window - 1 if config.offline else config.window
         self.reduce = InputReduction(config)
         self.encoder = nn.ModuleList(EncoderLayer(config, positions) for _ in range(config.layers))
-        self.absent = nn.Parameter(0.1 * torch.randn(2, d))  # stands for H of a modality that is missing
+        self.absent = nn.Parameter(0.1 * torch.randn(2, 1, d))  # stands for H of a missing modality
         self.recurrence = SpeakerLstm(config)
         self.reverse = SpeakerLstm(config) if config.offline else None
-        if config.joint_attention:
-            self.joint = (
-                nn.Parameter(torch.randn(2, 2, d) / math.sqrt(d)) if config.literal_joint
-                else ModalLinear(d, d, bias=False)
-            )  # fmt: skip
+        if config.joint_attention and config.literal_joint:
+            self.joint_outer = nn.Parameter(torch.randn(2, 2, 1, 1, d) / math.sqrt(d))  # p and q
+        elif config.joint_attention:
+            self.joint = ModalLinear(d, d, bias=False)
         self.cross = WindowAttention(d, 1, positions)
         self.cross_norm = ModalNorm(d)
-        self.fusion = nn.Parameter(torch.zeros(2))
-        self.project_fused = nn.Linear((2 + config.offline) * d, d)
-        self.project_text = nn.Linear(d, d)
+        self.fusion = nn.Parameter(torch.zeros(2, 1))
+        self.fused_map = nn.Linear((2 + config.offline) * d, d)
         self.fused_norm = nn.LayerNorm(d)
+        self.text_map = nn.Linear(d, d)
         self.text_norm = nn.LayerNorm(d)
-        self.head = nn.Sequential(
-            nn.Linear(d, d), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(d, config.classes)
-        )
-        self.dropout = nn.Dropout(config.dropout)
+        self.head_hidden = nn.Linear(d, d)
+        self.head = nn.Linear(d, config.classes)
 
     def set_audio_normalisation(self, mean: Tensor, std: Tensor) -> None:
         """Fix the mean and standard deviation (D_audio,) that acoustic features are normalised by."""
@@ -385,23 +377,28 @@ class SiLstm(StreamingModel[SiLstmState]):
         """One turn of each conversation; see `StreamingModel.step`."""
         if self.config.offline:
             raise NotImplementedError("an offline SI-LSTM reads whole dialogues; it has no step")
-        mask, key_bias = _presence(x)
-        key_bias = torch.cat([state.key_bias, key_bias.unsqueeze(2)], 2)  # (B, 2, W)
+        mask = _presence(x)
+        now_bias = _hide(mask)
+        key_bias = torch.cat([state.key_bias.transpose(0, 1), now_bias.unsqueeze(2)], 2)  # (2, B, W)
+        past = state.window.permute(1, 2, 0, 3, 4).unbind()  # L + 1 of (2, B, W - 1, d)
         windows: list[Tensor] = []
 
         def with_past(level: int, now: Tensor) -> Tensor:
-            windows.append(torch.cat([state.window[:, level], now.unsqueeze(2)], 2))  # (B, 2, W, d)
+            windows.append(torch.cat([past[level], now.unsqueeze(2)], 2))  # (2, B, W, d)
             return windows[-1]
 
-        h, cross, z = self._read(self.dropout(self.reduce(x)), mask, key_bias, with_past, None)
-        hidden, cells, speakers = self.recurrence.step(h, z, mask, speaker, state.cells, state.speakers)
+        tokens = self._drop(self.reduce(x))
+        h, cross, z = self._read(tokens, mask, now_bias, key_bias.unsqueeze(2), with_past, None)
+        hidden, cells, speakers = self.recurrence.step(
+            h, z, mask, speaker, state.cells.transpose(0, 1), state.speakers
+        )
         after = SiLstmState(
-            window=torch.stack([window[:, :, 1:] for window in windows], 1),
-            key_bias=key_bias[:, :, 1:],
-            cells=cells,
+            window=torch.stack([window[:, :, 1:] for window in windows]).permute(2, 0, 1, 3, 4),
+            key_bias=key_bias[:, :, 1:].transpose(0, 1),
+            cells=cells.transpose(0, 1),
             speakers=speakers,
         )
-        return self._classify(h, cross, hidden, key_bias[:, :, -1]), after
+        return self._classify(h, cross, hidden, now_bias), after
 
     def forward(self, x: TurnInput, speaker: Tensor) -> Tensor:
         """Logits (B, T, C) of whole dialogues, everything but the two recurrences in one go."""
@@ -409,96 +406,104 @@ class SiLstm(StreamingModel[SiLstmState]):
         flat = TurnInput(
             x.text.flatten(0, 1), x.audio.flatten(0, 1), x.text_mask.flatten(), x.audio_mask.flatten(0, 1)
         )
-        mask, key_bias = _presence(flat)  # (B T, 2)
+        mask = _presence(flat)  # (2, B T)
+        now_bias = _hide(mask)
         window, slots = self.config.window, None
         if self.config.offline:
-            distance = (
-                torch.arange(t, device=speaker.device) - torch.arange(t, device=speaker.device)[:, None]
-            )
-            slots = (distance.clamp(1 - window, window - 1) + window - 1).repeat(b, 1)  # (B T, T)
+            index = torch.arange(t, device=speaker.device)
+            slots = (index - index[:, None]).clamp(1 - window, window - 1) + window - 1
+            slots = slots.repeat(b, 1)  # (B T, T)
 
-        def slide(sequence: Tensor, empty: float) -> Tensor:
-            """(B T, 2, ...) -> (B T, 2, W, ...), what each turn may attend to."""
-            rows = sequence.view(b, t, *sequence.shape[1:])
+        def slide(rows: Tensor, empty: float) -> Tensor:
+            """(2, B T, D) -> (2, B T, W, D), the turns that each turn may attend to."""
+            rows = rows.view(2, b, t, -1)
             if self.config.offline:
-                wide = rows.unsqueeze(1).expand(b, t, *rows.shape[1:])
-                return wide.flatten(0, 1).transpose(1, 2)
-            past = rows.new_full((b, window - 1, *rows.shape[2:]), empty)
-            return torch.cat([past, rows], 1).unfold(1, window, 1).flatten(0, 1).movedim(-1, 2)
+                return rows.unsqueeze(2).expand(2, b, t, t, -1).flatten(1, 2)
+            before = rows.new_full((2, b, window - 1, rows.shape[3]), empty)
+            return torch.cat([before, rows], 2).unfold(2, window, 1).transpose(3, 4).flatten(1, 2)
 
-        tokens = self.dropout(self.reduce(flat))
-        h, cross, z = self._read(
-            tokens, mask, slide(key_bias, _HIDDEN), lambda _, now: slide(now, 0.0), slots
-        )
+        key_bias = slide(now_bias.unsqueeze(2), _HIDDEN).transpose(2, 3)  # (2, B T, 1, W)
+        tokens = self._drop(self.reduce(flat))
+        h, cross, z = self._read(tokens, mask, now_bias, key_bias, lambda _, now: slide(now, 0.0), slots)
 
         def turns(rows: Tensor) -> Tensor:
-            return rows.reshape(b, t, *rows.shape[1:])
+            return rows.view(2, b, t, *rows.shape[2:])
 
         sequence = (turns(h), None if z is None else turns(z), turns(mask))
         hidden = self.recurrence.run(*sequence, speaker)
         if self.reverse is not None:
-            backward = [None if part is None else part.flip(1) for part in sequence]
-            hidden = torch.cat([hidden, self.reverse.run(*backward, speaker.flip(1)).flip(1)], -1)
-        return turns(self._classify(h, cross, hidden.flatten(0, 1), key_bias))
+            backward = [None if part is None else part.flip(2) for part in sequence]
+            hidden = torch.cat([hidden, self.reverse.run(*backward, speaker.flip(1)).flip(2)], -1)
+        return self._classify(h, cross, hidden.flatten(1, 2), now_bias).view(b, t, -1)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.config.dropout) if self.training else x
 
     def _read(
-        self, x: Tensor, mask: Tensor, key_bias: Tensor,
+        self, x: Tensor, mask: Tensor, now_bias: Tensor, key_bias: Tensor,
         keys: Callable[[int, Tensor], Tensor], slots: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-        """All that does not recur: H (eq. 2-3), C (eq. 12-17) and z (eq. 11), each (N, 2, d).
+        """All that does not recur: H (eq. 2-3), C (eq. 12-17) and z (eq. 11), each (2, N, d).
 
         Args:
-            x: the turns' tokens (N, 2, d).
-            mask: bool (N, 2).
-            key_bias: (N, 2, K).
-            keys: the window (N, 2, K, d) of a level's inputs, given the level and the current turns'.
+            x: the turns' tokens (2, N, d).
+            mask: bool (2, N).
+            now_bias: (2, N), what hides a missing modality of the turn itself.
+            key_bias: (2, N, 1, K), of every turn in the window.
+            keys: the window (2, N, K, d) of a level's inputs, given the level and the current turns'.
             slots: relative position of each key, or None.
         """
         for level, layer in enumerate(self.encoder):
             x = layer(x, keys(level, x), key_bias, slots)
         h = torch.where(mask.unsqueeze(2), x, self.absent)
         # at m: from the other modality's query over the turns of m, the C that eq. 18 pairs with S^m
-        cross = self.cross_norm(self.cross(h.flip(1), keys(len(self.encoder), h), key_bias, slots))
+        cross = self.cross_norm(self.cross(h.flip(0), keys(len(self.encoder), h), key_bias, slots))
         if not self.config.joint_attention:
             return h, cross, None
-        return h, cross, self._joint(h, _presence_bias(mask))
+        joint = self._joint_literal(h) if self.config.literal_joint else self._joint(h, now_bias)
+        return h, cross, joint
 
-    def _joint(self, h: Tensor, key_bias: Tensor) -> Tensor:
-        """Joint modal attention z (N, 2, d) of the turn's two modality tokens (eq. 11)."""
-        if isinstance(self.joint, ModalLinear):
-            scores = torch.baddbmm(
-                key_bias.unsqueeze(1), self.joint(h), h.transpose(1, 2), alpha=h.shape[-1] ** -0.5
-            )
-            return torch.bmm(scores.softmax(-1), h)
-        p, q = self.joint  # (2, d) each
-        outer = (h.unsqueeze(3) * p.unsqueeze(1)) @ (h.flip(1).unsqueeze(3) * q.unsqueeze(1))  # (N, 2, d, d)
+    def _joint(self, h: Tensor, now_bias: Tensor) -> Tensor:
+        """Joint modal attention z (2, N, d) over the turn's two modality tokens (eq. 11, resolved)."""
+        tokens = h.transpose(0, 1)  # (N, 2, d)
+        query = self.joint(h).transpose(0, 1)
+        scores = torch.baddbmm(
+            now_bias.t().unsqueeze(1), query, tokens.transpose(1, 2), alpha=self.cross.scale
+        )
+        return torch.bmm(scores.softmax(-1), tokens).transpose(0, 1)
+
+    def _joint_literal(self, h: Tensor) -> Tensor:
+        """Eq. 11 as printed: softmax((x p) (x' q)) x for both directions, x' of the other modality."""
+        p, q = self.joint_outer  # (2, 1, 1, d) each
+        outer = (h.unsqueeze(3) * p) @ (h.flip(0).unsqueeze(3) * q)  # (2, N, d, d)
         return (outer.softmax(-1) @ h.unsqueeze(3)).squeeze(3)
 
-    def _classify(self, h: Tensor, cross: Tensor, hidden: Tensor, key_bias: Tensor) -> Tensor:
+    def _classify(self, h: Tensor, cross: Tensor, hidden: Tensor, now_bias: Tensor) -> Tensor:
         """Weighted fusion (eq. 18) and head (eq. 19): logits (N, C).
 
         A missing modality gets no fusion weight; with both missing, context alone speaks.
         """
-        weight = torch.softmax(self.fusion + key_bias, -1)  # (N, 2), w1 + w2 = 1
-        fused = torch.bmm(weight.unsqueeze(1), torch.cat([cross, hidden], -1)).squeeze(1)
-        fused = self.fused_norm(self.project_fused(self.dropout(fused)))
-        return self.head(fused + self.text_norm(self.project_text(h[:, 0])))
+        weight = torch.softmax(self.fusion + now_bias, 0).unsqueeze(2)  # (2, N, 1), w1 + w2 = 1
+        fused = (torch.cat([cross, hidden], -1) * weight).sum(0)
+        fused = self.fused_norm(self.fused_map(self._drop(fused)))
+        together = fused + self.text_norm(self.text_map(h[0]))
+        return self.head(self._drop(torch.relu(self.head_hidden(together))))
 
 
-def _presence(x: TurnInput) -> tuple[Tensor, Tensor]:
-    """Whether each modality is there, bool (N, 2), and the bias (N, 2) that hides it where not."""
-    mask = torch.stack([x.text_mask, x.audio_mask.any(1)], 1)
-    return mask, _presence_bias(mask)
+def _presence(x: TurnInput) -> Tensor:
+    """Whether each modality is there, bool (2, N)."""
+    return torch.cat([x.text_mask, x.audio_mask.any(1)]).view(2, -1)
 
 
-def _presence_bias(mask: Tensor) -> Tensor:
+def _hide(mask: Tensor) -> Tensor:
+    """What to add to a score: 0 where there is something, else `_HIDDEN`."""
     return torch.where(mask, 0.0, _HIDDEN)
 
 
 def _last(values: Tensor, mask: Tensor) -> Tensor:
-    """At each turn, the value of the last earlier turn that had the modality, or zeros: (B, T, 2, d)."""
-    t = values.shape[1]
-    index = torch.where(mask, torch.arange(1, t + 1, device=mask.device).view(1, t, 1), 0)
-    last = F.pad(index.cummax(1).values[:, :-1], (0, 0, 1, 0))  # (B, T, 2), 0: none so far
-    padded = F.pad(values, (0, 0, 0, 0, 1, 0))
-    return padded.gather(1, last.unsqueeze(3).expand(-1, -1, -1, values.shape[3]))
+    """At each turn, the value of the last earlier turn that had the modality, or zeros: (2, B, T, d)."""
+    t = values.shape[2]
+    index = torch.where(mask, torch.arange(1, t + 1, device=mask.device), 0)  # (2, B, T)
+    last = F.pad(index.cummax(2).values[..., :-1], (1, 0))  # 0: none so far
+    padded = F.pad(values, (0, 0, 1, 0))
+    return padded.gather(2, last.unsqueeze(3).expand(*last.shape, values.shape[3]))
