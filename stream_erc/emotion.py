@@ -85,6 +85,8 @@ class EmotionClassifier:
         except checkpoints.CheckpointProblem as problem:
             raise CheckpointError(str(problem)) from problem
         self._network = self._checkpoint.network
+        self._text_dim: int = self._checkpoint.network.config.text_dim  # type: ignore[union-attr,assignment]
+        self._audio_groups: list[int] = list(self._checkpoint.network.config.audio_groups)  # type: ignore
         self.name: str = self._checkpoint.name
         self.labels: tuple[str, ...] = self._checkpoint.labels
         acoustic = self._checkpoint.features.get("acoustic")
@@ -122,20 +124,20 @@ class EmotionClassifier:
 
     def _inputs(self, works: Sequence[ClassifyTurn]) -> TurnInput:
         """The network's input of one turn of each conversation."""
-        groups: tuple[int, ...] = self._network.config.audio_groups
-        text = torch.zeros(len(works), self._network.config.text_dim, device=self.device)
+        text = torch.zeros(len(works), self._text_dim, device=self.device)
         text_mask = torch.tensor([bool(work.turn.text) for work in works])
         encoder = self._checkpoint.text_encoder
         if encoder is not None and bool(text_mask.any()):
             windows = [TextWindow(w.past, w.turn.speaker, w.turn.text) for w in works if w.turn.text]
             tokens = {k: v.to(self.device) for k, v in encoder.tokenize(windows).items()}
             text[text_mask.to(self.device)] = encoder(**tokens)  # (B_text, D_text)
-        audio = np.full((len(works), sum(groups)), np.nan, dtype=np.float32)
+        audio = np.full((len(works), sum(self._audio_groups)), np.nan, dtype=np.float32)
         for row, work in zip(audio, works, strict=True):
             if work.features.acoustic is not None:
                 row[:] = work.features.acoustic
         heard = torch.from_numpy(np.isfinite(audio))  # (B, D_audio)
-        audio_mask = torch.stack([group.any(1) for group in heard.split(list(groups), 1)], 1)  # (B, G)
+        groups = torch.split(heard, self._audio_groups, dim=1)
+        audio_mask = torch.stack([group.any(1) for group in groups], 1)  # (B, G)
         return TurnInput(text, torch.from_numpy(audio), text_mask, audio_mask).to(self.device)
 
     def _state(self, state: ConversationState | None) -> State:

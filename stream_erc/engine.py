@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from stream_erc.asr import Recognizer, load_recognizer
 from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.diarization import OnlineClustering
-from stream_erc.emotion import EmotionClassifier, resolve_device
-from stream_erc.events import Features, GivenTurn
-from stream_erc.features import AcousticExtractor, load_extractor
+from stream_erc.emotion import EmotionClassifier
+from stream_erc.events import Features, GivenTurn, Samples, Vector
+from stream_erc.features import load_extractor
 from stream_erc.session import Session, Snapshot
 from stream_erc.speaker_encoder import SpeakerEncoder, load_encoder
 from stream_erc.vad import SileroVad, Vad
@@ -65,7 +65,7 @@ class Engine:
         vad: Vad | None = None,
         recognizer: Recognizer | None = None,
         speaker_encoder: SpeakerEncoder | None = None,
-        acoustics: AcousticExtractor | None = None,
+        acoustics: Callable[[Samples], Vector] | None = None,
         clock: Callable[[], float] = lambda: 0.0,
         max_batch: int = 64,
     ) -> None:
@@ -92,7 +92,6 @@ class Engine:
         """
         needs = needs or Needs()
         classifier = EmotionClassifier(config.model, config.device)
-        device = str(resolve_device(config.device))
         acoustics = None
         if needs.audio and classifier.acoustic_spec is not None:
             acoustics = load_extractor(classifier.acoustic_spec)
@@ -100,7 +99,7 @@ class Engine:
             classifier,
             vad=SileroVad() if needs.segmentation else None,
             recognizer=load_recognizer(config.asr) if needs.words else None,
-            speaker_encoder=load_encoder(session.diarization, device) if needs.speakers else None,
+            speaker_encoder=load_encoder(session.diarization, config.device) if needs.speakers else None,
             acoustics=acoustics,
             clock=clock,
             max_batch=config.max_batch,

@@ -150,7 +150,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     Raises:
         CheckpointProblem: a file is missing or damaged, the architecture is unknown, or shapes are wrong.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     try:
         architecture, labels = config["architecture"], tuple(config["labels"])
         if architecture not in ARCHITECTURES:
@@ -194,7 +194,8 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     )
 
 
-def _read_config(folder: Path) -> dict:
+def read_config(folder: Path) -> dict:
+    """The checked config.json of a checkpoint: its labels and scores without its weights."""
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointProblem(f"expected a checkpoint with config.json in {folder}, found none")

@@ -59,7 +59,9 @@ class TextEncoder(nn.Module):
     def from_pretrained(cls, name: str | Path, config: TextEncoderConfig) -> "TextEncoder":
         """Load any transformers encoder by hub name or local path (RoBERTa-large, MiniLM ...)."""
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         return cls(AutoModel.from_pretrained(name), AutoTokenizer.from_pretrained(name), config)
 
     def tokenize(self, windows: Sequence[TextWindow]) -> dict[str, Tensor]:

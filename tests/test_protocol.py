@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from stream_erc.events import (
+    Emotion,
+    EmotionEvent,
+    Latency,
+    PartialTurn,
+    SessionClosed,
+    SpeechStarted,
+    Turn,
+    TurnFailed,
+)
+from stream_erc.protocol import MessageEncoder, to_json, to_ms
+
+JOY = Emotion("joy", 0.75, {"neutral": 0.25, "joy": 0.75})
+TURN = EmotionEvent(
+    Turn(3, 1, 'she said "hi"', 16_000, 40_000), "Anna", JOY, Latency(400, 120.04, 31, 8, 560.06)
+)
+
+
+def test_a_final_turn_is_the_message_that_users_know():
+    assert MessageEncoder("s").encode(TURN) == {
+        "type": "turn.final",
+        "session_id": "s",
+        "seq": 0,
+        "turn": 3,
+        "speaker": "Anna",
+        "audio_start_ms": 1000,
+        "audio_end_ms": 2500,
+        "text": 'she said "hi"',
+        "emotion": {"label": "joy", "confidence": 0.75, "probabilities": {"neutral": 0.25, "joy": 0.75}},
+        "latency_ms": {"endpointing": 400, "asr": 120.0, "features": 31, "emotion": 8, "total": 560.1},
+        "revision": 0,
+    }
+
+
+def test_a_text_turn_has_null_times_and_its_dialogue():
+    event = EmotionEvent(Turn(0, 0, "hi"), "Anna", JOY, Latency())
+    message = MessageEncoder("s", "dia_7").encode(event)
+    assert message["dialogue"] == "dia_7"
+    assert message["audio_start_ms"] is None and message["audio_end_ms"] is None
+
+
+def test_messages_are_numbered_and_typed():
+    encoder = MessageEncoder("s")
+    created = encoder.created(model="m", asr="a", labels=("x",), name="f.wav", duration_ms=5)
+    events = [
+        SpeechStarted(160),
+        PartialTurn(0, "Anna", "so", 160, 320, None),
+        TURN,
+        EmotionEvent(TURN.turn, "Bob", JOY, Latency(), revision=1),
+        TurnFailed(4, None, None, "expected words"),
+        SessionClosed(32_000, 1, 1, ("Anna",)),
+    ]
+    messages = [created, *map(encoder.encode, events)]
+    assert [m["seq"] for m in messages] == list(range(7))
+    assert [m["type"] for m in messages] == [
+        "session.created", "speech.started", "turn.partial", "turn.final", "turn.revised", "turn.failed",
+        "session.closed",
+    ]  # fmt: skip
+    assert created["source"] == {"name": "f.wav", "duration_ms": 5}
+    assert messages[-1]["audio_ms"] == 2000 and messages[-1]["speakers"] == ["Anna"]
+
+
+def test_json_is_one_line_and_never_not_a_number():
+    line = to_json({"text": "a\nb \u2028 é", "p": 0.5})
+    assert "\n" not in line and json.loads(line)["text"] == "a\nb \u2028 é"
+    with pytest.raises(ValueError, match="JSON compliant"):
+        to_json({"p": float("nan")})
+
+
+def test_milliseconds():
+    assert to_ms(None) is None and to_ms(0) == 0 and to_ms(24) == 2 and to_ms(16_000 * 7200) == 7_200_000

@@ -1,0 +1,146 @@
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+from fakes import CONFIG, HashEngine, conversation, open_session, play
+
+from stream_erc.events import EmotionEvent, GivenTurn, SessionClosed
+from stream_erc.session import Session
+from stream_erc.work import AnalyzeSegment
+from stream_erc.workers import InlineWorker, ThreadWorker
+
+TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
+
+
+class SlowEngine(HashEngine):
+    """Hashes, slowly and in several threads; remembers what ran together."""
+
+    max_batch = 8
+
+    def __init__(self, delay=0.0):
+        super().__init__()
+        self.delay, self.batches, self.running, self.most = delay, [], 0, 0
+        self.lock = threading.Lock()
+
+    def analyze(self, work):
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(self.delay * (1 + work.segment.index % 3))
+        with self.lock:
+            self.running -= 1
+        return self.run([work])[0]
+
+    def classify(self, works):
+        self.batches.append(len(works))
+        time.sleep(self.delay)
+        return self.run(works)
+
+
+def outcome(events):
+    """What may not depend on where work runs: latency aside, all final turns and the close."""
+    kept = [e for e in events if isinstance(e, EmotionEvent | SessionClosed)]
+    return [dataclasses.replace(e, latency=None) if isinstance(e, EmotionEvent) else e for e in kept]
+
+
+@pytest.fixture
+def threads():
+    workers = []
+
+    def make(engine, **options):
+        workers.append(ThreadWorker(engine, **options))
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.close()
+
+
+def feed(worker, session, audio, size=1600):
+    events = []
+    for at in range(0, len(audio), size):
+        session.receive_audio(audio[at : at + size])
+        events += worker.advance(session)
+    session.receive_eof()
+    return events + worker.advance(session, wait=True)
+
+
+def test_inline_equals_by_hand():
+    assert feed(InlineWorker(HashEngine()), open_session(), TALK) == play(open_session(), TALK, [1600])
+
+
+def test_threads_give_the_same_turns_in_the_same_order(threads):
+    expected = outcome(play(open_session(), TALK, [1600]))
+    assert outcome(feed(threads(SlowEngine(0.003)), open_session(), TALK)) == expected
+
+
+def test_sessions_in_several_threads_share_batches_and_do_not_notice(threads):
+    engine = SlowEngine(0.01)
+    worker = threads(engine)
+    talks = [
+        [GivenTurn(who, f"{text} {k}") for who, text in [("a", "x"), ("b", "y"), ("a", "z")]]
+        for k in range(12)
+    ]
+    found = [None] * len(talks)
+
+    def run(k):
+        session, events = Session(CONFIG), []
+        for turn in talks[k]:
+            session.append_turn(turn)
+            events += worker.advance(session)
+        session.receive_eof()
+        found[k] = outcome(events + worker.advance(session, wait=True))
+
+    users = [threading.Thread(target=run, args=(k,)) for k in range(len(talks))]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    for talk, events in zip(talks, found, strict=True):
+        session, alone = Session(CONFIG), []
+        inline = InlineWorker(HashEngine())
+        for turn in talk:
+            session.append_turn(turn)
+            alone += inline.advance(session)
+        session.receive_eof()
+        assert events == outcome(alone + inline.advance(session))
+    assert max(engine.batches) > 1
+
+
+def test_a_flood_of_audio_waits_for_the_work(threads):
+    engine = SlowEngine(0.005)
+    worker = threads(engine, threads=2, max_in_flight=3)
+    session = open_session()
+    talk = np.tile(conversation([(0.4, 200)], gap=0.4), 30)
+    session.receive_audio(talk)
+    events = worker.advance(session)
+    assert worker._in_flight[id(session)] <= 3
+    session.receive_eof()
+    events += worker.advance(session, wait=True)
+    assert events[-1].turns == 30
+    assert engine.most <= 2
+
+
+def test_elapsed_time_counts_the_waiting(threads):
+    worker = threads(SlowEngine(0.02), threads=1)
+    events = feed(worker, open_session(), TALK, size=len(TALK))
+    totals = [e.latency.total - e.latency.endpointing for e in events if isinstance(e, EmotionEvent)]
+    assert min(totals) >= 20 and max(totals) >= 60
+
+
+def test_a_failure_in_a_thread_is_the_turns_alone(threads):
+    engine = SlowEngine()
+    engine.fail_on = {1}
+    events = feed(threads(engine), open_session(), TALK)
+    assert events[-1].turns == 3 and events[-1].failed_turns == 1
+
+
+def test_work_is_a_value(threads):
+    session = open_session()
+    session.receive_audio(TALK)
+    (work,) = session.work_to_do()
+    assert isinstance(work, AnalyzeSegment)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        work.transcribe = False
