@@ -9,10 +9,10 @@ loudness and flux follow the microphone's gain, which says nothing about the spe
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -23,6 +23,18 @@ SetName: TypeAlias = Literal["ComParE_2016", "eGeMAPSv02"]
 
 SET_DIMS: Mapping[SetName, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
 """Functionals of each set; ComParE_2016 is the corrected successor of the IS13 ComParE set."""
+
+PROSODY = (
+    "duration",
+    "avg_intensity",
+    "intensity_variation",
+    "avg_pitch",
+    "pitch_std",
+    "pitch_range",
+    "articulation_rate",
+    "mean_hnr",
+)
+"""Prosodic descriptors: s, dB, dB, Hz, Hz, Hz, syllables/s, dB."""
 
 SAMPLE_RATE_HZ = 16_000
 MIN_SAMPLES = 960
@@ -216,6 +228,33 @@ class AcousticExtractor:
         if smile is None:
             smile = self._local.smile = _Smile(self._set_name)
         return smile
+
+
+def with_prosody(spec: FeatureSpec) -> FeatureSpec:
+    """The specification of functionals with the prosodic descriptors behind them."""
+    return dataclasses.replace(spec, dim=spec.dim + len(PROSODY), prosody=PROSODY)
+
+
+def load_extractor(spec: FeatureSpec) -> Callable[[Samples], Vector]:
+    """What computes exactly the features of `spec`: functionals, and prosody where it has them.
+
+    Raises:
+        CheckpointError: the runtime computes other features.
+        EngineUnavailable: opensmile is not there.
+    """
+    if spec.set not in SET_DIMS:
+        raise CheckpointError(f"feature spec: expected a set of {', '.join(SET_DIMS)}, got {spec.set!r}")
+    functionals = AcousticExtractor(cast(SetName, spec.set), level_dbfs=spec.speech_level_dbfs)
+    if not spec.prosody:
+        check(functionals.spec, spec)
+        return functionals
+    check(with_prosody(functionals.spec), spec)
+
+    def extract(samples: Samples) -> Vector:
+        measured = functionals(samples)
+        return np.concatenate([measured, prosody(samples, measured)])
+
+    return extract
 
 
 def hash_names(names: Sequence[str]) -> str:
