@@ -48,20 +48,19 @@ class EndpointingConfig:
 
 @dataclass(frozen=True, slots=True)
 class DiarizationConfig:
-    """Online clustering of voice vectors.
+    """Online clustering of voice vectors; the defaults are what `scripts/tune_diarization` found best.
 
     Attributes:
-        encoder: ``ge2e`` (ships with its package), or a transformers x-vector model by path or hub name, such as
-            ``microsoft/wavlm-base-plus-sv``.
+        encoder: ``ge2e`` (ships with its package), or a transformers x-vector model by path or hub name,
+            such as ``microsoft/wavlm-base-plus-sv``.
         speakers: the number of speakers where it is known.
         max_speakers: a bound where it is not.
-        tau_active_ms: speech that a turn needs to count fully; a shorter one counts less, and so is less able to
-            open a new speaker or to move a known one.
-        delta_new: how far apart two groups of turns must be to be two speakers, as the squared distance of their
-            mean voices times a power of their size; larger gives fewer speakers.
+        tau_active_ms: speech that a turn needs to count fully; a shorter one counts less, so that it can
+            hardly open a new speaker or move a known one.
+        delta_new: how far apart two groups of turns must be to be two speakers, as the squared distance of
+            their mean voices times a power of their size; larger gives fewer speakers.
         delta_known: the same while fewer than `speakers` voices were heard; smaller opens them sooner.
-        growth: that power: 0 is the distance alone, 1 is Ward's criterion; larger asks less distance of larger
-            groups.
+        growth: that power: 0 is the distance alone, 1 is Ward's criterion.
         memory_turns: how many past turns a correction can reach.
     """
 
@@ -69,9 +68,9 @@ class DiarizationConfig:
     speakers: int | None = None
     max_speakers: int = 8
     tau_active_ms: int = 1_000
-    delta_new: float = 0.6
-    delta_known: float = 0.5
-    growth: float = 0.5
+    delta_new: float = 0.65
+    delta_known: float = 0.35
+    growth: float = 0.7
     memory_turns: int = 32
 
 
