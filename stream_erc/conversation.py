@@ -30,6 +30,7 @@ class Conversation:
         names: the speakers' names by index.
         clustering: voices heard so far.
         state: the network's memory.
+        pinned: turns whose speaker was said from outside; the clustering does not move them.
     """
 
     turns: int = 0
@@ -37,6 +38,7 @@ class Conversation:
     names: tuple[str, ...] = ()
     clustering: ClusteringState | None = None
     state: ConversationState | None = None
+    pinned: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,21 @@ class HeardTurn:
         """Whether there are words or a voice to read an emotion from."""
         acoustic = self.features.acoustic
         return bool(self.turn.text) or (acoustic is not None and not bool(np.isnan(acoustic).all()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Identified:
+    """A turn with its speaker, not yet part of the conversation.
+
+    Attributes:
+        now: the conversation with that voice in it.
+        heard: the turn.
+        corrections: (earlier turn, voice it turned out to be).
+    """
+
+    now: Conversation
+    heard: HeardTurn
+    corrections: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,13 +97,13 @@ class Conversing:
         self.settled = self.now  # after the last turn for which nothing is being redone
         self._clustering = clustering
         self._done: deque[_Step] = deque(maxlen=rewind_turns)
-        self._redo: deque[HeardTurn] = deque()
+        self._queue: deque[HeardTurn] = deque()
         self._running: _Step | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a turn is being classified, or waits to be classified again."""
-        return self._running is not None or bool(self._redo)
+        """Whether a turn is being classified, or waits to be, for the first time or again."""
+        return self._running is not None or bool(self._queue)
 
     @property
     def running(self) -> bool:
@@ -95,14 +112,12 @@ class Conversing:
 
     def identify(
         self, index: int, given: GivenTurn, segment: SpeechSegment | None, analysis: Analysis
-    ) -> tuple[Conversation, HeardTurn]:
-        """Who spoke turn `index` and what: the conversation with that voice in it, and the turn.
-
-        Nothing is remembered until `ask` takes the returned conversation.
-        """
+    ) -> Identified:
+        """Decide who spoke turn `index`; nothing is remembered until `accept`."""
         heard = analysis.hypothesis.text if analysis.hypothesis else ""
         text = (heard if given.text is None else given.text).strip()
-        now, clustering = self.now, self.now.clustering
+        names, clustering = self.now.names, self.now.clustering
+        corrections: tuple[tuple[int, int], ...] = ()
         if given.speaker is not None:
             name = given.speaker
         elif self._clustering is not None and segment is not None:
@@ -110,26 +125,35 @@ class Conversing:
                 clustering or self._clustering.initial(),
                 analysis.speaker_embedding,
                 segment.end - segment.start,
+                index,
             )
-            name = f"speaker_{assignment.speaker + 1}"
+            name, corrections = _voice_name(assignment.speaker), assignment.corrections
         else:
-            name = "speaker_1"
-        names = now.names if name in now.names else (*now.names, name)
+            name = _voice_name(0)
+        names = _with(names, name)
         start, end = (segment.start, segment.end) if segment else (None, None)
         turn = Turn(index, names.index(name), text, start, end)
-        heard_turn = HeardTurn(turn, analysis.features, _latency(segment, analysis))
-        return replace(now, names=names, clustering=clustering), heard_turn
+        turn_heard = HeardTurn(turn, analysis.features, _latency(segment, analysis))
+        return Identified(replace(self.now, names=names, clustering=clustering), turn_heard, corrections)
 
-    def ask(self, work_id: int, now: Conversation, heard: HeardTurn) -> ClassifyTurn:
-        """Move on to `heard` from the conversation `now`: what has to be classified."""
-        self.now = now
-        work = ClassifyTurn(work_id, heard.turn, heard.features, now.past, now.state)
-        self._running = _Step(now, heard, work)
+    def accept(self, identified: Identified) -> None:
+        """Take a turn over for classification, and the earlier turns that its voice put right before it."""
+        self.now = identified.now
+        reachable = {step.heard.turn.index for step in self._done} - self.now.pinned
+        moved = {turn: _voice_name(who) for turn, who in identified.corrections if turn in reachable}
+        if moved:
+            self._rewind(moved)
+        self._queue.append(identified.heard)
+
+    def next_heard(self) -> HeardTurn | None:
+        """The next turn to classify, oldest first."""
+        return self._queue.popleft() if self._queue else None
+
+    def ask(self, work_id: int, heard: HeardTurn) -> ClassifyTurn:
+        """What has to be classified for `heard`, from the conversation as it is now."""
+        work = ClassifyTurn(work_id, heard.turn, heard.features, self.now.past, self.now.state)
+        self._running = _Step(self.now, heard, work)
         return work
-
-    def next_to_redo(self) -> HeardTurn | None:
-        """The next turn that a correction made stale, oldest first."""
-        return self._redo.popleft() if self._redo else None
 
     def is_running(self, work: ClassifyTurn) -> bool:
         """Whether `work` is what is being classified; False for work that a correction overtook."""
@@ -165,16 +189,25 @@ class Conversing:
         if turn not in known:
             held = f"{min(known)} to {max(known)}" if known else "none yet"
             raise InputError(f"expected a turn that can still be corrected ({held}), got {turn}")
-        names = self.now.names if speaker in self.now.names else (*self.now.names, speaker)
-        first = known.index(turn)
+        self.now = replace(self.now, pinned=frozenset({t for t in self.now.pinned if t in known} | {turn}))
+        self._rewind({turn: speaker})
+
+    def _rewind(self, speakers: dict[int, str]) -> None:
+        """Go back to before the first of some turns; line it and all after it up, with these speakers."""
+        names = self.now.names
+        for name in speakers.values():
+            names = _with(names, name)
         steps = list(self._done)
-        stale = [step.heard for step in steps[first:]]
-        stale[0] = replace(stale[0], turn=replace(stale[0].turn, speaker=names.index(speaker)))
+        first = next(k for k, step in enumerate(steps) if step.heard.turn.index in speakers)
+        stale = [replace(step.heard, revision=step.heard.revision + 1) for step in steps[first:]]
         if self._running is not None:
-            again = replace(self._running.heard, revision=self._running.heard.revision - 1)
-            stale.append(again)
+            stale.append(self._running.heard)
             self._running = None
-        self._redo = deque(replace(heard, revision=heard.revision + 1) for heard in [*stale, *self._redo])
+        for k, heard in enumerate(stale):
+            if heard.turn.index in speakers:
+                speaker = names.index(speakers[heard.turn.index])
+                stale[k] = replace(heard, turn=replace(heard.turn, speaker=speaker))
+        self._queue = deque([*stale, *self._queue])
         self._done = deque(steps[:first], maxlen=self._done.maxlen)
         before = steps[first].before
         self.now = replace(self.now, past=before.past, state=before.state, names=names)
@@ -193,3 +226,12 @@ def _latency(segment: SpeechSegment | None, analysis: Analysis) -> Latency:
         features=analysis.features_ms,
         total=endpointing + analysis.elapsed_ms,
     )
+
+
+def _voice_name(speaker: int) -> str:
+    """What a voice is called whose name nobody gave."""
+    return f"speaker_{speaker + 1}"
+
+
+def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return names if name in names else (*names, name)

@@ -127,7 +127,7 @@ class SpeechSegmenter:
     @property
     def idle(self) -> bool:
         """Whether no speech is running."""
-        return self._endpoint.phase is endpointing.Phase.SILENCE
+        return self._endpoint.phase == endpointing.Phase.SILENCE
 
     @property
     def missing(self) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
-from stream_erc.conversation import Conversation, Conversing, HeardTurn
+from stream_erc.conversation import Conversation, Conversing, Identified
 from stream_erc.diarization import OnlineClustering
 from stream_erc.events import (
     Emotion,
@@ -100,7 +100,7 @@ class Session:
         self._eof = self._heard_all = self._closed = False
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
-        self._provisional: tuple[Conversation, HeardTurn] | None = None
+        self._provisional: Identified | None = None
         self._events: list[Event] = []
         self._work: deque[Work] = deque()
         self._last_id = 0
@@ -255,18 +255,19 @@ class Session:
         """Have the next turn classified, unless one is being classified or none is ready."""
         conversing = self._conversing
         while not conversing.running:
-            now, heard = conversing.now, conversing.next_to_redo()
+            heard = conversing.next_heard()
             if heard is None:
-                pending = self._pending.get(now.turns)
+                index = conversing.now.turns
+                pending = self._pending.get(index)
                 if pending is None or pending.analysis is None:
                     return
                 if isinstance(pending.analysis, Failure):
-                    self._fail(now.turns, pending.analysis.message)
-                    continue
-                given = self._given_turn(now.turns)
-                now, heard = conversing.identify(now.turns, given, pending.segment, pending.analysis)
-            if heard.readable:
-                self._work.append(conversing.ask(self._new_id(), now, heard))
+                    self._fail(index, pending.analysis.message)
+                else:
+                    given = self._given_turn(index)
+                    conversing.accept(conversing.identify(index, given, pending.segment, pending.analysis))
+            elif heard.readable:
+                self._work.append(conversing.ask(self._new_id(), heard))
             else:
                 self._fail(heard.turn.index, "expected words or a voice to read, heard neither")
 
@@ -302,13 +303,14 @@ class Session:
         index = work.segment.index
         if isinstance(result, Failure) or not self._is_next(index):
             return
-        now, heard = self._conversing.identify(index, self._given_turn(index), work.segment, result)
+        guess = self._conversing.identify(index, self._given_turn(index), work.segment, result)
+        now, heard = guess.now, guess.heard
         if heard.turn.text:
-            self._show_partial(now, heard, None)
+            self._show_partial(guess, None)
             self._partial = ClassifyTurn(
                 self._new_id(), heard.turn, heard.features, now.past, now.state, provisional=True
             )
-            self._provisional = (now, heard)
+            self._provisional = guess
             self._work.append(self._partial)
 
     def _receive_provisional(self, work: ClassifyTurn, result: Classification | Failure) -> None:
@@ -317,7 +319,7 @@ class Session:
             return
         self._partial = None
         if isinstance(result, Classification) and self._provisional and self._is_next(work.turn.index):
-            self._show_partial(*self._provisional, result.emotion)
+            self._show_partial(self._provisional, result.emotion)
 
     def _is_next(self, index: int) -> bool:
         """Whether turn `index` is still being spoken and everything before it is finished."""
@@ -325,10 +327,10 @@ class Session:
             index not in self._pending and index == self._conversing.now.turns and not self._conversing.busy
         )
 
-    def _show_partial(self, now: Conversation, heard: HeardTurn, emotion: Emotion | None) -> None:
-        turn = heard.turn
+    def _show_partial(self, guess: Identified, emotion: Emotion | None) -> None:
+        turn = guess.heard.turn
         assert turn.start is not None and turn.end is not None
-        name = now.names[turn.speaker]
+        name = guess.now.names[turn.speaker]
         self._events.append(PartialTurn(turn.index, name, turn.text, turn.start, turn.end, emotion))
 
     # --- ending -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from fakes import CONFIG, HashEngine, LoudnessVad, conversation, drive, open_ses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream_erc.diarization import Assignment, OnlineClustering
 from stream_erc.events import EmotionEvent, GivenTurn, PartialTurn, SessionClosed, SpeechStarted, TurnFailed
 from stream_erc.exceptions import InputError, ProtocolMisuse
 from stream_erc.session import Session
@@ -117,6 +118,46 @@ def test_property_6_a_correction_equals_having_known():
         revised = [e.turn.index for e in corrected if isinstance(e, EmotionEvent) and e.revision]
         assert revised == list(range(2, after + 1))
         assert finals(run(wrong)) != finals(run(truth))
+
+
+class LateClustering(OnlineClustering):
+    """Hears one voice, until turn 4 shows that turns 1 and 3 were another's."""
+
+    def assign(self, state, embedding, duration_samples, turn=None):
+        late = turn == 4
+        return state, Assignment(0, 1.0, turn == 0, ((1, 1), (3, 1)) if late else ())
+
+
+def test_property_6_a_clustering_that_learns_late_equals_having_known():
+    def hear(**options):
+        return play(Session(CONFIG, vad=LoudnessVad(), **options), TALK, [1600])
+
+    late = hear(clustering=LateClustering(CONFIG.diarization, 8))
+    assert [e.turn.index for e in late if isinstance(e, EmotionEvent) and e.revision] == [1, 2, 3]
+    spans = [(t.turn.start, t.turn.end, t.turn.text) for t in finals(late).values()]
+    assert [finals(late)[i].turn.speaker for i in range(6)] == [0, 1, 0, 1, 0, 0]
+    session, engine, events = Session(CONFIG), HashEngine(), []
+    for (_, _, text), who in zip(sorted(spans), [1, 2, 1, 2, 1, 1], strict=True):
+        session.append_turn(GivenTurn(f"speaker_{who}", text))
+        events += drive(session, engine)
+    for index, event in finals(events).items():
+        assert event.emotion == finals(late)[index].emotion
+
+
+def test_a_said_speaker_is_not_moved_by_the_clustering():
+    session, engine = (
+        Session(CONFIG, vad=LoudnessVad(), clustering=LateClustering(CONFIG.diarization, 8)),
+        HashEngine(),
+    )
+    session.receive_audio(TALK[:60_000])
+    events = drive(session, engine)
+    session.correct_speaker(1, "ann")
+    session.receive_audio(TALK[60_000:])
+    session.receive_eof()
+    events += drive(session, engine)
+    assert [finals(events)[i].speaker_name for i in range(5)] == [
+        "speaker_1", "ann", "speaker_1", "speaker_2", "speaker_1"
+    ]  # fmt: skip
 
 
 def test_a_correction_while_a_turn_is_being_classified():
