@@ -27,13 +27,13 @@ class EmotionStyle:
 
 
 COLOURS = {
-    "neutral": ("#949aa4", "#aeb4be"),
-    "joy": ("#e0a200", "#f2bd3d"),
-    "sadness": ("#113e96", "#555acf"),
-    "anger": ("#e11902", "#ff4f15"),
-    "fear": ("#a455c3", "#d76fff"),
-    "surprise": ("#3fb2ff", "#93eeff"),
-    "disgust": ("#107e68", "#2ca073"),
+    "neutral": ("#949aa4", "#afb5bf"),
+    "joy": ("#e3a81f", "#f0c050"),
+    "sadness": ("#22509f", "#5f69d1"),
+    "anger": ("#c74b2d", "#e36938"),
+    "fear": ("#a266ba", "#cc81e8"),
+    "surprise": ("#56b4ef", "#9be6f7"),
+    "disgust": ("#20846f", "#1fa37d"),
 }
 """(light, dark) of each family of emotions."""
 

@@ -4,7 +4,7 @@
   const $ = (id) => document.getElementById(id);
   const root = document.documentElement;
   const SVG = "http://www.w3.org/2000/svg";
-  const RULER = 26, WAVE = 76, LANE = 34, GAP = 14, ROW = 26;   // px; LANE and GAP as in report.css
+  const RULER = 26, WAVE = 76, LANE = 34, GAP = 14;   // px; LANE and GAP as in report.css
   const EAGER_TURNS = 1500;        // a larger report draws a dialogue when it comes into view
   const MAX_ZOOM_PX_S = 160;
 
@@ -87,7 +87,7 @@
     const timed = turns.some((t) => t.start !== null);
     const dialogue = raw.created?.dialogue ?? raw.closed?.dialogue ?? raw.turns[0]?.dialogue ?? raw.created?.source?.dialogue;
     const session = {
-      number, raw, turns, speakers, timed, labels: data.emotions.map((e) => e.label).filter((label) =>
+      number, raw, turns, speakers, timed, labels: turns.every((t) => t.failed) ? [] : data.emotions.map((e) => e.label).filter((label) =>
         !raw.created?.labels || raw.created.labels.includes(label)),
       name: dialogue !== undefined && dialogue !== null ? String(dialogue) : `Dialogue ${number + 1}`,
     };
@@ -97,6 +97,7 @@
   });
   const every = sessions.flatMap((s) => s.turns);
   const many = sessions.length > 1;
+  const ROW = many ? 21 : 26;      // px
   const heard = data.audio ? sessions.find((s) => s.timed) ?? sessions.find((s) => s.heard) ?? (many ? undefined : sessions[0]) : undefined;
   for (const s of sessions) {
     const ends = s.turns.map((t) => t.end ?? 0);
@@ -184,7 +185,7 @@
   }
   function showNow() {
     const turn = current;
-    $("now").replaceChildren(...(turn === null ? [] : turn.failed
+    $("now").replaceChildren(...(turn === null ? every.length ? [el("span", {}, "Choose a turn to hear it")] : [] : turn.failed
       ? [el("span", {}, `Turn ${turn.index + 1} failed: ${turn.failed}`)]
       : [face(turn.emotion.label), el("b", {}, turn.speaker), el("span", { dir: "auto" }, turn.text || turn.emotion.label)]));
   }
@@ -230,20 +231,20 @@
       this.rows = el("canvas", { "aria-hidden": "true" });
       this.inner = el("div", { class: "inner" }, this.top);
       this.scroller = el("div", { class: "scroller" }, this.inner);
-      const names = el("div", { class: "names", "aria-hidden": "true" }, name("", RULER + this.wave));
+      const names = this.names = el("div", { class: "names", "aria-hidden": "true" }, name("", RULER + this.wave));
       for (let i = 0; i < lanes; i++) {
         const speaker = session.speakers[i] ?? null;
         const failed = i >= session.speakers.length;
-        names.append(name("lane-name", LANE, el("span", { title: failed ? "" : speaker }, failed ? "failed" : speaker)));
+        names.append(name("lane-name", LANE, el("span", { title: failed ? "" : speaker, class: failed ? "failed" : "" }, failed ? "failed" : speaker)));
         const lane = el("div", { class: "lane", role: "group", "aria-label": failed ? "Failed turns" : `Turns of ${speaker}` });
         for (const turn of session.turns) if (failed ? turn.failed : !turn.failed && turn.speaker === speaker) this.addBlock(lane, turn);
         this.inner.append(lane);
       }
-      this.inner.append(el("div", { class: "gap" }), this.rows);
+      if (session.labels.length) this.inner.append(el("div", { class: "gap" }), this.rows);
       names.append(name("", GAP), ...session.labels.map((label) => name("row-name", ROW, face(label), el("span", { title: label }, label))));
       this.head = el("div", { class: "head", hidden: session !== heard });
       this.inner.append(this.head);
-      this.figure = el("figure", { class: "timeline", role: "group", "aria-label": `Timeline of ${many ? session.name : "the conversation"}: the same turns as in the transcript` }, names, this.scroller);
+      this.figure = el("figure", { class: this.timed ? "timeline" : "timeline by-turn", role: "group", "aria-label": `Timeline of ${many ? session.name : "the conversation"}: the same turns as in the transcript` }, names, this.scroller);
       if (this.timed) this.addZoom();
       this.listen();
     }
@@ -311,17 +312,21 @@
         canvas.addEventListener("mousemove", (event) => { const turn = this.turnAt(this.valueAt(event)); turn ? showTip(turn, event) : hideTip(); });
         canvas.addEventListener("mouseleave", hideTip);
       }
-      new ResizeObserver(() => this.draw()).observe(this.scroller);
+      this.resized = new ResizeObserver(() => this.draw());
     }
 
     /** Lay out for the width there is, then paint. */
     draw() {
-      const room = this.scroller.clientWidth;
-      if (!room) return;
+      const box = this.figure.parentElement;
+      if (!box?.clientWidth) return;
+      const room = this.timed ? this.scroller.clientWidth : box.clientWidth - this.names.offsetWidth - 22;
       // Text-only turns get 14 to 44 px each; a timed axis fills the width, times the zoom.
       const width = this.timed ? room * this.zoom : this.total * Math.min(44, Math.max(14, room / this.total));
       this.inner.style.width = `${width}px`;
-      this.inner.style.minWidth = this.timed ? "100%" : "0";
+      if (!this.timed) {
+        this.inner.style.minWidth = "0";
+        this.scroller.style.width = `${Math.min(width, room)}px`;
+      }
       for (const turn of this.session.turns) {
         const [from, to] = this.timed && turn.start === null ? [0, 0] : this.span(turn);
         for (const block of turn.blocks) block.classList.toggle("wide", ((to - from) / this.total) * width >= 19);
@@ -492,6 +497,7 @@
     } else if (session.turns.length || session.heard) $("hero").append(timeline.figure);
     session.box.append(session.turns.length ? list : el("p", { class: "empty" }, session.heard ? "No speech was heard." : "No turns."));
     session.box.style.minHeight = "";
+    if (timeline.figure.parentElement) timeline.resized.observe(timeline.figure.parentElement);
     timeline.draw();
     refresh(session);
   }
@@ -565,8 +571,10 @@
       chip(wanted.emotions, e.label, counts.get(e.label), face(e.label), el("span", { class: "label" }, e.label))));
     const most = [...speakers].sort((a, b) => b[1] - a[1]);
     const listed = many ? most.slice(0, 12) : speakers.slice(0, 24);
+    $("people").classList.toggle("people-many", speakers.length > 5);
     if (speakers.length > 1) $("by-speaker").append(...listed.map(([name, n]) => chip(wanted.speakers, name, n, el("span", { class: "label" }, name))));
-    for (const [name, n] of listed) {
+    const drawn = listed.filter(([, n]) => n >= 0.06 * most[0][1]);      // less could not be told apart
+    for (const [name, n] of drawn) {
       const own = turns.filter((t) => t.speaker === name);
       const ms = own.reduce((sum, t) => sum + (t.start === null ? 0 : t.end - t.start), 0);
       const share = el("div", { class: "share", role: "img" });
@@ -575,15 +583,17 @@
       for (const e of data.emotions) {
         const c = ownCounts.get(e.label) ?? 0;
         if (!c) continue;
-        const part = el("i", { class: emotions.get(e.label).css, title: `${e.label}: ${plural(c, "turn")}` }, c / n >= 0.2 ? e.label : c / n >= 0.05 ? e.code : "");
+        const wide = c / most[0][1];
+        const part = el("i", { class: emotions.get(e.label).css, title: `${e.label}: ${plural(c, "turn")}` }, wide >= (innerWidth < 720 ? 0.3 : 0.12) ? e.label : wide >= (innerWidth < 720 ? 0.08 : 0.04) ? e.code : "");
         part.style.flex = `${c} 1 0`;
+        share.style.width = percent(n / most[0][1]);
         share.append(part);
         said.push(`${e.label} ${c}`);
       }
       share.setAttribute("aria-label", said.join(", "));
       $("people").append(el("div", { class: "person" }, el("div", {}, el("b", { title: name, dir: "auto" }, name), el("small", {}, plural(n, "turn") + (ms ? ` · ${clock(ms, false)} of speech` : ""))), share));
     }
-    if (speakers.length > listed.length) $("people").append(el("p", { class: "empty" }, `and ${plural(speakers.length - listed.length, "more speaker")}`));
+    if (speakers.length > drawn.length) $("people").append(el("p", { class: "empty" }, `and ${plural(speakers.length - drawn.length, "more speaker")}`));
     $("overview").hidden = turns.length === 0;
     for (const id of ["search", "by-emotion", "by-speaker"]) $(id).hidden = turns.length < 2;
   }
@@ -637,7 +647,7 @@
     parts.push(plural(good.length, "turn"), plural(names.size, "speaker"));
     if (created?.model) parts.push(`model ${created.model}`);
     if (created?.asr && first.heard && created.asr !== "none") parts.push(`speech recognition ${created.asr}`);
-    $("meta").append(...parts.map((text) => el("span", {}, text)));
+    for (const text of parts) $("meta").append(el("span", {}, text), " ");
     const failed = every.length - good.length;
     const note = (text, mild) => $("notes").append(el("p", { class: mild ? "note mild" : "note" }, text));
     if (failed) note(`${plural(failed, "turn")} could not be analysed; marked in the transcript.`);
@@ -729,6 +739,7 @@
     $("player").hidden = false;
     document.body.classList.add("has-player");
     openAudio();
+    showNow();
     showTime();
   }
   const keys = [...(audio.element ? [["Space", "play or pause"], ["Enter", "hear the turn"]] : []), ["← →", "turn by turn"], ["/", "search"]];
