@@ -251,7 +251,7 @@ class OnlineClustering:
         return replace(state, sums=sums, weights=weights, names=names)
 
     def merge(self, state: ClusteringState, source: int, into: int) -> ClusteringState:
-        """The state in which all turns of `source` are, and stay, those of `into`; `source` is free again.
+        """The state in which all turns of `source` are those of `into`, and the index `source` is free.
 
         Later corrections do not reach behind a merge. The caller gives the turns it has recorded of `source`
         to `into`.

@@ -65,7 +65,7 @@ def _device(wanted: Device) -> torch.device:
 def unit(vector: NDArray[np.floating]) -> Vector | None:
     """`vector` (D,) scaled to length 1, read-only; None where it has no direction (zero or not finite)."""
     norm = float(np.linalg.norm(vector))
-    if not np.isfinite(norm) or norm < 1e-8:
+    if not np.isfinite(norm) or norm < 1e-12:
         return None
     scaled = (vector / norm).astype(np.float32)
     scaled.setflags(write=False)
