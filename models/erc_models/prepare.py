@@ -2,12 +2,12 @@
 
 ``python -m erc_models.prepare --encoder DIR --corpora DIR --acoustics DIR --out DIR`` writes
 
-- ``meld_train``, ``meld_dev``: text features of the fine-tuned encoder, and the corpus' prosody;
+- ``meld_train``, ``meld_dev``: text features of the fine-tuned encoder, no audio;
 - ``meld_train_plain``, ``meld_dev_plain``: the same without punctuation, as a recognizer may write;
 - ``acted_train``, ``acted_dev``: dialogues of acted clips with their own (uninformative) words;
-- ``composed_train``: MELD's words in acted or read voices, see `compose`.
+- ``composed_train``, ``composed_dev``: MELD's words in acted or read voices, see `compose`, and ``_plain``.
 
-Acoustic features are ``[functionals | prosody]``; MELD has prosody alone, clips have both.
+Acoustic features are openSMILE functionals of the clips.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from erc_models.datasets import MELD_LABELS, PROSODY, Dialogue, Utterance, read_jsonl
+from erc_models.datasets import MELD_LABELS, Dialogue, Utterance, read_jsonl
 from erc_models.feature_store import NO_LABEL, FeatureSet
 from erc_models.text_encoder import TextEncoder, TextEncoderConfig, windows
 from erc_models.train_text import transcribe_plainly
@@ -31,10 +31,9 @@ NEUTRAL = MELD_LABELS.index("neutral")
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Single labelled clips: functionals (N, D), prosody (N, 8), label (N,), speaker and text (N,)."""
+    """Single labelled clips: functionals (N, D), label (N,), speaker and text (N,)."""
 
     functionals: np.ndarray
-    prosody: np.ndarray
     label: np.ndarray
     speaker: np.ndarray
     text: np.ndarray
@@ -47,14 +46,14 @@ class Clips:
             keep = np.isin(file["augmentation"], copies)
             if split is not None:
                 keep &= file["split"] == split
-            columns = {name: file[name][keep] for name in ("prosody", "label", "speaker", "text")}
+            columns = {name: file[name][keep] for name in ("label", "speaker", "text")}
             spec = json.loads(str(file["feature_specs"]))
             return cls(file[f"functionals_{functionals}"][keep], **columns, spec=spec)
 
     @staticmethod
     def join(parts: Sequence["Clips"]) -> "Clips":
         """Several files' clips as one."""
-        names = ("functionals", "prosody", "label", "speaker", "text")
+        names = ("functionals", "label", "speaker", "text")
         return Clips(*(np.concatenate([getattr(p, n) for p in parts]) for n in names), spec=parts[0].spec)
 
 
@@ -78,7 +77,7 @@ def feature_set(
     Args:
         dialogues: speakers and labels.
         text: (N, D_text).
-        audio: (N, D + 8), NaN where there is none.
+        audio: (N, D), NaN where there is none.
         name: of the corpus.
         soft: (N, C) target probabilities; None: the labels, one-hot.
         spec: of the features.
@@ -86,13 +85,11 @@ def feature_set(
     lengths = [len(d.utterances) for d in dialogues]
     flat = [u for d in dialogues for u in d.utterances]
     label = torch.tensor([MELD_LABELS.index(u.emotion) if u.emotion else NO_LABEL for u in flat])
-    width = audio.shape[1] - len(PROSODY)
-    heard = torch.from_numpy(np.isfinite(audio))
     return FeatureSet(
         text=text.half(),
         audio=torch.from_numpy(audio).float(),
         text_mask=torch.tensor([bool(u.text) for u in flat]),
-        audio_mask=torch.stack([heard[:, :width].any(1), heard[:, width:].any(1)], 1),
+        audio_mask=torch.from_numpy(np.isfinite(audio)).any(1, keepdim=True),
         speaker=torch.tensor([i for d in dialogues for i in d.speaker_ids()]),
         label=label,
         offsets=torch.tensor([0, *np.cumsum(lengths)]),
@@ -100,7 +97,7 @@ def feature_set(
         labels=MELD_LABELS,
         corpora=(name,),
         names=tuple(d.name for d in dialogues),
-        audio_groups=(width, len(PROSODY)),
+        audio_groups=(audio.shape[1],),
         spec=spec,
         soft=one_hot(label) if soft is None else soft,
     )
@@ -112,17 +109,8 @@ def one_hot(label: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(label.clamp(min=0), len(MELD_LABELS)) * known.unsqueeze(1).float()
 
 
-def corpus_audio(dialogues: Sequence[Dialogue], width: int) -> np.ndarray:
-    """MELD's prosody where measured, and no functionals: (N, width + 8)."""
-    audio = np.full((sum(len(d.utterances) for d in dialogues), width + len(PROSODY)), np.nan, np.float32)
-    for row, u in zip(audio, (u for d in dialogues for u in d.utterances), strict=True):
-        if u.prosody is not None:
-            row[width:] = [np.nan if value is None else value for value in u.prosody]
-    return audio
-
-
 def acted(clips: Clips, rng: random.Random, turns: int = 10) -> tuple[list[Dialogue], np.ndarray]:
-    """Every clip once, in dialogues of two or three of its speakers: labels have nothing to do with context."""
+    """Every clip once, in dialogues of two speakers, in which context says nothing."""
     order = list(range(len(clips.label)))
     rng.shuffle(order)
     dialogues, rows = [], []
@@ -136,7 +124,7 @@ def acted(clips: Clips, rng: random.Random, turns: int = 10) -> tuple[list[Dialo
         ]
         dialogues.append(Dialogue("acted", f"acted_{first}", tuple(utterances)))
         rows += part
-    return dialogues, np.concatenate([clips.functionals[rows], clips.prosody[rows]], 1).astype(np.float32)
+    return dialogues, clips.functionals[rows]
 
 
 def compose(
@@ -149,7 +137,7 @@ def compose(
     misheard must not overrule plain words.
 
     Returns:
-        The dialogues with the composed labels, audio (N, D + 8), and targets (N, C).
+        The dialogues with the composed labels, audio (N, D), and targets (N, C).
     """
     by_label = [np.flatnonzero(clips.label == c) for c in range(len(MELD_LABELS))]
     made, rows, targets = [], [], []
@@ -170,7 +158,7 @@ def compose(
             targets.append(target)
             utterances.append(Utterance(u.speaker, u.text, MELD_LABELS[int(target.argmax())]))
         made.append(Dialogue("composed", dialogue.name, tuple(utterances)))
-    audio = np.concatenate([clips.functionals[rows], clips.prosody[rows]], 1).astype(np.float32)
+    audio = clips.functionals[rows]
     return made, audio, torch.stack(targets)
 
 
@@ -181,9 +169,7 @@ def main() -> None:
     )
     parser.add_argument("--encoder", type=Path, required=True, help="folder of the fine-tuned text encoder")
     parser.add_argument("--corpora", type=Path, required=True, help="folder with meld/train.jsonl.gz ...")
-    parser.add_argument(
-        "--acoustics", type=Path, required=True, help="folder with ravdess.npz, tess.npz, read.npz"
-    )
+    parser.add_argument("--acoustics", type=Path, required=True, help="folder with ravdess.npz, tess.npz ...")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--functionals", choices=("compare", "egemaps"), default="egemaps")
     parser.add_argument("--past-turns", type=int, default=4)
@@ -195,33 +181,34 @@ def main() -> None:
     encoder = encoder.float().to(args.device).eval()
     copies = ("plain", "random1", "random2")
 
-    def clips(name: str, split: str | None, copies: tuple[str, ...] = copies) -> Clips:
+    def load(name: str, split: str | None, copies: tuple[str, ...]) -> Clips:
         return Clips.load(args.acoustics / f"{name}.npz", args.functionals, split, copies)
 
-    train_clips = Clips.join([clips("ravdess", "train"), clips("tess", "train")])
-    voices = Clips.join([train_clips, clips("read", None, ("plain", "random1"))])
-    dev_clips = clips("ravdess", "dev", ("plain",))
+    train_clips = Clips.join([load("ravdess", "train", copies), load("tess", "train", copies)])
+    voices = Clips.join([train_clips, load("read", None, ("plain", "random1"))])
+    dev_clips = load("ravdess", "dev", ("plain",))
     width = train_clips.functionals.shape[1]
     spec = {"functionals": args.functionals, "specs": train_clips.spec, "past_turns": args.past_turns}
     rng = random.Random(0)
 
-    def write(
-        name: str, dialogues: Sequence[Dialogue], audio: np.ndarray, soft: Tensor | None, plain: bool
-    ) -> None:
-        text = text_features(encoder, dialogues, args.device, plain)
-        corpus = name.removesuffix("_plain").rsplit("_", 1)[0]
-        feature_set(dialogues, text, audio, corpus, soft, spec).save(args.out / f"{name}.safetensors")
-        print(f"{name}: {len(dialogues)} dialogues, {len(text)} turns", flush=True)
+    def write(name: str, made: FeatureSet) -> None:
+        made.save(args.out / f"{name}.safetensors")
+        print(f"{name}: {len(made)} dialogues, {len(made.text)} turns", flush=True)
 
-    for split in ("dev", "train"):
+    def read(dialogues: Sequence[Dialogue], plain: bool = False) -> Tensor:
+        return text_features(encoder, dialogues, args.device, plain)
+
+    for split, clips in (("dev", dev_clips), ("train", train_clips)):
         meld = read_jsonl(args.corpora / "meld" / f"{split}.jsonl.gz")
-        audio = corpus_audio(meld, width)
-        write(f"meld_{split}", meld, audio, None, plain=False)
-        write(f"meld_{split}_plain", meld, audio, None, plain=True)
-        made, audio = acted(train_clips if split == "train" else dev_clips, rng)
-        write(f"acted_{split}", made, audio, None, plain=False)
-    made, audio, soft = compose(meld, voices, rng, args.doubt)
-    write("composed_train", made, audio, soft, plain=False)
+        words, plain = read(meld), read(meld, plain=True)
+        audio = np.full((len(words), width), np.nan, dtype=np.float32)
+        write(f"meld_{split}", feature_set(meld, words, audio, "meld", None, spec))
+        write(f"meld_{split}_plain", feature_set(meld, plain, audio, "meld", None, spec))
+        made, audio = acted(clips, rng)
+        write(f"acted_{split}", feature_set(made, read(made), audio, "acted", None, spec))
+        made, audio, soft = compose(meld, voices if split == "train" else clips, rng, args.doubt)
+        write(f"composed_{split}", feature_set(made, words, audio, "composed", soft, spec))
+        write(f"composed_{split}_plain", feature_set(made, plain, audio, "composed", soft, spec))
 
 
 if __name__ == "__main__":
