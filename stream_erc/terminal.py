@@ -1,7 +1,7 @@
 """A conversation in the terminal, as it happens: who speaks, what was said, which emotion it expressed.
 
-On a terminal, turns scroll by above a live line with partial text and progress. Anywhere else (a pipe, a build
-log) there are plain lines, one a turn, without control codes.
+On a terminal, turns scroll by above a live line with partial text and progress. Anywhere else (a pipe, the
+log of a build) there are plain lines, one a turn, without control codes.
 """
 
 import unicodedata
