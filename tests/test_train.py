@@ -1,0 +1,272 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from erc_models.checkpoint import load
+from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
+from erc_models.si_lstm import SiLstm, SiLstmConfig
+from erc_models.streaming import TurnInput
+from erc_models.train import (
+    Data,
+    Trained,
+    Training,
+    audio_statistics,
+    class_weights,
+    drop_modalities,
+    fit_temperature,
+    length_batches,
+    main,
+    predict,
+    read_config,
+    train,
+)
+
+LABELS = ("calm", "cross")
+CONFIG = SiLstmConfig(
+    text_dim=4, audio_groups=(3, 2), classes=2, width=16, feedforward=16, heads=1, window=2, dropout=0.1
+)
+SETTINGS = Training(
+    epochs=15, patience=15, batch_dialogues=16, lr=0.01, ema=0.9, label_smoothing=0.0, text_dropout=0.0,
+    audio_dropout=0.0, group_dropout=0.0,
+)  # fmt: skip
+
+
+def echoes(dialogues: int, seed: int, corpus: str = "echo") -> FeatureSet:
+    """Two speakers in random order; a turn's label is the sign that its speaker's previous turn carried.
+
+    Anyone's previous turn will not do, nor will the turn itself: only who keeps the speakers apart learns it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(5, 10, (dialogues,), generator=generator)
+    total = int(lengths.sum())
+    sign = torch.randint(0, 2, (total,), generator=generator)
+    speaker = torch.randint(0, 2, (total,), generator=generator)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
+    label = torch.full((total,), NO_LABEL)
+    for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        last: dict[int, int] = {}
+        for row in range(start, end):
+            who = int(speaker[row])
+            label[row] = last.get(who, NO_LABEL)
+            last[who] = int(sign[row])
+    text = 0.1 * torch.randn(total, 4, generator=generator)
+    text[:, 0] += 2.0 * sign - 1
+    return FeatureSet(
+        text=text,
+        audio=100 + 7 * torch.randn(total, 5, generator=generator),
+        text_mask=torch.ones(total, dtype=torch.bool),
+        audio_mask=torch.rand(total, 2, generator=generator) > 0.3,
+        speaker=speaker,
+        label=label,
+        offsets=offsets,
+        corpus=torch.zeros(dialogues, dtype=torch.long),
+        labels=LABELS,
+        corpora=(corpus,),
+        names=tuple(f"d{i}" for i in range(dialogues)),
+        audio_groups=(3, 2),
+        spec={"acoustic": {"dim": 5}},
+    )
+
+
+def fit(config: SiLstmConfig = CONFIG, settings: Training = SETTINGS, dialogues: int = 160) -> Trained:
+    torch.manual_seed(0)
+    dev = {"dev": echoes(60, 1)}
+    return train(SiLstm(config), echoes(dialogues, 0), dev, Data(select=("dev:all",)), settings)
+
+
+def test_it_learns_what_the_speaker_said_before() -> None:
+    trained = fit()
+    assert trained.scores["dev:all"].accuracy > 90
+    assert trained.history[0]["loss"] > trained.history[-1]["loss"]
+    assert trained.scores["dev:audio"].accuracy < 70  # the audio is noise
+
+
+def test_a_seed_decides_everything() -> None:
+    short = replace(SETTINGS, epochs=2)
+    one, same, other = (fit(settings=replace(short, seed=s), dialogues=40) for s in (0, 0, 1))
+    for a, b in zip(one.model.parameters(), same.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert one.history == same.history
+    assert one.history != other.history
+
+
+def test_it_stops_early_and_keeps_the_best_epoch() -> None:
+    trained = fit(settings=replace(SETTINGS, epochs=50, patience=2, lr=1e-5, ema=0.999), dialogues=20)
+    assert len(trained.history) < 50
+    assert len(trained.history) == trained.best_epoch + 3
+    best = max(record["chosen"] for record in trained.history)
+    assert trained.history[trained.best_epoch]["chosen"] == best
+    assert trained.scores["dev:all"].weighted_f1 == pytest.approx(best)
+
+
+def test_features_are_stored_exactly(tmp_path: Path) -> None:
+    features = echoes(5, 2)
+    features.audio[0, 0] = float("nan")
+    features.save(tmp_path / "deep" / "set.safetensors")
+    loaded = FeatureSet.load(tmp_path / "deep" / "set.safetensors")
+    for name, array in features._arrays().items():
+        assert torch.equal(array.nan_to_num(-1.0), getattr(loaded, name).nan_to_num(-1.0)), name
+    for name in ("labels", "corpora", "names", "audio_groups", "spec", "soft"):
+        assert getattr(loaded, name) == getattr(features, name)
+
+
+def test_what_is_no_feature_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file"):
+        FeatureSet.load(tmp_path / "set.safetensors")
+    (tmp_path / "set.safetensors").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="expected a feature set"):
+        FeatureSet.load(tmp_path / "set.safetensors")
+    with pytest.raises(ValueError, match=r"'audio' of shape \(\d+, 5\), got"):
+        replace(echoes(3, 0), audio=torch.zeros(3, 5))
+
+
+def test_padding_has_neither_modality_nor_label() -> None:
+    features = echoes(6, 3)
+    lengths = features.lengths()
+    batch = features.batch(range(6))
+    for row, length in enumerate(lengths):
+        assert not batch.x.text_mask[row, length:].any()
+        assert not batch.x.audio_mask[row, length:].any()
+        assert (batch.label[row, length:] == NO_LABEL).all()
+        first = int(features.offsets[row])
+        assert torch.equal(batch.x.text[row, :length], features.text[first : first + length])
+        assert torch.equal(batch.speaker[row, :length], features.speaker[first : first + length])
+
+
+def test_joined_sets_keep_their_corpora() -> None:
+    a, b = echoes(3, 0), echoes(2, 1, corpus="other")
+    joined = concatenate([a, b, a])
+    assert joined.corpora == ("echo", "other")
+    assert joined.corpus.tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+    assert len(joined) == 8
+    assert joined.lengths() == a.lengths() + b.lengths() + a.lengths()
+    ours, theirs = joined.batch([3, 4]), b.batch([0, 1])
+    there = theirs.x.text_mask
+    assert torch.equal(ours.x.text_mask, there)
+    assert torch.equal(ours.x.audio[there], theirs.x.audio[there])
+    with pytest.raises(ValueError, match="expected labels"):
+        concatenate([a, replace(b, labels=("x", "y"))])
+
+
+def test_audio_statistics_leave_out_what_was_not_measured() -> None:
+    features = echoes(20, 4)
+    mean, std = audio_statistics(features)
+    holes = features.audio.clone()
+    holes[~features.audio_mask[:, [0, 0, 0, 1, 1]]] = float("nan")
+    again = audio_statistics(replace(features, audio=holes))
+    torch.testing.assert_close(again, (mean, std))
+    torch.testing.assert_close(mean, torch.full((5,), 100.0), atol=3, rtol=0)
+    torch.testing.assert_close(std, torch.full((5,), 7.0), atol=2, rtol=0)
+
+
+def test_rare_classes_weigh_more_and_corpora_as_told() -> None:
+    features = echoes(10, 0)
+    label = torch.zeros_like(features.label)
+    label[: len(label) // 5] = 1
+    features = replace(features, label=label)
+    both = concatenate([features, replace(features, corpora=("other",))])
+    weights = class_weights(both, Training(class_weight_power=1.0), {"other": 0.5})
+    count = torch.bincount(label).float()
+    assert weights[0, 1] / weights[0, 0] == pytest.approx(float(count[0] / count[1]))
+    assert float((weights[0] * count).sum() / count.sum()) == pytest.approx(1.0)
+    torch.testing.assert_close(weights[1], weights[0] / 2)
+    with pytest.raises(ValueError, match="got nowhere"):
+        class_weights(both, Training(), {"nowhere": 1.0})
+
+
+def test_dropping_modalities_never_empties_a_turn() -> None:
+    torch.manual_seed(0)
+    text, audio = torch.rand(200, 6) > 0.5, torch.rand(200, 6, 2) > 0.5
+    x = TurnInput(torch.zeros(200, 6, 4), torch.zeros(200, 6, 5), text, audio)
+    after = drop_modalities(x, Training(text_dropout=0.6, audio_dropout=0.6, group_dropout=0.6))
+    something = text | audio.any(2)
+    assert torch.equal(after.text_mask | after.audio_mask.any(2), something)
+    assert not (after.text_mask & ~text).any()
+    assert not (after.audio_mask & ~audio).any()
+    full = text & audio.all(2)
+    kinds = {
+        (bool(t), *map(bool, a))
+        for t, a in zip(after.text_mask[full].tolist(), after.audio_mask[full].tolist(), strict=True)
+    }
+    assert len(kinds) == 7  # every combination but none at all
+
+
+def test_batches_hold_every_dialogue_once_and_similar_lengths() -> None:
+    import random
+
+    lengths = [3, 30, 4, 29, 5, 31]
+    parts = length_batches(lengths, 3, random.Random(0))
+    assert sorted(i for part in parts for i in part) == list(range(6))
+    assert sorted(sorted(part) for part in parts) == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_temperature_undoes_overconfidence() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4000, 3, generator=generator)
+    labels = torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
+    assert fit_temperature(2.5 * logits, labels) == pytest.approx(2.5, rel=0.1)
+
+
+def test_a_condition_scores_only_turns_that_it_can_read() -> None:
+    features = echoes(10, 5)
+    model = SiLstm(CONFIG).eval()
+    labelled = features.label != NO_LABEL
+    assert len(predict(model, features, "text")[1]) == int(labelled.sum())
+    heard = labelled & features.audio_mask.any(1)
+    assert len(predict(model, features, "audio")[1]) == int(heard.sum()) < int(labelled.sum())
+
+
+CONFIG_TOML = """
+architecture = "si_lstm"
+[model]
+width = 16
+feedforward = 16
+[data]
+train = ["train"]
+dev = ["dev"]
+corpus_weights = { echo = 2.0 }
+[training]
+epochs = 1
+lr = 1
+"""
+
+
+def test_the_command_writes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run.toml").write_text(CONFIG_TOML.replace("lr = 1", "lr = 0.001"))
+    echoes(20, 0).save(tmp_path / "train.safetensors")
+    echoes(10, 1).save(tmp_path / "dev.safetensors")
+    out = tmp_path / "echo-model"
+    arguments = ["--config", str(tmp_path / "run.toml"), "--features", str(tmp_path), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["train", *arguments])
+    main()
+    checkpoint = load(out)
+    assert checkpoint.labels == LABELS
+    assert checkpoint.features == {"acoustic": {"dim": 5}}
+    assert checkpoint.network.config.audio_groups == (3, 2)
+    assert set(checkpoint.about["dev"]) == {"dev:all", "dev:text", "dev:audio"}
+    assert "| dev:all |" in (out / "README.md").read_text()
+
+
+def test_a_configuration_is_read_and_checked(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(CONFIG_TOML)
+    config = read_config(path)
+    assert config.data == Data(train=("train",), dev=("dev",), corpus_weights={"echo": 2.0})
+    assert config.training == Training(epochs=1, lr=1.0)
+    for wrong, words in [
+        (CONFIG_TOML.replace("epochs", "epoch"), "did you mean 'epochs'"),
+        (CONFIG_TOML.replace("width", "breadth"), "got 'breadth'"),
+        (CONFIG_TOML.replace("[data]", "[date]"), "got date"),
+        (CONFIG_TOML.replace('"si_lstm"', '"oracle"'), "got 'oracle'"),
+    ]:
+        path.write_text(wrong)
+        with pytest.raises(ValueError, match=words):
+            read_config(path)
+
+
+def test_the_shipped_configurations_are_readable() -> None:
+    folder = Path(__file__).resolve().parents[1] / "models" / "configs"
+    found = [read_config(path) for path in folder.glob("si_lstm_*.toml")]
+    assert found
+    assert all(config.data.train and config.data.dev for config in found)
