@@ -9,32 +9,18 @@ loudness and flux follow the microphone's gain, which says nothing about the spe
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
 
 import numpy as np
 
 from stream_erc.events import Samples, Vector
 from stream_erc.exceptions import CheckpointError, EngineUnavailable
+from stream_erc.prosody import DESCRIPTORS, measure
 
-SetName: TypeAlias = Literal["ComParE_2016", "eGeMAPSv02"]
-
-SET_DIMS: Mapping[SetName, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
+SET_DIMS: Mapping[str, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
 """Functionals of each set; ComParE_2016 is the corrected successor of the IS13 ComParE set."""
-
-PROSODY = (
-    "duration",
-    "avg_intensity",
-    "intensity_variation",
-    "avg_pitch",
-    "pitch_std",
-    "pitch_range",
-    "articulation_rate",
-    "mean_hnr",
-)
-"""Prosodic descriptors: s, dB, dB, Hz, Hz, Hz, syllables/s, dB."""
 
 SAMPLE_RATE_HZ = 16_000
 MIN_SAMPLES = 960
@@ -170,23 +156,34 @@ class AcousticExtractor:
 
     Args:
         set_name: ``ComParE_2016`` (6,373 functionals) or ``eGeMAPSv02`` (88).
+        prosody: which of `stream_erc.prosody.DESCRIPTORS` follow the functionals.
         level_dbfs: speech is brought to this level first; None leaves it as recorded.
 
     Raises:
+        CheckpointError: a feature set or a prosodic descriptor that is not known.
         EngineUnavailable: opensmile is not installed or has no library for this machine.
     """
 
-    def __init__(self, set_name: SetName, *, level_dbfs: float | None = SPEECH_LEVEL_DBFS) -> None:
+    def __init__(
+        self,
+        set_name: str,
+        *,
+        prosody: Sequence[str] = (),
+        level_dbfs: float | None = SPEECH_LEVEL_DBFS,
+    ) -> None:
         if set_name not in SET_DIMS:
-            raise ValueError(f"feature set: expected one of {', '.join(SET_DIMS)}, got {set_name!r}")
+            raise CheckpointError(f"feature set: expected one of {', '.join(SET_DIMS)}, got {set_name!r}")
+        for name in prosody:
+            if name not in DESCRIPTORS:
+                raise CheckpointError(f"prosody: expected some of {', '.join(DESCRIPTORS)}, got {name!r}")
         try:
             import opensmile
         except (ImportError, OSError, RuntimeError) as error:
             raise EngineUnavailable(f"acoustic features need the package opensmile: {error}") from error
         self._local = threading.local()
-        self._set_name: SetName = set_name
-        self._level_dbfs = level_dbfs
-        self.names: tuple[str, ...] = self._smile().names
+        self._set_name, self._level_dbfs = set_name, level_dbfs
+        self._prosody = [DESCRIPTORS.index(name) for name in prosody]
+        self.names: tuple[str, ...] = (*self._smile().names, *prosody)
         self.spec = FeatureSpec(
             set=set_name,
             level="functionals",
@@ -195,10 +192,11 @@ class AcousticExtractor:
             names_sha256=hash_names(self.names),
             opensmile=str(opensmile.__version__),
             speech_level_dbfs=level_dbfs,
+            prosody=tuple(prosody),
         )
 
     def __call__(self, samples: Samples) -> Vector:
-        """Functionals of a segment.
+        """Functionals of a segment, then its prosody.
 
         Args:
             samples: the segment, (N,); samples that are no numbers count as silence.
@@ -207,20 +205,26 @@ class AcousticExtractor:
             (D,) in the order of `names`; NaN where a value could not be measured, and NaN throughout where
             the segment is shorter than 60 ms or silent.
         """
-        clean = np.nan_to_num(np.asarray(samples, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
-        unmeasured = np.full(self.spec.dim, np.nan, dtype=np.float32)
-        if len(clean) < MIN_SAMPLES or not np.isfinite(speech_level_dbfs(clean)):
-            return unmeasured
+        samples = np.nan_to_num(np.asarray(samples, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+        values = np.full(self.spec.dim, np.nan, dtype=np.float32)
+        if len(samples) < MIN_SAMPLES or not np.isfinite(speech_level_dbfs(samples)):
+            return values
+        functionals = self._functionals(samples)
+        if functionals is not None:
+            values[: len(functionals)] = functionals
+        if self._prosody:
+            values[-len(self._prosody) :] = measure(samples)[self._prosody]
+        values[~np.isfinite(values)] = np.nan
+        return values
+
+    def _functionals(self, samples: Samples) -> Vector | None:
         if self._level_dbfs is not None:
-            clean = at_level(clean, self._level_dbfs)
+            samples = at_level(samples, self._level_dbfs)
         try:
-            values = self._smile().run(to_int16(clean))
+            return self._smile().run(to_int16(samples))
         except Exception:
             del self._local.smile  # in an unknown state: the next segment gets a new one
             raise
-        if values is None:
-            return unmeasured
-        return np.where(np.isfinite(values), values, np.float32(np.nan))
 
     def _smile(self) -> "_Smile":
         """This thread's openSMILE."""
@@ -230,31 +234,16 @@ class AcousticExtractor:
         return smile
 
 
-def with_prosody(spec: FeatureSpec) -> FeatureSpec:
-    """The specification of functionals with the prosodic descriptors behind them."""
-    return dataclasses.replace(spec, dim=spec.dim + len(PROSODY), prosody=PROSODY)
-
-
-def load_extractor(spec: FeatureSpec) -> Callable[[Samples], Vector]:
-    """What computes exactly the features of `spec`: functionals, and prosody where it has them.
+def load_extractor(spec: FeatureSpec) -> AcousticExtractor:
+    """The extractor that computes what a checkpoint's network was trained on.
 
     Raises:
-        CheckpointError: the runtime computes other features.
-        EngineUnavailable: opensmile is not there.
+        CheckpointError: this runtime computes other features.
+        EngineUnavailable: opensmile is not installed or has no library for this machine.
     """
-    if spec.set not in SET_DIMS:
-        raise CheckpointError(f"feature spec: expected a set of {', '.join(SET_DIMS)}, got {spec.set!r}")
-    functionals = AcousticExtractor(cast(SetName, spec.set), level_dbfs=spec.speech_level_dbfs)
-    if not spec.prosody:
-        check(functionals.spec, spec)
-        return functionals
-    check(with_prosody(functionals.spec), spec)
-
-    def extract(samples: Samples) -> Vector:
-        measured = functionals(samples)
-        return np.concatenate([measured, prosody(samples, measured)])
-
-    return extract
+    extractor = AcousticExtractor(spec.set, prosody=spec.prosody, level_dbfs=spec.speech_level_dbfs)
+    check(extractor.spec, spec)
+    return extractor
 
 
 def hash_names(names: Sequence[str]) -> str:
@@ -271,7 +260,7 @@ class _Smile:
 
     _SOURCE, _SINK = "extsource", "extsink"
 
-    def __init__(self, set_name: SetName) -> None:
+    def __init__(self, set_name: str) -> None:
         import opensmile
         from opensmile.core.lib import OpenSMILE
 
@@ -308,7 +297,3 @@ class _Smile:
         smile = getattr(self, "_smile", None)
         if smile is not None:
             smile.free()
-
-
-def prosody(samples: Samples, functionals: Vector) -> Vector:
-    return np.full(8, np.nan, dtype=np.float32)
