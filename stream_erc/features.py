@@ -8,7 +8,6 @@ loudness and flux follow the microphone's gain, which says nothing about the spe
 
 import dataclasses
 import hashlib
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from stream_erc.events import Samples, Vector
 from stream_erc.exceptions import CheckpointError, EngineUnavailable
+from stream_erc.pool import Pool
 from stream_erc.prosody import DESCRIPTORS, measure
 
 SET_DIMS: Mapping[str, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
@@ -151,7 +151,7 @@ def to_int16(samples: Samples) -> bytes:
 class AcousticExtractor:
     """openSMILE functionals of a segment; safe to call from several threads.
 
-    openSMILE computes without Python's global lock, so threads run side by side; each has its own openSMILE
+    openSMILE computes without Python's global lock, so threads run side by side; each call borrows an openSMILE
     object, configured once and reset between segments (parsing the configuration costs 4 ms a time).
 
     Args:
@@ -180,10 +180,11 @@ class AcousticExtractor:
             import opensmile
         except (ImportError, OSError, RuntimeError) as error:
             raise EngineUnavailable(f"acoustic features need the package opensmile: {error}") from error
-        self._local = threading.local()
-        self._set_name, self._level_dbfs = set_name, level_dbfs
+        self._smiles = Pool(lambda: _Smile(set_name))
+        self._level_dbfs = level_dbfs
         self._prosody = [DESCRIPTORS.index(name) for name in prosody]
-        self.names: tuple[str, ...] = (*self._smile().names, *prosody)
+        with self._smiles.lend() as smile:
+            self.names: tuple[str, ...] = (*smile.names, *prosody)
         self.spec = FeatureSpec(
             set=set_name,
             level="functionals",
@@ -220,18 +221,8 @@ class AcousticExtractor:
     def _functionals(self, samples: Samples) -> Vector | None:
         if self._level_dbfs is not None:
             samples = at_level(samples, self._level_dbfs)
-        try:
-            return self._smile().run(to_int16(samples))
-        except Exception:
-            del self._local.smile  # in an unknown state: the next segment gets a new one
-            raise
-
-    def _smile(self) -> "_Smile":
-        """This thread's openSMILE."""
-        smile: _Smile | None = getattr(self._local, "smile", None)
-        if smile is None:
-            smile = self._local.smile = _Smile(self._set_name)
-        return smile
+        with self._smiles.lend() as smile:
+            return smile.run(to_int16(samples))
 
 
 def load_extractor(spec: FeatureSpec) -> AcousticExtractor:
