@@ -151,8 +151,8 @@ def to_int16(samples: Samples) -> bytes:
 class AcousticExtractor:
     """openSMILE functionals of a segment; safe to call from several threads.
 
-    openSMILE computes without Python's global lock, so threads run side by side; each call borrows an openSMILE
-    object, configured once and reset between segments (parsing the configuration costs 4 ms a time).
+    openSMILE computes without Python's global lock, so threads run side by side; each call borrows an
+    openSMILE object, configured once and reset between segments (configuring costs 4 ms).
 
     Args:
         set_name: ``ComParE_2016`` (6,373 functionals) or ``eGeMAPSv02`` (88).
