@@ -94,7 +94,7 @@ def believable(heard: Heard) -> str:
 
 def is_loop(text: str) -> bool:
     """Whether a decoder got stuck and repeated itself."""
-    return compression_ratio(text) > MAX_COMPRESSION or collapse_repeats(text) != text
+    return compression_ratio(text) > MAX_COMPRESSION or collapse_repeats(text) != " ".join(text.split())
 
 
 def is_silent(samples: Samples) -> bool:

@@ -34,7 +34,7 @@ HUB_TIMEOUT_S = 3.0
 """How long the hub may take to answer at all; its own client would try again for minutes."""
 
 WINDOW_SECONDS = 30.0  # what Whisper reads at once
-MAX_TOKENS_PER_WINDOW = 224  # half of Whisper's context, as in its paper
+MAX_TOKENS_PER_WINDOW = 220  # half of Whisper's context, less the longest prompt
 TOKENS_PER_SECOND = 25  # three times fast English; scripts of many tokens a letter need it
 
 
@@ -55,9 +55,10 @@ class FasterWhisper:
     """
 
     def __init__(self, model: str, config: AsrConfig) -> None:
+        device = _device(config)  # before a download that it would not need
         folder = find_model(model)
         self.name = f"faster-whisper:{folder.name if Path(model).expanduser().is_dir() else model}"
-        self._model = _load_whisper(folder, config)
+        self._model = _load_whisper(folder, device, config)
         self._language = config.language
         self._beam_size = config.beam_size
         if config.language is not None and config.language not in self._model.supported_languages:
@@ -87,8 +88,8 @@ class FasterWhisper:
             no_repeat_ngram_size=no_repeat_ngram_size,
             condition_on_previous_text=False,
             without_timestamps=True,
-            # a loop ends early: its tokens are the decoder's time
-            max_new_tokens=min(MAX_TOKENS_PER_WINDOW, 20 + math.ceil(TOKENS_PER_SECOND * seconds)),
+            # so that a loop ends early; doubled, since CTranslate2 writes half of the length it is given
+            max_new_tokens=2 * min(MAX_TOKENS_PER_WINDOW, 20 + math.ceil(TOKENS_PER_SECOND * seconds)),
             # judged in `believable`, not here
             no_speech_threshold=None,
             log_prob_threshold=None,
@@ -166,7 +167,7 @@ def _download(model: str) -> Path:
         log.warning("downloading the Whisper model %s from %s, once", model, repository)
         try:
             return Path(download_model(repository))
-        except (OSError, ValueError) as error:
+        except Exception as error:  # its client lets the errors of its HTTP library through, whichever it is
             why = _line(error)
     raise EngineUnavailable(
         f"Whisper model {model} is not on this machine and cannot be downloaded ({why}); connect once, "
@@ -207,11 +208,10 @@ def _repository(model: str) -> str:
     return str(utils._MODELS[model])
 
 
-def _load_whisper(folder: Path, config: AsrConfig) -> "WhisperModel":
+def _load_whisper(folder: Path, device: str, config: AsrConfig) -> "WhisperModel":
     import ctranslate2  # type: ignore[import-untyped]
     from faster_whisper import WhisperModel
 
-    device = _device(config)
     compute_type = config.compute_type
     if compute_type == "auto":
         supported = ctranslate2.get_supported_compute_types(device)
