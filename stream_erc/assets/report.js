@@ -321,7 +321,7 @@
       if (!box?.clientWidth) return;
       const room = this.timed ? this.scroller.clientWidth : box.clientWidth - this.names.offsetWidth - 22;
       // Text-only turns get 14 to 44 px each; a timed axis fills the width, times the zoom.
-      const width = this.timed ? room * this.zoom : this.total * Math.min(44, Math.max(14, room / this.total));
+      const width = this.timed ? room * (printing ? 1 : this.zoom) : this.total * Math.min(44, Math.max(14, room / this.total));
       this.inner.style.width = `${width}px`;
       if (!this.timed) {
         this.inner.style.minWidth = "0";
@@ -365,7 +365,7 @@
     paintWave(pen, left, room) {
       const count = peaks.length / 2, middle = RULER + this.wave / 2, half = this.wave / 2 - 6;
       const perPixel = (count * (this.total / (data.audio.duration_ms || 1))) / this.width();
-      const headX = this.x(nowMs()) - left;
+      const headX = printing ? 0 : this.x(nowMs()) - left;
       const [ahead, behind] = [themed("--wave"), themed("--wave-played")];
       const pitch = 3, bar = 2;
       for (let x = -(left % pitch); x < room; x += pitch) {
@@ -664,18 +664,24 @@
   document.head.append(sheet);
   function setTheme(theme) {
     root.dataset.theme = theme;
-    const surface = rgb(themed("--surface"));
     sheet.textContent = [...emotions.values()].map((e) => `.${e.css}{--c:${e[theme]};--i:${inkOn(rgb(e[theme]))}}`).join("");
-    for (const turn of every) {
+    for (const [session, timeline] of timelines) {
+      tint(session);
+      timeline.draw();
+    }
+  }
+  /** Fill the blocks of a session: the emotion's colour, as strong as its confidence. */
+  function tint(session) {
+    const theme = root.dataset.theme, surface = rgb(themed("--surface"));
+    for (const turn of session.turns) {
       if (turn.failed) continue;
-      const share = 0.16 + 0.84 * turn.emotion.confidence;      // opacity = confidence
+      const share = 0.16 + 0.84 * turn.emotion.confidence;
       const mixed = rgb(emotions.get(turn.emotion.label)[theme]).map((v, i) => Math.round(v * share + surface[i] * (1 - share)));
       for (const block of turn.blocks) {
         block.style.setProperty("--fill", `rgb(${mixed})`);
         block.style.setProperty("--on", inkOn(mixed));
       }
     }
-    for (const timeline of timelines.values()) timeline.draw();
   }
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const remembered = () => { try { return localStorage.getItem("stream-erc-theme"); } catch { return null; } };
@@ -701,6 +707,8 @@
     else return;
     event.preventDefault();
   });
+  // After a mouse click the space bar belongs to the player again, not to what was clicked.
+  addEventListener("click", (event) => { if (event.detail) event.target.closest(".block, .when, .player button")?.blur(); });
   $("search").addEventListener("input", () => { wanted.words = fold($("search").value.trim()); filter(); });
   $("play").addEventListener("click", toggle);
   $("prev").addEventListener("click", () => step(-1));
@@ -714,6 +722,7 @@
   drawMeta();
   drawPeople();
   drawIndex();
+  drawLatency();
   const lazy = many && every.length > EAGER_TURNS;
   const watcher = lazy ? new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) sessions[Number(entry.target.dataset.session)].draw();
@@ -725,7 +734,7 @@
       if (timelines.has(session)) return;
       watcher?.unobserve(session.box);
       drawSession(session);
-      setTheme(root.dataset.theme);
+      tint(session);
     };
     $("sessions").append(session.box);
     if (watcher) {
