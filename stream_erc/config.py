@@ -177,7 +177,9 @@ def _value(hint: object, value: object, name: str) -> object:
         return from_table(hint, value, f"{name}.")
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
-            raise ConfigError(f"{name}: expected one of {', '.join(map(str, typing.get_args(hint)))}, got {value!r}")
+            raise ConfigError(
+                f"{name}: expected one of {', '.join(map(str, typing.get_args(hint)))}, got {value!r}"
+            )
         return value
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in options and isinstance(value, int) and not isinstance(value, bool):

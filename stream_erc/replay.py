@@ -43,21 +43,22 @@ def replay_audio(
     session = engine.open_session(config, given=given)
     encoder = MessageEncoder(session_id)
     yield _created(encoder, engine, name, duration_ms)
-    samples, broken = 0, None
+    samples = 0
+    broken: InputError | None = None
     try:
         for chunk in chunks:
             session.receive_audio(chunk)
             yield from map(encoder.encode, worker.advance(session))
             samples += len(chunk)
             heard(samples)
-    except (InputError, KeyboardInterrupt) as error:
+    except InputError as error:
         broken = error
     session.receive_eof()
     yield from map(encoder.encode, worker.advance(session, wait=True))
-    if isinstance(broken, InputError):
+    if broken is not None:
         raise broken
     for number, turn in enumerate(given or (), 1):
-        if broken is None and turn.start is not None and turn.start >= samples:
+        if turn.start is not None and turn.start >= samples:
             raise TurnsError(
                 f"turn {number} begins at {turn.start / SAMPLE_RATE:.2f} s: expected turns within the audio, "
                 f"which ends at {samples / SAMPLE_RATE:.2f} s"

@@ -8,10 +8,10 @@ import base64
 import hashlib
 import html
 import json
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from io import BytesIO
@@ -26,8 +26,6 @@ from stream_erc.exceptions import AudioError, OutputError
 from stream_erc.palette import emotion_styles
 from stream_erc.protocol import Json, Message
 from stream_erc.sources import AudioFile
-
-log = logging.getLogger(__name__)
 
 MAX_AUDIO_BYTES = 20_000_000
 BIT_RATES = (48_000, 32_000, 24_000, 16_000)  # bit/s of mono MP3 at 16 kHz; the best that fits is taken
@@ -264,21 +262,18 @@ def _embedded(data: Json) -> str:
 def _replace(path: Path, pieces: Iterator[str]) -> None:
     """Write a file under another name, then let it take its place."""
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file() and not target.is_dir():  # a pipe or a device
-        target, partial = path, path
-    else:
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    special = target.exists() and not target.is_file()  # a pipe or a device is written as it stands
+    partial = path if special else target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        if target.is_dir():
-            raise IsADirectoryError(None, "Is a directory")
         target.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8", newline="\n") as out:
             out.writelines(pieces)
-        if partial != target:
+        if not special:
             os.replace(partial, target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"report {path}: expected a place that can be written, got: {reason}") from error
     finally:
-        if partial != target:
-            partial.unlink(missing_ok=True)
+        if not special:
+            with suppress(OSError):  # it has taken its place, or was never there
+                partial.unlink()

@@ -1,0 +1,1 @@
+"""Networks that recognize expressed emotion in conversation, turn by turn. Knows tensors only."""

@@ -106,6 +106,7 @@ class TextClassifier(nn.Module):
         self.head = nn.Linear(encoder.dim, classes)
 
     def forward(self, tokens: dict[str, Tensor]) -> Tensor:
+        """Logits (B, C) of tokenised windows."""
         return self.head(self.dropout(self.encoder(**tokens).float()))
 
 
