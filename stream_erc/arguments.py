@@ -1,0 +1,142 @@
+"""The words of the command line: what each option takes, and the configuration that they make."""
+
+import argparse
+import dataclasses
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+from stream_erc import config as configuration
+from stream_erc.config import Config
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all errors of the program are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"stream-erc {metadata.version('stream-erc')}")
+        parser.exit()
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line's words; `command` names the command.
+
+    Raises:
+        SystemExit: with code 2 after one line about a mistake, with 0 after ``--help`` or ``--version``.
+    """
+    return _parser().parse_args(sys.argv[1:] if argv is None else argv)
+
+
+def read_config(args: argparse.Namespace, *, partials: bool) -> Config:
+    """The configuration file under the command line's options.
+
+    Args:
+        args: of ``replay`` or ``listen``.
+        partials: whether turns are shown while they are spoken, where neither the file nor an option says.
+    """
+    config = configuration.load(args.config) if args.config else Config()
+    session, engine = config.session, config.engine
+    if args.partials is not None or args.config is None:
+        session = dataclasses.replace(session, partials=partials if args.partials is None else args.partials)
+    if args.speakers is not None:
+        diarization = dataclasses.replace(session.diarization, speakers=args.speakers)
+        session = dataclasses.replace(session, diarization=diarization)
+    asr = engine.asr
+    if args.asr is not None:
+        asr = dataclasses.replace(asr, engine=args.asr)
+    if args.language is not None:
+        asr = dataclasses.replace(asr, language=None if args.language == "auto" else args.language)
+    if args.device is not None:
+        asr = dataclasses.replace(asr, device=args.device)
+        engine = dataclasses.replace(engine, device=args.device)
+    if args.model is not None:
+        engine = dataclasses.replace(engine, model=args.model)
+    return Config(session, dataclasses.replace(engine, asr=asr))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="stream-erc",
+        description="Who spoke, what was said, which emotion it expressed, as it happens.",
+        epilog="Exit codes: 0; 2 where something given cannot be used; 130 when interrupted.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    verbose = {"action": "store_true", "help": "log details to standard error"}
+    parser.add_argument("--verbose", default=False, **verbose)  # type: ignore[arg-type]
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    replay = commands.add_parser("replay", help="hear a recording, or read a text dialogue")
+    replay.add_argument(
+        "input",
+        type=Path,
+        metavar="INPUT",
+        help="an audio or video file, or text dialogues: .jsonl, .json, .csv, .tsv",
+    )
+    replay.add_argument(
+        "--turns",
+        type=Path,
+        metavar="FILE",
+        help="what is known: RTTM (who, when), or SRT, VTT, CSV or JSON (who, when, what)",
+    )
+    replay.add_argument(
+        "--speed", type=_speed, metavar="max|N", help="N times real time, as if it were live (default: max)"
+    )
+    _conversation_options(replay)
+
+    listen = commands.add_parser("listen", help="hear the microphone, live, until Ctrl-C")
+    listen.add_argument("--input-device", metavar="NAME|INDEX", help="see `stream-erc devices`")
+    _conversation_options(listen)
+
+    models = commands.add_parser("models", help="list the checkpoints that are there")
+    devices = commands.add_parser("devices", help="list microphones and compute devices")
+    for command in (replay, listen, models, devices):
+        command.add_argument("--verbose", default=argparse.SUPPRESS, **verbose)  # type: ignore[arg-type]
+    return parser
+
+
+def _conversation_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="EVENTS.jsonl", help="write every message to this file")
+    parser.add_argument(
+        "--report", type=Path, metavar="REPORT.html", help="write a page that shows the conversation"
+    )
+    parser.add_argument("--model", metavar="NAME|DIR", help="a checkpoint (default: si-lstm)")
+    parser.add_argument(
+        "--asr", metavar="ENGINE", help="auto, faster-whisper[:MODEL], pocketsphinx or none (default: auto)"
+    )
+    parser.add_argument("--language", metavar="CODE", help="ISO 639-1 code, or auto (default: en)")
+    parser.add_argument("--speakers", type=_positive, metavar="N", help="how many there are, where known")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), help="where networks run (default: auto)"
+    )
+    parser.add_argument(
+        "--partials",
+        action=argparse.BooleanOptionalAction,
+        help="show turns while they are spoken (default: live only)",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="configuration; options override it")
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected max or a number above 0, got {text!r}")
+    return speed
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return int(text)
