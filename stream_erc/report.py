@@ -262,7 +262,8 @@ def _embedded(data: Json) -> str:
 def _replace(path: Path, pieces: Iterator[str]) -> None:
     """Write a file under another name, then let it take its place."""
     target = Path(os.path.realpath(path))
-    special = target.exists() and not target.is_file()  # a pipe or a device is written as it stands
+    # A pipe or a device is written as it stands.
+    special = path.exists() and not path.is_file() and not path.is_dir()
     partial = path if special else target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
