@@ -34,7 +34,7 @@ FORMAT = 1
 _FP16_MAX = 65504.0
 
 
-class CheckpointProblem(ValueError):  # noqa: N818
+class CheckpointProblem(ValueError):
     """A checkpoint that is missing, damaged or made for something else; one line says what."""
 
 
