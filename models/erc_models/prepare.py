@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--corpora", type=Path, required=True, help="folder with meld/train.jsonl.gz ...")
     parser.add_argument("--acoustics", type=Path, required=True, help="folder with ravdess.npz, tess.npz ...")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--functionals", choices=("compare", "egemaps"), default="egemaps")
+    parser.add_argument("--functionals", choices=("compare", "egemaps"), default="compare")
     parser.add_argument("--past-turns", type=int, default=4)
     parser.add_argument("--doubt", type=float, default=0.3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -188,7 +188,8 @@ def main() -> None:
     voices = Clips.join([train_clips, load("read", None, ("plain", "random1"))])
     dev_clips = load("ravdess", "dev", ("plain",))
     width = train_clips.functionals.shape[1]
-    spec = {"functionals": args.functionals, "specs": train_clips.spec, "past_turns": args.past_turns}
+    acoustic = train_clips.spec["ComParE_2016" if args.functionals == "compare" else "eGeMAPSv02"]
+    spec = {"acoustic": acoustic, "text": {"encoder": args.encoder.name, "past_turns": args.past_turns}}
     rng = random.Random(0)
 
     def write(name: str, made: FeatureSet) -> None:
