@@ -8,7 +8,7 @@ Conversations that are out of step with one another share a batch by gathering t
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -78,6 +78,17 @@ class State:
         return type(self)(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
 
+class NetworkConfig(Protocol):
+    """What the frozen configuration dataclass of every network has: the sizes of its ends."""
+
+    @property
+    def text_dim(self) -> int: ...
+    @property
+    def audio_groups(self) -> tuple[int, ...]: ...
+    @property
+    def classes(self) -> int: ...
+
+
 S = TypeVar("S", bound=State)
 
 
@@ -87,6 +98,8 @@ class StreamingModel(nn.Module, Generic[S]):
     A subclass gives `initial_state`, `grow` and `advance`, and may vectorise `forward`. Weights live in
     the module, what a conversation leaves behind lives in the state alone.
     """
+
+    config: NetworkConfig
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> S:
         """The state before the first turn, with rows for `speakers` speakers that nobody has heard yet."""
