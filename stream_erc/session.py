@@ -210,6 +210,8 @@ class Session:
                 self._events.append(item)
             else:
                 self._analyze(item)
+        if self._heard_all:
+            self._classify_next()  # given turns that the audio did not reach have failed by now
         return True
 
     def _hear_the_rest(self, segmenter: Segmenter) -> tuple[Found, ...]:
