@@ -82,11 +82,16 @@ class NetworkConfig(Protocol):
     """What the frozen configuration dataclass of every network has: the sizes of its ends."""
 
     @property
-    def text_dim(self) -> int: ...
+    def text_dim(self) -> int:
+        """Size of the text features."""
+
     @property
-    def audio_groups(self) -> tuple[int, ...]: ...
+    def audio_groups(self) -> tuple[int, ...]:
+        """Sizes of the groups of acoustic features."""
+
     @property
-    def classes(self) -> int: ...
+    def classes(self) -> int:
+        """How many emotions."""
 
 
 S = TypeVar("S", bound=State)
