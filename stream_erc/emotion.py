@@ -85,8 +85,8 @@ class EmotionClassifier:
         except checkpoints.CheckpointProblem as problem:
             raise CheckpointError(str(problem)) from problem
         self._network = self._checkpoint.network
-        self._text_dim: int = self._checkpoint.network.config.text_dim  # type: ignore[union-attr,assignment]
-        self._audio_groups: list[int] = list(self._checkpoint.network.config.audio_groups)  # type: ignore
+        self._text_dim: int = self._checkpoint.network.config.text_dim
+        self._audio_groups: list[int] = list(self._checkpoint.network.config.audio_groups)
         self.name: str = self._checkpoint.name
         self.labels: tuple[str, ...] = self._checkpoint.labels
         acoustic = self._checkpoint.features.get("acoustic")
