@@ -6,6 +6,7 @@ there. Partial turns are read against the same value and leave no trace in it.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,7 +74,7 @@ class Identified:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Step:
+class Step:
     """A turn that is being classified, or has been, and the conversation before it."""
 
     before: Conversation
@@ -88,17 +89,25 @@ class Conversing:
         clustering: tells voices apart; None where speakers are always given.
         rewind_turns: how many past turns a correction can reach.
         conversation: where to go on from.
+        done: its last turns, which a correction can still reach.
+
+    Attributes:
+        settled: the conversation and its last turns after the last turn for which nothing is being redone.
     """
 
     def __init__(
-        self, clustering: OnlineClustering | None, rewind_turns: int, conversation: Conversation | None = None
+        self,
+        clustering: OnlineClustering | None,
+        rewind_turns: int,
+        conversation: Conversation | None = None,
+        done: Sequence[Step] = (),
     ) -> None:
         self.now = conversation or Conversation()
-        self.settled = self.now  # after the last turn for which nothing is being redone
         self._clustering = clustering
-        self._done: deque[_Step] = deque(maxlen=rewind_turns)
+        self._done: deque[Step] = deque(done, maxlen=rewind_turns)
+        self.settled = (self.now, tuple(self._done))
         self._queue: deque[HeardTurn] = deque()
-        self._running: _Step | None = None
+        self._running: Step | None = None
 
     @property
     def busy(self) -> bool:
@@ -152,7 +161,7 @@ class Conversing:
     def ask(self, work_id: int, heard: HeardTurn) -> ClassifyTurn:
         """What has to be classified for `heard`, from the conversation as it is now."""
         work = ClassifyTurn(work_id, heard.turn, heard.features, self.now.past, self.now.state)
-        self._running = _Step(self.now, heard, work)
+        self._running = Step(self.now, heard, work)
         return work
 
     def is_running(self, work: ClassifyTurn) -> bool:
@@ -214,7 +223,7 @@ class Conversing:
 
     def _settle(self) -> None:
         if not self.busy:
-            self.settled = self.now
+            self.settled = (self.now, tuple(self._done))
 
 
 def _latency(segment: SpeechSegment | None, analysis: Analysis) -> Latency:

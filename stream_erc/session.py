@@ -20,7 +20,7 @@ import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
-from stream_erc.conversation import Conversation, Conversing, Identified
+from stream_erc.conversation import Conversation, Conversing, Identified, Step
 from stream_erc.diarization import OnlineClustering
 from stream_erc.events import (
     Emotion,
@@ -42,11 +42,19 @@ from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTu
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """A session after its last finished turn, for a new `Session` that hears on from `acknowledged`."""
+    """A session after its last finished turn, for a new `Session` that hears on from `acknowledged`.
+
+    Attributes:
+        conversation: what is remembered.
+        mark: the point in the audio that fits it: every turn found before it is finished, and no other.
+        failed: turns that could not be read.
+        done: the last turns, which a speaker correction can still reach.
+    """
 
     conversation: Conversation
     mark: SegmenterMark
     failed: int
+    done: tuple[Step, ...] = ()
 
     @property
     def acknowledged(self) -> int:
@@ -59,7 +67,6 @@ class _Pending:
     """A turn on its way: found, perhaps analysed, not yet classified."""
 
     segment: SpeechSegment | None
-    mark: SegmenterMark | None
     analysis: Analysis | Failure | None = None
 
 
@@ -83,20 +90,22 @@ class Session:
         given: Sequence[GivenTurn] | None = None,
         resume: Snapshot | None = None,
     ) -> None:
-        self._resumable = resume.mark if resume else SegmenterMark(0, np.zeros(0, dtype=np.float32))
+        self._kept = resume or Snapshot(Conversation(), SegmenterMark(0, np.zeros(0, dtype=np.float32)), 0)
         self._segmenter: Segmenter | None = None
         if given is not None:
-            self._segmenter = GivenSegmenter(given, self._resumable)
+            self._segmenter = GivenSegmenter(given, self._kept.mark)
         elif vad is not None:
-            self._segmenter = SpeechSegmenter(vad, config, self._resumable)
+            self._segmenter = SpeechSegmenter(vad, config, self._kept.mark)
         self._given: list[GivenTurn] | None = None if given is None else list(given)
         self._conversing = Conversing(
-            clustering, config.rewind_turns, resume.conversation if resume else None
+            clustering, config.rewind_turns, self._kept.conversation, self._kept.done
         )
-        self._failed = resume.failed if resume else 0
+        self._failed = self._kept.failed
+        self._found = self._found_to = self._kept.conversation.turns  # turns, and the end of their range
+        self._marks: dict[int, SegmenterMark] = {self._found: self._kept.mark}  # after how many turns
         self._chunks: deque[Samples] = deque()
         self._buffered = 0
-        self._received = self._resumable.position
+        self._received = self._kept.mark.position
         self._eof = self._heard_all = self._closed = False
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
@@ -131,7 +140,7 @@ class Session:
             raise InputError(f"turn {index}: expected a text, got {turn.text!r}")
         self._given = self._given or []
         self._given += [turn] * (index + 1 - len(self._given))
-        self._pending[index] = _Pending(None, None, Analysis(None, None, Features(None)))
+        self._pending[index] = _Pending(None, Analysis(None, None, Features(None)))
         self._classify_next()
 
     def receive_eof(self) -> None:
@@ -189,8 +198,21 @@ class Session:
         """The session after its last finished turn, or as it is now while nothing is said or worked on."""
         quiet = not self._pending and not self._conversing.busy and self._partial is None
         if quiet and self._segmenter is not None and self._segmenter.idle:
-            self._resumable = self._segmenter.mark()
-        return Snapshot(self._conversing.settled, self._resumable, self._failed)
+            self._marks[self._found] = self._segmenter.mark()
+            self._keep()
+        return self._kept
+
+    def _keep(self) -> None:
+        """Take over what is settled where a point in the audio fits it.
+
+        Given turns may overlap: where one ends within another, the later one is found first, and only after
+        both is there a point behind which turns are either found and finished, or still to be found.
+        """
+        conversation, done = self._conversing.settled
+        mark = self._kept.mark if self._segmenter is None else self._marks.get(conversation.turns)
+        if mark is not None and not self._conversing.busy:
+            self._kept = Snapshot(conversation, mark, self._failed, done)
+            self._marks = {turns: m for turns, m in self._marks.items() if turns >= conversation.turns}
 
     # --- hearing ----------------------------------------------------------------------------------
 
@@ -198,6 +220,7 @@ class Session:
         """Feed the segmenter one window; False where there is not enough audio."""
         if self._segmenter is None:
             return False
+        before = self._found
         if self._buffered >= WINDOW:
             found = self._segmenter.advance(self._take(WINDOW))
         elif self._eof and not self._heard_all:
@@ -210,6 +233,8 @@ class Session:
                 self._events.append(item)
             else:
                 self._analyze(item)
+        if before < self._found == self._found_to:
+            self._marks[self._found] = self._segmenter.mark()
         if self._heard_all:
             self._classify_next()  # given turns that the audio did not reach have failed by now
         return True
@@ -223,7 +248,7 @@ class Session:
                 f"turn {index + 1} begins at {start / SAMPLE_RATE:.2f} s: expected a turn within the audio, "
                 f"which ends at {self._received / SAMPLE_RATE:.2f} s"
             )
-            self._pending[index] = _Pending(None, None, Failure(message))
+            self._pending[index] = _Pending(None, Failure(message))
         return found
 
     def _take(self, count: int) -> Samples:
@@ -244,7 +269,8 @@ class Session:
         given = self._given_turn(segment.index)
         work = AnalyzeSegment(self._new_id(), segment, given.text is None, given.speaker is None)
         if segment.final:
-            self._pending[segment.index] = _Pending(segment, self._segmenter.mark())
+            self._pending[segment.index] = _Pending(segment)
+            self._found, self._found_to = self._found + 1, max(self._found_to, segment.index + 1)
         elif self._partial is None and not self._pending:
             self._partial = work
         else:
@@ -280,7 +306,8 @@ class Session:
             self._fail(work.turn.index, result.message)
         else:
             self._events.append(self._conversing.remember(result))
-            self._forget(work.turn.index)
+            self._pending.pop(work.turn.index, None)
+            self._keep()
         self._classify_next()
 
     def _fail(self, index: int, message: str) -> None:
@@ -290,12 +317,8 @@ class Session:
         self._events.append(TurnFailed(index, start, end, message))
         self._failed += 1
         self._conversing.skip(index)
-        self._forget(index)
-
-    def _forget(self, index: int) -> None:
-        pending = self._pending.pop(index, None)
-        if pending is not None and pending.mark is not None:
-            self._resumable = pending.mark
+        self._pending.pop(index, None)
+        self._keep()
 
     # --- partial turns ----------------------------------------------------------------------------
 
