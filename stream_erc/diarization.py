@@ -28,7 +28,7 @@ ENROLMENT_WEIGHT = 3.0
 MIN_WEIGHT = 0.1
 """Of a turn with a voice vector, however short: as little as it says, it is given to the nearest voice."""
 
-MAX_ANCHOR_WEIGHT = 4.0
+MAX_ANCHOR_WEIGHT = 8.0
 """Older turns of a speaker count at most as this many, so that a voice may drift over hours."""
 
 
