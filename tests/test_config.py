@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from stream_erc.config import AsrConfig, Config, EngineConfig, SessionConfig, VadConfig, from_table, load
+from stream_erc.exceptions import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "c.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_empty_file_is_the_default(tmp_path) -> None:
+    assert load(written(tmp_path, "")) == Config()
+
+
+def test_what_a_file_says_and_nothing_else(tmp_path) -> None:
+    text = """
+    [session]
+    partials = true
+    [session.vad]
+    threshold = 1
+    [session.diarization]
+    speakers = 3
+    [engine]
+    device = "cpu"
+    [engine.asr]
+    engine = "none"
+    """
+    config = load(written(tmp_path, text))
+    assert config.session.vad == VadConfig(threshold=1.0)
+    assert isinstance(config.session.vad.threshold, float)
+    assert config.session.diarization.speakers == 3
+    assert config.session.partials is True
+    assert config.session.endpointing == SessionConfig().endpointing
+    assert config.engine == EngineConfig(device="cpu", asr=AsrConfig(engine="none"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[sesion]\n", "unknown configuration key sesion: did you mean session?"),
+        ("[session.vad]\ntreshold = 0.5\n", "session.vad.treshold: did you mean session.vad.threshold?"),
+        ("[engine]\nzzz = 1\n", "engine.zzz: known keys: model, device, asr, max_batch"),
+        ("session = 1\n", "session: expected a table, got 1"),
+        ("[session]\npartials = 1\n", "session.partials: expected bool, got 1"),
+        ("[session]\nrewind_turns = true\n", "session.rewind_turns: expected int, got True"),
+        ("[session.vad]\nthreshold = true\n", "session.vad.threshold: expected float, got True"),
+        ("[session.vad]\nthreshold = '1'\n", "session.vad.threshold: expected float, got '1'"),
+        ("[session.diarization]\nspeakers = 1.5\n", "session.diarization.speakers: expected int or"),
+        ("[engine]\ndevice = 'gpu'\n", "engine.device: expected one of auto, cpu, cuda, got 'gpu'"),
+        ("[engine.asr]\nlanguage = 3\n", "engine.asr.language: expected str or"),
+        ("[session\n", "expected TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, said) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(written(tmp_path, text))
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_files_that_cannot_be_read(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: expected a readable TOML file, got No such file"):
+        load(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="expected a readable TOML file, got Is a directory"):
+        load(tmp_path)
+    (tmp_path / "latin").write_bytes(b"model = '\xe9'")
+    with pytest.raises(ConfigError, match="expected TOML, got"):
+        load(tmp_path / "latin")
+
+
+def test_a_table_of_one_part() -> None:
+    assert from_table(AsrConfig, {"engine": "none", "beam_size": 1}) == AsrConfig(engine="none", beam_size=1)
+
+
+def test_configurations_are_values() -> None:
+    assert hash(Config()) == hash(Config())
+    with pytest.raises(AttributeError):
+        Config().engine.model = "other"  # type: ignore[misc]
