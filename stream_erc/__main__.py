@@ -201,13 +201,19 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked = False
-        self._installed = False
+        self._waiting = self._installed = False
 
     def until(self, items: Iterable[T]) -> Iterator[T]:
-        """The items until somebody asks to stop."""
-        for item in items:
-            if self.asked:
+        """The items until somebody asks to stop; waiting for one ends at once."""
+        iterator = iter(items)
+        while not self.asked:
+            self._waiting = True
+            try:
+                item = next(iterator)
+            except (StopIteration, KeyboardInterrupt):
                 break
+            finally:
+                self._waiting = False
             yield item
 
     def __enter__(self) -> Self:
@@ -222,9 +228,9 @@ class _Stop:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        again, self.asked = self.asked, True
+        if again or self._waiting:
             raise KeyboardInterrupt
-        self.asked = True
 
 
 # --- what is shown and kept -----------------------------------------------------------------------
