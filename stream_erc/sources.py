@@ -127,10 +127,14 @@ class AudioFile:
             raise AudioError(f"{self.path}: expected intact audio, got {fault} {at}")
         if decoded_s == 0.0:
             raise AudioError(f"{self.path}: expected audio, got a stream without samples")
-        cut = cut_short(self.path, self._format)
+        try:
+            cut = cut_short(self.path, self._format)
+            declared = self.duration_s is not None and declares_duration(self.path, self._format)
+        except OSError as error:  # it was moved or unmounted while it was heard
+            raise AudioError(f"{self.path}: expected the file to stay, got {error.strerror} {at}") from error
         if cut is not None:
             raise AudioError(f"{self.path}: expected a complete file, got {cut} {at}")
-        if self.duration_s is None or not declares_duration(self.path, self._format):
+        if self.duration_s is None or not declared:
             return
         shortfall_s = LOSSLESS_SHORTFALL_S if self._format in ("wav", "flac") else SHORTFALL_S
         if decoded_s < self.duration_s - shortfall_s:

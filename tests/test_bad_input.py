@@ -13,6 +13,8 @@ import soundfile
 import stream_erc
 from stream_erc.__main__ import main
 from stream_erc.audio import SAMPLE_RATE
+from stream_erc.exceptions import AudioError
+from stream_erc.sources import AudioFile
 
 SAMPLE = Path(stream_erc.__file__).parent / "sample"
 HEADER = "start,end,speaker,text\n"
@@ -385,3 +387,12 @@ def test_a_full_disk(replay, tmp_path) -> None:
     ended = replay(tmp_path / "a.csv", "--report", tmp_path / "r.html", events=Path("/dev/full"))
     refused(ended, "--out /dev/full", "No space left")
     assert (tmp_path / "r.html").is_file()
+
+
+def test_a_file_that_goes_away_while_it_is_heard(tmp_path, talk) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    chunks = AudioFile(tmp_path / "a.wav").chunks()
+    next(chunks)
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(AudioError, match="expected the file to stay, got No such file"):
+        list(chunks)
