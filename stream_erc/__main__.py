@@ -5,7 +5,6 @@ was expected and what came; what was made until then is kept); 130 for a replay 
 """
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -141,17 +140,15 @@ def _hear(
 
 
 def _models(args: argparse.Namespace) -> int:
-    from rich.table import Table
-
     from stream_erc.emotion import shipped_models
 
-    table = Table("name", "architecture", "labels", "summary", "where")
-    for model in shipped_models():
-        where = os.path.relpath(model.folder) if model.folder.is_relative_to(Path.cwd()) else model.folder
-        table.add_row(model.name, model.architecture, ", ".join(model.labels), model.summary, str(where))
-    if table.row_count:
-        Console().print(table)
-    else:
+    models = shipped_models()
+    for model in models:
+        inside = model.folder.is_relative_to(Path.cwd())
+        print(f"{model.name}: {model.summary or model.architecture}")
+        print(f"  labels: {', '.join(model.labels)}")
+        print(f"  folder: {model.folder.relative_to(Path.cwd()) if inside else model.folder}")
+    if not models:
         print("no checkpoints came with this installation: give a folder with --model DIR")
     return 0
 
