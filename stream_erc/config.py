@@ -48,7 +48,7 @@ class EndpointingConfig:
 
 @dataclass(frozen=True, slots=True)
 class DiarizationConfig:
-    """Online clustering of voice vectors; the defaults are what `scripts/tune_diarization` found best.
+    """Online clustering of voice vectors; defaults chosen with `scripts/tune_diarization`.
 
     Attributes:
         encoder: ``ge2e`` (ships with its package), or a transformers x-vector model by path or hub name,
@@ -68,9 +68,9 @@ class DiarizationConfig:
     speakers: int | None = None
     max_speakers: int = 8
     tau_active_ms: int = 1_000
-    delta_new: float = 0.7
-    delta_known: float = 0.35
-    growth: float = 0.7
+    delta_new: float = 0.65
+    delta_known: float = 0.4
+    growth: float = 0.6
     memory_turns: int = 32
 
 
