@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from stream_erc.diarization import OnlineClustering
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import EndpointingConfig, SessionConfig, VadConfig
+from stream_erc.diarization import OnlineClustering
 from stream_erc.events import Emotion, Event, Features, Hypothesis, Samples
 from stream_erc.session import Session
 from stream_erc.vad import VadState
