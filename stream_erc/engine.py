@@ -14,6 +14,7 @@ from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.diarization import OnlineClustering
 from stream_erc.emotion import EmotionClassifier
 from stream_erc.events import Features, GivenTurn, Samples, Vector
+from stream_erc.exceptions import ConfigError
 from stream_erc.features import load_extractor
 from stream_erc.session import Session, Snapshot
 from stream_erc.speaker_encoder import SpeakerEncoder, load_encoder
@@ -88,8 +89,10 @@ class Engine:
         Raises:
             CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
             EngineUnavailable: a component is not installed or its model cannot be had.
+            ConfigError: a value out of range.
             DeviceError: no such device.
         """
+        _check(config, session)
         needs = needs or Needs()
         classifier = EmotionClassifier(config.model, config.device)
         acoustics = None
@@ -175,3 +178,14 @@ class Engine:
             spent = 1000 * (self._clock() - started)
             results += [Classification(emotion, state, spent, spent) for emotion, state in stepped]
         return results
+
+
+def _check(config: EngineConfig, session: SessionConfig) -> None:
+    """Refuse numbers that no run can use, before anything is loaded."""
+    for name, value, least in (
+        ("engine.max_batch", config.max_batch, 1),
+        ("session.rewind_turns", session.rewind_turns, 0),
+        ("session.partial_interval_ms", session.partial_interval_ms, 32),  # a window of the VAD
+    ):
+        if value < least:
+            raise ConfigError(f"{name}: expected {least} or more, got {value}")
