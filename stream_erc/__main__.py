@@ -23,7 +23,7 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import Config
 from stream_erc.diagnostics import mute, quiet, tell
 from stream_erc.events import GivenTurn, Samples
-from stream_erc.exceptions import DeviceError, InputError, StreamErcError
+from stream_erc.exceptions import DeviceError, InputError, StreamErcError, TurnsError
 from stream_erc.outputs import EventsFile, check_outputs
 from stream_erc.protocol import Message
 
@@ -71,7 +71,7 @@ def _replay(args: argparse.Namespace) -> int:
     audio = AudioFile(args.input)
     given = turns.read_turns(args.turns, args.input.stem) if args.turns else None
     total_ms = None if audio.duration_s is None else round(1000 * audio.duration_s)
-    source = _Source(args.input.name, total_ms, args.input)
+    source = _Source(_name(args.input), total_ms, args.input)
     return _hear(args, config, paced(audio.chunks(), args.speed), source, given=given, live=live)
 
 
@@ -85,9 +85,10 @@ def _read(args: argparse.Namespace) -> int:
     config = read_config(args, partials=False)
     engine = Engine.load(config.engine, config.session, TEXT_ONLY, time.perf_counter)
     dialogues = read_dialogues(args.input)
-    messages = replay_text(engine, InlineWorker(engine), config.session, dialogues, name=args.input.name)
+    name = _name(args.input)
+    messages = replay_text(engine, InlineWorker(engine), config.session, dialogues, name=name)
     with _Stop() as stop:
-        _show(args, stop.until(messages), engine.classifier.labels, _Source(args.input.name))
+        _show(args, stop.until(messages), engine.classifier.labels, _Source(name))
         return INTERRUPTED if stop.asked else 0
 
 
@@ -133,7 +134,7 @@ def _hear(
         )
         try:
             _show(args, messages, engine.classifier.labels, source, lambda: heard[0] * 1000 // SAMPLE_RATE)
-        except InputError:
+        except TurnsError:
             if not stop.asked:  # else it is the missing rest that is complained about
                 raise
         return INTERRUPTED if stop.asked and args.command == "replay" else 0
@@ -183,6 +184,11 @@ class _Source:
     name: str
     duration_ms: int | None = None
     audio: Path | None = None
+
+
+def _name(path: Path) -> str:
+    """A file's name in Unicode, whatever its bytes are."""
+    return path.name.encode(errors="replace").decode()
 
 
 def _record(microphone: "Microphone") -> Iterator[Samples]:

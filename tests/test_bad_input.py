@@ -336,6 +336,9 @@ def test_damaged_checkpoint(replay, tmp_path, tiny_checkpoint) -> None:
         ("[session]\npartial = true\n", "session.partials"),
         ("[session.endpointing]\nmin_silence_ms = 'long'\n", "expected int"),
         ("session", "expected TOML"),
+        ("[engine]\nmax_batch = 0\n", "engine.max_batch: expected 1 or more, got 0"),
+        ("[session]\nrewind_turns = -1\n", "session.rewind_turns: expected 0 or more, got -1"),
+        ("[session]\npartial_interval_ms = 0\n", "session.partial_interval_ms: expected 32 or more, got 0"),
     ],
 )
 def test_configuration(replay, tmp_path, toml, said) -> None:
@@ -396,3 +399,15 @@ def test_a_file_that_goes_away_while_it_is_heard(tmp_path, talk) -> None:
     (tmp_path / "a.wav").unlink()
     with pytest.raises(AudioError, match="expected the file to stay, got No such file"):
         list(chunks)
+
+
+def test_a_name_that_is_no_unicode(replay, tmp_path, talk) -> None:
+    path = tmp_path / "a\udcff.wav"
+    try:
+        soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+        (tmp_path / "a.wav").rename(path)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes Unicode names only")
+    ended = replay(path, "--report", tmp_path / "r.html")
+    whole(ended)
+    assert ended.messages[0]["source"]["name"] == "a?.wav"
