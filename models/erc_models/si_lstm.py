@@ -188,9 +188,12 @@ class InputReduction(nn.Module):
         """Turns (N, ...) -> tokens (2, N, d)."""
         known = ((x.audio - self.audio_mean) / self.audio_std).clamp_(-self.clip, self.clip).nan_to_num_(0.0)
         # a feature that could not be measured is set to its mean; an absent group adds nothing at all
-        known = torch.cat([known * x.audio_mask.index_select(1, self._group), x.audio_mask], 1)
+        mask = x.audio_mask
+        known *= mask if mask.shape[1] == 1 else mask.index_select(1, self._group)
+        features, biases = self.audio.weight.t().split([known.shape[1], mask.shape[1]])
+        audio = torch.addmm(mask.to(known.dtype) @ biases, known, features)
         text = torch.where(x.text_mask.unsqueeze(1), x.text, 0.0)
-        tokens = torch.cat([self.text(text), self.audio(known)])
+        tokens = torch.cat([self.text(text), audio])
         return self.norm(tokens.view(2, -1, tokens.shape[1]))
 
 
