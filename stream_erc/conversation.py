@@ -32,6 +32,7 @@ class Conversation:
         clustering: voices heard so far.
         state: the network's memory.
         pinned: turns whose speaker was said from outside; the clustering does not move them.
+        spoken: how many turns each speaker has, by index.
     """
 
     turns: int = 0
@@ -40,6 +41,12 @@ class Conversation:
     clustering: ClusteringState | None = None
     state: ConversationState | None = None
     pinned: frozenset[int] = frozenset()
+    spoken: tuple[int, ...] = ()
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The names of those who have a turn, by order of appearance."""
+        return tuple(name for name, turns in zip(self.names, self.spoken, strict=False) if turns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +97,7 @@ class Conversing:
         rewind_turns: how many past turns a correction can reach.
         conversation: where to go on from.
         done: its last turns, which a correction can still reach.
+        known: names that are given, and so are not free for voices without one.
 
     Attributes:
         settled: the conversation and its last turns after the last turn for which nothing is being redone.
@@ -101,7 +109,10 @@ class Conversing:
         rewind_turns: int,
         conversation: Conversation | None = None,
         done: Sequence[Step] = (),
+        known: frozenset[str] = frozenset(),
     ) -> None:
+        taken = any(name.startswith("speaker_") for name in known)
+        self._voice = "voice" if taken else "speaker"
         self.now = conversation or Conversation()
         self._clustering = clustering
         self._done: deque[Step] = deque(done, maxlen=rewind_turns)
@@ -136,9 +147,9 @@ class Conversing:
                 segment.end - segment.start,
                 index,
             )
-            name, corrections = _voice_name(assignment.speaker), assignment.corrections
+            name, corrections = self._voice_name(assignment.speaker), assignment.corrections
         else:
-            name = _voice_name(0)
+            name = self._voice_name(0)
         names = _with(names, name)
         start, end = (segment.start, segment.end) if segment else (None, None)
         turn = Turn(index, names.index(name), text, start, end)
@@ -149,7 +160,7 @@ class Conversing:
         """Take a turn over for classification, and the earlier turns that its voice put right before it."""
         self.now = identified.now
         reachable = {step.heard.turn.index for step in self._done} - self.now.pinned
-        moved = {turn: _voice_name(who) for turn, who in identified.corrections if turn in reachable}
+        moved = {turn: self._voice_name(who) for turn, who in identified.corrections if turn in reachable}
         if moved:
             self._rewind(moved)
         self._queue.append(identified.heard)
@@ -177,7 +188,11 @@ class Conversing:
         latency = replace(heard.latency, emotion=result.emotion_ms, total=total)
         past = (*step.before.past, (turn.speaker, turn.text)) if turn.text else step.before.past
         turns = max(self.now.turns, turn.index + 1)
-        self.now = replace(self.now, turns=turns, past=past[-PAST_TURNS:], state=result.state)
+        counts = [*step.before.spoken, *[0] * (len(self.now.names) - len(step.before.spoken))]
+        counts[turn.speaker] += 1
+        self.now = replace(
+            self.now, turns=turns, past=past[-PAST_TURNS:], state=result.state, spoken=tuple(counts)
+        )
         self._done.append(step)
         self._settle()
         return EmotionEvent(turn, self.now.names[turn.speaker], result.emotion, latency, heard.revision)
@@ -219,7 +234,11 @@ class Conversing:
         self._queue = deque([*stale, *self._queue])
         self._done = deque(steps[:first], maxlen=self._done.maxlen)
         before = steps[first].before
-        self.now = replace(self.now, past=before.past, state=before.state, names=names)
+        self.now = replace(self.now, past=before.past, state=before.state, spoken=before.spoken, names=names)
+
+    def _voice_name(self, speaker: int) -> str:
+        """What a voice is called whose name nobody gave."""
+        return f"{self._voice}_{speaker + 1}"
 
     def _settle(self) -> None:
         if not self.busy:
@@ -235,11 +254,6 @@ def _latency(segment: SpeechSegment | None, analysis: Analysis) -> Latency:
         features=analysis.features_ms,
         total=endpointing + analysis.elapsed_ms,
     )
-
-
-def _voice_name(speaker: int) -> str:
-    """What a voice is called whose name nobody gave."""
-    return f"speaker_{speaker + 1}"
 
 
 def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ class _Pending:
     """A turn on its way: found, perhaps analysed, not yet classified."""
 
     segment: SpeechSegment | None
+    given: GivenTurn
     analysis: Analysis | Failure | None = None
 
 
@@ -96,9 +97,10 @@ class Session:
             self._segmenter = GivenSegmenter(given, self._kept.mark)
         elif vad is not None:
             self._segmenter = SpeechSegmenter(vad, config, self._kept.mark)
-        self._given: list[GivenTurn] | None = None if given is None else list(given)
+        self._given = None if given is None else tuple(given)
+        known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
         self._conversing = Conversing(
-            clustering, config.rewind_turns, self._kept.conversation, self._kept.done
+            clustering, config.rewind_turns, self._kept.conversation, self._kept.done, known
         )
         self._failed = self._kept.failed
         self._found = self._found_to = self._kept.conversation.turns  # turns, and the end of their range
@@ -138,9 +140,7 @@ class Session:
         index = self._conversing.now.turns + len(self._pending)
         if not turn.text or not turn.text.strip():
             raise InputError(f"turn {index}: expected a text, got {turn.text!r}")
-        self._given = self._given or []
-        self._given += [turn] * (index + 1 - len(self._given))
-        self._pending[index] = _Pending(None, Analysis(None, None, Features(None)))
+        self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
         self._classify_next()
 
     def receive_eof(self) -> None:
@@ -186,7 +186,8 @@ class Session:
     def correct_speaker(self, turn: int, speaker: str) -> None:
         """Say who really spoke a finished turn; it and the turns after it come again, revised.
 
-        Call `work_to_do` afterwards.
+        Call `work_to_do` afterwards. The clustering does not learn from it: it will not move this turn, and
+        goes on deciding of the others by their voices.
 
         Raises:
             InputError: no such turn, or it is older than `SessionConfig.rewind_turns`.
@@ -243,12 +244,13 @@ class Session:
         """Hear the last samples and close what is open."""
         found = segmenter.finish(self._take(self._buffered))
         for index in segmenter.missing:
-            start = (self._given[index].start or 0) if self._given else 0
+            given = self._given_turn(index)
+            start = given.start or 0
             message = (
                 f"turn {index + 1} begins at {start / SAMPLE_RATE:.2f} s: expected a turn within the audio, "
                 f"which ends at {self._received / SAMPLE_RATE:.2f} s"
             )
-            self._pending[index] = _Pending(None, Failure(message))
+            self._pending[index] = _Pending(None, given, Failure(message))
         return found
 
     def _take(self, count: int) -> Samples:
@@ -269,7 +271,7 @@ class Session:
         given = self._given_turn(segment.index)
         work = AnalyzeSegment(self._new_id(), segment, given.text is None, given.speaker is None)
         if segment.final:
-            self._pending[segment.index] = _Pending(segment)
+            self._pending[segment.index] = _Pending(segment, given)
             self._found, self._found_to = self._found + 1, max(self._found_to, segment.index + 1)
         elif self._partial is None and not self._pending:
             self._partial = work
@@ -292,8 +294,9 @@ class Session:
                 if isinstance(pending.analysis, Failure):
                     self._fail(index, pending.analysis.message)
                 else:
-                    given = self._given_turn(index)
-                    conversing.accept(conversing.identify(index, given, pending.segment, pending.analysis))
+                    conversing.accept(
+                        conversing.identify(index, pending.given, pending.segment, pending.analysis)
+                    )
             elif heard.readable:
                 self._work.append(conversing.ask(self._new_id(), heard))
             else:
@@ -369,10 +372,8 @@ class Session:
             and not (self._closed or self._work or self._pending or self._conversing.busy)
         ):
             self._closed = True
-            now = self._conversing.now
-            self._events.append(
-                SessionClosed(self._received, now.turns - self._failed, self._failed, now.names)
-            )
+            now, failed = self._conversing.now, self._failed
+            self._events.append(SessionClosed(self._received, now.turns - failed, failed, now.speakers))
 
     def _given_turn(self, index: int) -> GivenTurn:
         return self._given[index] if self._given is not None else GivenTurn(None)

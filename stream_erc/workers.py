@@ -7,9 +7,9 @@ thread that calls `advance`, so a session is never touched by two threads.
 import queue
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, TypeAlias
+from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from stream_erc.engine import Engine
 from stream_erc.events import Event
@@ -49,7 +49,30 @@ class InlineWorker:
         """Nothing to stop."""
 
 
-_Answers: TypeAlias = "queue.SimpleQueue[tuple[Work, Result]]"
+class _Lane:
+    """A session's way through a worker: answers on their way back, and since when they are waited for."""
+
+    def __init__(self) -> None:
+        self.answers: queue.SimpleQueue[tuple[Work, Result, float]] = queue.SimpleQueue()
+        self.in_flight = 0
+        self._analysed: dict[int, float] = {}  # when the analysis of a turn was taken
+
+    def take(self, *, block: bool) -> tuple[Work, Result]:
+        """The next answer, its elapsed time counted until now; raises `queue.Empty`.
+
+        A turn's classification counts from when its analysis was taken, so that the two together count all
+        the waiting there was, for earlier turns too.
+        """
+        work, result, since = self.answers.get(block=block)
+        now = time.perf_counter()
+        if isinstance(work, AnalyzeSegment):
+            if work.segment.final:
+                self._analysed[work.segment.index] = now
+        elif not work.provisional:
+            since = self._analysed.pop(work.turn.index, since)
+        if isinstance(result, Analysis | Classification):
+            result = replace(result, elapsed_ms=1000 * (now - since))
+        return work, result
 
 
 class ThreadWorker:
@@ -64,10 +87,9 @@ class ThreadWorker:
 
     def __init__(self, engine: Engine, *, threads: int = 2, max_in_flight: int = 8) -> None:
         self._engine, self._max_in_flight = engine, max_in_flight
-        self._analyses: queue.SimpleQueue[tuple[float, AnalyzeSegment, _Answers] | None] = queue.SimpleQueue()
-        self._turns: queue.SimpleQueue[tuple[float, ClassifyTurn, _Answers] | None] = queue.SimpleQueue()
-        self._answers: dict[int, _Answers] = {}
-        self._in_flight: dict[int, int] = {}
+        self._analyses: queue.SimpleQueue[tuple[float, AnalyzeSegment, _Lane] | None] = queue.SimpleQueue()
+        self._turns: queue.SimpleQueue[tuple[float, ClassifyTurn, _Lane] | None] = queue.SimpleQueue()
+        self._lanes: WeakKeyDictionary[Session, _Lane] = WeakKeyDictionary()
         self._threads = [threading.Thread(target=self._analyze, daemon=True) for _ in range(threads)]
         self._threads.append(threading.Thread(target=self._classify, daemon=True))
         for thread in self._threads:
@@ -75,21 +97,16 @@ class ThreadWorker:
 
     def advance(self, session: Session, *, wait: bool = False) -> list[Event]:
         """Hand out new work, take the answers that are there; see `Worker`."""
-        key = id(session)
-        answers = self._answers.setdefault(key, queue.SimpleQueue())
-        self._in_flight.setdefault(key, 0)
+        lane = self._lanes.setdefault(session, _Lane())
         while True:
             works = session.work_to_do()
             for work in works:
-                self._submit(work, answers)
-            self._in_flight[key] += len(works)
-            full = self._in_flight[key] >= self._max_in_flight
-            must_wait = self._in_flight[key] > 0 and (full or (wait and not works))
-            if not self._take_answers(session, key, must_wait) and not works:
-                break
-        if wait:
-            del self._answers[key], self._in_flight[key]
-        return session.events_received()
+                self._submit(work, lane)
+            lane.in_flight += len(works)
+            full = lane.in_flight >= self._max_in_flight
+            must_wait = lane.in_flight > 0 and (full or (wait and not works))
+            if not _take_answers(session, lane, must_wait) and not works:
+                return session.events_received()
 
     def close(self) -> None:
         """Stop the threads."""
@@ -99,28 +116,16 @@ class ThreadWorker:
         for thread in self._threads:
             thread.join()
 
-    def _submit(self, work: Work, answers: _Answers) -> None:
+    def _submit(self, work: Work, lane: _Lane) -> None:
         if isinstance(work, AnalyzeSegment):
-            self._analyses.put((time.perf_counter(), work, answers))
+            self._analyses.put((time.perf_counter(), work, lane))
         else:
-            self._turns.put((time.perf_counter(), work, answers))
-
-    def _take_answers(self, session: Session, key: int, must_wait: bool) -> bool:
-        """Hand over the answers that are there, at least one if `must_wait`; whether there were any."""
-        taken = False
-        while True:
-            try:
-                work, result = self._answers[key].get(block=must_wait and not taken)
-            except queue.Empty:
-                return taken
-            session.receive_result(work, result)
-            self._in_flight[key] -= 1
-            taken = True
+            self._turns.put((time.perf_counter(), work, lane))
 
     def _analyze(self) -> None:
         while (item := self._analyses.get()) is not None:
-            since, work, answers = item
-            answers.put((work, _waited(self._engine.analyze(work), since)))
+            since, work, lane = item
+            lane.answers.put((work, self._engine.analyze(work), since))
 
     def _classify(self) -> None:
         while (item := self._turns.get()) is not None:
@@ -134,13 +139,19 @@ class ThreadWorker:
                     self._turns.put(None)
                     break
                 batch.append(more)
-            results: Sequence[Result] = self._engine.classify([work for _, work, _ in batch])
-            for (since, work, answers), result in zip(batch, results, strict=True):
-                answers.put((work, _waited(result, since)))
+            results = self._engine.classify([work for _, work, _ in batch])
+            for (since, work, lane), result in zip(batch, results, strict=True):
+                lane.answers.put((work, result, since))
 
 
-def _waited(result: Result, since: float) -> Result:
-    """The result with its elapsed time counted from when the work was handed over."""
-    if isinstance(result, Analysis | Classification):
-        return replace(result, elapsed_ms=1000 * (time.perf_counter() - since))
-    return result
+def _take_answers(session: Session, lane: _Lane, must_wait: bool) -> bool:
+    """Hand over the answers that are there, at least one if `must_wait`; whether there were any."""
+    taken = False
+    while True:
+        try:
+            work, result = lane.take(block=must_wait and not taken)
+        except queue.Empty:
+            return taken
+        session.receive_result(work, result)
+        lane.in_flight -= 1
+        taken = True

@@ -230,6 +230,24 @@ def test_given_turns_replace_hearing():
     assert events[0].turn.text == "one" and events[1].turn.text.startswith("heard")
 
 
+def test_a_given_name_is_never_mixed_up_with_an_unnamed_voice():
+    given = [GivenTurn("speaker_1", "a", 0, 8000), GivenTurn(None, "b", 8000, 16_000)]
+    events = play(Session(CONFIG, given=given), tone(1.0, 200), [1600])
+    assert [finals(events)[i].speaker_name for i in range(2)] == ["speaker_1", "voice_1"]
+
+
+def test_a_speaker_corrected_away_is_not_in_the_totals():
+    session, engine = Session(CONFIG), HashEngine()
+    for text in "abc":
+        session.append_turn(GivenTurn("ann", text))
+        drive(session, engine)
+    session.correct_speaker(0, "bob")
+    drive(session, engine)
+    session.correct_speaker(0, "ann")
+    session.receive_eof()
+    assert drive(session, engine)[-1] == SessionClosed(0, 3, 0, ("ann",))
+
+
 def test_given_turns_past_the_end_fail_and_a_cut_one_is_clipped():
     given = [
         GivenTurn("ann", "a", 0, 8000),

@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import threading
 import time
 
@@ -116,7 +117,7 @@ def test_a_flood_of_audio_waits_for_the_work(threads):
     talk = np.tile(conversation([(0.4, 200)], gap=0.4), 30)
     session.receive_audio(talk)
     events = worker.advance(session)
-    assert worker._in_flight[id(session)] <= 3
+    assert worker._lanes[session].in_flight <= 3
     session.receive_eof()
     events += worker.advance(session, wait=True)
     assert events[-1].turns == 30
@@ -128,6 +129,29 @@ def test_elapsed_time_counts_the_waiting(threads):
     events = feed(worker, open_session(), TALK, size=len(TALK))
     totals = [e.latency.total - e.latency.endpointing for e in events if isinstance(e, EmotionEvent)]
     assert min(totals) >= 20 and max(totals) >= 60
+
+
+def test_the_total_counts_waiting_for_earlier_turns(threads):
+    """Two turns are analysed side by side; the second's classification waits for the first's."""
+    engine = SlowEngine(0.05)
+    talk = conversation([(0.3, 200), (0.3, 900), (0.3, 200)], gap=0.3)
+    began = time.perf_counter()
+    events = feed(threads(engine, threads=3), open_session(), talk, size=len(talk))
+    spent = 1000 * (time.perf_counter() - began)
+    totals = [e.latency.total - e.latency.endpointing for e in events if isinstance(e, EmotionEvent)]
+    assert totals == sorted(totals) and totals[-1] >= 3 * 50
+    assert totals[-1] <= spent
+
+
+def test_an_abandoned_session_leaves_nothing(threads):
+    worker = threads(SlowEngine())
+    session = open_session()
+    session.receive_audio(TALK)
+    worker.advance(session)
+    assert len(worker._lanes) == 1
+    del session
+    gc.collect()
+    assert len(worker._lanes) == 0
 
 
 def test_a_failure_in_a_thread_is_the_turns_alone(threads):
