@@ -17,6 +17,7 @@ __all__ = ["FasterWhisper", "NoRecognizer", "PocketSphinx", "Recognizer", "load_
 log = logging.getLogger(__name__)
 
 ENGINES = "auto, faster-whisper, faster-whisper:MODEL, pocketsphinx, none"
+PLAIN_ENGINES = frozenset({"auto", "pocketsphinx", "none"})
 
 
 class Recognizer(Protocol):
@@ -62,6 +63,7 @@ def load_recognizer(config: AsrConfig) -> Recognizer:
         DeviceError: no CUDA device where one was asked for.
         EngineUnavailable: the engine asked for is not installed, or its model cannot be had.
     """
+    check_engine(config.engine)
     if config.beam_size < 1 or config.parallel < 1:
         raise ConfigError(f"asr: expected beam_size and parallel of 1 or more, got {config}")
     engine, colon, model = config.engine.partition(":")
@@ -74,7 +76,18 @@ def load_recognizer(config: AsrConfig) -> Recognizer:
             return PocketSphinx(config)
         case "none":
             return NoRecognizer()
-    raise ConfigError(f"unknown speech recognition engine: expected one of {ENGINES}, got {config.engine!r}")
+    raise AssertionError(config.engine)
+
+
+def check_engine(engine: str) -> None:
+    """Refuse a name that is no engine's, without loading any.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    name, colon, model = engine.partition(":")
+    if not (name == "faster-whisper" and bool(colon) == bool(model)) and engine not in PLAIN_ENGINES:
+        raise ConfigError(f"unknown speech recognition engine: expected one of {ENGINES}, got {engine!r}")
 
 
 def _auto(config: AsrConfig) -> Recognizer:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stream_erc.asr import Recognizer, load_recognizer
+from stream_erc.asr import Recognizer, check_engine, load_recognizer
 from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.diarization import OnlineClustering
 from stream_erc.emotion import EmotionClassifier
@@ -189,3 +189,4 @@ def _check(config: EngineConfig, session: SessionConfig) -> None:
     ):
         if value < least:
             raise ConfigError(f"{name}: expected {least} or more, got {value}")
+    check_engine(config.asr.engine)

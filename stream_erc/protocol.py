@@ -36,7 +36,8 @@ A message may gain fields in later versions; readers ignore what they do not kno
 
 ``turn.failed``
     A turn that could not be read. ``turn``, ``audio_start_ms``, ``audio_end_ms``, ``message``: what was
-    expected and what came. The session goes on.
+    expected and what came. The session goes on. A turn that had been final fails where it could not be read
+    again after a speaker correction.
 
 ``session.closed``
     The last message. ``audio_ms``: audio heard. ``turns``, ``failed_turns``: how many of each there were.

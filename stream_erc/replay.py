@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
 from stream_erc.engine import Engine
-from stream_erc.events import GivenTurn, Samples
-from stream_erc.exceptions import InputError, TurnsError
+from stream_erc.events import EmotionEvent, GivenTurn, Samples, TurnFailed
+from stream_erc.exceptions import AudioError, InputError, TurnsError
 from stream_erc.protocol import Message, MessageEncoder
 from stream_erc.turns import TextDialogue
 from stream_erc.workers import Worker
@@ -38,25 +38,32 @@ def replay_audio(
         heard: told how many samples have been heard so far.
 
     Raises:
-        InputError: the audio broke off, or given turns lie past its end; after the last message.
+        InputError: the audio broke off, given turns lie past its end, or nobody spoke in it; after the last
+            message.
     """
     session = engine.open_session(config, given=given)
     encoder = MessageEncoder(session_id)
     yield _created(encoder, engine, name, duration_ms)
-    samples = 0
+    samples = turns = 0
     broken: InputError | None = None
     try:
         for chunk in chunks:
             session.receive_audio(chunk)
-            yield from map(encoder.encode, worker.advance(session))
+            for event in worker.advance(session):
+                turns += isinstance(event, EmotionEvent | TurnFailed)
+                yield encoder.encode(event)
             samples += len(chunk)
             heard(samples)
     except InputError as error:
         broken = error
     session.receive_eof()
-    yield from map(encoder.encode, worker.advance(session, wait=True))
+    for event in worker.advance(session, wait=True):
+        turns += isinstance(event, EmotionEvent | TurnFailed)
+        yield encoder.encode(event)
     if broken is not None:
         raise broken
+    if not turns:
+        raise AudioError(f"{name}: expected speech, found none in {samples / SAMPLE_RATE:.3f} s of audio")
     for number, turn in enumerate(given or (), 1):
         if turn.start is not None and turn.start >= samples:
             raise TurnsError(

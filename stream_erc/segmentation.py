@@ -1,7 +1,7 @@
 """Audio -> speech segments, window by window: either heard (VAD and endpointing) or given (who spoke when).
 
 Both segmenters take the audio of a session in any chunking, hold only what a running segment still needs,
-and can be marked: a `SegmenterMark` is everything needed to go on from that point in another process.
+and can be marked: a `SegmenterMark` is everything needed to go on from that point.
 """
 
 import sys

@@ -250,7 +250,8 @@ class TerminalView:
         if len(speakers) > 1:
             self._print(self._tally("speakers", speakers, dict.fromkeys(speakers, "")))
         colours = {label: style.dark for label, style in self._styles.items()}
-        self._print(self._tally("expressed", emotions, colours))
+        if emotions:
+            self._print(self._tally("expressed", emotions, colours))
         self._latency(turns)
 
     def _tally(self, title: str, counts: Counter[str], colours: dict[str, str]) -> Text:

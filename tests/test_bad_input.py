@@ -133,7 +133,7 @@ def test_truncated_with_given_turns(replay, tmp_path, talk) -> None:
 def test_silence_has_no_turns(replay, tmp_path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(4 * SAMPLE_RATE), SAMPLE_RATE)
     ended = replay(tmp_path / "a.wav", "--report", tmp_path / "r.html")
-    whole(ended)
+    refused(ended, "a.wav: expected speech, found none in 4.000 s")
     assert [m["type"] for m in ended.messages] == ["session.created", "session.closed"]
     assert ended.messages[-1]["audio_ms"] == 4_000
     assert (tmp_path / "r.html").is_file()
@@ -143,14 +143,14 @@ def test_noise_has_no_turns(replay, tmp_path) -> None:
     noise = 0.1 * np.random.default_rng(0).normal(size=4 * SAMPLE_RATE)
     soundfile.write(tmp_path / "a.flac", noise, SAMPLE_RATE)
     ended = replay(tmp_path / "a.flac")
-    whole(ended)
+    refused(ended, "a.flac: expected speech, found none")
     assert ended.turns == []
 
 
 def test_three_milliseconds(replay, tmp_path, talk) -> None:
     soundfile.write(tmp_path / "a.wav", talk[16_000:16_048], SAMPLE_RATE)
     ended = replay(tmp_path / "a.wav")
-    whole(ended)
+    refused(ended, "a.wav: expected speech, found none in 0.003 s")
     assert (ended.turns, ended.messages[-1]["audio_ms"]) == ([], 3)
 
 

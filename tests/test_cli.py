@@ -117,7 +117,7 @@ def test_a_recognizer_that_cannot_be_used(tiny_checkpoint, tmp_path, talk, capsy
 def test_what_is_given_needs_no_recognizer(tiny_checkpoint, tmp_path, talk, capsys) -> None:
     soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
     (tmp_path / "a.srt").write_text("1\n00:00:00,600 --> 00:00:04,052\nAnna: Good morning, Tom.\n")
-    words = ["--turns", tmp_path / "a.srt", "--model", tiny_checkpoint, "--asr", "would be refused"]
+    words = ["--turns", tmp_path / "a.srt", "--model", tiny_checkpoint, "--asr", "faster-whisper:/no"]
     code = main(["replay", str(tmp_path / "a.wav"), *map(str, words), "--out", str(tmp_path / "new" / "e")])
     shown = capsys.readouterr()
     assert (code, shown.err) == (0, "")

@@ -76,7 +76,8 @@ def test_only_what_is_not_given_is_needed(given, needs) -> None:
 
 
 def test_stages_that_are_not_needed_are_not_loaded(tiny_checkpoint) -> None:
-    config = EngineConfig(model=str(tiny_checkpoint), device="cpu", asr=AsrConfig(engine="no such engine"))
+    asr = AsrConfig(engine="faster-whisper:/no/such/folder")
+    config = EngineConfig(model=str(tiny_checkpoint), device="cpu", asr=asr)
     engine = Engine.load(config, SessionConfig(), TEXT_ONLY)
     assert engine.asr_name == "given"
     with pytest.raises(ProtocolMisuse, match="hears text only"):
@@ -145,6 +146,7 @@ def test_large_batches_are_divided(classifier) -> None:
 
 
 def test_a_missing_checkpoint_is_told_before_anything_else(tmp_path) -> None:
-    config = EngineConfig(model=str(tmp_path / "none"), asr=AsrConfig(engine="no such engine"))
+    asr = AsrConfig(engine="faster-whisper:/no/such/folder")
+    config = EngineConfig(model=str(tmp_path / "none"), asr=asr)
     with pytest.raises(CheckpointError, match="expected a checkpoint's folder"):
         Engine.load(config, SessionConfig())
