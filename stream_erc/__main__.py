@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 INTERRUPTED = 130
+LIVE_CHUNK_MS = 32
+"""A live session looks for answers at every chunk: a microphone's, and a file's that plays like one."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,7 +74,8 @@ def _replay(args: argparse.Namespace) -> int:
     given = turns.read_turns(args.turns, args.input.stem) if args.turns else None
     total_ms = None if audio.duration_s is None else round(1000 * audio.duration_s)
     source = _Source(_name(args.input), total_ms, args.input)
-    return _hear(args, config, paced(audio.chunks(), args.speed), source, given=given, live=live)
+    chunks = paced(audio.chunks(LIVE_CHUNK_MS), args.speed) if live else audio.chunks()
+    return _hear(args, config, chunks, source, given=given, live=live)
 
 
 def _read(args: argparse.Namespace) -> int:
