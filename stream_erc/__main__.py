@@ -28,7 +28,7 @@ from stream_erc.outputs import EventsFile, check_outputs
 from stream_erc.protocol import Message
 
 if TYPE_CHECKING:
-    from stream_erc.sources import Microphone
+    from stream_erc.microphone import Microphone
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ def _read(args: argparse.Namespace) -> int:
 
 
 def _listen(args: argparse.Namespace) -> int:
-    from stream_erc.sources import Microphone
+    from stream_erc.microphone import Microphone
 
     check_outputs([("--out", args.out), ("--report", args.report)], [args.config])
     config = read_config(args, partials=True)
@@ -159,7 +159,7 @@ def _models(args: argparse.Namespace) -> int:
 
 def _devices(args: argparse.Namespace) -> int:
     from stream_erc.emotion import compute_devices
-    from stream_erc.sources import list_input_devices
+    from stream_erc.microphone import list_input_devices
 
     for device in compute_devices():
         print(f"compute: {device}")

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # --- the walls ----------------------------------------------------------------------------------
 
-SHELLS = {"sources", "workers", "server", "replay", "terminal", "report", "__main__"}
+SHELLS = {"sources", "microphone", "workers", "server", "replay", "terminal", "report", "__main__"}
 """The modules of stream_erc that may touch the outside; every other one is core."""
 
 CLOCK_AND_THREADS = {"time", "sched", "signal", "threading", "_thread", "concurrent", "multiprocessing"}
@@ -20,7 +20,7 @@ THE_REST_OUTSIDE = {"asyncio", "ray", "select", "selectors", "socket", "ssl", "w
 OUTSIDE = CLOCK_AND_THREADS | THE_REST_OUTSIDE
 """What the core never imports, submodules included."""
 
-ONLY_IN = {"sounddevice": {"sources"}, "erc_models": {"emotion"}, "websockets": {"server"}}
+ONLY_IN = {"sounddevice": {"microphone"}, "erc_models": {"emotion"}, "websockets": {"server"}}
 """Package -> the modules of stream_erc that alone may import it."""
 
 ABOVE = {"clients", "scripts", "stream_erc_client", "tests"}
@@ -116,7 +116,7 @@ def test_the_runtime_is_one_flat_package() -> None:
         ("session", "from . import workers", "imports the shell stream_erc.workers"),
         ("session", "import importlib\nimportlib.import_module('socket')", "imports socket"),
         ("engine", "from erc_models.streaming import State", "only emotion may"),
-        ("workers", "def f():\n    import sounddevice", "only sources may"),
+        ("workers", "def f():\n    import sounddevice", "only microphone may"),
         ("events", "import stream_erc_client", "stands above it"),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_breach_is_found(module: str, source: str, told: str) -> None:
         ("session", "from datetime import timedelta\nfrom stream_erc.timeline import time"),
         ("workers", "import threading"),
         ("emotion", "from erc_models.streaming import State"),
-        ("sources", "import sounddevice"),
+        ("microphone", "import sounddevice"),
     ],
 )
 def test_what_is_allowed_is_no_breach(module: str, source: str) -> None:
