@@ -1,7 +1,7 @@
 """Corpora as dialogues of labelled utterances.
 
 One reader for the JSON Lines layout that every corpus is kept in (optionally gzipped), one dialogue a
-line: ``{"corpus", "dialogue", "turns": [{"speaker", "text", "emotion", "prosody"?}, ...]}``.
+line: ``{"corpus", "dialogue", "turns": [{"speaker", "text", "emotion"}, ...]}``; other keys are ignored.
 """
 
 import gzip
@@ -14,18 +14,6 @@ from pathlib import Path
 MELD_LABELS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 """The seven emotions of MELD (Poria et al., 2018), most frequent first."""
 
-PROSODY = (
-    "duration",
-    "avg_intensity",
-    "intensity_variation",
-    "avg_pitch",
-    "pitch_std",
-    "pitch_range",
-    "articulation_rate",
-    "mean_hnr",
-)
-"""Prosodic descriptors in the corpora's order: s, dB, dB, Hz, Hz, Hz, syllables/s, dB."""
-
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
@@ -35,13 +23,11 @@ class Utterance:
         speaker: who speaks, unique within the dialogue only.
         text: the transcript.
         emotion: the gold label, or None where the corpus gives none.
-        prosody: the values of `PROSODY` in their units (None: not measured), or None as a whole.
     """
 
     speaker: str
     text: str
     emotion: str | None = None
-    prosody: tuple[float | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +71,10 @@ def _dialogues(path: Path) -> Iterator[Dialogue]:
 
 
 def _utterance(turn: dict) -> Utterance:
-    prosody = turn.get("prosody")
     return Utterance(
         speaker=str(turn["speaker"]),
         text=repair_text(turn["text"]),
         emotion=turn.get("emotion"),
-        prosody=tuple(prosody.get(name) for name in PROSODY) if prosody else None,
     )
 
 
