@@ -117,6 +117,8 @@ def save(folder: Path, checkpoint: Checkpoint, card: str) -> None:
     buffers = {name for name, _ in network.named_buffers()}
     stored = {}
     for name, tensor in network.state_dict().items():
+        if name.split(".")[0] in network.TRAINING_ONLY:
+            continue
         tensor = tensor.detach().cpu()
         if name not in buffers:  # normalisation spans more than fp16 can hold
             if not bool((tensor.abs() <= _FP16_MAX).all()):
@@ -216,7 +218,10 @@ def _load_weights(network: StreamingModel, path: Path) -> None:
         stored = load_file(path)
     except SafetensorError as error:
         raise CheckpointProblem(f"{path}: expected safetensors, got {error}") from error
-    expected = network.state_dict()
+    training_only = {
+        k: v for k, v in network.state_dict().items() if k.split(".")[0] in network.TRAINING_ONLY
+    }
+    expected = {k: v for k, v in network.state_dict().items() if k not in training_only}
     for name in sorted(expected.keys() | stored.keys()):
         want = tuple(expected[name].shape) if name in expected else None
         got = tuple(stored[name].shape) if name in stored else None
@@ -224,7 +229,7 @@ def _load_weights(network: StreamingModel, path: Path) -> None:
             raise CheckpointProblem(f"{path}: expected {name} of shape {want}, got {got}")
         if not bool(stored[name].isfinite().all()):
             raise CheckpointProblem(f"{path}: expected finite weights, got NaN or infinity in {name}")
-    network.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
+    network.load_state_dict(training_only | {name: tensor.float() for name, tensor in stored.items()})
 
 
 def _load_text_encoder(folder: Path, config: TextEncoderConfig, dim: int) -> TextEncoder:

@@ -1,8 +1,7 @@
 """SI-LSTM: speaker hybrid LSTM and cross-modal attention (Liang, Zou and Xu, arXiv 2305.03506).
 
 Equation numbers below are the paper's. It leaves gaps; each is resolved by a field of `SiLstmConfig`.
-Both modalities run through one set of batched kernels: inside, a tensor (2, N, D) holds text at 0 and audio
-at 1, where N is the batch in `advance` and all turns of the batch in `forward`.
+Inside, both modalities are one tensor (2, N, D), see `erc_models.inputs`.
 """
 
 import math
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from erc_models.inputs import InputReduction, ModalLinear, ModalNorm
 from erc_models.streaming import State, StreamingModel, TurnInput
 
 _HIDDEN = -1e9
@@ -80,36 +80,6 @@ class SiLstmState(State):
     speakers: Tensor
 
 
-class ModalLinear(nn.Module):
-    """A linear map for each modality: (2, N, inputs) -> (2, N, outputs)."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__()
-        bound = 1 / math.sqrt(inputs)
-        self.weight = nn.Parameter(torch.empty(2, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(2, 1, outputs)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The map of `x`."""
-        if self.bias is None:
-            return torch.bmm(x, self.weight)
-        return torch.baddbmm(self.bias, x, self.weight)
-
-
-class ModalNorm(nn.Module):
-    """Layer normalisation with a gain and an offset for each modality, (2, N, d)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(2, 1, width))
-        self.offset = nn.Parameter(torch.zeros(2, 1, width))
-        self.shape = (width,)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise over the last dimension."""
-        return torch.addcmul(self.offset, torch.layer_norm(x, self.shape), self.gain)
-
-
 class WindowAttention(nn.Module):
     """Attention of the current turn over a window of turns, with a bias for each relative position.
 
@@ -159,42 +129,6 @@ class EncoderLayer(nn.Module):
         """(2, N, d) and a window of the same layer's inputs (2, N, K, d) -> (2, N, d)."""
         x = self.attention_norm(self.attention(x, keys, key_bias, slots))
         return self.norm(torch.baddbmm(x, torch.relu(self.expand(x)), self.contract.weight))
-
-
-class InputReduction(nn.Module):
-    """Both modalities brought to d: the fully connected layers of section 2.2.
-
-    Every group of acoustic features has its own linear map into the audio vector; what is present is
-    summed, with a bias per group so that an absent group is not mistaken for an average one.
-    """
-
-    audio_mean: Tensor
-    audio_std: Tensor
-    _group: Tensor
-
-    def __init__(self, config: SiLstmConfig) -> None:
-        super().__init__()
-        total, groups = sum(config.audio_groups), len(config.audio_groups)
-        self.clip = config.audio_clip
-        self.text = nn.Linear(config.text_dim, config.width)
-        self.audio = nn.Linear(total + groups, config.width, bias=False)  # the last columns are the biases
-        self.norm = ModalNorm(config.width)
-        self.register_buffer("audio_mean", torch.zeros(total))
-        self.register_buffer("audio_std", torch.ones(total))
-        group = torch.arange(groups).repeat_interleave(torch.tensor(config.audio_groups))
-        self.register_buffer("_group", group, persistent=False)
-
-    def forward(self, x: TurnInput) -> Tensor:
-        """Turns (N, ...) -> tokens (2, N, d)."""
-        known = ((x.audio - self.audio_mean) / self.audio_std).clamp_(-self.clip, self.clip).nan_to_num_(0.0)
-        # a feature that could not be measured is set to its mean; an absent group adds nothing at all
-        mask = x.audio_mask
-        known *= mask if mask.shape[1] == 1 else mask.index_select(1, self._group)
-        features, biases = self.audio.weight.t().split([known.shape[1], mask.shape[1]])
-        audio = torch.addmm(mask.to(known.dtype) @ biases, known, features)
-        text = torch.where(x.text_mask.unsqueeze(1), x.text, 0.0)
-        tokens = torch.cat([self.text(text), audio])
-        return self.norm(tokens.view(2, -1, tokens.shape[1]))
 
 
 class SpeakerLstm(nn.Module):
@@ -331,7 +265,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         super().__init__()
         d, self.config = config.width, config
         positions = 2 * config.window - 1 if config.offline else config.window
-        self.reduce = InputReduction(config)
+        self.reduce = InputReduction(config.text_dim, config.audio_groups, d, config.audio_clip)
         self.encoder = nn.ModuleList(EncoderLayer(config, positions) for _ in range(config.layers))
         self.absent = nn.Parameter(0.1 * torch.randn(2, 1, d))  # stands for H of a missing modality
         self.recurrence = SpeakerLstm(config)
@@ -352,8 +286,7 @@ class SiLstm(StreamingModel[SiLstmState]):
 
     def set_audio_normalisation(self, mean: Tensor, std: Tensor) -> None:
         """Fix the mean and standard deviation (D_audio,) that acoustic features are normalised by."""
-        self.reduce.audio_mean.copy_(mean)
-        self.reduce.audio_std.copy_(std.clamp(min=1e-6))
+        self.reduce.set_normalisation(mean, std)
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> SiLstmState:
         """The state before the first turn of `batch` conversations."""
@@ -406,9 +339,7 @@ class SiLstm(StreamingModel[SiLstmState]):
     def forward(self, x: TurnInput, speaker: Tensor) -> Tensor:
         """Logits (B, T, C) of whole dialogues, everything but the two recurrences in one go."""
         b, t = speaker.shape
-        flat = TurnInput(
-            x.text.flatten(0, 1), x.audio.flatten(0, 1), x.text_mask.flatten(), x.audio_mask.flatten(0, 1)
-        )
+        flat = x.flatten()
         mask = _presence(flat)  # (2, B T)
         now_bias = _hide(mask)
         window, slots = self.config.window, None

@@ -6,7 +6,7 @@ one modifies: keeping one is a rewind point, throwing one away undoes a turn, an
 Conversations that are out of step with one another share a batch by gathering their states (`stack`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -30,24 +30,33 @@ class TurnInput:
             where a single one could not be measured.
         text_mask: bool (B,), whether the turn has text.
         audio_mask: bool (B, G), whether each group of acoustic features is there.
+        vision: visual features (B, D_vision), or None: no network here needs them, MultiEMO can read them.
+        vision_mask: bool (B,), or None with `vision`.
     """
 
     text: Tensor
     audio: Tensor
     text_mask: Tensor
     audio_mask: Tensor
+    vision: Tensor | None = None
+    vision_mask: Tensor | None = None
 
     def turn(self, index: int) -> "TurnInput":
         """Turn `index` of whole dialogues: (B, T, ...) -> (B, ...)."""
-        return TurnInput(
-            self.text[:, index], self.audio[:, index], self.text_mask[:, index], self.audio_mask[:, index]
-        )
+        return self.map(lambda tensor: tensor[:, index])
+
+    def flatten(self) -> "TurnInput":
+        """The turns of whole dialogues in one row: (B, T, ...) -> (B T, ...)."""
+        return self.map(lambda tensor: tensor.flatten(0, 1))
 
     def to(self, device: torch.device | str) -> "TurnInput":
         """The same values on another device."""
-        return TurnInput(
-            self.text.to(device), self.audio.to(device), self.text_mask.to(device), self.audio_mask.to(device)
-        )
+        return self.map(lambda tensor: tensor.to(device))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "TurnInput":
+        """The same turns with every tensor changed, indexed for one."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return TurnInput(*(None if value is None else change(value) for value in values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +109,13 @@ S = TypeVar("S", bound=State)
 class StreamingModel(nn.Module, Generic[S]):
     """A network that reads a conversation turn by turn.
 
-    A subclass gives `initial_state`, `grow` and `advance`, and may vectorise `forward`. Weights live in
-    the module, what a conversation leaves behind lives in the state alone.
+    A subclass gives `initial_state`, `grow` and `advance`, and may vectorise `forward` and add to `learn`.
+    Weights live in the module, what a conversation leaves behind lives in the state alone.
+
+    `TRAINING_ONLY` names the submodules that only `learn` uses; a checkpoint does not keep them.
     """
 
+    TRAINING_ONLY: ClassVar[tuple[str, ...]] = ()
     config: NetworkConfig
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> S:
@@ -142,6 +154,23 @@ class StreamingModel(nn.Module, Generic[S]):
             now, state = self.advance(x.turn(t), speaker[:, t], state)
             logits.append(now)
         return torch.stack(logits, 1)
+
+    def learn(
+        self, x: TurnInput, speaker: Tensor, label: Tensor, emotion_loss: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """Named losses of a batch of whole dialogues, weighted: training minimises their sum.
+
+        Args:
+            x: the turns, (B, T, ...); padding has no modality.
+            speaker: int64 (B, T).
+            label: int64 (B, T), negative where there is none.
+            emotion_loss: logits (B, T, C) -> the classification loss that every network shares.
+        """
+        return {"emotion": emotion_loss(self(x, speaker))}
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parts of the network whose gradients are clipped apart from one another, by name."""
+        return {"network": list(self.parameters())}
 
     def state_from_bytes(self, blob: bytes) -> S:
         """Restore a state that `state_to_bytes` wrote, bit for bit, onto the model's device.

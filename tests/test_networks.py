@@ -1,0 +1,167 @@
+"""What every conversation network must keep: the step/state contract, tested alike on all of them.
+
+A new network adds its entry to `SMALL`, next to the one in `erc_models.checkpoint.ARCHITECTURES`.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from erc_models.checkpoint import ARCHITECTURES
+from erc_models.streaming import State, StreamingModel, TurnInput, state_to_bytes, step_each
+from torch import Tensor
+
+TEXT, GROUPS, CLASSES = 6, (4, 3), 3
+SMALL: dict[str, dict[str, object]] = {
+    "si_lstm": {"width": 8, "feedforward": 8, "window": 3},
+}
+"""Name of the network -> the fields of its configuration that make it small."""
+
+
+def build(name: str, seed: int = 0) -> StreamingModel:
+    """A network whose every parameter is off its initial value, so that none is invisible by chance."""
+    torch.manual_seed(seed)
+    model_type, config_type = ARCHITECTURES[name]
+    model = model_type(config_type(text_dim=TEXT, audio_groups=GROUPS, classes=CLASSES, **SMALL[name])).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def model(request: pytest.FixtureRequest) -> StreamingModel:
+    return build(request.param)
+
+
+def dialogues(batch: int, turns: int, seed: int = 1, speakers: int = 3) -> tuple[TurnInput, Tensor]:
+    """Random dialogues in which every combination of missing modalities occurs."""
+    g = torch.Generator().manual_seed(seed)
+    x = TurnInput(
+        torch.randn(batch, turns, TEXT, generator=g),
+        5 * torch.randn(batch, turns, sum(GROUPS), generator=g),
+        torch.rand(batch, turns, generator=g) > 0.3,
+        torch.rand(batch, turns, len(GROUPS), generator=g) > 0.4,
+    )
+    return x, torch.randint(0, speakers, (batch, turns), generator=g)
+
+
+@torch.no_grad()
+def play(model: StreamingModel, x: TurnInput, speaker: Tensor) -> tuple[Tensor, State]:
+    """`step` turn by turn: logits (B, T, C) and the last state."""
+    state, logits = model.initial_state(speaker.shape[0]), []
+    for t in range(speaker.shape[1]):
+        now, state = model.step(x.turn(t), speaker[:, t], state)
+        logits.append(now)
+    return torch.stack(logits, 1), state
+
+
+def test_every_network_is_tested() -> None:
+    assert SMALL.keys() == ARCHITECTURES.keys()
+
+
+@torch.no_grad()
+def test_step_by_step_equals_the_whole_dialogue(model: StreamingModel) -> None:
+    x, speaker = dialogues(5, 12)
+    stepped, _ = play(model, x, speaker)
+    assert stepped.isfinite().all()
+    torch.testing.assert_close(model(x, speaker), stepped, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_future_changes_nothing(model: StreamingModel) -> None:
+    x, speaker = dialogues(4, 10)
+    other, who = dialogues(4, 10, seed=2, speakers=5)
+    for t in (1, 5, 9):
+        mixed = TurnInput(
+            torch.cat([x.text[:, :t], other.text[:, t:]], 1),
+            torch.cat([x.audio[:, :t], other.audio[:, t:]], 1),
+            torch.cat([x.text_mask[:, :t], other.text_mask[:, t:]], 1),
+            torch.cat([x.audio_mask[:, :t], other.audio_mask[:, t:]], 1),
+        )
+        changed = torch.cat([speaker[:, :t], who[:, t:]], 1)
+        torch.testing.assert_close(model(mixed, changed)[:, :t], model(x, speaker)[:, :t], atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_the_past_matters(model: StreamingModel) -> None:
+    x, speaker = dialogues(3, 6)
+    other, _ = dialogues(3, 6, seed=2)
+    x = replace(x, text_mask=torch.ones_like(x.text_mask))
+    changed = replace(x, text=torch.cat([other.text[:, :-1], x.text[:, -1:]], 1))
+    assert ((model(changed, speaker) - model(x, speaker))[:, -1].abs() > 1e-4).any()
+
+
+@torch.no_grad()
+def test_a_conversation_does_not_see_the_others_of_its_batch(model: StreamingModel) -> None:
+    x, speaker = dialogues(4, 8)
+    states = [model.initial_state() for _ in range(4)]
+    together = []
+    for t in range(8):
+        logits, states = step_each(model, x.turn(t), speaker[:, t].tolist(), states)
+        together.append(logits)
+    for i in range(4):
+        alone, _ = play(model, x.map(lambda tensor, i=i: tensor[i : i + 1]), speaker[i : i + 1])
+        torch.testing.assert_close(torch.stack(together, 1)[i : i + 1], alone, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_padding_changes_nothing(model: StreamingModel) -> None:
+    x, speaker = dialogues(3, 9)
+    padding = torch.arange(9) >= 6
+    masked = replace(x, text_mask=x.text_mask & ~padding, audio_mask=x.audio_mask & ~padding.unsqueeze(1))
+    short = x.map(lambda tensor: tensor[:, :6])
+    torch.testing.assert_close(model(masked, speaker)[:, :6], model(short, speaker[:, :6]), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_who_is_called_what_does_not_matter(model: StreamingModel) -> None:
+    x, speaker = dialogues(3, 10)
+    renamed = torch.tensor([2, 0, 1])[speaker]
+    torch.testing.assert_close(play(model, x, renamed)[0], play(model, x, speaker)[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(x, renamed), model(x, speaker), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_what_a_mask_hides_is_never_read(model: StreamingModel) -> None:
+    x, speaker = dialogues(3, 8)
+    groups = torch.tensor(GROUPS)
+    hidden = replace(
+        x,
+        text=x.text.masked_fill(~x.text_mask.unsqueeze(2), torch.nan),
+        audio=x.audio.masked_fill(~x.audio_mask.repeat_interleave(groups, 2), torch.nan),
+    )
+    assert torch.equal(model(hidden, speaker), model(x, speaker))
+    assert torch.equal(play(model, hidden, speaker)[0], play(model, x, speaker)[0])
+
+
+@torch.no_grad()
+def test_a_snapshot_goes_on_as_if_nothing_had_happened(model: StreamingModel) -> None:
+    x, speaker = dialogues(1, 9)
+    whole, _ = play(model, x, speaker)
+    _, state = play(model, x.map(lambda tensor: tensor[:, :5]), speaker[:, :5])
+    before = state_to_bytes(state)
+    restored = model.state_from_bytes(before)
+    for t in range(5, 9):
+        logits, restored = model.step(x.turn(t), speaker[:, t], restored)
+        assert torch.equal(logits, whole[:, t])
+    assert state_to_bytes(state) == before
+
+
+def test_learning_reaches_every_parameter(model: StreamingModel) -> None:
+    model.train()
+    x, speaker = dialogues(4, 7)
+    label = torch.randint(0, CLASSES, speaker.shape)
+
+    def emotion_loss(logits: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), label.flatten())
+
+    losses = model.learn(x, speaker, label, emotion_loss)
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert total.isfinite()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not silent
+    grouped = [p for group in model.parameter_groups().values() for p in group]
+    assert {id(p) for p in grouped} == {id(p) for p in model.parameters()}
+    assert len(grouped) == len(list(model.parameters()))
