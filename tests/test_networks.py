@@ -14,6 +14,7 @@ from torch import Tensor
 TEXT, GROUPS, CLASSES = 6, (4, 3), 3
 SMALL: dict[str, dict[str, object]] = {
     "si_lstm": {"width": 8, "feedforward": 8, "window": 3},
+    "multiemo": {"width": 8, "heads": 2, "feedforward": 8, "window": 3},
 }
 """Name of the network -> the fields of its configuration that make it small."""
 

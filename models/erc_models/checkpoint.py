@@ -23,11 +23,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from erc_models.multiemo import MultiEmo, MultiEmoConfig
 from erc_models.si_lstm import SiLstm, SiLstmConfig
 from erc_models.streaming import StreamingModel
 from erc_models.text_encoder import TextEncoder, TextEncoderConfig
 
-ARCHITECTURES: Mapping[str, tuple[type[StreamingModel], type]] = {"si_lstm": (SiLstm, SiLstmConfig)}
+ARCHITECTURES: Mapping[str, tuple[type[StreamingModel], type]] = {
+    "si_lstm": (SiLstm, SiLstmConfig),
+    "multiemo": (MultiEmo, MultiEmoConfig),
+}
 """Name -> (network, its configuration). A new network is one file and one entry."""
 
 FORMAT = 1
