@@ -15,6 +15,8 @@ TEXT, GROUPS, CLASSES = 6, (4, 3), 3
 SMALL: dict[str, dict[str, object]] = {
     "si_lstm": {"width": 8, "feedforward": 8, "window": 3},
     "multiemo": {"width": 8, "heads": 2, "feedforward": 8, "window": 3},
+    "mmmie": {"width": 8, "heads": 2, "feedforward": 8, "layers": 2, "window": 3, "identities": 2},
+    "sentemocontext": {"width": 8, "embedding": 6, "heads": 2, "feedforward": 8, "layers": 2, "window": 3},
 }
 """Name of the network -> the fields of its configuration that make it small."""
 

@@ -23,7 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from erc_models.mmmie import Mmmie, MmmieConfig
 from erc_models.multiemo import MultiEmo, MultiEmoConfig
+from erc_models.sentemocontext import SentEmoContext, SentEmoContextConfig
 from erc_models.si_lstm import SiLstm, SiLstmConfig
 from erc_models.streaming import StreamingModel
 from erc_models.text_encoder import TextEncoder, TextEncoderConfig
@@ -31,6 +33,8 @@ from erc_models.text_encoder import TextEncoder, TextEncoderConfig
 ARCHITECTURES: Mapping[str, tuple[type[StreamingModel], type]] = {
     "si_lstm": (SiLstm, SiLstmConfig),
     "multiemo": (MultiEmo, MultiEmoConfig),
+    "mmmie": (Mmmie, MmmieConfig),
+    "sentemocontext": (SentEmoContext, SentEmoContextConfig),
 }
 """Name -> (network, its configuration). A new network is one file and one entry."""
 
