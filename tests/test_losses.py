@@ -11,6 +11,7 @@ from erc_models.losses import (
     Mine,
     cross_entropy,
     logit_adjustment,
+    orthogonality,
     r_drop,
     sample_weighted_focal_contrastive,
     soft_hgr,
@@ -137,6 +138,19 @@ def test_soft_hgr_of_too_little() -> None:
         soft_hgr([rows(2, 3)])
     with pytest.raises(ValueError, match=r"got \[\(2, 3\), \(2, 4\)\]"):
         soft_hgr([rows(2, 3), rows(2, 4)])
+
+
+def test_orthogonality_by_hand() -> None:
+    a = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
+    b = torch.tensor([[2.0], [2.0], [-2.0], [-2.0]])
+    assert orthogonality(a, b).item() == pytest.approx(0)
+    assert orthogonality(a, 3 * a + 5).item() == pytest.approx(1)
+    # the first column of the private part, 1/sqrt(2) of a row's length, goes with the shared one
+    assert orthogonality(a, torch.cat([2 * a, b], 1)).item() == pytest.approx(0.5)
+    assert gradcheck(orthogonality, rows(5, 3), rows(5, 2, seed=1))
+    for n in (0, 1):
+        x, y = rows(n, 3), rows(n, 2)
+        assert quiet(orthogonality(x, y), x, y)
 
 
 def angles(*degrees: float) -> Tensor:

@@ -162,6 +162,23 @@ def triplet_margin(embeddings: Tensor, label: Tensor, margin: float) -> Tensor:
     return (losses.sum(1) / positive.sum(1)).mean()
 
 
+def orthogonality(shared: Tensor, private: Tensor) -> Tensor:
+    """Difference loss between a shared and a private representation of the same rows (Bousmalis et al. 2016).
+
+    The squared Frobenius norm of S^T P / N over centred columns and rows of unit length: 0 where no direction
+    of one goes with any of the other.
+
+    Args:
+        shared: (N, D).
+        private: (N, E).
+    """
+    n = len(shared)
+    if n < 2:
+        return _nothing(shared, private)
+    s, p = (F.normalize(rows - rows.mean(0), dim=1) for rows in (shared, private))
+    return (s.t() @ p / n).square().sum()
+
+
 class Mine(nn.Module):
     """A lower bound of the mutual information I(a; b) (MINE, Belghazi et al. 2018; MMMIE, eq. 11).
 
