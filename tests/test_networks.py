@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, object]] = {
     "multiemo": {"width": 8, "heads": 2, "feedforward": 8, "window": 3},
     "mmmie": {"width": 8, "heads": 2, "feedforward": 8, "layers": 2, "window": 3, "identities": 2},
     "sentemocontext": {"width": 8, "embedding": 6, "heads": 2, "feedforward": 8, "layers": 2, "window": 3},
+    "speaker_multitask": {"width": 8, "heads": 2, "window": 3, "horizon": 2},
 }
 """Name of the network -> the fields of its configuration that make it small."""
 

@@ -27,6 +27,7 @@ from erc_models.mmmie import Mmmie, MmmieConfig
 from erc_models.multiemo import MultiEmo, MultiEmoConfig
 from erc_models.sentemocontext import SentEmoContext, SentEmoContextConfig
 from erc_models.si_lstm import SiLstm, SiLstmConfig
+from erc_models.speaker_multitask import SpeakerMultitask, SpeakerMultitaskConfig
 from erc_models.streaming import StreamingModel
 from erc_models.text_encoder import TextEncoder, TextEncoderConfig
 
@@ -35,6 +36,7 @@ ARCHITECTURES: Mapping[str, tuple[type[StreamingModel], type]] = {
     "multiemo": (MultiEmo, MultiEmoConfig),
     "mmmie": (Mmmie, MmmieConfig),
     "sentemocontext": (SentEmoContext, SentEmoContextConfig),
+    "speaker_multitask": (SpeakerMultitask, SpeakerMultitaskConfig),
 }
 """Name -> (network, its configuration). A new network is one file and one entry."""
 
