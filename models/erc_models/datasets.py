@@ -1,18 +1,46 @@
 """Corpora as dialogues of labelled utterances.
 
-One reader for the JSON Lines layout that every corpus is kept in (optionally gzipped), one dialogue a
-line: ``{"corpus", "dialogue", "turns": [{"speaker", "text", "emotion"}, ...]}``; other keys are ignored.
+`read` takes a corpus file or folder in any known layout. The common one is JSON Lines, optionally gzipped,
+one dialogue a line: ``{"corpus", "dialogue", "turns": [{"speaker", "text", "emotion"?, "start_ms"?,
+"end_ms"?, "prosody"?}, ...]}``; other keys are ignored. The layouts in which the corpora are released are
+read by `erc_models.releases`.
 """
 
 import gzip
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from stream_erc.prosody import DESCRIPTORS
 
 MELD_LABELS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 """The seven emotions of MELD (Poria et al., 2018), most frequent first."""
+
+EMORYNLP_LABELS = ("neutral", "joyful", "scared", "mad", "peaceful", "powerful", "sad")
+"""The seven emotions of EmoryNLP (Zahiri and Choi, 2018), most frequent first."""
+
+DAILYDIALOG_LABELS = ("no_emotion", "anger", "disgust", "fear", "happiness", "sadness", "surprise")
+"""DailyDialog's (Li et al., 2017), at the places of its numeric codes 0 to 6."""
+
+IEMOCAP_LABELS = ("frustrated", "neutral", "angry", "sad", "excited", "happy")
+"""The six classes of IEMOCAP (Busso et al., 2008) that are scored, most frequent first."""
+
+CORPUS_LABELS: Mapping[str, tuple[str, ...]] = {
+    "meld": MELD_LABELS,
+    "emorynlp": EMORYNLP_LABELS,
+    "dailydialog": DAILYDIALOG_LABELS,
+    "iemocap": IEMOCAP_LABELS,
+}
+
+DAILYDIALOG_TO_MELD: Mapping[str, str] = {
+    "no_emotion": "neutral",
+    "happiness": "joy",
+    **{label: label for label in ("anger", "disgust", "fear", "sadness", "surprise")},
+}
+"""DailyDialog's labels by MELD's names: both follow Ekman's six."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +51,18 @@ class Utterance:
         speaker: who speaks, unique within the dialogue only.
         text: the transcript.
         emotion: the gold label, or None where the corpus gives none.
+        start_ms: where it begins in the recording, None where the corpus does not say.
+        end_ms: where it ends.
+        prosody: the values of `stream_erc.prosody.DESCRIPTORS` in their units, NaN where one was not
+            measured; None where the corpus has none.
     """
 
     speaker: str
     text: str
     emotion: str | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    prosody: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +79,27 @@ class Dialogue:
         return [order.setdefault(u.speaker, len(order)) for u in self.utterances]
 
 
+def read(path: Path) -> list[Dialogue]:
+    """Read a corpus in whichever layout it is.
+
+    Args:
+        path: a ``.jsonl`` or ``.jsonl.gz`` file, MELD's or EmoryNLP's CSV file, a folder of IEMOCAP
+            (``Session1`` ... in it, or one of them), a folder of DailyDialog with one split in it.
+
+    Raises:
+        ValueError: none of these, or one with an error in it.
+    """
+    from erc_models import releases
+
+    if not path.exists():
+        raise ValueError(f"{path}: expected a corpus file or folder, got a path that does not exist")
+    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
+        return read_jsonl(path)
+    return releases.read_release(path)
+
+
 def read_jsonl(path: Path) -> list[Dialogue]:
-    """Read a corpus file.
+    """Read a corpus file of JSON Lines.
 
     Raises:
         ValueError: a line is not a dialogue; the message names the file, the line and the missing key.
@@ -61,31 +115,78 @@ def _dialogues(path: Path) -> Iterator[Dialogue]:
                 continue
             try:
                 record = json.loads(line)
-                utterances = tuple(_utterance(turn) for turn in record["turns"])
-                yield Dialogue(record.get("corpus", path.stem), str(record["dialogue"]), utterances)
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                corpus = str(record.get("corpus", path.stem))
+                utterances = tuple(_utterance(turn, corpus) for turn in record["turns"])
+                yield Dialogue(corpus, str(record["dialogue"]), utterances)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"{path}, line {number}: expected a dialogue with 'dialogue' and 'turns' "
                     f"of speaker and text, got {error!r}"
                 ) from error
 
 
-def _utterance(turn: dict) -> Utterance:
+def _utterance(turn: dict, corpus: str) -> Utterance:
+    text = repair_text(turn["text"])
+    start_ms, end_ms, prosody = (turn.get(name) for name in ("start_ms", "end_ms", "prosody"))
     return Utterance(
         speaker=str(turn["speaker"]),
-        text=repair_text(turn["text"]),
+        text=untokenise(text) if corpus == "dailydialog" else text,
         emotion=turn.get("emotion"),
+        start_ms=None if start_ms is None else int(start_ms),
+        end_ms=None if end_ms is None else int(end_ms),
+        prosody=None if prosody is None else tuple(_number(prosody.get(name)) for name in DESCRIPTORS),
     )
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
 _REPAIRS = str.maketrans(
-    {"\x91": "'", "\x92": "'", "\x93": '"', "\x94": '"', "\x85": "...", "\x97": " - ", "\u2019": "'"}
+    # Windows-1252 read as Latin-1, and the same characters read rightly
+    {**dict.fromkeys("\x91\x92\u2018\u2019\u2032", "'"), **dict.fromkeys("\x93\x94\u201c\u201d", '"')}
+    | {**dict.fromkeys("\x85\u2026", "..."), **dict.fromkeys("\x96\x97\u2013\u2014", " - ")}
+    | {"\u3002": ".", "\u3001": ",", "\xa0": " ", "\ufeff": "", "\x7f": ""}
 )
 
 
 def repair_text(text: str) -> str:
-    """Undo the Windows-1252 control characters that MELD and EmoryNLP carry for quotes and dashes."""
-    return re.sub(r"\s+", " ", text.translate(_REPAIRS)).strip()
+    """Quotes, dashes and dots as a keyboard has them, whichever way a corpus carries them; single spaces."""
+    return " ".join(text.translate(_REPAIRS).split())
+
+
+_CLITIC = re.compile(r"(?<=\w) ?' ?(s|t|m|d|ll|re|ve|clock)\b", re.IGNORECASE)
+_BEFORE_MARK = re.compile(r" +(?=(?:[,?!;:%)]|\.+)(?:\s|$|[\"')]))")
+_RUN_TOGETHER = re.compile(r"(?<=[a-z][.?!,])(?=[A-Z])")
+
+
+def untokenise(text: str) -> str:
+    """DailyDialog's text as people write: ``I ' m fine , Jim .Thanks .`` with the gaps where they belong."""
+    text = _CLITIC.sub(lambda found: "'" + found[1].lower(), text)
+    return _RUN_TOGETHER.sub(" ", _BEFORE_MARK.sub("", text))
+
+
+def relabel(dialogues: Iterable[Dialogue], names: Mapping[str, str]) -> list[Dialogue]:
+    """The dialogues with each emotion by another name.
+
+    Raises:
+        ValueError: an emotion has none.
+    """
+    return [
+        replace(d, utterances=tuple(replace(u, emotion=_renamed(u, d, names)) for u in d.utterances))
+        for d in dialogues
+    ]
+
+
+def _renamed(utterance: Utterance, dialogue: Dialogue, names: Mapping[str, str]) -> str | None:
+    if utterance.emotion is None:
+        return None
+    if utterance.emotion not in names:
+        raise ValueError(
+            f"dialogue {dialogue.name} of {dialogue.corpus}: expected an emotion of {', '.join(names)}, "
+            f"got {utterance.emotion!r}"
+        )
+    return names[utterance.emotion]
 
 
 def label_counts(dialogues: Iterable[Dialogue]) -> dict[str, int]:
