@@ -59,6 +59,8 @@ class FeatureSet:
         audio_groups: sizes of the groups of acoustic features; they sum to D_audio.
         spec: the specification of the features, as a checkpoint keeps it.
         soft: (N, C) target probabilities (of a teacher, say), or None.
+        vision: visual features (N, D_vision), float16 or float32, or None; anything where the mask is False.
+        vision_mask: bool (N,), or None with `vision`.
     """
 
     text: Tensor
@@ -75,6 +77,8 @@ class FeatureSet:
     audio_groups: tuple[int, ...]
     spec: dict = field(default_factory=dict)
     soft: Tensor | None = None
+    vision: Tensor | None = None
+    vision_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.text), len(self.offsets) - 1
@@ -84,6 +88,11 @@ class FeatureSet:
         }  # fmt: skip
         if self.soft is not None:
             expected["soft"] = (n, len(self.labels))
+        if (self.vision is None) != (self.vision_mask is None):
+            alone = "vision" if self.vision_mask is None else "vision_mask"
+            raise ValueError(f"expected 'vision' and 'vision_mask' or neither, got {alone!r} alone")
+        if self.vision is not None:
+            expected |= {"vision": (n, self.vision.shape[-1]), "vision_mask": (n,)}
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:
                 got = tuple(getattr(self, name).shape)
@@ -115,6 +124,8 @@ class FeatureSet:
             self.audio[rows].float(),
             self.text_mask[rows] & real,
             self.audio_mask[rows] & real.unsqueeze(2),
+            None if self.vision is None else self.vision[rows].float(),
+            None if self.vision_mask is None else self.vision_mask[rows] & real,
         )
         return DialogueBatch(
             x,
@@ -164,7 +175,11 @@ class FeatureSet:
 
 
 def concatenate(sets: Sequence[FeatureSet]) -> FeatureSet:
-    """Join sets of the same labels, features and specification; corpora are told apart by name."""
+    """Join sets of the same labels, features and specification; corpora are told apart by name.
+
+    Where only some sets have visual features, the others get masked ones.
+    """
+    sets = _with_vision(sets)
     first = sets[0]
     for other in sets[1:]:
         for name in ("labels", "audio_groups", "spec"):
@@ -186,3 +201,19 @@ def concatenate(sets: Sequence[FeatureSet]) -> FeatureSet:
     names = tuple(name for s in sets for name in s.names)
     joined = {name: torch.cat(parts) for name, parts in arrays.items()}
     return replace(first, **joined, corpora=corpora, names=names)
+
+
+def _with_vision(sets: Sequence[FeatureSet]) -> Sequence[FeatureSet]:
+    """The sets, those without visual features given masked ones where another has some."""
+    widths = {s.vision.shape[1]: s.vision for s in sets if s.vision is not None}
+    if not widths:
+        return sets
+    if len(widths) > 1:
+        raise ValueError(f"expected visual features of one size, got {', '.join(map(str, widths))}")
+    [(width, like)] = widths.items()
+    return [
+        s
+        if s.vision is not None
+        else replace(s, vision=like.new_zeros(len(s.text), width), vision_mask=torch.zeros_like(s.text_mask))
+        for s in sets
+    ]
