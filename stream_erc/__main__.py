@@ -86,7 +86,7 @@ def _read(args: argparse.Namespace) -> int:
     from stream_erc.workers import InlineWorker
 
     config = read_config(args, partials=False)
-    engine = Engine.load(config.engine, config.session, TEXT_ONLY, time.perf_counter)
+    engine = Engine.load(config.engine, config.session, TEXT_ONLY, time.perf_counter, _decode)
     dialogues = read_dialogues(args.input)
     name = _name(args.input)
     messages = replay_text(engine, InlineWorker(engine), config.session, dialogues, name=name)
@@ -119,7 +119,7 @@ def _hear(
     from stream_erc.replay import replay_audio
     from stream_erc.workers import InlineWorker, ThreadWorker
 
-    engine = Engine.load(config.engine, config.session, Needs.of(given), time.perf_counter)
+    engine = Engine.load(config.engine, config.session, Needs.of(given), time.perf_counter, _decode)
     heard = [0]
     with ExitStack() as stack:
         stop = stack.enter_context(_Stop())
@@ -192,6 +192,13 @@ class _Source:
 def _name(path: Path) -> str:
     """A file's name in Unicode, whatever its bytes are."""
     return path.name.encode(errors="replace").decode()
+
+
+def _decode(path: Path) -> Iterator[Samples]:
+    """The recordings that are examples of labels."""
+    from stream_erc.sources import AudioFile
+
+    return AudioFile(path).chunks()
 
 
 def _record(microphone: "Microphone") -> Iterator[Samples]:

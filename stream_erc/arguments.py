@@ -59,6 +59,8 @@ def read_config(args: argparse.Namespace, *, partials: bool) -> Config:
         engine = dataclasses.replace(engine, device=args.device)
     if args.model is not None:
         engine = dataclasses.replace(engine, model=args.model)
+    if args.labels_from is not None:
+        engine = dataclasses.replace(engine, labels_from=args.labels_from)
     return Config(session, dataclasses.replace(engine, asr=asr))
 
 
@@ -108,6 +110,11 @@ def _conversation_options(parser: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="REPORT.html", help="write a page that shows the conversation"
     )
     parser.add_argument("--model", metavar="NAME|DIR", help="a checkpoint (default: si-lstm)")
+    parser.add_argument(
+        "--labels-from",
+        metavar="PATH",
+        help="answer in labels given by examples: a folder of a folder each, or .jsonl, .csv, .tsv",
+    )
     parser.add_argument(
         "--asr", metavar="ENGINE", help="auto, faster-whisper[:MODEL], pocketsphinx or none (default: auto)"
     )

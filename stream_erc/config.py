@@ -120,11 +120,14 @@ class EngineConfig:
     Attributes:
         model: a checkpoint's name among the shipped ones, or a folder.
         device: where the network and its conversation states live.
+        labels_from: a folder or file of a few examples for each label (see `label_examples`); the model
+            answers in these labels. It needs an embedding space, as ``sentemocontext`` has.
         max_batch: how many sessions' turns are stepped together.
     """
 
     model: str = "si-lstm"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    labels_from: str | None = None
     asr: AsrConfig = field(default_factory=AsrConfig)
     max_batch: int = 64
 

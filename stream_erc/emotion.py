@@ -4,6 +4,7 @@ The classifier owns weights and nothing else: the memory of a conversation comes
 out as a new value. On a GPU that value's tensors stay on the GPU; only probabilities come back.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from erc_models import checkpoint as checkpoints
+from erc_models.prototypes import fit
+from erc_models.sentemocontext import Relabelled, SentEmoContext
 from erc_models.streaming import State, TurnInput, state_to_bytes, step_each
 from erc_models.text_encoder import TextWindow
 
-from stream_erc.events import Emotion
-from stream_erc.exceptions import CheckpointError, DeviceError
+from stream_erc.events import Emotion, Features, Turn, Vector
+from stream_erc.exceptions import CheckpointError, DeviceError, LabelsError
 from stream_erc.features import FeatureSpec
 from stream_erc.work import ClassifyTurn, ConversationState
+
+EXAMPLES_TOGETHER = 64
+"""How many examples of labels are read in one batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ class EmotionClassifier:
         except checkpoints.CheckpointProblem as problem:
             raise CheckpointError(str(problem)) from problem
         self._network = self._checkpoint.network
+        self._temperature = self._checkpoint.temperature
         self._text_dim: int = self._checkpoint.network.config.text_dim
         self._audio_groups: list[int] = list(self._checkpoint.network.config.audio_groups)
         self.name: str = self._checkpoint.name
@@ -103,8 +110,55 @@ class EmotionClassifier:
         states = [self._state(work.state) for work in works]
         speakers = [work.turn.speaker for work in works]
         logits, after = step_each(self._network, x, speakers, states)
-        probabilities = self._checkpoint.probabilities(logits).cpu().numpy()  # (B, C)
+        probabilities = (logits.float() / self._temperature).softmax(-1).cpu().numpy()  # (B, C)
         return [(self._emotion(row), state) for row, state in zip(probabilities, after, strict=True)]
+
+    def check_embeds(self) -> None:
+        """Refuse a network that cannot answer in labels given by examples.
+
+        Raises:
+            LabelsError: it has no embedding space; the message names the checkpoints that have one.
+        """
+        if not isinstance(self._network, SentEmoContext):
+            able = [name for name, (kind, _) in checkpoints.ARCHITECTURES.items() if kind is SentEmoContext]
+            shipped = [model.name for model in shipped_models() if model.architecture in able]
+            raise LabelsError(
+                f"labels from examples: expected a checkpoint with an embedding space, of the architecture "
+                f"{', '.join(able)} ({'shipped: ' + ', '.join(shipped) if shipped else 'none is shipped'}), "
+                f"got {self.name} ({self._checkpoint.architecture})"
+            )
+
+    @torch.inference_mode()
+    def relabelled(self, examples: Sequence[tuple[str, str, Vector | None]]) -> "EmotionClassifier":
+        """The same network answering in labels given by examples; its weights and states stay as they are.
+
+        Args:
+            examples: label, words ("" where unknown) and acoustic features (or None) of a turn each.
+
+        Raises:
+            LabelsError: the network has no embedding space, or there are fewer than two labels.
+        """
+        self.check_embeds()
+        network = self._network
+        assert isinstance(network, SentEmoContext)
+        labels = tuple(dict.fromkeys(label for label, _, _ in examples))
+        rows = []
+        for first in range(0, len(examples), EXAMPLES_TOGETHER):
+            works = [
+                ClassifyTurn(i, Turn(0, 0, text), Features(voice), (), None)
+                for i, (_, text, voice) in enumerate(examples[first : first + EXAMPLES_TOGETHER])
+            ]
+            speaker = torch.zeros(len(works), dtype=torch.long, device=self.device)
+            before = network.initial_state(len(works))
+            rows.append(network.embed_step(self._inputs(works), speaker, before)[0])  # (B, E)
+        index = torch.tensor([labels.index(label) for label, _, _ in examples], device=self.device)
+        try:
+            space = fit(torch.cat(rows), index, labels)
+        except ValueError as error:
+            raise LabelsError(f"labels from examples: {error}") from error
+        other = copy.copy(self)
+        other._network, other._temperature, other.labels = Relabelled(network, space).eval(), 1.0, labels
+        return other
 
     def state_to_bytes(self, state: ConversationState) -> bytes:
         """A conversation state as bytes, for a snapshot outside of this process."""

@@ -8,14 +8,18 @@ for that work and touches no other.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from stream_erc.asr import Recognizer, check_engine, load_recognizer
 from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.diarization import OnlineClustering
 from stream_erc.emotion import EmotionClassifier
 from stream_erc.events import Features, GivenTurn, Samples, Vector
-from stream_erc.exceptions import ConfigError
-from stream_erc.features import load_extractor
+from stream_erc.exceptions import ConfigError, LabelsError
+from stream_erc.features import AcousticExtractor, load_extractor
+from stream_erc.label_examples import Decode, LabelExample, hear, read_label_examples
 from stream_erc.session import Session, Snapshot
 from stream_erc.speaker_encoder import SpeakerEncoder, load_encoder
 from stream_erc.vad import SileroVad, Vad
@@ -83,21 +87,34 @@ class Engine:
         session: SessionConfig,
         needs: Needs | None = None,
         clock: Callable[[], float] = lambda: 0.0,
+        decode: Decode | None = None,
     ) -> "Engine":
         """Load what `needs` asks for.
+
+        Args:
+            config: of the engine.
+            session: of the sessions it will run.
+            needs: all stages where it is None.
+            clock: see `Engine`.
+            decode: opens the recordings of ``config.labels_from``, where there are any.
 
         Raises:
             CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
             EngineUnavailable: a component is not installed or its model cannot be had.
             ConfigError: a value out of range.
+            LabelsError: the examples of labels cannot be used.
             DeviceError: no such device.
         """
         _check(config, session)
         needs = needs or Needs()
+        examples = read_label_examples(Path(config.labels_from)) if config.labels_from is not None else []
         classifier = EmotionClassifier(config.model, config.device)
         acoustics = None
-        if needs.audio and classifier.acoustic_spec is not None:
+        heard = needs.audio or any(example.audio for example in examples)
+        if heard and classifier.acoustic_spec is not None:
             acoustics = load_extractor(classifier.acoustic_spec)
+        if examples:
+            classifier = _relabelled(classifier, examples, acoustics, decode)
         return cls(
             classifier,
             vad=SileroVad() if needs.segmentation else None,
@@ -178,6 +195,28 @@ class Engine:
             spent = 1000 * (self._clock() - started)
             results += [Classification(emotion, state, spent, spent) for emotion, state in stepped]
         return results
+
+
+def _relabelled(
+    classifier: EmotionClassifier,
+    examples: Sequence[LabelExample],
+    acoustics: AcousticExtractor | None,
+    decode: Decode | None,
+) -> EmotionClassifier:
+    """The classifier in the labels of `examples`, which are read and heard once."""
+    classifier.check_embeds()
+    turns: list[tuple[str, str, Vector | None]] = []
+    for example in examples:
+        voice = None
+        if example.audio is not None and acoustics is not None:
+            if decode is None:
+                raise LabelsError(f"{example.at}: expected examples of text alone, got audio and no decoder")
+            voice = acoustics(hear(example, decode))
+        if not example.text and (voice is None or not np.isfinite(voice).any()):
+            wanted = "a text" if acoustics is None else "a text or 60 ms of speech"
+            raise LabelsError(f"{example.at}: expected {wanted} to tell {example.label} by, got neither")
+        turns.append((example.label, example.text, voice))
+    return classifier.relabelled(turns)
 
 
 def _check(config: EngineConfig, session: SessionConfig) -> None:

@@ -6,6 +6,7 @@
     ├── InputError            what was given cannot be used (exit code 2)
     │   ├── AudioError            not audio, truncated, empty, unreadable
     │   ├── TurnsError            a turns file or a text dialogue that cannot be read
+    │   ├── LabelsError           examples of labels that cannot be used
     │   ├── ConfigError           an unknown key, a value out of range
     │   ├── CheckpointError       no checkpoint there, or one made for other features
     │   ├── DeviceError           no such microphone, no PortAudio, no such compute device
@@ -29,6 +30,10 @@ class AudioError(InputError):
 
 class TurnsError(InputError):
     """A turns file or text dialogue that cannot be read."""
+
+
+class LabelsError(InputError):
+    """Examples of labels that cannot be read, or that say too little to tell labels by."""
 
 
 class ConfigError(InputError):
