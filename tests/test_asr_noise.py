@@ -10,8 +10,8 @@ import pytest
 jiwer = pytest.importorskip("jiwer", reason="counting word errors needs jiwer (the extra 'evaluate')")
 pytest.importorskip("jellyfish", reason="words that sound alike need jellyfish (the extra 'train')")
 
-from erc_models.asr_noise import Vocabulary, corrupt, normalise  # noqa: E402
-from erc_models.datasets import read_jsonl  # noqa: E402
+from erc_models.asr_noise import Vocabulary, corrupt  # noqa: E402
+from erc_models.datasets import normalise, read_jsonl  # noqa: E402
 
 WORDS = (
     "there their they're great grade love leave live hate hat sorry sure angry hungry wedding waiting what "

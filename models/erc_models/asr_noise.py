@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 
 from jellyfish import jaro_winkler_similarity, metaphone
 
+from erc_models.datasets import WORD, normalise
+
 FILLERS = ("uh", "um", "oh", "well", "like", "so", "hmm", "yeah")
 """What is put in where the speaker breathes; recognizers swallow the same words."""
 
@@ -39,15 +41,9 @@ SOUNDS_ALIKE = 0.85
 
 _NEAR = 8  # candidates for a word
 _URN = 4096
-_WORD = r"[^\W_]+(?:'[^\W_]+)*"
-_WORDS = re.compile(_WORD)
+_WORDS = re.compile(WORD)
 _DRAWN_OUT = re.compile(r"(.)\1\1")  # "nooo": no recognizer writes it
-_WRITTEN = re.compile(rf"({_WORD})([^\w\s]*)")
-
-
-def normalise(text: str) -> str:
-    """Words in lower case, without punctuation: what a word error rate is counted on."""
-    return " ".join(_WORDS.findall(text.replace("\u2019", "'").lower()))
+_WRITTEN = re.compile(rf"({WORD})([^\w\s]*)")
 
 
 class Vocabulary:

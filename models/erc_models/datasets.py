@@ -155,6 +155,15 @@ def repair_text(text: str) -> str:
     return " ".join(text.translate(_REPAIRS).split())
 
 
+WORD = r"[^\W_]+(?:'[^\W_]+)*"
+"""A word as a regular expression: letters or digits, apostrophes inside."""
+
+
+def normalise(text: str) -> str:
+    """Words in lower case, without punctuation: what word errors and repetitions are counted on."""
+    return " ".join(re.findall(WORD, text.replace("\u2019", "'").lower()))
+
+
 _CLITIC = re.compile(r"(?<=\w) ?' ?(s|t|m|d|ll|re|ve|clock)\b", re.IGNORECASE)
 _BEFORE_MARK = re.compile(r" +(?=(?:[,?!;:%)]|\.+)(?:\s|$|[\"')]))")
 _RUN_TOGETHER = re.compile(r"(?<=[a-z][.?!,])(?=[A-Z])")
