@@ -7,7 +7,8 @@ perceptron fuses the f. Between modalities I(f; f') is maximised, within each I(
 
 The paper's transformer sees the whole conversation; here it sees a window of the past turns. The paper takes
 speaker numbers as given; here they are ranks of appearance, which the network finds itself, so that the
-caller's numbering does not matter. Both modalities are one tensor (2, N, D), see `erc_models.inputs`.
+caller's numbering does not matter. The paper's third modality, vision, is left out. Text and audio are one
+tensor (2, N, D), see `erc_models.inputs`.
 """
 
 from collections.abc import Callable
@@ -120,12 +121,11 @@ class EncoderLayer(nn.Module):
         rows = x.flatten(1, 2)  # (2, B Q, d)
         query, now = self.project(rows).view(2, b, q, 3 * d).split([d, 2 * d], -1)
         key, value = torch.cat([past, now], 2).chunk(2, -1)
-        split = [
-            t.reshape(2 * b, -1, self.heads, d // self.heads).transpose(1, 2) for t in (query, key, value)
-        ]
-        seen = F.scaled_dot_product_attention(
-            *split, attn_mask=bias.flatten(0, 1)
-        )  # (2 B, heads, Q, d/heads)
+        q_heads, k_heads, v_heads = (
+            part.reshape(2 * b, -1, self.heads, d // self.heads).transpose(1, 2)
+            for part in (query, key, value)
+        )
+        seen = F.scaled_dot_product_attention(q_heads, k_heads, v_heads, attn_mask=bias.flatten(0, 1))
         seen = seen.transpose(1, 2).reshape(2, b * q, d)
         rows = self.attention_norm(torch.baddbmm(rows, seen, self.mix.weight))
         rows = self.norm(torch.baddbmm(rows, torch.relu(self.expand(rows)), self.contract.weight))
