@@ -142,10 +142,16 @@ def left_out_cosines(embeddings: Tensor, label: Tensor) -> tuple[Tensor, Tensor]
 def fit_scale(cosines: Tensor, label: Tensor) -> float:
     """The scale of cosines (M, C) that makes the labels (M,) most likely, each label counting alike.
 
-    Without any, where every label has a single example, `UNKNOWN_SCALE`.
+    The next one may be wrong even where all of these are right (Laplace's rule of succession), so a few clear
+    examples make no certainty.
+
+    Without any example, where every label has a single example, `UNKNOWN_SCALE`.
     """
     if not len(label):
         return UNKNOWN_SCALE
     weight = torch.bincount(label, minlength=cosines.shape[1]).clamp(min=1).to(cosines.dtype).reciprocal()
-    losses = torch.stack([F.cross_entropy(scale * cosines, label, weight) for scale in _SCALES])
-    return float(_SCALES[losses.argmin()])
+    doubt = 1 / (len(label) + 2)
+    losses = [
+        F.cross_entropy(scale * cosines, label, weight, label_smoothing=doubt) for scale in _SCALES.tolist()
+    ]
+    return float(_SCALES[torch.stack(losses).argmin()])
