@@ -236,7 +236,7 @@ def test_it_learns_from_one_modality_about_another() -> None:
     model = MultiEmo(replace(THREE, classes=2, width=16)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     speaker = torch.zeros(32, 6, dtype=torch.long)
-    for _ in range(40):
+    for _ in range(60):
         x, _ = dialogues(32, 6, seed=int(torch.randint(10**6, (1,))))
         assert x.vision is not None
         sign = torch.randint(0, 2, (32, 6))
