@@ -3,24 +3,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from erc_models.batching import (
+    audio_statistics,
+    class_weights,
+    draw,
+    drop_modalities,
+    length_batches,
+    turn_batches,
+)
 from erc_models.checkpoint import load
 from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
 from erc_models.si_lstm import SiLstm, SiLstmConfig
 from erc_models.streaming import TurnInput
-from erc_models.train import (
-    Data,
-    Trained,
-    Training,
-    audio_statistics,
-    class_weights,
-    drop_modalities,
-    fit_temperature,
-    length_batches,
-    main,
-    predict,
-    read_config,
-    train,
-)
+from erc_models.train import Data, main, read_config
+from erc_models.trainer import Corpus, Learner, Trained, Training, fit_temperature, predict, train
 
 LABELS = ("calm", "cross")
 CONFIG = SiLstmConfig(
@@ -71,8 +67,8 @@ def echoes(dialogues: int, seed: int, corpus: str = "echo") -> FeatureSet:
 
 def fit(config: SiLstmConfig = CONFIG, settings: Training = SETTINGS, dialogues: int = 160) -> Trained:
     torch.manual_seed(0)
-    dev = {"dev": echoes(60, 1)}
-    return train(SiLstm(config), echoes(dialogues, 0), dev, Data(select=("dev:all",)), settings)
+    dev = {"dev": Corpus(echoes(60, 1))}
+    return train(Learner(SiLstm(config)), Corpus(echoes(dialogues, 0)), dev, settings, select=("dev:all",))
 
 
 def test_it_learns_what_the_speaker_said_before() -> None:
@@ -166,20 +162,20 @@ def test_rare_classes_weigh_more_and_corpora_as_told() -> None:
     label[: len(label) // 5] = 1
     features = replace(features, label=label)
     both = concatenate([features, replace(features, corpora=("other",))])
-    weights = class_weights(both, Training(class_weight_power=1.0), {"other": 0.5})
+    weights = class_weights(both, 1.0, {"other": 0.5})
     count = torch.bincount(label).float()
     assert weights[0, 1] / weights[0, 0] == pytest.approx(float(count[0] / count[1]))
     assert float((weights[0] * count).sum() / count.sum()) == pytest.approx(1.0)
     torch.testing.assert_close(weights[1], weights[0] / 2)
     with pytest.raises(ValueError, match="got nowhere"):
-        class_weights(both, Training(), {"nowhere": 1.0})
+        class_weights(both, 0.5, {"nowhere": 1.0})
 
 
 def test_dropping_modalities_never_empties_a_turn() -> None:
     torch.manual_seed(0)
     text, audio = torch.rand(200, 6) > 0.5, torch.rand(200, 6, 2) > 0.5
     x = TurnInput(torch.zeros(200, 6, 4), torch.zeros(200, 6, 5), text, audio)
-    after = drop_modalities(x, Training(text_dropout=0.6, audio_dropout=0.6, group_dropout=0.6))
+    after = drop_modalities(x, 0.6, 0.6, 0.6)
     something = text | audio.any(2)
     assert torch.equal(after.text_mask | after.audio_mask.any(2), something)
     assert not (after.text_mask & ~text).any()
@@ -201,6 +197,57 @@ def test_batches_hold_every_dialogue_once_and_similar_lengths() -> None:
     assert sorted(sorted(part) for part in parts) == [[0, 2, 4], [1, 3, 5]]
 
 
+def test_a_batch_holds_no_more_turns_than_asked() -> None:
+    import random
+
+    lengths = [3, 9, 4, 50, 5, 6]
+    parts = turn_batches(lengths, range(6), 4, 12, random.Random(0))
+    assert sorted(i for part in parts for i in part) == list(range(6))
+    assert all(sum(lengths[i] for i in part) <= 12 or len(part) == 1 for part in parts)
+    assert [3] in parts
+
+
+def test_balance_draws_dialogues_of_rare_labels_more_often() -> None:
+    import random
+
+    features = echoes(40, 0)
+    label = torch.zeros_like(features.label)
+    label[int(features.offsets[36]) :] = 1  # in the last four dialogues only
+    features = replace(features, label=label)
+    assert draw(features, 1.0, 0.0, random.Random(0)) == list(range(40))
+    assert len(set(draw(features, 0.5, 0.0, random.Random(0)))) == 20
+    rare = [sum(k >= 36 for k in draw(features, 10.0, balance, random.Random(0))) for balance in (0.5, 1.0)]
+    assert 40 < rare[0] < rare[1]
+    assert rare[1] == pytest.approx(200, rel=0.2)  # as many as of all the others together
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    corpus, dev = Corpus(echoes(40, 0)), {"dev": Corpus(echoes(20, 1))}
+
+    def go(epochs: int, keep: Path | None) -> Trained:
+        torch.manual_seed(5)
+        return train(Learner(SiLstm(CONFIG)), corpus, dev, replace(SETTINGS, epochs=epochs), keep=keep)
+
+    whole = go(4, None)
+    go(2, tmp_path / "run.pt")
+    resumed = go(4, tmp_path / "run.pt")
+    assert resumed.history == whole.history
+    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    wider = SiLstm(replace(CONFIG, width=18))
+    with pytest.raises(ValueError, match=r"run\.pt: expected a run of this configuration"):
+        train(Learner(wider), corpus, dev, SETTINGS, keep=tmp_path / "run.pt")
+
+
+def test_two_passes_agree_more_with_r_drop() -> None:
+    settings = replace(SETTINGS, epochs=1, r_drop=1.0)
+    trained = fit(replace(CONFIG, dropout=0.5), settings, dialogues=20)
+    assert trained.history[0]["loss.r_drop"] > 0
+    assert trained.history[0]["loss"] == pytest.approx(
+        trained.history[0]["loss.emotion"] + trained.history[0]["loss.r_drop"]
+    )
+
+
 def test_temperature_undoes_overconfidence() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4000, 3, generator=generator)
@@ -210,11 +257,13 @@ def test_temperature_undoes_overconfidence() -> None:
 
 def test_a_condition_scores_only_turns_that_it_can_read() -> None:
     features = echoes(10, 5)
-    model = SiLstm(CONFIG).eval()
+    learner, corpus = Learner(SiLstm(CONFIG)), Corpus(features)
     labelled = features.label != NO_LABEL
-    assert len(predict(model, features, "text")[1]) == int(labelled.sum())
+    _, labels, rows = predict(learner, corpus, "text")
+    assert rows.tolist() == labelled.nonzero().squeeze(1).tolist()
+    assert torch.equal(labels, features.label[rows])
     heard = labelled & features.audio_mask.any(1)
-    assert len(predict(model, features, "audio")[1]) == int(heard.sum()) < int(labelled.sum())
+    assert predict(learner, corpus, "audio")[2].tolist() == heard.nonzero().squeeze(1).tolist()
 
 
 CONFIG_TOML = """

@@ -39,6 +39,16 @@ class DialogueBatch:
     corpus: Tensor
     soft: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> "DialogueBatch":
+        """The same batch on another device."""
+        return DialogueBatch(
+            self.x.to(device),
+            self.speaker.to(device),
+            self.label.to(device),
+            self.corpus.to(device),
+            None if self.soft is None else self.soft.to(device),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:

@@ -1,17 +1,22 @@
-"""Train a conversation network from precomputed features.
+"""Train a conversation network, alone or together with its text encoder.
 
-``python -m erc_models.train --config FILE --features DIR --out DIR`` reads the feature sets that the
+``python -m erc_models.train --config FILE --out DIR --features DIR`` reads the feature sets that the
 configuration names (``DIR/<name>.safetensors``, see `feature_store`), trains, chooses the epoch on dev,
 fits the temperature there and writes a checkpoint. An epoch of MELD takes seconds on two CPU cores.
+
+With a table ``[text_encoder]`` in the configuration the sets are corpora instead: ``meld_train`` is
+``--corpora DIR``'s ``meld/train.jsonl.gz``, and the encoder of ``--text-encoder`` (a transformers model's
+name or folder) learns with the network.
+
+``--seeds 0,1,2`` trains once for each into ``OUT/seed_0`` ... and stores what all of them said of the dev
+sets in ``--results DIR`` for the model zoo. A run that was cut off goes on where it was.
 """
 
 import argparse
 import copy
 import json
 import logging
-import math
-import random
-import time
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,105 +24,50 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from erc_models import results
+from erc_models.asr_noise import Vocabulary
 from erc_models.checkpoint import ARCHITECTURES, Checkpoint, build, save
-from erc_models.evaluate import Scores, score
-from erc_models.feature_store import NO_LABEL, DialogueBatch, FeatureSet, concatenate
-from erc_models.streaming import StreamingModel, TurnInput
+from erc_models.datasets import CORPUS_LABELS, DAILYDIALOG_TO_MELD, MELD_LABELS, Dialogue, read, relabel
+from erc_models.evaluate import command_of
+from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
+from erc_models.fine_tuning import FineTuning, LiveText, prepare_encoder
+from erc_models.metrics import Predictions
+from erc_models.overlap import without_overlap
 from erc_models.text_encoder import TextEncoder, TextEncoderConfig
+from erc_models.trainer import Corpus, Learner, Trained, Training, predict, train
 
 log = logging.getLogger(__name__)
-
-CONDITIONS = ("all", "text", "audio")
-"""What the network may read when it is scored: everything there is, text alone, audio alone."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Which feature sets to use.
+    """What to train and to score on.
 
     Attributes:
         train: names of the sets to train on, together.
         dev: names of the sets to score on.
-        select: what to choose the epoch by, the mean over these ``set:condition`` (see `CONDITIONS`).
+        select: what to choose the epoch by, the mean over these ``set:condition`` (see `trainer.CONDITIONS`).
         corpus_weights: weight of a corpus in the loss, 1 where not named.
+        unseen: sets whose sentences no training dialogue may share (the corpora of one show overlap).
     """
 
     train: tuple[str, ...] = ()
     dev: tuple[str, ...] = ()
     select: tuple[str, ...] = ()
     corpus_weights: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Training:
-    """Settings of a run.
-
-    Attributes:
-        epochs: at most so many.
-        patience: stop after so many epochs without a better dev score.
-        batch_dialogues: dialogues of similar length per step.
-        lr, lr_decay: Adam's step and its factor per epoch (1e-3 and 0.97 in the SI-LSTM paper).
-        weight_decay: decoupled.
-        clip_norm: the gradient's norm is cut to this.
-        label_smoothing: of the target distribution.
-        soft_weight: share of the sets' soft labels, where they have some, in the target.
-        class_weight_power: a class of n utterances in a corpus weighs n^-power there.
-        text_dropout: how often a turn that has audio loses its text, half of it for whole dialogues.
-        audio_dropout: how often a turn that has text loses its audio, likewise.
-        group_dropout: how often a group of acoustic features is lost where another is there, likewise.
-        ema: decay per step of the averaged weights, which are the ones scored and kept.
-        metric: the field of `Scores` to choose by.
-        seed: of weights, order and dropout.
-    """
-
-    epochs: int = 40
-    patience: int = 8
-    batch_dialogues: int = 32
-    lr: float = 1e-3
-    lr_decay: float = 0.97
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    label_smoothing: float = 0.05
-    soft_weight: float = 0.5
-    class_weight_power: float = 0.5
-    text_dropout: float = 0.1
-    audio_dropout: float = 0.2
-    group_dropout: float = 0.2
-    ema: float = 0.99
-    metric: str = "weighted_f1"
-    seed: int = 0
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole configuration file: ``architecture``, ``[model]``, ``[data]``, ``[training]``."""
+    """A configuration file: ``architecture``, ``[model]``, ``[data]``, ``[training]``, ``[text_encoder]``."""
 
     architecture: str
     model: Mapping[str, object]
     data: Data
     training: Training
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What a run gives.
-
-    Attributes:
-        model: the averaged weights of the best epoch, in eval mode.
-        temperature: fitted on what the epoch was chosen by.
-        best_epoch: counted from 0.
-        history: of every epoch, its mean loss and every dev score of the chosen metric.
-        scores: of the best epoch, calibrated, by ``set:condition``.
-    """
-
-    model: StreamingModel
-    temperature: float
-    best_epoch: int
-    history: list[dict[str, float]]
-    scores: dict[str, Scores]
+    text_encoder: FineTuning | None = None
 
 
 def read_config(path: Path) -> RunConfig:
@@ -127,11 +77,10 @@ def read_config(path: Path) -> RunConfig:
         ValueError: a key or an architecture is unknown.
     """
     table = tomllib.loads(path.read_text(encoding="utf-8"))
-    unknown = table.keys() - {"architecture", "model", "data", "training"}
+    known = ("architecture", "model", "data", "training", "text_encoder")
+    unknown = table.keys() - set(known)
     if unknown:
-        raise ValueError(
-            f"{path}: expected architecture, model, data and training, got {', '.join(sorted(unknown))}"
-        )
+        raise ValueError(f"{path}: expected {', '.join(known)}, got {', '.join(sorted(unknown))}")
     architecture = table.get("architecture", "si_lstm")
     if architecture not in ARCHITECTURES:
         raise ValueError(
@@ -139,235 +88,178 @@ def read_config(path: Path) -> RunConfig:
         )
     model = table.get("model", {})
     build(ARCHITECTURES[architecture][1], model, f"{path}, model")
+    tuning = table.get("text_encoder")
     return RunConfig(
         architecture,
         model,
         build(Data, table.get("data", {}), f"{path}, data"),
         build(Training, table.get("training", {}), f"{path}, training"),
+        None if tuning is None else build(FineTuning, tuning, f"{path}, text_encoder"),
     )
 
 
-def audio_statistics(features: FeatureSet) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (D_audio,) of what was measured in each acoustic feature."""
-    groups = torch.arange(len(features.audio_groups)).repeat_interleave(torch.tensor(features.audio_groups))
-    audio = features.audio.double()
-    known = features.audio_mask[:, groups] & audio.isfinite()
-    count = known.sum(0).clamp(min=1)
-    audio = audio.where(known, 0.0)
-    mean = audio.sum(0) / count
-    variance = ((audio - mean).where(known, 0.0) ** 2).sum(0) / count
-    std = variance.sqrt()
-    return mean.float(), std.where(std > 1e-6, 1.0).float()
+def corpus_dialogues(name: str, folder: Path) -> list[Dialogue]:
+    """The dialogues of ``<corpus>_<split>``, DailyDialog's with MELD's names of the same emotions.
+
+    Raises:
+        ValueError: there is no such corpus.
+    """
+    corpus, _, split = name.rpartition("_")
+    path = folder / corpus / f"{split}.jsonl.gz"
+    if not corpus or not path.is_file():
+        raise ValueError(f"{name}: expected a corpus at {path}, found no such file")
+    dialogues = read(path)
+    return relabel(dialogues, DAILYDIALOG_TO_MELD) if corpus == "dailydialog" else dialogues
 
 
-def class_weights(features: FeatureSet, settings: Training, corpus_weights: Mapping[str, float]) -> Tensor:
-    """Weight (corpora, C) of each label in each corpus; its mean over a corpus is the corpus's weight."""
-    unknown = corpus_weights.keys() - set(features.corpora)
-    if unknown:
-        raise ValueError(
-            f"corpus_weights: expected corpora among {', '.join(features.corpora)}, got {', '.join(unknown)}"
-        )
-    corpus = features.corpus.repeat_interleave(features.offsets.diff())
-    weights = torch.ones(len(features.corpora), len(features.labels))
-    for index, name in enumerate(features.corpora):
-        labels = features.label[(corpus == index) & (features.label != NO_LABEL)]
-        count = torch.bincount(labels, minlength=len(features.labels)).float()
-        raw = count.clamp(min=1) ** -settings.class_weight_power
-        weights[index] = raw * count.sum() / (raw * count).sum().clamp(min=1e-9)
-        weights[index] *= corpus_weights.get(name, 1.0)
-    return weights
-
-
-def length_batches(lengths: Sequence[int], size: int, rng: random.Random | None) -> list[list[int]]:
-    """Dialogue indices in batches of similar length, shuffled where an `rng` is given."""
-    jitter = [rng.uniform(0, 2) if rng else 0.0 for _ in lengths]
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i] + jitter[i])
-    parts = [order[i : i + size] for i in range(0, len(order), size)]
-    if rng:
-        rng.shuffle(parts)
-    return parts
-
-
-def drop_modalities(x: TurnInput, settings: Training) -> TurnInput:
-    """Sometimes hide text, audio or a group of audio; never all that a turn has."""
-
-    def lost(rate: float) -> Tensor:
-        b, t = x.text_mask.shape
-        return (torch.rand(b, 1) < rate / 2) | (torch.rand(b, t) < rate / 2)
-
-    audio = x.audio_mask.clone()
-    for group in range(audio.shape[2]):
-        others = audio.sum(2) > audio[..., group].long()
-        audio[..., group] &= ~(lost(settings.group_dropout) & others)
-    has_audio = audio.any(2)
-    text = x.text_mask & ~(lost(settings.text_dropout) & has_audio)
-    audio &= ~(lost(settings.audio_dropout) & text).unsqueeze(2)
-    return replace(x, text_mask=text, audio_mask=audio)
-
-
-def restrict(x: TurnInput, condition: str) -> TurnInput:
-    """Hide what a condition of `CONDITIONS` may not read."""
-    if condition == "text":
-        return replace(x, audio_mask=torch.zeros_like(x.audio_mask))
-    if condition == "audio":
-        return replace(x, text_mask=torch.zeros_like(x.text_mask))
-    return x
-
-
-def loss_of(logits: Tensor, batch: DialogueBatch, weights: Tensor, settings: Training) -> Tensor:
-    """Weighted cross-entropy over the labelled turns.
+def word_set(dialogues: Sequence[Dialogue], labels: Sequence[str], width: int) -> FeatureSet:
+    """A feature set of dialogues that are only words, to be encoded as they are read.
 
     Args:
-        logits: (B, T, C).
-        batch: the dialogues.
-        weights: (corpora, C), from `class_weights`.
-        settings: label smoothing and the share of soft labels.
+        dialogues: of one corpus.
+        labels: the emotions; an utterance with another one counts as unlabelled.
+        width: of the text features that are to come.
     """
-    known = batch.label != NO_LABEL
-    label = batch.label[known]  # (N,)
-    classes = logits.shape[-1]
-    target = F.one_hot(label, classes).float()
-    if batch.soft is not None:
-        target = torch.lerp(target, batch.soft[known], settings.soft_weight)
-    target = target * (1 - settings.label_smoothing) + settings.label_smoothing / classes
-    weight = weights[batch.corpus[:, None].expand_as(batch.label)[known], label]
-    losses = -(target * logits[known].log_softmax(-1)).sum(-1)
-    return (losses * weight).sum() / weight.sum().clamp(min=1e-9)
+    flat = [u for d in dialogues for u in d.utterances]
+    index = {label: i for i, label in enumerate(labels)}
+    return FeatureSet(
+        text=torch.zeros(len(flat), width, dtype=torch.half),
+        audio=torch.full((len(flat), 1), torch.nan),
+        text_mask=torch.tensor([bool(u.text) for u in flat]),
+        audio_mask=torch.zeros(len(flat), 1, dtype=torch.bool),
+        speaker=torch.tensor([i for d in dialogues for i in d.speaker_ids()]),
+        label=torch.tensor([index.get(u.emotion or "", NO_LABEL) for u in flat]),
+        offsets=torch.tensor([0, *np.cumsum([len(d.utterances) for d in dialogues])]),
+        corpus=torch.zeros(len(dialogues), dtype=torch.long),
+        labels=tuple(labels),
+        corpora=(dialogues[0].corpus,),
+        names=tuple(d.name for d in dialogues),
+        audio_groups=(1,),
+    )
 
 
-@torch.no_grad()
-def predict(
-    model: StreamingModel, features: FeatureSet, condition: str = "all", size: int = 64
-) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) and labels (N,) of the labelled utterances that have what the condition reads."""
-    model.eval()
-    logits, labels = [], []
-    for part in length_batches(features.lengths(), size, None):
-        batch = features.batch(part)
-        x = restrict(batch.x, condition)
-        known = (batch.label != NO_LABEL) & (x.text_mask | x.audio_mask.any(2))
-        logits.append(model(x, batch.speaker)[known])
-        labels.append(batch.label[known])
-    return torch.cat(logits), torch.cat(labels)
+def word_corpora(
+    data: Data, folder: Path, tuning: FineTuning, width: int
+) -> tuple[Corpus, dict[str, Corpus]]:
+    """Training and dev sets of words alone, for an encoder that learns.
 
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in [1/4, 4] that minimises the log loss."""
-    grid = torch.logspace(-2, 2, 401, base=2.0).tolist()
-    losses = [float(F.cross_entropy(logits / t, labels)) for t in grid]
-    return grid[int(np.argmin(losses))]
-
-
-def evaluate(
-    model: StreamingModel, dev: Mapping[str, FeatureSet], temperature: float = 1.0
-) -> dict[str, Scores]:
-    """Scores by ``set:condition`` of every set in every condition that leaves it something to read."""
-    found = {}
-    for name, features in dev.items():
-        for condition in CONDITIONS:
-            logits, labels = predict(model, features, condition)
-            if len(labels):
-                probabilities = (logits / temperature).softmax(-1).numpy()
-                found[f"{name}:{condition}"] = score(probabilities, labels.numpy(), features.labels)
-    return found
-
-
-def train(
-    model: StreamingModel, features: FeatureSet, dev: Mapping[str, FeatureSet], data: Data, settings: Training
-) -> Trained:
-    """Train a network in place and return its averaged best.
-
-    Args:
-        model: fresh; its acoustic normalisation is set from `features` where it has one.
-        features: the training set.
-        dev: the sets to score on, by name.
-        data: `select` and `corpus_weights` are read.
-        settings: the run.
+    Raises:
+        ValueError: a corpus is missing, or the training corpora have different labels.
     """
-    rng = random.Random(settings.seed)
-    torch.manual_seed(settings.seed)
-    select = data.select or tuple(f"{name}:all" for name in dev)
-    if hasattr(model, "set_audio_normalisation"):
-        model.set_audio_normalisation(*audio_statistics(features))
-    weights = class_weights(features, settings, data.corpus_weights)
-    average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, settings.lr_decay)
-    history: list[dict[str, float]] = []
-    best, best_epoch, best_state, step = -math.inf, 0, copy.deepcopy(average.state_dict()), 0
-    for epoch in range(settings.epochs):
-        model.train()
-        started, losses = time.perf_counter(), []
-        for part in length_batches(features.lengths(), settings.batch_dialogues, rng):
-            batch = features.batch(part)
-            logits = model(drop_modalities(batch.x, settings), batch.speaker)
-            loss = loss_of(logits, batch, weights, settings)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            optimizer.step()
-            step += 1
-            _average_into(average, model, min(settings.ema, step / (step + 10)))
-            losses.append(loss.item())
-        schedule.step()
-        scores = evaluate(average, dev)
-        missing = [key for key in select if key not in scores]
-        if missing:
-            raise ValueError(
-                f"select: expected some of {', '.join(scores) or 'no score'}, got {', '.join(missing)}"
-            )
-        chosen = float(np.mean([getattr(scores[key], settings.metric) for key in select]))
-        record = {"loss": float(np.mean(losses)), "chosen": chosen}
-        history.append(record | {key: getattr(s, settings.metric) for key, s in scores.items()})
-        log.info("epoch %d: %s (%.1f s)", epoch, _readable(history[-1]), time.perf_counter() - started)
-        if chosen > best:
-            best, best_epoch, best_state = chosen, epoch, copy.deepcopy(average.state_dict())
-        elif epoch - best_epoch >= settings.patience:
-            log.info("no better epoch since %d: stopping", best_epoch)
-            break
-    average.load_state_dict(best_state)
-    pairs = [predict(average, dev[name], condition) for name, condition in (key.split(":") for key in select)]
-    temperature = fit_temperature(torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]))
-    scores = evaluate(average, dev, temperature)
-    return Trained(average.eval(), temperature, best_epoch, history, scores)
+    unseen = [d for name in data.unseen for d in corpus_dialogues(name, folder)]
+    parts = [corpus_dialogues(name, folder) for name in data.train]
+    if unseen:
+        parts = [without_overlap(part, unseen) for part in parts]
+    labels = {_labels_of(part) for part in parts}
+    if len(labels) != 1:
+        raise ValueError(f"train: expected corpora of the same labels, got {sorted(labels)}")
+    names = labels.pop()
+    dialogues = [d for part in parts for d in part]
+    vocabulary = Vocabulary.of(u.text for d in dialogues for u in d.utterances)
+    features = concatenate([word_set(part, names, width) for part in parts])
+    dev = {}
+    for name in data.dev:
+        heard = corpus_dialogues(name, folder)
+        dev[name] = Corpus(word_set(heard, names, width), LiveText(heard, tuning))
+    return Corpus(features, LiveText(dialogues, tuning, vocabulary)), dev
 
 
-@torch.no_grad()
-def _average_into(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-        slow.lerp_(fast, 1 - decay)
+def _labels_of(dialogues: Sequence[Dialogue]) -> tuple[str, ...]:
+    corpus = dialogues[0].corpus
+    return MELD_LABELS if corpus == "dailydialog" else CORPUS_LABELS[corpus]
 
 
-def _readable(record: Mapping[str, float]) -> str:
-    return " ".join(f"{key} {value:.2f}" for key, value in record.items())
-
-
-def run(config: RunConfig, features: Path) -> tuple[Trained, FeatureSet]:
-    """A whole run from the feature sets in a folder; also returns the training set.
+def frozen_corpora(data: Data, folder: Path) -> tuple[Corpus, dict[str, Corpus]]:
+    """Training and dev sets of frozen features.
 
     Raises:
         ValueError: a set is missing, or its features are not those of the others.
     """
-    if not config.data.train or not config.data.dev:
-        raise ValueError("data: expected the names of train and dev sets, got none")
-    training = concatenate([FeatureSet.load(features / f"{n}.safetensors") for n in config.data.train])
-    dev = {name: FeatureSet.load(features / f"{name}.safetensors") for name in config.data.dev}
+    training = concatenate([FeatureSet.load(folder / f"{name}.safetensors") for name in data.train])
+    dev = {name: FeatureSet.load(folder / f"{name}.safetensors") for name in data.dev}
     for name, other in dev.items():
         if (other.labels, other.audio_groups) != (training.labels, training.audio_groups):
             raise ValueError(f"{name}: expected the labels and features of the training set, got others")
+    return Corpus(training), {name: Corpus(other) for name, other in dev.items()}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a run reads from, and the device it runs on."""
+
+    features: Path | None = None
+    corpora: Path | None = None
+    text_encoder: str | None = None
+    device: str = "cpu"
+
+
+def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[Trained, dict[str, Corpus]]:
+    """A whole run; also returns the dev sets.
+
+    Raises:
+        ValueError: a set or a source that the configuration needs is missing.
+    """
+    if not config.data.train or not config.data.dev:
+        raise ValueError("data: expected the names of train and dev sets, got none")
+    encoder = None
+    if config.text_encoder is not None:
+        if sources.corpora is None or sources.text_encoder is None:
+            raise ValueError("[text_encoder]: expected --corpora and --text-encoder, got not both")
+        window = TextEncoderConfig(
+            config.text_encoder.past_turns,
+            config.text_encoder.max_past_tokens,
+            config.text_encoder.max_target_tokens,
+        )
+        encoder = prepare_encoder(TextEncoder.from_pretrained(sources.text_encoder, window))
+        training, dev = word_corpora(config.data, sources.corpora, config.text_encoder, encoder.dim)
+    elif sources.features is None:
+        raise ValueError("expected --features, got none")
+    else:
+        training, dev = frozen_corpora(config.data, sources.features)
     network, sizes = ARCHITECTURES[config.architecture]
     given = {
-        "text_dim": training.text.shape[1],
-        "audio_groups": list(training.audio_groups),
-        "classes": len(training.labels),
+        "text_dim": training.features.text.shape[1],
+        "audio_groups": list(training.features.audio_groups),
+        "classes": len(training.features.labels),
     }
     torch.manual_seed(config.training.seed)
     model = network(build(sizes, {**given, **config.model}, "model"))
     log.info(
         "%d parameters, %d dialogues, %d utterances, dev %s",
-        sum(p.numel() for p in model.parameters()), len(training), len(training.text), ", ".join(dev),
+        sum(p.numel() for p in model.parameters()), len(training.features), len(training.features.text),
+        ", ".join(dev),
     )  # fmt: skip
-    return train(model, training, dev, config.data, config.training), training
+    trained = train(
+        Learner(model, encoder).to(sources.device),
+        training,
+        dev,
+        config.training,
+        select=config.data.select,
+        corpus_weights=config.data.corpus_weights,
+        tuning=config.text_encoder,
+        keep=keep,
+    )
+    return trained, dev
+
+
+def predictions(trained: Trained, dev: Mapping[str, Corpus]) -> dict[str, Predictions]:
+    """What a trained network says of the dev sets, by ``set:condition`` as in its scores."""
+    found = {}
+    for key in trained.scores:
+        name, condition = key.split(":")
+        corpus = dev[name]
+        learner = Learner(trained.model, trained.encoder)
+        logits, labels, rows = predict(learner, corpus, condition)
+        offsets = corpus.features.offsets
+        dialogue = torch.bucketize(rows, offsets[1:], right=True)
+        found[key] = Predictions(
+            (logits / trained.temperature).double().softmax(-1).numpy(),
+            labels.numpy(),
+            dialogue.numpy(),
+            (rows - offsets[dialogue]).numpy(),
+            corpus.features.labels,
+        )
+    return found
 
 
 def plain_card(name: str, trained: Trained, config: RunConfig) -> str:
@@ -391,49 +283,108 @@ def plain_card(name: str, trained: Trained, config: RunConfig) -> str:
     )
 
 
-def load_text_encoder(folder: Path) -> TextEncoder:
-    """A text encoder as `train_text` wrote it, with its window."""
-    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    config = build(TextEncoderConfig, record["window"], f"{folder}/training.json, window")
-    return TextEncoder.from_pretrained(folder, config)
-
-
-def main() -> None:
-    """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--features", type=Path, required=True, help="folder of <name>.safetensors")
-    parser.add_argument("--out", type=Path, required=True, help="the checkpoint's folder")
-    parser.add_argument("--text-encoder", type=Path, help="folder of the encoder that made the text features")
-    parser.add_argument("--card", type=Path, help="model card to put in the place of the plain one")
-    parser.add_argument("--seed", type=int, help="instead of the configuration's")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    config = read_config(args.config)
-    if args.seed is not None:
-        config = replace(config, training=replace(config.training, seed=args.seed))
-    trained, features = run(config, args.features)
+def write(
+    out: Path,
+    config: RunConfig,
+    trained: Trained,
+    dev: Mapping[str, Corpus],
+    sources: Sources,
+    card: str | None,
+) -> None:
+    """Write a run's checkpoint, with the encoder that it trained or that its features came from."""
+    spec = dict(next(iter(dev.values())).features.spec)
+    encoder = trained.encoder
+    if encoder is None and sources.text_encoder is not None:
+        encoder = load_text_encoder(Path(sources.text_encoder))
     checkpoint = Checkpoint(
-        name=args.out.name,
+        name=out.name,
         architecture=config.architecture,
-        network=trained.model,
-        labels=features.labels,
+        network=copy.deepcopy(trained.model).cpu(),
+        labels=next(iter(dev.values())).features.labels,
         temperature=trained.temperature,
-        features=features.spec,
-        text_encoder=load_text_encoder(args.text_encoder) if args.text_encoder else None,
+        features=spec,
+        text_encoder=encoder,
         about={
             "data": asdict(config.data),
             "training": asdict(config.training),
+            "text_encoder": None if config.text_encoder is None else asdict(config.text_encoder),
             "best_epoch": trained.best_epoch,
             "dev": {key: asdict(scores) for key, scores in trained.scores.items()},
             "history": trained.history,
         },
     )
-    card = args.card.read_text(encoding="utf-8") if args.card else plain_card(args.out.name, trained, config)
-    save(args.out, checkpoint, card)
-    for key, scores in trained.scores.items():
-        log.info("%s wF1 %.2f macro %.2f accuracy %.2f ECE %.3f", key, scores.weighted_f1, scores.macro_f1,
-                 scores.accuracy, scores.ece)  # fmt: skip
+    save(out, checkpoint, card or plain_card(out.name, trained, config))
+
+
+def load_text_encoder(folder: Path) -> TextEncoder:
+    """The text encoder of a checkpoint, with its window.
+
+    Raises:
+        ValueError: the folder is no checkpoint with a text encoder.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not config.get("text_encoder"):
+        raise ValueError(f"expected a checkpoint with a text encoder in {folder}, found none")
+    window = build(TextEncoderConfig, config["text_encoder"], f"{folder}/config.json, text_encoder")
+    return TextEncoder.from_pretrained(folder / "text_encoder", window)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="the checkpoint's folder")
+    parser.add_argument("--features", type=Path, help="folder of <name>.safetensors")
+    parser.add_argument(
+        "--corpora", type=Path, help="folder with meld/train.jsonl.gz ..., for [text_encoder]"
+    )
+    parser.add_argument(
+        "--text-encoder",
+        help="with [text_encoder]: a transformers model; else the checkpoint whose encoder made the features",
+    )
+    parser.add_argument("--card", type=Path, help="model card to put in the place of the plain one")
+    parser.add_argument("--seed", type=int, help="instead of the configuration's")
+    parser.add_argument("--seeds", help="several, comma-separated: a checkpoint each, in OUT/seed_N")
+    parser.add_argument("--results", type=Path, help="folder for what the seeds said of the dev sets")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    config = read_config(args.config)
+    sources = Sources(args.features, args.corpora, args.text_encoder, args.device)
+    if args.seeds:
+        seeds = {int(seed): args.out / f"seed_{int(seed)}" for seed in args.seeds.split(",")}
+    else:
+        seeds = {config.training.seed if args.seed is None else args.seed: args.out}
+    said: dict[str, dict[int, Predictions]] = {}
+    for seed, out in seeds.items():
+        out.mkdir(parents=True, exist_ok=True)
+        seeded = replace(config, training=replace(config.training, seed=seed))
+        trained, dev = run(seeded, sources, keep=out / "run.pt")
+        card = args.card.read_text(encoding="utf-8") if args.card else None
+        write(out, seeded, trained, dev, sources, card)
+        (out / "run.pt").unlink()
+        for key, scores in trained.scores.items():
+            log.info("seed %d %s wF1 %.2f macro %.2f accuracy %.2f ECE %.3f", seed, key, scores.weighted_f1,
+                     scores.macro_f1, scores.accuracy, scores.ece)  # fmt: skip
+        for key, found in predictions(trained, dev).items():
+            said.setdefault(key, {})[seed] = found
+    if args.results:
+        encoder = trained.encoder or (
+            load_text_encoder(Path(args.text_encoder)) if args.text_encoder else None
+        )
+        rows = results.results_of(
+            args.config.stem,
+            architecture=config.architecture,
+            network=trained.model,
+            sets=said,
+            text_encoder=None if encoder is None else str(encoder.model.config.model_type),
+            text_parameters=0 if encoder is None else sum(p.numel() for p in encoder.parameters()),
+            config=args.config.name,
+            command=command_of("erc_models.train", sys.argv[1:] if arguments is None else arguments),
+        )
+        results.store(rows, args.results)
 
 
 if __name__ == "__main__":
