@@ -4,7 +4,7 @@ A file says what the network is and, for each set it was scored on, the labels t
 every turn, so that two rows can be compared turn by turn later. Nothing in it depends on when it was made:
 
     {"format": 1, "name": "si_lstm_meld", "architecture": "si_lstm", "network": {...}, "causal": true,
-     "parameters": 1500000, "state_bytes": 10400, "step_ms": 0.61, "step_floor": 5.2,
+     "parameters": 1500000, "state_bytes": 10400, "step_ms": 0.61,
      "text_encoder": "MiniLM", "text_parameters": 22700000, "config": "si_lstm_meld.toml", "command": "...",
      "sets": {"meld_dev:text": {...}}}
 
@@ -27,11 +27,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from erc_models import bootstrap, metrics
 from erc_models.metrics import FIGURES, Predictions
-from erc_models.streaming import StreamingModel, TurnInput, state_bytes
+from erc_models.network_facts import facts
+from erc_models.streaming import StreamingModel
 
 FORMAT = 1
 ALPHABET = string.digits + string.ascii_letters
@@ -45,7 +45,7 @@ MODALITIES: Mapping[str, tuple[str, ...]] = {
 }
 """What a condition lets a network read, where it is there."""
 
-_SET = re.compile(r"(?P<corpus>\w+?)_(?P<split>train|dev|test)(?:_(?P<variant>\w+))?:(?P<condition>\w+)")
+_SET = re.compile(r"(?:(?P<corpus>[\w-]+?)_)?(?P<split>train|dev|test)(?:_(?P<variant>[\w-]+))?")
 
 
 def results_of(
@@ -76,6 +76,7 @@ def results_of(
     Raises:
         ValueError: a set's name is none, or its seeds were scored on other turns.
     """
+    sets = {key: seeds for key, seeds in sets.items() if not _only_text(key, sets)}
     return {
         "format": FORMAT,
         "name": name,
@@ -91,54 +92,21 @@ def results_of(
     }
 
 
-def facts(network: StreamingModel) -> dict:
-    """What a network is: configuration, whether it is causal, parameters that run, bytes of a state.
-
-    The state is that of a conversation of two speakers after 40 turns.
-    """
-    causal = not getattr(network.config, "offline", False)
-    count = sum(
-        p.numel() for n, p in network.named_parameters() if n.split(".")[0] not in network.TRAINING_ONLY
-    )
-    return {
-        "network": _plain(asdict(network.config)),  # type: ignore[call-overload]
-        "causal": causal,
-        "parameters": count,
-        "state_bytes": _state_bytes(network) if causal else None,
-    }
-
-
-def random_turns(network: StreamingModel, batch: int, turns: int) -> TurnInput:
-    """Random turns with text and voice, (B, T, ...)."""
-    c = network.config
-    return TurnInput(
-        torch.randn(batch, turns, c.text_dim),
-        torch.randn(batch, turns, sum(c.audio_groups)),
-        torch.ones(batch, turns, dtype=torch.bool),
-        torch.ones(batch, turns, len(c.audio_groups), dtype=torch.bool),
-    )
-
-
-@torch.no_grad()
-def _state_bytes(network: StreamingModel) -> int:
-    was_training, device = network.training, next(network.parameters()).device
-    network.eval()
-    state = network.initial_state()
-    x = random_turns(network, 1, 1).turn(0).to(device)
-    for t in range(40):
-        _, state = network.step(x, torch.tensor([t % 2], device=device), state)
-    network.train(was_training)
-    return state_bytes(state)
+def _only_text(key: str, sets: Mapping[str, Mapping[int, Predictions]]) -> bool:
+    """Whether all that a set has to read is text, which stands under its own condition."""
+    name, _, condition = key.partition(":")
+    text = sets.get(f"{name}:text")
+    if condition != "all" or text is None or text.keys() != sets[key].keys():
+        return False
+    return all(np.array_equal(text[s].probabilities, sets[key][s].probabilities) for s in text)
 
 
 def set_results(key: str, seeds: Mapping[int, Predictions], modalities: Sequence[str] | None = None) -> dict:
     """What each seed said of a set, and the scores with their intervals."""
-    match = _SET.fullmatch(key)
-    if match is None or match["condition"] not in MODALITIES:
-        raise ValueError(
-            "set: expected CORPUS_SPLIT[_VARIANT]:CONDITION, the split train, dev or test and the condition "
-            f"one of {', '.join(MODALITIES)}, got {key!r}"
-        )
+    name, _, condition = key.partition(":")
+    if condition not in MODALITIES:
+        raise ValueError(f"set: expected NAME:CONDITION of {', '.join(MODALITIES)}, got {key!r}")
+    match = _SET.fullmatch(name)
     first = next(iter(seeds.values()))
     for seed, other in seeds.items():
         if not (np.array_equal(other.gold, first.gold) and np.array_equal(other.lengths(), first.lengths())):
@@ -147,11 +115,11 @@ def set_results(key: str, seeds: Mapping[int, Predictions], modalities: Sequence
     between = bootstrap.intervals(np.stack([metrics.tally(found) for found in seeds.values()]), first.labels)
     columns = {name: np.array([getattr(s, name) for s in scores.values()]) for name in FIGURES}
     return {
-        "corpus": match["corpus"],
-        "split": match["split"],
-        "variant": match["variant"] or "",
-        "condition": match["condition"],
-        "modalities": list(modalities or MODALITIES[match["condition"]]),
+        "corpus": (match and match["corpus"]) or name,
+        "split": (match and match["split"]) or "",
+        "variant": (match and match["variant"]) or "",
+        "condition": condition,
+        "modalities": list(modalities or MODALITIES[condition]),
         "labels": list(first.labels),
         "turns": len(first.gold),
         "dialogues": len(first.lengths()),
@@ -215,7 +183,7 @@ def store(results: Mapping, folder: Path = FOLDER) -> Path:
     if path.is_file():
         before = load(path)
         if before["network"] == results["network"] and before["architecture"] == results["architecture"]:
-            kept = {name: before[name] for name in ("step_ms", "step_floor") if name in before}
+            kept = {name: before[name] for name in ("step_ms",) if name in before}
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(_json({**kept, **results}), encoding="utf-8")
     return path
@@ -253,14 +221,8 @@ def _rounded(value: float) -> float:
     return round(float(value), 4)
 
 
-def _plain(table: dict) -> dict:
-    """As JSON keeps it: lists for tuples, rounded numbers."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
-        if isinstance(value, tuple | list):
-            return [plain(inner) for inner in value]
-        return round(value, 6) if isinstance(value, float) else value
-
-    return {key: plain(value) for key, value in table.items()}
+def _plain(value: object) -> object:
+    """As JSON keeps it, rounded."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
