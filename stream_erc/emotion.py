@@ -119,7 +119,7 @@ class EmotionClassifier:
         Raises:
             LabelsError: it has no embedding space; the message names the checkpoints that have one.
         """
-        if not isinstance(self._network, SentEmoContext):
+        if not isinstance(self._checkpoint.network, SentEmoContext):
             able = [name for name, (kind, _) in checkpoints.ARCHITECTURES.items() if kind is SentEmoContext]
             shipped = [model.name for model in shipped_models() if model.architecture in able]
             raise LabelsError(
@@ -139,7 +139,7 @@ class EmotionClassifier:
             LabelsError: the network has no embedding space, or there are fewer than two labels.
         """
         self.check_embeds()
-        network = self._network
+        network = self._checkpoint.network
         assert isinstance(network, SentEmoContext)
         labels = tuple(dict.fromkeys(label for label, _, _ in examples))
         rows = []
