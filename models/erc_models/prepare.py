@@ -1,39 +1,53 @@
-"""Corpora and acoustic features -> the feature sets that SI-LSTM is trained from.
+"""Corpora and acoustic features -> the frozen feature sets that networks are trained from.
 
-``python -m erc_models.prepare --encoder DIR --corpora DIR --acoustics DIR --out DIR`` writes
+``python -m erc_models.prepare --text-encoder CHECKPOINT --corpora DIR --out DIR`` writes for MELD, with the
+text features of the checkpoint's encoder and the corpus's own prosody as acoustic features,
 
-- ``meld_train``, ``meld_dev``: text features of the fine-tuned encoder, no audio;
-- ``meld_train_plain``, ``meld_dev_plain``: the same without punctuation, as a recognizer may write;
+- ``meld_train``, ``meld_dev``: the words as they are;
+- ``meld_train_heard``: as a recognizer might have heard them, at word error rates up to 50%;
+- ``meld_dev_wer35``: the same at 35%.
+
+``--corpus emorynlp`` or ``dailydialog`` writes ``<corpus>_train`` and ``<corpus>_dev``, words alone, and of
+DailyDialog ``dailydialog_dev_new``, without the dialogues that train repeats.
+
+With ``--acoustics DIR`` (of `scripts/extract_features`) the acoustic features are openSMILE functionals and
+the same prosody, and there are also
+
 - ``acted_train``, ``acted_dev``: dialogues of acted clips with their own (uninformative) words;
-- ``composed_train``, ``composed_dev``: MELD's words in acted or read voices, see `compose`, and ``_plain``.
-
-Acoustic features are openSMILE functionals of the clips.
+- ``composed_train``, ``composed_dev``: MELD's words in acted or read voices, see `compose`, and
+  ``composed_train_heard``.
 """
 
 import argparse
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from erc_models.datasets import MELD_LABELS, Dialogue, Utterance, read_jsonl
+from erc_models.asr_noise import Vocabulary, corrupt
+from erc_models.datasets import DESCRIPTORS, MELD_LABELS, Dialogue, Utterance
+from erc_models.evaluation_sets import misheard, windows_of
 from erc_models.feature_store import NO_LABEL, FeatureSet
-from erc_models.text_encoder import TextEncoder, TextEncoderConfig, windows
-from erc_models.train_text import transcribe_plainly
+from erc_models.overlap import without_repeats
+from erc_models.text_encoder import TextEncoder
+from erc_models.text_features import text_features
+from erc_models.train import corpus_dialogues, corpus_labels, load_text_encoder
 
 NEUTRAL = MELD_LABELS.index("neutral")
+COPIES = ("plain", "random1", "random2")
+"""Which copies of the training clips are used: as they are, and twice altered at random."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Single labelled clips: functionals (N, D), label (N,), speaker and text (N,)."""
+    """Single labelled clips: acoustic features (N, D), label, speaker and text (N,)."""
 
-    functionals: np.ndarray
+    audio: np.ndarray
     label: np.ndarray
     speaker: np.ndarray
     text: np.ndarray
@@ -47,84 +61,123 @@ class Clips:
             if split is not None:
                 keep &= file["split"] == split
             columns = {name: file[name][keep] for name in ("label", "speaker", "text")}
-            spec = json.loads(str(file["feature_specs"]))
-            return cls(file[f"functionals_{functionals}"][keep], **columns, spec=spec)
+            name = {"compare": "ComParE_2016", "egemaps": "eGeMAPSv02"}[functionals]
+            spec = json.loads(str(file["feature_specs"]))[name]
+            audio = np.concatenate([file[f"functionals_{functionals}"][keep], file["prosody"][keep]], 1)
+        spec |= {"dim": audio.shape[1], "prosody": list(DESCRIPTORS)}
+        return cls(audio.astype(np.float32), **columns, spec=spec)
 
     @staticmethod
     def join(parts: Sequence["Clips"]) -> "Clips":
         """Several files' clips as one."""
-        names = ("functionals", "label", "speaker", "text")
+        names = ("audio", "label", "speaker", "text")
         return Clips(*(np.concatenate([getattr(p, n) for p in parts]) for n in names), spec=parts[0].spec)
 
 
-@torch.no_grad()
-def text_features(encoder: TextEncoder, dialogues: Sequence[Dialogue], device: str, plain: bool) -> Tensor:
-    """Text features (N, D) of all utterances, in order."""
-    found = []
-    for dialogue in dialogues:
-        texts = [transcribe_plainly(u.text) if plain else u.text for u in dialogue.utterances]
-        batch = windows(dialogue.speaker_ids(), texts, encoder.config.past_turns)
-        tokens = {k: v.to(device) for k, v in encoder.tokenize(batch).items()}
-        found.append(encoder(**tokens).float().cpu())
-    return torch.cat(found)
+def words(encoder: TextEncoder, dialogues: Sequence[Dialogue]) -> Tensor:
+    """Text features (N, D) of all utterances, in order; zeros where there are no words."""
+    found = text_features(encoder, [w for d in dialogues for w in windows_of(d, encoder.config.past_turns)])
+    said = torch.tensor([bool(u.text) for d in dialogues for u in d.utterances])
+    text = torch.zeros(len(said), encoder.dim, dtype=torch.half)
+    text[said] = found.half()
+    return text
+
+
+def prosody(dialogues: Sequence[Dialogue], width: int) -> np.ndarray:
+    """Acoustic features (N, width) of which only the last, the corpus's prosody, are known."""
+    flat = [u for d in dialogues for u in d.utterances]
+    audio = np.full((len(flat), width), np.nan, dtype=np.float32)
+    for row, u in zip(audio, flat, strict=True):
+        if u.prosody is not None:
+            row[width - len(DESCRIPTORS) :] = u.prosody
+    return audio
 
 
 def feature_set(
-    dialogues: Sequence[Dialogue], text: Tensor, audio: np.ndarray, name: str, soft: Tensor | None, spec: dict
+    dialogues: Sequence[Dialogue],
+    labels: Sequence[str],
+    text: Tensor,
+    audio: np.ndarray,
+    spec: dict,
+    soft: Tensor | None = None,
 ) -> FeatureSet:
-    """A feature set of dialogues whose features (N, ...) stand in the same order.
+    """A feature set of dialogues of one corpus whose features (N, ...) stand in the same order.
 
     Args:
         dialogues: speakers and labels.
+        labels: the emotions; an utterance with another one counts as unlabelled.
         text: (N, D_text).
-        audio: (N, D), NaN where there is none.
-        name: of the corpus.
-        soft: (N, C) target probabilities; None: the labels, one-hot.
+        audio: (N, D), functionals (or none) and then prosody, NaN where there is none.
         spec: of the features.
+        soft: (N, C) target probabilities; None: the labels, one-hot.
     """
-    lengths = [len(d.utterances) for d in dialogues]
     flat = [u for d in dialogues for u in d.utterances]
-    label = torch.tensor([MELD_LABELS.index(u.emotion) if u.emotion else NO_LABEL for u in flat])
+    index = {label: i for i, label in enumerate(labels)}
+    label = torch.tensor([index.get(u.emotion or "", NO_LABEL) for u in flat])
+    functionals = audio.shape[1] - len(DESCRIPTORS)
+    groups = (len(DESCRIPTORS),) if functionals == 0 else (functionals, len(DESCRIPTORS))
+    known = np.split(np.isfinite(audio), np.cumsum(groups)[:-1], axis=1)
+    certain = torch.nn.functional.one_hot(label.clamp(min=0), len(labels)) * (label >= 0).unsqueeze(1).float()
     return FeatureSet(
         text=text.half(),
         audio=torch.from_numpy(audio).float(),
         text_mask=torch.tensor([bool(u.text) for u in flat]),
-        audio_mask=torch.from_numpy(np.isfinite(audio)).any(1, keepdim=True),
+        audio_mask=torch.from_numpy(np.stack([group.any(1) for group in known], 1)),
         speaker=torch.tensor([i for d in dialogues for i in d.speaker_ids()]),
         label=label,
-        offsets=torch.tensor([0, *np.cumsum(lengths)]),
+        offsets=torch.tensor([0, *np.cumsum([len(d.utterances) for d in dialogues])]),
         corpus=torch.zeros(len(dialogues), dtype=torch.long),
-        labels=MELD_LABELS,
-        corpora=(name,),
+        labels=tuple(labels),
+        corpora=(dialogues[0].corpus,),
         names=tuple(d.name for d in dialogues),
-        audio_groups=(audio.shape[1],),
+        audio_groups=groups,
         spec=spec,
-        soft=one_hot(label) if soft is None else soft,
+        soft=certain if soft is None else soft,
     )
 
 
-def one_hot(label: Tensor) -> Tensor:
-    """Certain targets (N, C); zeros where there is no label."""
-    known = label != NO_LABEL
-    return torch.nn.functional.one_hot(label.clamp(min=0), len(MELD_LABELS)) * known.unsqueeze(1).float()
+def heard(dialogues: Sequence[Dialogue], rng: random.Random, most: float = 0.5) -> list[Dialogue]:
+    """The dialogues as recognizers of every quality might have heard them: a word error rate for each."""
+    vocabulary = Vocabulary.of(u.text for d in dialogues for u in d.utterances)
+    made = []
+    for dialogue in dialogues:
+        wer = rng.uniform(0, most)
+        utterances = (replace(u, text=corrupt(u.text, wer, rng, vocabulary)) for u in dialogue.utterances)
+        made.append(replace(dialogue, utterances=tuple(utterances)))
+    return made
 
 
 def acted(clips: Clips, rng: random.Random, turns: int = 10) -> tuple[list[Dialogue], np.ndarray]:
-    """Every clip once, in dialogues of two speakers, in which context says nothing."""
-    order = list(range(len(clips.label)))
-    rng.shuffle(order)
+    """Every clip once, in dialogues in which context says nothing.
+
+    Half of the dialogues are of one speaker, as a voice is heard again and again in a conversation; in the
+    others two of them take turns.
+    """
+    by_speaker: dict[str, list[int]] = {}
+    for i, who in enumerate(clips.speaker):
+        by_speaker.setdefault(str(who), []).append(i)
+    voices = list(by_speaker)
+    rng.shuffle(voices)
+    for part in by_speaker.values():
+        rng.shuffle(part)
     dialogues, rows = [], []
-    for first in range(0, len(order), turns):
-        part = order[first : first + turns]
-        utterances = [
+    while voices:
+        some = voices[: 1 + (len(dialogues) % 2)]
+        part = []
+        for _ in range(turns):
+            left = [who for who in some if by_speaker[who]]
+            if left:
+                part.append(by_speaker[rng.choice(left)].pop())
+        voices = [who for who in voices[len(some) :] + some if by_speaker[who]]
+        utterances = tuple(
             Utterance(
-                f"S{rng.randrange(2)}", str(clips.text[i]).capitalize() + ".", MELD_LABELS[clips.label[i]]
+                str(clips.speaker[i]), f"{str(clips.text[i]).capitalize()}.", MELD_LABELS[clips.label[i]]
             )
             for i in part
-        ]
-        dialogues.append(Dialogue("acted", f"acted_{first}", tuple(utterances)))
+        )
+        dialogues.append(Dialogue("acted", f"acted_{len(dialogues)}", utterances))
         rows += part
-    return dialogues, clips.functionals[rows]
+    return dialogues, clips.audio[rows]
 
 
 def compose(
@@ -132,34 +185,118 @@ def compose(
 ) -> tuple[list[Dialogue], np.ndarray, Tensor]:
     """Give MELD's words a voice, so that the network learns to weigh words against voice.
 
-    Emotional words get a clip of the same emotion, or a neutral one (the words decide). Neutral words get
-    any clip: the voice decides, but for a share `doubt` of the target that stays neutral, for a voice
-    misheard must not overrule plain words.
+    A speaker of a dialogue has one actor's voice. Emotional words get a clip of the same emotion, or a
+    neutral one (the words decide). Neutral words get any clip: the voice decides, but for a share `doubt` of
+    the target that stays neutral, for a voice misheard must not overrule plain words.
 
     Returns:
         The dialogues with the composed labels, audio (N, D), and targets (N, C).
     """
-    by_label = [np.flatnonzero(clips.label == c) for c in range(len(MELD_LABELS))]
+    by_voice: dict[str, dict[int, list[int]]] = {}
+    for i, (who, label) in enumerate(zip(clips.speaker, clips.label, strict=True)):
+        by_voice.setdefault(str(who), {}).setdefault(int(label), []).append(i)
+    voices = [who for who, found in by_voice.items() if NEUTRAL in found]
+    everything = len(MELD_LABELS)
     made, rows, targets = [], [], []
     for dialogue in dialogues:
+        speakers = list(dict.fromkeys(u.speaker for u in dialogue.utterances))
+        voice_of = {who: by_voice[rng.choice(voices)] for who in speakers}
         utterances = []
         for u in dialogue.utterances:
+            mine = voice_of[u.speaker]
             said = MELD_LABELS.index(u.emotion or "neutral")
             if said != NEUTRAL:
                 voice = said if rng.random() < 0.5 else NEUTRAL
             else:
-                voice = NEUTRAL if rng.random() < 0.4 else rng.randrange(len(MELD_LABELS))
-            target = torch.zeros(len(MELD_LABELS))
+                voice = NEUTRAL if rng.random() < 0.4 else rng.randrange(everything)
+            if voice not in mine:  # read speech has no other
+                voice = NEUTRAL
+            target = torch.zeros(everything)
             if said == NEUTRAL and voice != NEUTRAL:
                 target[voice], target[NEUTRAL] = 1 - doubt, doubt
             else:
                 target[said] = 1.0
-            rows.append(int(rng.choice(by_label[voice])))
+            rows.append(rng.choice(mine[voice]))
             targets.append(target)
-            utterances.append(Utterance(u.speaker, u.text, MELD_LABELS[int(target.argmax())]))
+            utterances.append(replace(u, emotion=MELD_LABELS[int(target.argmax())]))
         made.append(Dialogue("composed", dialogue.name, tuple(utterances)))
-    audio = clips.functionals[rows]
-    return made, audio, torch.stack(targets)
+    return made, clips.audio[rows], torch.stack(targets)
+
+
+class Writer:
+    """Writes sets of one text encoder to a folder.
+
+    Args:
+        encoder: on its device, in eval mode.
+        out: the folder.
+        text: what the specification says of the text.
+    """
+
+    def __init__(self, encoder: TextEncoder, out: Path, text: dict) -> None:
+        self.encoder, self.out, self.text = encoder, out, text
+
+    def write(self, name: str, made: FeatureSet) -> None:
+        """Write a set and tell so."""
+        made.save(self.out / f"{name}.safetensors")
+        print(f"{name}: {len(made)} dialogues, {len(made.text)} turns", flush=True)
+
+    def corpus(self, name: str, folder: Path) -> None:
+        """A corpus of words alone."""
+        splits = {split: corpus_dialogues(f"{name}_{split}", folder) for split in ("train", "dev")}
+        if name == "dailydialog":
+            splits["dev_new"] = without_repeats(splits["dev"], splits["train"])
+        for split, dialogues in splits.items():
+            audio = prosody(dialogues, len(DESCRIPTORS))
+            labels = corpus_labels(dialogues)
+            text = words(self.encoder, dialogues)
+            self.write(f"{name}_{split}", feature_set(dialogues, labels, text, audio, {"text": self.text}))
+
+    def meld(self, folder: Path, acoustic: dict | None) -> dict[str, tuple[list[Dialogue], Tensor]]:
+        """MELD as it is and as it may be heard; returns each version's dialogues and text features."""
+        width = len(DESCRIPTORS) if acoustic is None else acoustic["dim"]
+        spec = {"text": self.text} | ({} if acoustic is None else {"acoustic": acoustic})
+        train, dev = (corpus_dialogues(f"meld_{split}", folder) for split in ("train", "dev"))
+        versions = {
+            "train": train,
+            "dev": dev,
+            "train_heard": heard(train, random.Random(0)),
+            "dev_wer35": misheard(dev, 0.35, 0),
+        }
+        found = {}
+        for name, dialogues in versions.items():
+            text = words(self.encoder, dialogues)
+            audio = prosody(dialogues, width)
+            self.write(f"meld_{name}", feature_set(dialogues, MELD_LABELS, text, audio, spec))
+            found[name] = dialogues, text
+        return found
+
+    def voices(
+        self,
+        meld: dict[str, tuple[list[Dialogue], Tensor]],
+        clips: dict[str, Clips],
+        doubt: float,
+        rng: random.Random,
+    ) -> None:
+        """Acted clips alone, and in MELD's mouth."""
+        for split in ("dev", "train"):
+            spec = {"text": self.text, "acoustic": clips[split].spec}
+            made, audio = acted(clips[split], rng)
+            text = words(self.encoder, made)
+            self.write(f"acted_{split}", feature_set(made, MELD_LABELS, text, audio, spec))
+            dialogues, text = meld[split]
+            made, audio, soft = compose(dialogues, clips[f"all_{split}"], rng, doubt)
+            self.write(f"composed_{split}", feature_set(made, MELD_LABELS, text, audio, spec, soft))
+            if split == "train":
+                said, text = meld["train_heard"]
+                made = [
+                    replace(d, utterances=tuple(map(_same_words, d.utterances, h.utterances)))
+                    for d, h in zip(made, said, strict=True)
+                ]
+                self.write("composed_train_heard", feature_set(made, MELD_LABELS, text, audio, spec, soft))
+
+
+def _same_words(composed: Utterance, heard: Utterance) -> Utterance:
+    return replace(composed, text=heard.text)
 
 
 def main() -> None:
@@ -167,49 +304,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--encoder", type=Path, required=True, help="folder of the fine-tuned text encoder")
+    parser.add_argument("--text-encoder", type=Path, required=True, help="checkpoint whose encoder to use")
     parser.add_argument("--corpora", type=Path, required=True, help="folder with meld/train.jsonl.gz ...")
-    parser.add_argument("--acoustics", type=Path, required=True, help="folder with ravdess.npz, tess.npz ...")
+    parser.add_argument("--corpus", choices=("meld", "emorynlp", "dailydialog"), default="meld")
+    parser.add_argument("--acoustics", type=Path, help="folder with ravdess.npz, tess.npz, read.npz")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--functionals", choices=("compare", "egemaps"), default="compare")
-    parser.add_argument("--past-turns", type=int, default=4)
     parser.add_argument("--doubt", type=float, default=0.3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-
-    encoder = TextEncoder.from_pretrained(args.encoder, TextEncoderConfig(past_turns=args.past_turns))
-    encoder = encoder.float().to(args.device).eval()
-    copies = ("plain", "random1", "random2")
+    encoder = load_text_encoder(args.text_encoder).float().to(args.device).eval()
+    writer = Writer(encoder, args.out, {"past_turns": encoder.config.past_turns})
+    if args.corpus != "meld":
+        writer.corpus(args.corpus, args.corpora)
+        return
+    if args.acoustics is None:
+        writer.meld(args.corpora, None)
+        return
 
     def load(name: str, split: str | None, copies: tuple[str, ...]) -> Clips:
         return Clips.load(args.acoustics / f"{name}.npz", args.functionals, split, copies)
 
-    train_clips = Clips.join([load("ravdess", "train", copies), load("tess", "train", copies)])
-    voices = Clips.join([train_clips, load("read", None, ("plain", "random1"))])
-    dev_clips = load("ravdess", "dev", ("plain",))
-    width = train_clips.functionals.shape[1]
-    acoustic = train_clips.spec["ComParE_2016" if args.functionals == "compare" else "eGeMAPSv02"]
-    spec = {"acoustic": acoustic, "text": {"encoder": args.encoder.name, "past_turns": args.past_turns}}
-    rng = random.Random(0)
-
-    def write(name: str, made: FeatureSet) -> None:
-        made.save(args.out / f"{name}.safetensors")
-        print(f"{name}: {len(made)} dialogues, {len(made.text)} turns", flush=True)
-
-    def read(dialogues: Sequence[Dialogue], plain: bool = False) -> Tensor:
-        return text_features(encoder, dialogues, args.device, plain)
-
-    for split, clips in (("dev", dev_clips), ("train", train_clips)):
-        meld = read_jsonl(args.corpora / "meld" / f"{split}.jsonl.gz")
-        words, plain = read(meld), read(meld, plain=True)
-        audio = np.full((len(words), width), np.nan, dtype=np.float32)
-        write(f"meld_{split}", feature_set(meld, words, audio, "meld", None, spec))
-        write(f"meld_{split}_plain", feature_set(meld, plain, audio, "meld", None, spec))
-        made, audio = acted(clips, rng)
-        write(f"acted_{split}", feature_set(made, read(made), audio, "acted", None, spec))
-        made, audio, soft = compose(meld, voices if split == "train" else clips, rng, args.doubt)
-        write(f"composed_{split}", feature_set(made, words, audio, "composed", soft, spec))
-        write(f"composed_{split}_plain", feature_set(made, plain, audio, "composed", soft, spec))
+    train = Clips.join([load("ravdess", "train", COPIES), load("tess", "train", COPIES)])
+    dev = load("ravdess", "dev", ("plain",))
+    read = load("read", None, ("plain", "random1"))
+    clips = {"train": train, "dev": dev, "all_train": Clips.join([train, read]), "all_dev": dev}
+    writer.voices(writer.meld(args.corpora, train.spec), clips, args.doubt, random.Random(0))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ sets in ``--results DIR`` for the model zoo. A run that was cut off goes on wher
 
 import argparse
 import copy
-import json
 import logging
 import sys
 import tomllib
@@ -27,7 +26,8 @@ import torch
 
 from erc_models import results
 from erc_models.asr_noise import Vocabulary
-from erc_models.checkpoint import ARCHITECTURES, Checkpoint, build, save
+from erc_models.checkpoint import ARCHITECTURES, Checkpoint, build, save, text_encoder_folder
+from erc_models.checkpoint import read_config as read_checkpoint_config
 from erc_models.datasets import CORPUS_LABELS, DAILYDIALOG_TO_MELD, MELD_LABELS, Dialogue, read, relabel
 from erc_models.evaluate import command_of
 from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
@@ -150,7 +150,7 @@ def word_corpora(
     parts = [corpus_dialogues(name, folder) for name in data.train]
     if unseen:
         parts = [without_overlap(part, unseen) for part in parts]
-    labels = {_labels_of(part) for part in parts}
+    labels = {corpus_labels(part) for part in parts}
     if len(labels) != 1:
         raise ValueError(f"train: expected corpora of the same labels, got {sorted(labels)}")
     names = labels.pop()
@@ -164,7 +164,8 @@ def word_corpora(
     return Corpus(features, LiveText(dialogues, tuning, vocabulary)), dev
 
 
-def _labels_of(dialogues: Sequence[Dialogue]) -> tuple[str, ...]:
+def corpus_labels(dialogues: Sequence[Dialogue]) -> tuple[str, ...]:
+    """The labels of a corpus's dialogues as `corpus_dialogues` gives them."""
     corpus = dialogues[0].corpus
     return MELD_LABELS if corpus == "dailydialog" else CORPUS_LABELS[corpus]
 
@@ -290,6 +291,7 @@ def write(
     dev: Mapping[str, Corpus],
     sources: Sources,
     card: str | None,
+    encoder_folder: str,
 ) -> None:
     """Write a run's checkpoint, with the encoder that it trained or that its features came from."""
     spec = dict(next(iter(dev.values())).features.spec)
@@ -313,7 +315,7 @@ def write(
             "history": trained.history,
         },
     )
-    save(out, checkpoint, card or plain_card(out.name, trained, config))
+    save(out, checkpoint, card or plain_card(out.name, trained, config), encoder_folder)
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
@@ -322,11 +324,11 @@ def load_text_encoder(folder: Path) -> TextEncoder:
     Raises:
         ValueError: the folder is no checkpoint with a text encoder.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_checkpoint_config(folder)
     if not config.get("text_encoder"):
         raise ValueError(f"expected a checkpoint with a text encoder in {folder}, found none")
     window = build(TextEncoderConfig, config["text_encoder"], f"{folder}/config.json, text_encoder")
-    return TextEncoder.from_pretrained(folder / "text_encoder", window)
+    return TextEncoder.from_pretrained(text_encoder_folder(folder, config), window)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -343,6 +345,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--text-encoder",
         help="with [text_encoder]: a transformers model; else the checkpoint whose encoder made the features",
+    )
+    parser.add_argument(
+        "--share-encoder",
+        default="text_encoder",
+        metavar="FOLDER",
+        help="of the text encoder, relative to OUT: one that is there is not written again",
     )
     parser.add_argument("--card", type=Path, help="model card to put in the place of the plain one")
     parser.add_argument("--seed", type=int, help="instead of the configuration's")
@@ -363,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeded = replace(config, training=replace(config.training, seed=seed))
         trained, dev = run(seeded, sources, keep=out / "run.pt")
         card = args.card.read_text(encoding="utf-8") if args.card else None
-        write(out, seeded, trained, dev, sources, card)
+        write(out, seeded, trained, dev, sources, card, args.share_encoder)
         (out / "run.pt").unlink()
         for key, scores in trained.scores.items():
             log.info("seed %d %s wF1 %.2f macro %.2f accuracy %.2f ECE %.3f", seed, key, scores.weighted_f1,
