@@ -230,6 +230,19 @@ def test_learning_reaches_every_parameter_of_three_modalities() -> None:
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
+def test_it_learns_in_mixed_precision() -> None:
+    model = build().train()
+    x, speaker = dialogues(4, 7)
+    label = torch.arange(28).view(4, 7) % 3
+    exact = model.learn(x, speaker, label, mean_loss)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model.learn(x, speaker, label, mean_loss)
+    for name, loss in exact.items():
+        torch.testing.assert_close(mixed[name], loss, atol=0.02, rtol=0.05, check_dtype=False)
+    torch.stack(list(mixed.values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_it_learns_from_one_modality_about_another() -> None:
     """A turn's label is the sign that its speaker's face had in the turn before; words tell nothing of it."""
     torch.manual_seed(0)

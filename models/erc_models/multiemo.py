@@ -142,7 +142,7 @@ class EachGru(nn.Module):
             present: bool (M, N, 1).
         """
         d = h.shape[2]
-        from_h = self.recurrent(h)
+        mapped, from_h = mapped.to(h.dtype), self.recurrent(h).to(h.dtype)  # a state keeps its precision
         reset, keep = torch.sigmoid(mapped[..., : 2 * d] + from_h[..., : 2 * d]).chunk(2, -1)
         proposal = torch.tanh(torch.addcmul(mapped[..., 2 * d :], reset, from_h[..., 2 * d :]))
         return torch.where(present, torch.lerp(proposal, h, keep), h)
@@ -368,15 +368,17 @@ class MultiEmo(StreamingModel[MultiEmoState]):
         labels = label.flatten()[known]
         if self.training:
             self.label_counts += torch.bincount(labels, minlength=config.classes)
-        contrast = sample_weighted_focal_contrastive(
-            fused[known], labels, self.label_counts,
-            temperature=config.temperature, alpha=config.alpha, gamma=config.gamma,
-        )  # fmt: skip
         emotion = emotion_loss(self._classify(fused).view(*speaker.shape, -1))
+        with torch.autocast(fused.device.type, enabled=False):  # covariances and powers need the digits
+            contrast = sample_weighted_focal_contrastive(
+                fused[known].float(), labels, self.label_counts,
+                temperature=config.temperature, alpha=config.alpha, gamma=config.gamma,
+            )  # fmt: skip
+            hgr = modal_hgr(views.float(), mask)
         return {
             "emotion": (1 - config.contrastive_weight - config.hgr_weight) * emotion,
             "contrastive": config.contrastive_weight * contrast,
-            "hgr": config.hgr_weight * modal_hgr(views, mask),
+            "hgr": config.hgr_weight * hgr,
         }
 
     def _represent(self, x: TurnInput, speaker: Tensor) -> tuple[Tensor, Tensor, Tensor]:
