@@ -270,8 +270,12 @@ class Run:
         self.average = copy.deepcopy(learner).eval().requires_grad_(False)
         self.best = copy.deepcopy(self.average.state_dict())
         self.progress = Progress()
-        self._fast = [*learner.parameters(), *learner.buffers()]
-        self._slow = [*self.average.parameters(), *self.average.buffers()]
+        pairs = [
+            (slow, fast)
+            for slow, fast in zip(self.average.parameters(), learner.parameters(), strict=True)
+            if fast.requires_grad
+        ]
+        self._slow, self._fast = [slow for slow, _ in pairs], [fast for _, fast in pairs]
 
     def epoch(self) -> dict[str, float]:
         """One pass over the dialogues drawn for it; the mean of each loss."""
@@ -327,9 +331,7 @@ class Run:
     @torch.no_grad()
     def _move_average(self) -> None:
         decay = min(self.settings.ema, self.progress.step / (self.progress.step + 10))
-        for slow, fast in zip(self._slow, self._fast, strict=True):
-            if slow.is_floating_point():
-                slow.lerp_(fast, 1 - decay)
+        torch._foreach_lerp_(self._slow, self._fast, 1 - decay)
 
     def keep(self, path: Path) -> None:
         """Write everything that going on needs."""
