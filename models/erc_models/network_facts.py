@@ -59,8 +59,9 @@ def _conversation(network: StreamingModel) -> State:
 def step_times(stored: Mapping[str, dict], runs: int = 15, repeat: int = 20) -> dict[str, float]:
     """Median milliseconds of a step of each stored causal network, one conversation, on one thread.
 
-    The networks are built with random weights, which cost as much as trained ones, and taken in turn, so
-    that a busy moment of the machine hits all alike.
+    It is the thread's processor time, which other work on the machine lengthens less than the clock's. The
+    networks are built with random weights, which cost as much as trained ones, and taken in turn, so that a
+    busy moment hits all alike.
 
     Args:
         stored: results by name, see `results`.
@@ -79,10 +80,10 @@ def step_times(stored: Mapping[str, dict], runs: int = 15, repeat: int = 20) -> 
     try:
         for _ in range(runs):
             for name, (network, x, who, state) in steps.items():
-                began = time.perf_counter()
+                began = time.thread_time()
                 for _ in range(repeat):
                     network.step(x, who, state)
-                times[name].append(1000 * (time.perf_counter() - began) / repeat)
+                times[name].append(1000 * (time.thread_time() - began) / repeat)
     finally:
         torch.set_num_threads(threads)
     return {name: statistics.median(found) for name, found in times.items()}

@@ -2,12 +2,11 @@
 
 ``python -m erc_models.reproduce NAME --data DATA [--work WORK] [--clips FILE] [--store]`` takes the
 checkpoints of WORK/NAME (its seeds in WORK/NAME/seed_N), or else the shipped one of that name, and scores it
-on the sets of ``models/results/NAME.json``, or, where nothing is stored, on every corpus under DATA whose
-labels it has:
+on the sets of ``models/results/NAME.json``, or, where nothing is stored, on dev of its corpora under DATA:
 
 - ``CORPUS_SPLIT:CONDITION`` is DATA/CORPUS/SPLIT.jsonl.gz, read as the runtime reads it;
 - ``clips_dev:CONDITION`` are the clips of FILE (of `scripts/extract_features`), each a conversation;
-- another set is taken from WORK/features, where the training left it.
+- another set is taken from WORK/features or WORK/voices, where the training left it.
 
 It prints the row, and how many turns get another label than the stored one; ``--store`` stores it instead.
 """
@@ -26,7 +25,6 @@ from rich.table import Table
 from erc_models import datasets, evaluation_sets, results
 from erc_models.checkpoint import Checkpoint, load, resolve
 from erc_models.evaluate import CONDITIONS, predict, readable
-from erc_models.evaluation_report import command_of
 from erc_models.feature_store import FeatureSet
 from erc_models.metrics import Predictions
 from erc_models.text_features import default_cache
@@ -76,20 +74,26 @@ def read_set(name: str, checkpoint: Checkpoint, places: Places) -> FeatureSet | 
         dialogues = evaluation_sets.with_labels(datasets.read(path), checkpoint.labels)
         audio = evaluation_sets.voices_of(checkpoint, dialogues)
     else:
-        kept = None if places.work is None else places.work / "features" / f"{name}.safetensors"
-        return FeatureSet.load(kept) if kept is not None and kept.is_file() else None
+        folders = () if places.work is None else (places.work / "features", places.work / "voices")
+        kept = [folder / f"{name}.safetensors" for folder in folders]
+        return next((FeatureSet.load(file) for file in kept if file.is_file()), None)
     return evaluation_sets.featurise(checkpoint, dialogues, audio, cache=places.cache)
 
 
 def names_to_score(checkpoint: Checkpoint, places: Places) -> list[str]:
-    """The sets of a row of which nothing is stored: dev of every corpus whose labels the checkpoint has."""
+    """The sets of a row of which nothing is stored: dev of the corpora that it was chosen on.
+
+    Where the checkpoint does not say, dev of every corpus whose labels it has.
+    """
+    chosen_on = {name.rpartition("_dev")[0] for name in checkpoint.about.get("data", {}).get("dev", ())}
     found = []
     for path in sorted(places.data.glob("*/dev.jsonl.gz")):
         try:
             evaluation_sets.with_labels(datasets.read(path), checkpoint.labels)
         except ValueError:  # other emotions
             continue
-        found.append(f"{path.parent.name}_dev")
+        if not chosen_on or path.parent.name in chosen_on:
+            found.append(f"{path.parent.name}_dev")
     return found + (["clips_dev"] if places.clips and checkpoint.features.get("acoustic") else [])
 
 
@@ -187,7 +191,6 @@ def report(row: Mapping, stored: Mapping | None, missing: Sequence[str]) -> bool
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="python -m erc_models.reproduce",
         description=__doc__,
@@ -206,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stored = results.load(path) if path.is_file() else None
         places = Places(args.data, args.work, args.clips, args.cache)
         row, missing = reproduce(
-            args.name, None if args.store else stored, places, command_of("erc_models.reproduce", arguments)
+            args.name, None if args.store else stored, places, f"scripts/evaluate {args.name} --data DATA"
         )
     except (ValueError, OSError) as error:
         sys.exit(f"evaluate: {str(error).splitlines()[0]}")
