@@ -111,28 +111,30 @@ def intensity_db(speech: Floats, floor_hz: float) -> Floats:
     return np.asarray(10 * np.log10(np.maximum(power, 1e-30) / _REFERENCE))
 
 
-def _frames(speech: Floats, length: int, step: int) -> Floats:
-    """Centred in the segment and free of DC, (T, length)."""
+def _frames(speech: Floats, length: int, step: int, centre: int | None = None) -> Floats:
+    """Centred in the segment and free of DC, (T, length): of the mean of their middle `centre` samples."""
     offset = (len(speech) - length) % step // 2
     frames = np.lib.stride_tricks.sliding_window_view(speech, length)[offset::step]
-    return np.asarray(frames - frames.mean(axis=1, keepdims=True))
+    edge = 0 if centre is None else (length - centre) // 2
+    return np.asarray(frames - frames[:, edge : length - edge].mean(axis=1, keepdims=True))
 
 
 def _autocorrelation(speech: Floats) -> tuple[Floats, Floats]:
     """Normalised autocorrelation of frames of three periods of the floor (Boersma, 1993), and loudness.
 
     Returns:
-        (T, L) at lags of 1 / (4 * 16000) s from 0 to one period of the floor; and each frame's peak
-        relative to the segment's, (T,).
+        (T, L) at lags of 1 / (4 * 16000) s from 0 to one period of the floor; and each windowed frame's peak
+        in its middle relative to the segment's, (T,).
     """
     length = round(3 / _FLOOR_HZ * _RATE)
-    frames = _frames(speech, length, round(_STEP_S * _RATE))
-    half = int(_RATE / _FLOOR_HZ / 2)
+    window = np.hanning(length + 2)[1:-1]
+    period = int(_RATE / _FLOOR_HZ)
+    frames = window * _frames(speech, length, round(_STEP_S * _RATE), 2 * period)
+    half = period // 2 + 1
     middle = frames[:, length // 2 - half : length // 2 + half]
     loudness = np.abs(middle).max(axis=1) / max(np.abs(speech - speech.mean()).max(), 1e-12)
-    window = np.hanning(length + 2)[1:-1]
     lags = int(_RATE * _UPSAMPLING / _FLOOR_HZ) + 2
-    found, of_window = (_correlate(x)[:, :lags] for x in (frames * window, window[None]))
+    found, of_window = (_correlate(x)[:, :lags] for x in (frames, window[None]))
     return found / np.maximum(found[:, :1], 1e-20) / (of_window / of_window[0, 0]), loudness
 
 
@@ -153,16 +155,27 @@ def _peaks(correlation: Floats, shortest: int) -> Floats:
     return found
 
 
+def _between(correlation: Floats) -> Floats:
+    """Where the parabola through each lag and its neighbours has its top, in lags, (T, L); at least 1."""
+    top = np.tile(np.arange(correlation.shape[1], dtype=np.float64), (len(correlation), 1))
+    left, middle, right = correlation[:, :-2], correlation[:, 1:-1], correlation[:, 2:]
+    bend = left - 2 * middle + right
+    shift = (left - right) / np.where(bend < 0, 2 * bend, -np.inf)
+    top[:, 1:-1] += shift.clip(-0.5, 0.5)
+    return top.clip(1)
+
+
 def _pitch_path(correlation: Floats, loudness: Floats) -> Floats:
     """The cheapest path through each frame's candidates (Boersma, 1993, section 4): Hz, 0 unvoiced, (T,)."""
-    lag = np.arange(correlation.shape[1]).clip(1) / (_RATE * _UPSAMPLING)
-    peaks = _peaks(correlation, int(_RATE * _UPSAMPLING / _CEILING_HZ))
-    peaks[peaks <= _VOICING / 2] = -np.inf
+    peaks = _peaks(correlation, int(_RATE * _UPSAMPLING / _CEILING_HZ) - 1)
+    lag = _between(correlation) / (_RATE * _UPSAMPLING)
+    peaks[(peaks <= _VOICING / 2) | (lag * _CEILING_HZ < 1)] = -np.inf
     score = peaks - _OCTAVE_COST * np.log2(_CEILING_HZ * lag)
     best = np.argpartition(-score, _CANDIDATES, axis=1)[:, :_CANDIDATES]
+    lag = np.take_along_axis(lag, best, 1)
     unvoiced = _VOICING + np.maximum(0, 2 - loudness / _SILENCE * (1 + _VOICING))
     strength = np.column_stack([unvoiced, np.take_along_axis(score, best, 1)])  # (T, K + 1)
-    octave = np.column_stack([np.full(len(best), np.nan), -np.log2(lag[best])])
+    octave = np.column_stack([np.full(len(best), np.nan), -np.log2(lag)])
     voiced = ~np.isnan(octave)
     total, came_from = strength[0], np.zeros(strength.shape, dtype=np.intp)
     for t in range(1, len(strength)):
