@@ -1,0 +1,202 @@
+"""What a voice does in a turn, against what the same speaker did before: functionals to one vector.
+
+A speaker's running mean is subtracted where features are already projected: a mean commutes with a linear
+map, so the state per speaker is as small as the projection. It holds the earlier turns only. Counting the
+turn itself would change nothing but a factor: x - (S + x) / (n + 1 + k) is (n + k) / (n + 1 + k) times
+x - S / (n + k), for a sum S over n earlier turns and a prior of k turns at the population's mean.
+
+A mean and a count are explicit values (State of whoever calls); weights are all that lives in the module.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class AcousticEncoderConfig:
+    """Sizes of an encoder, and how it weighs a speaker's past.
+
+    Attributes:
+        audio_groups: sizes of the groups of acoustic features, each present or absent by itself.
+        hidden: size d of the projection, and of the mean kept for each speaker.
+        out_dim: size of the vector of a turn.
+        prior: k, the population's mean weighs as much as this many turns of the speaker.
+        clip: features on their logarithmic scale end here, on both sides.
+        dropout: on the hidden vector, in training only.
+    """
+
+    audio_groups: tuple[int, ...]
+    hidden: int = 128
+    out_dim: int = 64
+    prior: float = 4.0
+    clip: float = 5.0
+    dropout: float = 0.5
+
+
+class AcousticEncoder(nn.Module):
+    """Acoustic features of a turn and the speaker's mean so far -> a vector.
+
+    Features come in their own units. Each is centred and scaled, by what `set_normalisation` was given, and
+    compressed by arcsinh: linear for what is usual, logarithmic for outliers, of which functionals are full.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    _group: Tensor
+
+    def __init__(self, config: AcousticEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        total, d = sum(config.audio_groups), config.hidden
+        self.register_buffer("centre", torch.zeros(total))
+        self.register_buffer("scale", torch.ones(total))
+        group = torch.arange(len(config.audio_groups)).repeat_interleave(torch.tensor(config.audio_groups))
+        self.register_buffer("_group", group, persistent=False)
+        bound = 1 / math.sqrt(total)
+        self.projection = nn.Parameter(torch.empty(d, total).uniform_(-bound, bound))
+        self.average = nn.Parameter(torch.zeros(total))
+        """Mean of each compressed feature over the population, so that an average voice projects to 0."""
+        self.bias = nn.Parameter(torch.zeros(d))
+        self.out = nn.Linear(d, config.out_dim)
+
+    def set_normalisation(self, centre: Tensor, scale: Tensor) -> None:
+        """Set what a feature is centred on and scaled by, (D,) each, in the feature's units."""
+        self.centre.copy_(centre)
+        self.scale.copy_(scale.clamp(min=1e-6))
+
+    def compress(self, audio: Tensor) -> Tensor:
+        """Features (N, D) on their logarithmic scale; NaN stays."""
+        return torch.asinh((audio - self.centre) / self.scale).clamp(-self.config.clip, self.config.clip)
+
+    def project(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """The turns where speakers are compared; 0 is the average voice.
+
+        Args:
+            audio: (N, D), read only under a True mask; NaN where a single value could not be measured.
+            mask: bool (N, G), which groups are there.
+
+        Returns:
+            (N, d); 0 for a turn without any group.
+        """
+        known = (self.compress(audio) - self.average).nan_to_num(0.0)
+        known = torch.where(mask.index_select(1, self._group), known, 0.0)
+        return F.linear(known, self.projection)
+
+    def initial(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Mean (N, d) and count (N,) of `rows` speakers who have not been heard."""
+        return self.bias.new_zeros(rows, self.config.hidden), self.bias.new_zeros(rows)
+
+    def read(self, projected: Tensor, present: Tensor, mean: Tensor, count: Tensor) -> Tensor:
+        """The vectors of turns that are projected already.
+
+        Args:
+            projected: (..., d).
+            present: bool (...), whether the turn has any audio.
+            mean: (..., d) of the speaker's earlier turns.
+            count: (...), how many those are.
+
+        Returns:
+            (..., out); 0 for a turn without audio.
+        """
+        trust = (count / (count + self.config.prior)).unsqueeze(-1)
+        hidden = F.gelu(projected - trust * mean + self.bias)
+        hidden = F.dropout(hidden, self.config.dropout, self.training)
+        return torch.where(present.unsqueeze(-1), self.out(hidden), 0.0)
+
+    def forward(self, audio: Tensor, mask: Tensor, mean: Tensor, count: Tensor) -> Tensor:
+        """Vectors (N, out) of turns (N, D), (N, G) given each speaker's mean (N, d) and count (N,)."""
+        return self.read(self.project(audio, mask), mask.any(1), mean, count)
+
+    @staticmethod
+    def update(projected: Tensor, present: Tensor, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """The speakers' mean (N, d) and count (N,) after turns (N, d); as they were where not `present`."""
+        after = count + present
+        step = (projected - mean) / after.clamp(min=1).unsqueeze(1)
+        return torch.where(present.unsqueeze(1), mean + step, mean), after
+
+    def dialogue(self, audio: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
+        """Vectors of whole dialogues, as `forward` and `update` give them turn by turn.
+
+        Args:
+            audio: (B, T, D).
+            mask: bool (B, T, G); padding has none.
+            speaker: int64 (B, T).
+
+        Returns:
+            (B, T, out).
+        """
+        b, t = speaker.shape
+        projected = self.project(audio.flatten(0, 1), mask.flatten(0, 1)).view(b, t, -1)
+        present = mask.any(2)
+        mean, count = earlier_means(projected, present, speaker)
+        return self.read(projected, present, mean, count)
+
+    def save(self, path: Path, head: nn.Linear, about: dict[str, str]) -> None:
+        """Write weights in fp16 and the normalisation in fp32, with a classifier's `head` (C, out)."""
+        tensors = {f"encoder.{name}": value for name, value in self.state_dict().items()}
+        tensors |= {f"head.{name}": value for name, value in head.state_dict().items()}
+        kept = {
+            name: (value if name.removeprefix("encoder.") in _EXACT else value.half()).contiguous()
+            for name, value in tensors.items()
+        }
+        sizes = {name: _text(value) for name, value in asdict(self.config).items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(kept, path, metadata=about | sizes)
+
+    @classmethod
+    def load(cls, path: Path) -> "tuple[AcousticEncoder, nn.Linear]":
+        """The encoder and the head that `save` wrote, in eval mode.
+
+        Raises:
+            ValueError: the file was not written by `save`.
+        """
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+        if "audio_groups" not in about or "head.weight" not in tensors:
+            raise ValueError(f"{path}: expected an acoustic encoder with a head, got {sorted(tensors)[:3]}")
+        config = AcousticEncoderConfig(
+            audio_groups=tuple(int(size) for size in about["audio_groups"].split(",")),
+            hidden=int(about["hidden"]),
+            out_dim=int(about["out_dim"]),
+            prior=float(about["prior"]),
+            clip=float(about["clip"]),
+            dropout=float(about["dropout"]),
+        )
+        encoder, head = cls(config), nn.Linear(config.out_dim, len(tensors["head.weight"]))
+        for part, module in (("encoder.", encoder), ("head.", head)):
+            mine = {n.removeprefix(part): v for n, v in tensors.items() if n.startswith(part)}
+            module.load_state_dict(mine)
+        return encoder.eval(), head.eval()
+
+
+_EXACT = ("centre", "scale", "average")
+"""Kept in fp32: the units of functionals span more than fp16 holds."""
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def earlier_means(projected: Tensor, present: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+    """At each turn of whole dialogues, the mean of the same speaker's earlier turns and their count.
+
+    Args:
+        projected: (B, T, d).
+        present: bool (B, T), which turns count.
+        speaker: int64 (B, T).
+
+    Returns:
+        (B, T, d), 0 where there are none, and (B, T).
+    """
+    same = (speaker.unsqueeze(2) == speaker.unsqueeze(1)) & present.unsqueeze(1)  # (B, now, before)
+    earlier = same.tril(-1).to(projected.dtype)
+    count = earlier.sum(2)
+    return earlier @ projected / count.clamp(min=1).unsqueeze(2), count
