@@ -220,7 +220,7 @@ def test_an_example_is_recognised_where_it_is_a_turn(
         acoustic = extract(hear(example, decode)) if example.audio else None
         work = ClassifyTurn(0, Turn(0, 0, example.text), Features(acoustic), (), None)
         ((emotion, _),) = classifier.classify([work])
-        assert emotion.label == example.label and emotion.confidence > 0.99  # cosines 1 and -1
+        assert emotion.label == example.label and emotion.confidence > 0.9  # cosines 1 and -1
 
 
 def test_new_labels_leave_the_classifier_that_they_came_from_as_it_was(embedding_checkpoint: Path) -> None:

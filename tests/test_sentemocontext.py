@@ -212,6 +212,12 @@ def test_an_example_left_out_is_compared_with_what_the_others_alone_make() -> No
         torch.testing.assert_close(space.logits(rows[i]) / space.scale, cosines[i], atol=1e-5, rtol=0)
 
 
+def test_of_very_many_examples_some_are_left_out() -> None:
+    rows, label = clouds(1_500)
+    cosines, of = left_out_cosines(rows, label)
+    assert len(cosines) == len(of) == 1_500 and torch.bincount(of).tolist() == [500, 500, 500]
+
+
 def test_clear_examples_make_a_sure_space_and_unclear_ones_an_unsure_one() -> None:
     sure, unsure = (fit(*clouds(10, spread=spread), ["a", "b", "c"]).scale for spread in (0.1, 2.0))
     assert sure > 2 * unsure

@@ -16,8 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-UNKNOWN_SCALE = 8.0
-"""The scale of a space whose examples are too few to tell one: a single one for each label."""
+UNKNOWN_SCALE = 1.5
+"""The scale where every label has a single example and none can be left out; what then fits MELD dev best."""
+MOST_LEFT_OUT = 2_000
+"""At most so many examples are left out in turn, spread over all of them: enough for one number."""
 _SCALES = torch.logspace(-1, 6, 141, base=2.0)
 """What `fit_scale` chooses among, 1/2 to 64."""
 
@@ -123,12 +125,14 @@ def fit(embeddings: Tensor, label: Tensor, labels: Sequence[str]) -> LabelSpace:
 def left_out_cosines(embeddings: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """What each example would be told by the space of the others: cosines (M, C) and labels (M,).
 
-    Examples that are their label's only one are left out: M <= N. The centre moves with the example, too.
+    An example that is its label's only one has no other to be told by: M <= N. The centre moves with the
+    example, too.
     """
     classes = int(label.max()) + 1
     one_hot = F.one_hot(label, classes).to(embeddings.dtype)  # (N, C)
     count = one_hot.sum(0)
-    rows = count[label] > 1
+    rows = (count[label] > 1).nonzero().squeeze(1)
+    rows = rows[:: -(-len(rows) // MOST_LEFT_OUT) or 1]
     x, own = embeddings[rows], one_hot[rows].unsqueeze(2)  # (M, E), (M, C, 1)
     left = (count.unsqueeze(1) - own).clamp(min=1)  # (M, C, 1)
     means = (one_hot.t() @ embeddings - own * x.unsqueeze(1)) / left  # (M, C, E)
@@ -154,4 +158,4 @@ def fit_scale(cosines: Tensor, label: Tensor) -> float:
     losses = [
         F.cross_entropy(scale * cosines, label, weight, label_smoothing=doubt) for scale in _SCALES.tolist()
     ]
-    return float(_SCALES[torch.stack(losses).argmin()])
+    return float(_SCALES[int(torch.stack(losses).argmin())])
