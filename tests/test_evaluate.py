@@ -1,16 +1,18 @@
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from erc_models import evaluation_sets
+from erc_models import datasets, evaluation_sets
 from erc_models.checkpoint import Checkpoint, load
 from erc_models.datasets import MELD_LABELS, Dialogue, Utterance
 from erc_models.evaluate import evaluate, main, predict, readable
 from erc_models.evaluation_report import Request, as_json
 from erc_models.feature_store import FeatureSet
+from erc_models.si_lstm import SiLstm
 from erc_models.text_encoder import TextWindow
 from erc_models.text_features import text_features
 
@@ -85,6 +87,21 @@ def test_scored_is_what_the_runtime_says_turn_by_turn(checkpoint: Checkpoint, ti
             row += 1
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
     assert found.lengths().tolist() == [len(d.utterances) for d in dialogues]
+
+
+def test_the_prosody_of_a_corpus_is_its_voice(checkpoint: Checkpoint) -> None:
+    spec = {"acoustic": {"prosody": ["avg_pitch", "duration"]}}
+    config = replace(checkpoint.network.config, audio_groups=(88, 2))
+    hearing = replace(checkpoint, network=SiLstm(config), features=spec)
+    known = tuple(float(i) for i in range(len(datasets.DESCRIPTORS)))
+    unknown = (np.nan,) * len(datasets.DESCRIPTORS)
+    utterances = tuple(Utterance("p", "oh no", "joy", prosody=p) for p in (known, unknown, None))
+    dialogues = [Dialogue("c", "d", utterances)]
+    audio = evaluation_sets.voices_of(hearing, dialogues)
+    assert audio[0, 88:].tolist() == [datasets.DESCRIPTORS.index(n) for n in spec["acoustic"]["prosody"]]
+    assert np.isnan(audio[0, :88]).all() and np.isnan(audio[1:]).all()
+    features = evaluation_sets.featurise(hearing, dialogues, audio)
+    assert features.audio_mask.tolist() == [[False, True], [False, False], [False, False]]
 
 
 def test_what_a_condition_hides_is_not_read(checkpoint: Checkpoint) -> None:
