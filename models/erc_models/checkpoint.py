@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from erc_models.linear import Linear, LinearConfig
 from erc_models.mmmie import Mmmie, MmmieConfig
 from erc_models.multiemo import MultiEmo, MultiEmoConfig
 from erc_models.sentemocontext import SentEmoContext, SentEmoContextConfig
@@ -38,6 +39,7 @@ ARCHITECTURES: Mapping[str, tuple[type[StreamingModel], type]] = {
     "mmmie": (Mmmie, MmmieConfig),
     "sentemocontext": (SentEmoContext, SentEmoContextConfig),
     "speaker_multitask": (SpeakerMultitask, SpeakerMultitaskConfig),
+    "linear": (Linear, LinearConfig),
 }
 """Name -> (network, its configuration). A new network is one file and one entry."""
 

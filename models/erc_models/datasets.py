@@ -14,7 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stream_erc.prosody import DESCRIPTORS
+DESCRIPTORS = (
+    "duration",
+    "avg_intensity",
+    "intensity_variation",
+    "avg_pitch",
+    "pitch_std",
+    "pitch_range",
+    "articulation_rate",
+    "mean_hnr",
+)
+"""The prosody that MELD carries, as the runtime measures it: s, dB, dB, Hz, Hz, Hz, syllables/s, dB."""
 
 MELD_LABELS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 """The seven emotions of MELD (Poria et al., 2018), most frequent first."""

@@ -117,6 +117,20 @@ class FeatureSet:
         """How many dialogues (K)."""
         return len(self.offsets) - 1
 
+    def by_turn(self) -> "FeatureSet":
+        """The same utterances, each a dialogue of its own."""
+        turns = self.offsets.diff()
+        names = tuple(
+            f"{name}:{turn}" for name, n in zip(self.names, turns.tolist(), strict=True) for turn in range(n)
+        )
+        return replace(
+            self,
+            offsets=torch.arange(len(self.text) + 1),
+            corpus=self.corpus.repeat_interleave(turns),
+            names=names,
+            speaker=torch.zeros_like(self.speaker),
+        )
+
     def lengths(self) -> list[int]:
         """Turns of each dialogue."""
         return self.offsets.diff().tolist()

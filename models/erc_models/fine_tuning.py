@@ -4,6 +4,7 @@
 their words, with gradients, and sometimes from words as a recognizer might have heard them.
 """
 
+import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ class FineTuning:
             between 0 and `max_wer`.
         max_wer: see `noise`.
         context_dropout: how often older turns of a window are left out.
+        single_turns: a turn is learnt from by itself, with the window's words as its only context, so that a
+            batch is of turns of many dialogues; for networks without memory.
         chunk: windows that are encoded at once.
     """
 
@@ -42,6 +45,7 @@ class FineTuning:
     noise: float = 0.15
     max_wer: float = 0.5
     context_dropout: float = 0.1
+    single_turns: bool = False
     chunk: int = 32
 
 
@@ -105,6 +109,14 @@ class LiveText:
         self.vocabulary = vocabulary
         self._texts = [[u.text for u in d.utterances] for d in dialogues]
         self._speakers = [d.speaker_ids() for d in dialogues]
+        # (dialogue, turn) of the first turn of each row of a batch, and how many turns the row has
+        self._rows = [(k, 0, len(texts)) for k, texts in enumerate(self._texts)]
+
+    def by_turn(self) -> "LiveText":
+        """The same text for a set of single turns (`FeatureSet.by_turn`), each with its past."""
+        apart = copy.copy(self)
+        apart._rows = [(k, turn, 1) for k, _, turns in self._rows for turn in range(turns)]
+        return apart
 
     def fill(
         self, batch: DialogueBatch, dialogues: Sequence[int], encoder: TextEncoder, rng: random.Random | None
@@ -113,16 +125,19 @@ class LiveText:
 
         Args:
             batch: of these dialogues.
-            dialogues: their indices.
+            dialogues: their indices (those of turns, `by_turn`).
             encoder: with gradients where they are enabled.
             rng: chooses what is misheard; None reads the words as they are.
         """
         device = batch.x.text_mask.device
         rows, places = [], []
-        for row, k in enumerate(dialogues):
-            texts = self._heard(self._texts[k], rng)
-            for turn, window in enumerate(windows(self._speakers[k], texts, self.settings.past_turns)):
-                if window.text:
+        for row, index in enumerate(dialogues):
+            k, first, turns = self._rows[index]
+            start = max(0, first - self.settings.past_turns)
+            texts = self._heard(self._texts[k][start : first + turns], rng)
+            speakers = self._speakers[k][start : first + turns]
+            for turn, window in enumerate(windows(speakers, texts, self.settings.past_turns), start - first):
+                if turn >= 0 and window.text:
                     rows.append(self._shortened(window, rng))
                     places.append((row, turn))
         b, t = batch.x.text_mask.shape

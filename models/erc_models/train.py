@@ -161,7 +161,10 @@ def word_corpora(
     for name in data.dev:
         heard = corpus_dialogues(name, folder)
         dev[name] = Corpus(word_set(heard, names, width), LiveText(heard, tuning))
-    return Corpus(features, LiveText(dialogues, tuning, vocabulary)), dev
+    text = LiveText(dialogues, tuning, vocabulary)
+    if tuning.single_turns:
+        features, text = features.by_turn(), text.by_turn()
+    return Corpus(features, text), dev
 
 
 def corpus_labels(dialogues: Sequence[Dialogue]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +24,15 @@ from torch.nn import functional as F
 
 from erc_models import fine_tuning
 from erc_models.batching import audio_statistics, class_weights, draw, drop_modalities, turn_batches
-from erc_models.evaluate import Scores, score
+from erc_models.evaluate import CONDITIONS, hide
 from erc_models.feature_store import NO_LABEL, DialogueBatch, FeatureSet
 from erc_models.fine_tuning import FineTuning, LiveText
 from erc_models.losses import r_drop
-from erc_models.streaming import StreamingModel, TurnInput
+from erc_models.metrics import Scores, score
+from erc_models.streaming import StreamingModel
 from erc_models.text_encoder import TextEncoder
 
 log = logging.getLogger(__name__)
-
-CONDITIONS = ("all", "text", "audio")
-"""What the network may read when it is scored: everything there is, text alone, audio alone."""
 
 
 @dataclass(frozen=True)
@@ -154,15 +152,6 @@ def half_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def restrict(x: TurnInput, condition: str) -> TurnInput:
-    """Hide what a condition of `CONDITIONS` may not read."""
-    if condition == "text":
-        return replace(x, audio_mask=torch.zeros_like(x.audio_mask))
-    if condition == "audio":
-        return replace(x, text_mask=torch.zeros_like(x.text_mask))
-    return x
-
-
 def loss_of(logits: Tensor, batch: DialogueBatch, weights: Tensor, settings: Training) -> Tensor:
     """Weighted cross-entropy over the labelled turns.
 
@@ -198,7 +187,7 @@ def predict(
     logits, labels, rows = [], [], []
     for part in turn_batches(features.lengths(), range(len(features)), size, None, None):
         batch = learner.read(corpus, part, None)
-        x = restrict(batch.x, condition)
+        x = hide(batch.x, condition)
         known = (batch.label != NO_LABEL) & (x.text_mask | x.audio_mask.any(2))
         if not known.any():
             continue
@@ -310,12 +299,12 @@ class Run:
             passes.append(logits[batch.label != NO_LABEL])
             return loss_of(logits, batch, self.weights, settings)
 
-        with half_precision(self.device) if self.device.type == "cuda" else torch.enable_grad():
-            losses = self.learner.network.learn(x, batch.speaker, batch.label, emotion_loss)
-            if settings.r_drop and len(passes[-1]):
-                again = self.learner.network.learn(x, batch.speaker, batch.label, emotion_loss)
-                losses = {name: (loss + again[name]) / 2 for name, loss in losses.items()}
-                losses["r_drop"] = settings.r_drop * r_drop(passes[-2], passes[-1])
+        # single precision: next to the encoder a conversation network costs nothing
+        losses = self.learner.network.learn(x, batch.speaker, batch.label, emotion_loss)
+        if settings.r_drop and len(passes[-1]):
+            again = self.learner.network.learn(x, batch.speaker, batch.label, emotion_loss)
+            losses = {name: (loss + again[name]) / 2 for name, loss in losses.items()}
+            losses["r_drop"] = settings.r_drop * r_drop(passes[-2], passes[-1])
         return losses
 
     def _set_lr(self, steps: int) -> None:
