@@ -35,7 +35,7 @@ from erc_models.evaluation_sets import misheard, windows_of
 from erc_models.feature_store import NO_LABEL, FeatureSet
 from erc_models.overlap import without_repeats
 from erc_models.text_encoder import TextEncoder
-from erc_models.text_features import text_features
+from erc_models.text_features import default_cache, text_features
 from erc_models.train import corpus_dialogues, corpus_labels, load_text_encoder
 
 NEUTRAL = MELD_LABELS.index("neutral")
@@ -76,7 +76,8 @@ class Clips:
 
 def words(encoder: TextEncoder, dialogues: Sequence[Dialogue]) -> Tensor:
     """Text features (N, D) of all utterances, in order; zeros where there are no words."""
-    found = text_features(encoder, [w for d in dialogues for w in windows_of(d, encoder.config.past_turns)])
+    windows = [w for d in dialogues for w in windows_of(d, encoder.config.past_turns)]
+    found = text_features(encoder, windows, default_cache())
     said = torch.tensor([bool(u.text) for d in dialogues for u in d.utterances])
     text = torch.zeros(len(said), encoder.dim, dtype=torch.half)
     text[said] = found.half()
