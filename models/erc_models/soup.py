@@ -1,4 +1,4 @@
-"""Average the weights of checkpoints that were fine-tuned from one start: a model soup (Wortsman et al., 2022).
+"""Average the weights of checkpoints that began alike: a model soup (Wortsman et al., 2022).
 
 ``python -m erc_models.soup SEED_0 SEED_1 ... --out DIR`` writes one checkpoint whose network and text encoder
 are the means of theirs. Runs that began at the same weights and differ in their seed alone lie in one basin;
