@@ -23,19 +23,26 @@ SMALL: dict[str, dict[str, object]] = {
 }
 """Name of the network -> the fields of its configuration that make it small."""
 
+VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
+    "si_lstm with a voice relative to the speaker": ("si_lstm", {"voice_hidden": 5}),
+}
+"""More to test: the network, and what is different."""
+
 
 def build(name: str, seed: int = 0) -> StreamingModel:
     """A network whose every parameter is off its initial value, so that none is invisible by chance."""
     torch.manual_seed(seed)
-    model_type, config_type = ARCHITECTURES[name]
-    model = model_type(config_type(text_dim=TEXT, audio_groups=GROUPS, classes=CLASSES, **SMALL[name])).eval()
+    network, different = VARIANTS.get(name, (name, {}))
+    model_type, config_type = ARCHITECTURES[network]
+    fields = SMALL[network] | different
+    model = model_type(config_type(text_dim=TEXT, audio_groups=GROUPS, classes=CLASSES, **fields)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return model
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=[*ARCHITECTURES, *VARIANTS])
 def model(request: pytest.FixtureRequest) -> StreamingModel:
     return build(request.param)
 

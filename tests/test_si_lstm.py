@@ -1,7 +1,10 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from erc_models.acoustic_encoder import AcousticEncoder, AcousticEncoderConfig
+from erc_models.inputs import VoiceReduction
 from erc_models.si_lstm import SiLstm, SiLstmConfig, SiLstmState
 from erc_models.streaming import (
     StreamingModel,
@@ -12,7 +15,7 @@ from erc_models.streaming import (
     step_each,
     unstack,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 SMALL = SiLstmConfig(text_dim=6, audio_groups=(4, 3), classes=3, width=8, feedforward=8, window=3)
 FLAGS = {
@@ -26,6 +29,7 @@ FLAGS = {
     "everything literal": {"literal_candidate": True, "literal_joint": True, "updated_speaker": True},
     "literal plain LSTM": {"literal_candidate": True, "speaker_state": False, "joint_attention": False},
     "window of one": {"window": 1},
+    "voice relative to the speaker": {"voice_hidden": 5, "voice_prior": 2.0},
 }
 
 
@@ -264,6 +268,7 @@ def test_a_turn_without_any_modality_leaves_cells_and_speakers(model: SiLstm) ->
     assert logits.isfinite().all()
     assert torch.equal(after.cells, before.cells)
     assert torch.equal(after.speakers, before.speakers)
+    assert torch.equal(after.voices, before.voices)
 
 
 @torch.no_grad()
@@ -282,13 +287,14 @@ def test_the_state_does_not_grow_with_turns(model: SiLstm) -> None:
     assert len(sizes) == 1
 
 
-def test_the_state_is_a_few_kilobytes_and_fixed_per_speaker() -> None:
-    model = SiLstm(SiLstmConfig())
+@pytest.mark.parametrize(("voice_hidden", "expected"), [(0, 400), (128, 400 + 4 * 129)])
+def test_the_state_is_a_few_kilobytes_and_fixed_per_speaker(voice_hidden: int, expected: int) -> None:
+    model = SiLstm(SiLstmConfig(voice_hidden=voice_hidden))
     assert state_bytes(model.initial_state()) <= 10_000
     per_speaker = [
         state_bytes(model.initial_state(1, s + 1)) - state_bytes(model.initial_state(1, s)) for s in (0, 7)
     ]
-    assert per_speaker == [400, 400]
+    assert per_speaker == [expected, expected]
 
 
 @torch.no_grad()
@@ -386,3 +392,119 @@ def test_the_speaker_state_is_a_gru() -> None:
     _, after = cell.speaker_step(cell.speaker_input(u), torch.ones(4, 1, dtype=torch.bool), who, q)
     rows = torch.arange(4)
     torch.testing.assert_close(after[rows, who], gru(u, q[rows, who]))
+
+
+VOICE = FLAGS["voice relative to the speaker"]
+
+
+def voiced(**flags: object) -> tuple[SiLstm, AcousticEncoder]:
+    """A network that hears voices against their past, and its encoder of them."""
+    model = build(**VOICE, **flags)
+    assert isinstance(model.reduce, VoiceReduction)
+    return model, model.reduce.voice
+
+
+@torch.no_grad()
+def test_a_voice_is_the_mean_of_the_speakers_turns_with_audio() -> None:
+    model, encoder = voiced()
+    x, speaker = dialogues(2, 30)
+    _, state = play(model, x, speaker)
+    for b in range(2):
+        for who in range(3):
+            heard = (speaker[b] == who) & x.audio_mask[b].any(1)
+            projected = encoder.project(x.audio[b, heard], x.audio_mask[b, heard])
+            assert len(projected) > 1
+            torch.testing.assert_close(state.voices[b, who, :-1], projected.mean(0), atol=1e-5, rtol=0)
+            assert state.voices[b, who, -1] == len(projected)
+    assert not model.grow(state, 9).voices[:, 3:].any()
+
+
+@torch.no_grad()
+def test_a_voice_is_heard_against_its_own_past_alone() -> None:
+    model, _ = voiced()
+    x, speaker = dialogues(1, 6)
+    x = replace(x, audio_mask=torch.ones(1, 6, 2, dtype=torch.bool))
+    speaker = torch.tensor([[0, 1, 0, 1, 1, 0]])
+    before = model.reduce.dialogue(x, speaker)[1]  # (T, d), the audio tokens
+    for t, changed in (
+        (0, [True, False, True, False, False, True]),
+        (1, [False, True, False, True, True, False]),
+    ):
+        audio = x.audio.clone()
+        audio[0, t] += 5
+        after = model.reduce.dialogue(replace(x, audio=audio), speaker)[1]
+        assert ((after - before).abs().amax(1) > 1e-3).tolist() == changed
+
+
+def test_a_step_never_waits_for_the_device(model: SiLstm) -> None:
+    """A meta tensor has no value to wait for."""
+    x, speaker = dialogues(3, 1)
+    model = model.to("meta")
+    logits, after = model.advance(x.turn(0).to("meta"), speaker[:, 0].to("meta"), model.initial_state(3, 3))
+    assert logits.shape == (3, 3)
+    assert after.speakers_known == 3
+
+
+def saved_voice(
+    path: Path, groups: tuple[int, ...] = (4,), hidden: int = 5, out: int = 64
+) -> AcousticEncoder:
+    torch.manual_seed(7)
+    encoder = AcousticEncoder(AcousticEncoderConfig(groups, hidden, out))
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.copy_(torch.randn_like(parameter).half())
+    encoder.set_normalisation(100 + torch.arange(float(sum(groups))), torch.full((sum(groups),), 30.0))
+    encoder.save(path, nn.Linear(out, 7), {})
+    return encoder
+
+
+@pytest.mark.parametrize("normalised_first", [True, False])
+@torch.no_grad()
+def test_a_voice_is_loaded_and_keeps_its_normalisation(tmp_path: Path, normalised_first: bool) -> None:
+    model, encoder = voiced()
+    untouched = {name: getattr(encoder, name).clone() for name in ("projection", "average")}
+    given = saved_voice(tmp_path / "voice.safetensors")
+    new = (torch.arange(7.0) - 3, torch.arange(7.0) / 2 + 1)
+    if normalised_first:
+        model.set_audio_normalisation(*new)
+    model.load_voice(tmp_path / "voice.safetensors")
+    if not normalised_first:
+        model.set_audio_normalisation(*new)
+    for name, others in (untouched | {"centre": new[0], "scale": new[1]}).items():
+        assert torch.equal(getattr(encoder, name)[..., :4], getattr(given, name)), name
+        assert torch.equal(getattr(encoder, name)[..., 4:], others[..., 4:]), name
+    assert torch.equal(encoder.bias, given.bias)
+    assert torch.equal(encoder.out.weight, given.out.weight)
+    assert torch.equal(encoder.out.bias, given.out.bias)
+    audio, there = 100 + 9 * torch.randn(3, 7), torch.tensor([[True, False]]).expand(3, 2)
+    torch.testing.assert_close(encoder.project(audio, there), given.project(audio[:, :4], there[:, :1]))
+    assert encoder.config.prior == 2.0
+
+
+@pytest.mark.parametrize("odd", [{"groups": (3,)}, {"groups": (4, 3, 2)}, {"hidden": 6}, {"out": 8}])
+def test_a_voice_of_another_size_is_refused(tmp_path: Path, odd: dict) -> None:
+    path = tmp_path / "voice.safetensors"
+    saved_voice(path, **odd)
+    with pytest.raises(ValueError, match=r"expected groups \(4.*, hidden 5, out 64.*, got groups") as caught:
+        voiced()[0].load_voice(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_voice_or_has_no_use_for_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "voice.safetensors"
+    with pytest.raises(ValueError, match="expected an acoustic encoder"):
+        voiced()[0].load_voice(path)
+    path.write_bytes(b"not a voice")
+    with pytest.raises(ValueError, match="expected an acoustic encoder"):
+        voiced()[0].load_voice(path)
+    with pytest.raises(ValueError, match="voice_hidden > 0"):
+        build().load_voice(path)
+
+
+def test_a_frozen_voice_does_not_learn_and_all_else_does() -> None:
+    model, _ = voiced(freeze_voice=True)
+    still = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert still == {f"reduce.voice.{n}" for n in ("projection", "average", "bias", "out.weight", "out.bias")}
+    model.train()
+    model(*dialogues(4, 8)).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

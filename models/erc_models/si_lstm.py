@@ -7,13 +7,15 @@ Inside, both modalities are one tensor (2, N, D), see `erc_models.inputs`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_models.inputs import InputReduction, ModalLinear, ModalNorm
+from erc_models.acoustic_encoder import AcousticEncoderConfig
+from erc_models.inputs import InputReduction, ModalLinear, ModalNorm, VoiceReduction
 from erc_models.streaming import State, StreamingModel, TurnInput
 
 _HIDDEN = -1e9
@@ -40,6 +42,10 @@ class SiLstmConfig:
             scaled dot-product attention over the modality tokens of the same turn.
         updated_speaker: the gates read q after the current turn has updated it; by default before.
         offline: bidirectional and unmasked over the whole dialogue (section 3.2). It cannot stream.
+        voice_hidden: above 0, the voice is heard against the same speaker's earlier turns, by an
+            `AcousticEncoder` of this size; 0: a linear map of the turn's acoustic features alone.
+        voice_prior, voice_dropout: of that encoder.
+        freeze_voice: that encoder does not learn; for one that was loaded.
     """
 
     text_dim: int = 384
@@ -58,6 +64,10 @@ class SiLstmConfig:
     literal_joint: bool = False
     updated_speaker: bool = False
     offline: bool = False
+    voice_hidden: int = 0
+    voice_prior: float = 4.0
+    voice_dropout: float = 0.5
+    freeze_voice: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +80,16 @@ class SiLstmState(State):
         key_bias: (B, 2, W - 1), 0 where that turn had the modality, else `_HIDDEN`.
         cells: (B, 2, k d), the SI-LSTM's [z, h, c], with x_{t-1} behind them for the literal eq. 8.
         speakers: (B, S, d), q of each speaker.
+        voices: (B, S, voice_hidden + 1), mean and count of each speaker's voice; (B, S, 0) without.
     """
 
-    PER_SPEAKER: ClassVar[tuple[str, ...]] = ("speakers",)
+    PER_SPEAKER: ClassVar[tuple[str, ...]] = ("speakers", "voices")
 
     window: Tensor
     key_bias: Tensor
     cells: Tensor
     speakers: Tensor
+    voices: Tensor
 
 
 class WindowAttention(nn.Module):
@@ -265,7 +277,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         super().__init__()
         d, self.config = config.width, config
         positions = 2 * config.window - 1 if config.offline else config.window
-        self.reduce = InputReduction(config.text_dim, config.audio_groups, d, config.audio_clip)
+        self.reduce = _reduction(config)
         self.encoder = nn.ModuleList(EncoderLayer(config, positions) for _ in range(config.layers))
         self.absent = nn.Parameter(0.1 * torch.randn(2, 1, d))  # stands for H of a missing modality
         self.recurrence = SpeakerLstm(config)
@@ -288,6 +300,18 @@ class SiLstm(StreamingModel[SiLstmState]):
         """Fix the mean and standard deviation (D_audio,) that acoustic features are normalised by."""
         self.reduce.set_normalisation(mean, std)
 
+    def load_voice(self, path: Path) -> None:
+        """Take the acoustic encoder that `erc_models.train_voice` wrote, its normalisation included.
+
+        `set_audio_normalisation` leaves what came with it as it is, before and after.
+
+        Raises:
+            ValueError: this network has no such encoder, or one of another size.
+        """
+        if not isinstance(self.reduce, VoiceReduction):
+            raise ValueError(f"{path}: expected a network with voice_hidden > 0 to load a voice, got 0")
+        self.reduce.load(path)
+
     def initial_state(self, batch: int = 1, speakers: int = 0) -> SiLstmState:
         """The state before the first turn of `batch` conversations."""
         config, like = self.config, self.absent
@@ -297,17 +321,19 @@ class SiLstm(StreamingModel[SiLstmState]):
             key_bias=like.new_full((batch, 2, past), _HIDDEN),
             cells=like.new_zeros(batch, 2, self.recurrence.size),
             speakers=like.new_zeros(batch, 0, d if config.speaker_state else 0),
+            voices=like.new_zeros(batch, 0, config.voice_hidden + 1 if config.voice_hidden else 0),
         )
         return self.grow(state, speakers)
 
     def grow(self, state: SiLstmState, speakers: int) -> SiLstmState:
-        """Room for `speakers` speakers; a new one starts from the learned vector."""
+        """Room for `speakers` speakers; a new one starts from the learned vector, with a voice unheard."""
         more = speakers - state.speakers_known
         if more <= 0:
             return state
         start = self.recurrence.start if self.config.speaker_state else self.absent.new_zeros(0)
         rows = torch.cat([state.speakers, start.expand(state.batch, more, -1)], 1)
-        return SiLstmState(state.window, state.key_bias, state.cells, rows)
+        voices = F.pad(state.voices, (0, 0, 0, more))
+        return SiLstmState(state.window, state.key_bias, state.cells, rows, voices)
 
     def advance(self, x: TurnInput, speaker: Tensor, state: SiLstmState) -> tuple[Tensor, SiLstmState]:
         """One turn of each conversation; see `StreamingModel.step`."""
@@ -323,7 +349,11 @@ class SiLstm(StreamingModel[SiLstmState]):
             windows.append(torch.cat([past[level], now.unsqueeze(2)], 2))  # (2, B, W, d)
             return windows[-1]
 
-        tokens = self._drop(self.reduce(x))
+        if isinstance(self.reduce, VoiceReduction):
+            tokens, voices = self.reduce(x, speaker, state.voices)
+        else:
+            tokens, voices = self.reduce(x), state.voices
+        tokens = self._drop(tokens)
         h, cross, z = self._read(tokens, mask, now_bias, key_bias.unsqueeze(2), with_past, None)
         hidden, cells, speakers = self.recurrence.step(
             h, z, mask, speaker, state.cells.transpose(0, 1), state.speakers
@@ -333,6 +363,7 @@ class SiLstm(StreamingModel[SiLstmState]):
             key_bias=key_bias[:, :, 1:].transpose(0, 1),
             cells=cells.transpose(0, 1),
             speakers=speakers,
+            voices=voices,
         )
         return self._classify(h, cross, hidden, now_bias), after
 
@@ -357,7 +388,8 @@ class SiLstm(StreamingModel[SiLstmState]):
             return torch.cat([before, rows], 2).unfold(2, window, 1).transpose(3, 4).flatten(1, 2)
 
         key_bias = slide(now_bias.unsqueeze(2), _HIDDEN).transpose(2, 3)  # (2, B T, 1, W)
-        tokens = self._drop(self.reduce(flat))
+        heard = isinstance(self.reduce, VoiceReduction)
+        tokens = self._drop(self.reduce.dialogue(x, speaker) if heard else self.reduce(flat))
         h, cross, z = self._read(tokens, mask, now_bias, key_bias, lambda _, now: slide(now, 0.0), slots)
 
         def turns(rows: Tensor) -> Tensor:
@@ -422,6 +454,18 @@ class SiLstm(StreamingModel[SiLstmState]):
         fused = self.fused_norm(self.fused_map(self._drop(fused)))
         together = fused + self.text_norm(self.text_map(h[0]))
         return self.head(self._drop(torch.relu(self.head_hidden(together))))
+
+
+def _reduction(config: SiLstmConfig) -> InputReduction | VoiceReduction:
+    """What brings the turns to the network's width."""
+    if not config.voice_hidden:
+        return InputReduction(config.text_dim, config.audio_groups, config.width, config.audio_clip)
+    voice = AcousticEncoderConfig(
+        config.audio_groups, config.voice_hidden, prior=config.voice_prior, dropout=config.voice_dropout
+    )
+    reduction = VoiceReduction(config.text_dim, voice, config.width)
+    reduction.voice.requires_grad_(not config.freeze_voice)
+    return reduction
 
 
 def _presence(x: TurnInput) -> Tensor:
