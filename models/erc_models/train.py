@@ -34,6 +34,7 @@ from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
 from erc_models.fine_tuning import FineTuning, LiveText, prepare_encoder
 from erc_models.metrics import Predictions
 from erc_models.overlap import without_overlap
+from erc_models.si_lstm import SiLstm
 from erc_models.text_encoder import TextEncoder, TextEncoderConfig
 from erc_models.trainer import Corpus, Learner, Trained, Training, predict, train
 
@@ -195,6 +196,7 @@ class Sources:
     corpora: Path | None = None
     text_encoder: str | None = None
     device: str = "cpu"
+    voice: Path | None = None
 
 
 def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[Trained, dict[str, Corpus]]:
@@ -228,6 +230,10 @@ def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[
     }
     torch.manual_seed(config.training.seed)
     model = network(build(sizes, {**given, **config.model}, "model"))
+    if sources.voice is not None:
+        if not isinstance(model, SiLstm):
+            raise ValueError(f"--voice: expected the architecture si_lstm, got {config.architecture}")
+        model.load_voice(sources.voice)
     log.info(
         "%d parameters, %d dialogues, %d utterances, dev %s",
         sum(p.numel() for p in model.parameters()), len(training.features), len(training.features.text),
@@ -355,6 +361,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="FOLDER",
         help="of the text encoder, relative to OUT: one that is there is not written again",
     )
+    parser.add_argument(
+        "--voice", type=Path, help="acoustic encoder of erc_models.train_voice to start from (si_lstm)"
+    )
     parser.add_argument("--card", type=Path, help="model card to put in the place of the plain one")
     parser.add_argument("--seed", type=int, help="instead of the configuration's")
     parser.add_argument("--seeds", help="several, comma-separated: a checkpoint each, in OUT/seed_N")
@@ -363,7 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = read_config(args.config)
-    sources = Sources(args.features, args.corpora, args.text_encoder, args.device)
+    sources = Sources(args.features, args.corpora, args.text_encoder, args.device, args.voice)
     if args.seeds:
         seeds = {int(seed): args.out / f"seed_{int(seed)}" for seed in args.seeds.split(",")}
     else:
