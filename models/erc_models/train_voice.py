@@ -1,11 +1,12 @@
 """Train an acoustic encoder on acted clips, the voice alone.
 
 ``python -m erc_models.train_voice --acoustics DIR --out FILE`` reads ``DIR/ravdess.npz`` and ``tess.npz`` (of
-`scripts/extract_features`), trains on the speakers of split train, and writes the encoder with its head.
+`scripts/extract_features`) with ``ravdess_voice.npz`` and ``tess_voice.npz`` (of
+`scripts/extract_voice_states`), trains on the speakers of split train, and writes the encoder with its head.
 
-Functionals are many and clips are few, so the network is trained on principal components: ComParE's, and
-eGeMAPS as it is, whose few and well chosen values would drown among them. All that is linear is then
-multiplied out to one projection.
+Features are many and clips are few, so the network is trained on principal components: of ComParE, of the
+voice states, and eGeMAPS as it is, whose few and well chosen values would drown among the others. All that is
+linear is then multiplied out to one projection.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from erc_models.acoustic_encoder import AcousticEncoder, AcousticEncoderConfig
 from erc_models.datasets import MELD_LABELS
 
 GROUPS = ("functionals_compare", "functionals_egemaps")
+STATES = "voice_states"
 CLASSES = len(MELD_LABELS)
 
 
@@ -47,16 +49,26 @@ class Voices:
     spec: dict
 
     @classmethod
-    def load(cls, folder: Path, names: Sequence[str] = ("ravdess", "tess")) -> "Voices":
-        """Read the files of `scripts/extract_features` called ``names``."""
+    def load(cls, folder: Path, names: Sequence[str] = ("ravdess", "tess"), states: bool = True) -> "Voices":
+        """Read the files called ``names``, with or without the voice states of their clips.
+
+        Raises:
+            ValueError: the voice states are of other clips than the functionals.
+        """
         columns: dict[str, list[np.ndarray]] = {}
         for name in names:
             with np.load(folder / f"{name}.npz") as file:
                 for key in (*GROUPS, "label", "speaker", "augmentation", "split"):
                     columns.setdefault(key, []).append(file[key])
                 spec = json.loads(str(file["feature_specs"]))
+                clips = np.stack([file["clip"], file["augmentation"]])
+            if states:
+                with np.load(folder / f"{name}_voice.npz") as file:
+                    if not np.array_equal(clips, np.stack([file["clip"], file["augmentation"]])):
+                        raise ValueError(f"{name}_voice.npz: expected the rows of {name}.npz, got others")
+                    columns.setdefault(STATES, []).append(file[STATES])
         joined = {key: np.concatenate(parts) for key, parts in columns.items()}
-        groups = [joined[name] for name in GROUPS]
+        groups = [joined[name] for name in (*GROUPS, STATES) if name in joined]
         return cls(
             audio=np.hstack(groups).astype(np.float32),
             groups=tuple(group.shape[1] for group in groups),
@@ -78,7 +90,7 @@ class Recipe:
     """How to train; chosen by cross-validation over training speakers (see models/LOG.md).
 
     Attributes:
-        components: principal components kept of the first group.
+        components: principal components kept of each group; a group that has no more values stays as it is.
         whitening: a component of standard deviation s is divided by s to this power.
         hidden, out_dim, prior, dropout: of the encoder.
         input_dropout: on the components.
@@ -87,7 +99,7 @@ class Recipe:
         turns: the longest conversation a speaker's past is drawn from.
     """
 
-    components: int = 320
+    components: tuple[int, ...] = (320, 88, 192)
     whitening: float = 0.25
     hidden: int = 128
     out_dim: int = 64
@@ -133,15 +145,21 @@ def fit_basis(voices: Voices, recipe: Recipe) -> Basis:
     spread = known.std(0, correction=0)
     inverse = torch.where(spread > 1e-3, 1 / spread.clamp(min=1e-3), 0.0)
     known *= inverse
-    wide = known[:, : voices.groups[0]]
+    maps = []
+    for kept, group in zip(recipe.components, known.split(voices.groups, 1), strict=False):
+        size = group.shape[1]
+        maps.append(torch.eye(size) if kept >= size else principal(group, kept, recipe.whitening))
+    components = torch.block_diag(*maps)
+    return Basis(blank, components * inverse, known @ components.t())
+
+
+def principal(x: Tensor, kept: int, whitening: float) -> Tensor:
+    """A map (P, D) from rows (N, D) of mean 0 to principal components, of power 1 on average."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        rank = min(recipe.components, *wide.shape)
-        _, singular, directions = torch.svd_lowrank(wide, rank, niter=3)
-    weight = directions.t() / singular.clamp(min=1e-6).unsqueeze(1) ** recipe.whitening  # (P1, D1)
-    weight /= (wide @ weight.t()).std()
-    components = torch.block_diag(weight, *(torch.eye(size) for size in voices.groups[1:]))
-    return Basis(blank, components * inverse, known @ components.t())
+        _, singular, directions = torch.svd_lowrank(x, min(kept, *x.shape), niter=3)
+    weight = directions.t() / singular.clamp(min=1e-6).unsqueeze(1) ** whitening
+    return weight / (x @ weight.t()).std()
 
 
 def pasts(values: Tensor, speaker: np.ndarray, turns: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -218,10 +236,17 @@ def cold_logits(encoder: AcousticEncoder, head: nn.Linear, voices: Voices) -> Te
 
 
 @torch.no_grad()
-def warm_logits(encoder: AcousticEncoder, head: nn.Linear, voices: Voices, order: int) -> Tensor:
-    """Logits (N, C) of each clip after others of the same speaker and copy; `order` seeds their order."""
+def warm_logits(
+    encoder: AcousticEncoder, head: nn.Linear, voices: Voices, order: int
+) -> tuple[Tensor, Tensor]:
+    """Each speaker's clips of one copy as one conversation, in an order that `order` seeds.
+
+    Returns:
+        Logits (N, C), and how many clips of the speaker came before each (N,).
+    """
     rng = np.random.default_rng(order)
     logits = torch.empty(len(voices.label), CLASSES)
+    before = torch.empty(len(voices.label))
     who = np.char.add(voices.speaker, voices.copy)
     for name in np.unique(who):
         rows = rng.permutation(np.flatnonzero(who == name))
@@ -229,7 +254,8 @@ def warm_logits(encoder: AcousticEncoder, head: nn.Linear, voices: Voices, order
         speaker = torch.zeros(1, len(rows), dtype=torch.long)
         vectors = encoder.dialogue(torch.from_numpy(voices.audio[rows])[None], mask, speaker)
         logits[torch.from_numpy(rows)] = head(vectors)[0]
-    return logits
+        before[torch.from_numpy(rows)] = torch.arange(float(len(rows)))
+    return logits, before
 
 
 def macro_recall(label: np.ndarray, logits: Tensor) -> float:
@@ -245,9 +271,10 @@ def main() -> None:
     )
     parser.add_argument("--acoustics", type=Path, required=True, help="folder with ravdess.npz, tess.npz")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument("--functionals-only", action="store_true", help="without the voice states")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    voices = Voices.load(args.acoustics)
+    voices = Voices.load(args.acoustics, states=not args.functionals_only)
     train = voices.rows(voices.split == "train")
     encoder, head = pretrain(train, Recipe(), args.seed)
     encoder.save(args.out, head, {"spec": json.dumps(voices.spec), "labels": ",".join(MELD_LABELS)})
