@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 from erc_models.acoustic_encoder import AcousticEncoder, AcousticEncoderConfig
+from erc_models.checkpoint import load
+from erc_models.feature_store import FeatureSet
 from erc_models.inputs import VoiceReduction
 from erc_models.si_lstm import SiLstm, SiLstmConfig, SiLstmState
 from erc_models.streaming import (
@@ -15,6 +17,7 @@ from erc_models.streaming import (
     step_each,
     unstack,
 )
+from erc_models.train import main as train
 from torch import Tensor, nn
 
 SMALL = SiLstmConfig(text_dim=6, audio_groups=(4, 3), classes=3, width=8, feedforward=8, window=3)
@@ -508,3 +511,46 @@ def test_a_frozen_voice_does_not_learn_and_all_else_does() -> None:
     model.train()
     model(*dialogues(4, 8)).square().sum().backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+RUN = """
+architecture = "ARCHITECTURE"
+model = { MODEL }
+data = { train = ["talk"], dev = ["talk"] }
+training = { epochs = 2, batch_dialogues = 4, lr = 0.1 }
+"""
+
+
+def test_training_starts_from_a_voice_and_leaves_a_frozen_one_alone(tmp_path: Path) -> None:
+    x, speaker = dialogues(8, 10)
+    flat = x.flatten()
+    talk = FeatureSet(
+        text=flat.text,
+        audio=flat.audio,
+        text_mask=flat.text_mask,
+        audio_mask=flat.audio_mask,
+        speaker=speaker.flatten(),
+        label=torch.arange(80) % 3,
+        offsets=torch.arange(9) * 10,
+        corpus=torch.zeros(8, dtype=torch.long),
+        labels=("calm", "cross", "glad"),
+        corpora=("talk",),
+        names=tuple(f"d{i}" for i in range(8)),
+        audio_groups=(4, 3),
+    )
+    talk.save(tmp_path / "talk.safetensors")
+    given = saved_voice(tmp_path / "voice.safetensors")
+    config, out = tmp_path / "run.toml", tmp_path / "out"
+    sizes = "width = 8, feedforward = 8, voice_hidden = 5, freeze_voice = true"
+    config.write_text(RUN.replace("ARCHITECTURE", "si_lstm").replace("MODEL", sizes))
+    places = {"config": config, "features": tmp_path, "out": out, "voice": tmp_path / "voice.safetensors"}
+    arguments = [text for name, place in places.items() for text in (f"--{name}", str(place))]
+    train(arguments)
+    found = load(out).network.reduce.voice
+    for name in ("projection", "average", "centre", "scale"):
+        assert torch.equal(getattr(found, name)[..., :4], getattr(given, name)), name
+    assert found.centre[4:].abs().max() < 10  # from the talk's own statistics
+    assert (found.centre[4:] != 0).all()
+    config.write_text(RUN.replace("ARCHITECTURE", "linear").replace("MODEL", ""))
+    with pytest.raises(ValueError, match="expected the architecture si_lstm, got linear"):
+        train(arguments)
