@@ -17,6 +17,7 @@ def clips(speakers: int = 3, each: int = 14) -> Clips:
         speaker=np.repeat([f"actor{i}" for i in range(speakers)], each),
         text=np.array(["dogs are sitting by the door"] * count),
         spec={"dim": 12},
+        groups=(4, 8),
     )
 
 
@@ -79,7 +80,7 @@ def test_prosody_stands_at_the_end() -> None:
     assert np.isnan(audio[:, :2]).all()
     assert audio[0, 2:].tolist() == list(measured)
     assert np.isnan(audio[1]).all()
-    made = feature_set([one], ("joy",), torch.zeros(2, 4), audio, {})
+    made = feature_set([one], ("joy",), torch.zeros(2, 4), audio, {}, groups=(2, 8))
     assert made.audio_groups == (2, 8)
     assert made.audio_mask.tolist() == [[False, True], [False, False]]
 

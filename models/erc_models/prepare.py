@@ -10,8 +10,8 @@ text features of the checkpoint's encoder and the corpus's own prosody as acoust
 ``--corpus emorynlp`` or ``dailydialog`` writes ``<corpus>_train`` and ``<corpus>_dev``, words alone, and of
 DailyDialog ``dailydialog_dev_new``, without the dialogues that train repeats.
 
-With ``--acoustics DIR`` (of `scripts/extract_features`) the acoustic features are openSMILE functionals and
-the same prosody, and there are also
+With ``--acoustics DIR`` (of `scripts/extract_features`) the acoustic features are openSMILE functionals, the
+speaker encoder's voice states and the same prosody, a group each, and there are also
 
 - ``acted_train``, ``acted_dev``: dialogues of acted clips with their own (uninformative) words;
 - ``composed_train``, ``composed_dev``: MELD's words in acted or read voices, see `compose`, and
@@ -45,13 +45,14 @@ COPIES = ("plain", "random1", "random2")
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Single labelled clips: acoustic features (N, D), label, speaker and text (N,)."""
+    """Single labelled clips: acoustic features (N, D) in `GROUPS`, label, speaker and text (N,)."""
 
     audio: np.ndarray
     label: np.ndarray
     speaker: np.ndarray
     text: np.ndarray
     spec: dict
+    groups: tuple[int, ...]
 
     @classmethod
     def load(cls, path: Path, functionals: str, split: str | None, copies: tuple[str, ...]) -> "Clips":
@@ -63,15 +64,23 @@ class Clips:
             columns = {name: file[name][keep] for name in ("label", "speaker", "text")}
             name = {"compare": "ComParE_2016", "egemaps": "eGeMAPSv02"}[functionals]
             spec = json.loads(str(file["feature_specs"]))[name]
-            audio = np.concatenate([file[f"functionals_{functionals}"][keep], file["prosody"][keep]], 1)
-        spec |= {"dim": audio.shape[1], "prosody": list(DESCRIPTORS)}
-        return cls(audio.astype(np.float32), **columns, spec=spec)
+            parts = [
+                file[f"functionals_{functionals}"][keep],
+                file["voice_states"][keep],
+                file["prosody"][keep],
+            ]
+        audio = np.concatenate(parts, 1)
+        spec |= {"dim": audio.shape[1], "voice_states": "GE2E", "prosody": list(DESCRIPTORS)}
+        groups = tuple(part.shape[1] for part in parts)
+        return cls(audio.astype(np.float32), **columns, spec=spec, groups=groups)
 
     @staticmethod
     def join(parts: Sequence["Clips"]) -> "Clips":
         """Several files' clips as one."""
         names = ("audio", "label", "speaker", "text")
-        return Clips(*(np.concatenate([getattr(p, n) for p in parts]) for n in names), spec=parts[0].spec)
+        return Clips(
+            *(np.concatenate([getattr(p, n) for p in parts]) for n in names), parts[0].spec, parts[0].groups
+        )
 
 
 def words(encoder: TextEncoder, dialogues: Sequence[Dialogue]) -> Tensor:
@@ -101,6 +110,7 @@ def feature_set(
     audio: np.ndarray,
     spec: dict,
     soft: Tensor | None = None,
+    groups: tuple[int, ...] = (len(DESCRIPTORS),),
 ) -> FeatureSet:
     """A feature set of dialogues of one corpus whose features (N, ...) stand in the same order.
 
@@ -108,15 +118,14 @@ def feature_set(
         dialogues: speakers and labels.
         labels: the emotions; an utterance with another one counts as unlabelled.
         text: (N, D_text).
-        audio: (N, D), functionals (or none) and then prosody, NaN where there is none.
+        audio: (N, D), NaN where there is none.
         spec: of the features.
         soft: (N, C) target probabilities; None: the labels, one-hot.
+        groups: sizes of the groups of acoustic features.
     """
     flat = [u for d in dialogues for u in d.utterances]
     index = {label: i for i, label in enumerate(labels)}
     label = torch.tensor([index.get(u.emotion or "", NO_LABEL) for u in flat])
-    functionals = audio.shape[1] - len(DESCRIPTORS)
-    groups = (len(DESCRIPTORS),) if functionals == 0 else (functionals, len(DESCRIPTORS))
     known = np.split(np.isfinite(audio), np.cumsum(groups)[:-1], axis=1)
     certain = torch.nn.functional.one_hot(label.clamp(min=0), len(labels)) * (label >= 0).unsqueeze(1).float()
     return FeatureSet(
@@ -252,10 +261,14 @@ class Writer:
             text = words(self.encoder, dialogues)
             self.write(f"{name}_{split}", feature_set(dialogues, labels, text, audio, {"text": self.text}))
 
-    def meld(self, folder: Path, acoustic: dict | None) -> dict[str, tuple[list[Dialogue], Tensor]]:
-        """MELD as it is and as it may be heard; returns each version's dialogues and text features."""
-        width = len(DESCRIPTORS) if acoustic is None else acoustic["dim"]
-        spec = {"text": self.text} | ({} if acoustic is None else {"acoustic": acoustic})
+    def meld(self, folder: Path, clips: Clips | None) -> dict[str, tuple[list[Dialogue], Tensor]]:
+        """MELD as it is and as it may be heard, its acoustic features in the groups of `clips`.
+
+        Returns:
+            Each version's dialogues and text features.
+        """
+        groups = (len(DESCRIPTORS),) if clips is None else clips.groups
+        spec = {"text": self.text} | ({} if clips is None else {"acoustic": clips.spec})
         train, dev = (corpus_dialogues(f"meld_{split}", folder) for split in ("train", "dev"))
         versions = {
             "train": train,
@@ -266,8 +279,8 @@ class Writer:
         found = {}
         for name, dialogues in versions.items():
             text = words(self.encoder, dialogues)
-            audio = prosody(dialogues, width)
-            self.write(f"meld_{name}", feature_set(dialogues, MELD_LABELS, text, audio, spec))
+            audio = prosody(dialogues, sum(groups))
+            self.write(f"meld_{name}", feature_set(dialogues, MELD_LABELS, text, audio, spec, groups=groups))
             found[name] = dialogues, text
         return found
 
@@ -281,19 +294,22 @@ class Writer:
         """Acted clips alone, and in MELD's mouth."""
         for split in ("dev", "train"):
             spec = {"text": self.text, "acoustic": clips[split].spec}
+            groups = clips[split].groups
             made, audio = acted(clips[split], rng)
             text = words(self.encoder, made)
-            self.write(f"acted_{split}", feature_set(made, MELD_LABELS, text, audio, spec))
+            self.write(f"acted_{split}", feature_set(made, MELD_LABELS, text, audio, spec, None, groups))
             dialogues, text = meld[split]
             made, audio, soft = compose(dialogues, clips[f"all_{split}"], rng, doubt)
-            self.write(f"composed_{split}", feature_set(made, MELD_LABELS, text, audio, spec, soft))
+            self.write(f"composed_{split}", feature_set(made, MELD_LABELS, text, audio, spec, soft, groups))
             if split == "train":
                 said, text = meld["train_heard"]
                 made = [
                     replace(d, utterances=tuple(map(_same_words, d.utterances, h.utterances)))
                     for d, h in zip(made, said, strict=True)
                 ]
-                self.write("composed_train_heard", feature_set(made, MELD_LABELS, text, audio, spec, soft))
+                self.write(
+                    "composed_train_heard", feature_set(made, MELD_LABELS, text, audio, spec, soft, groups)
+                )
 
 
 def _same_words(composed: Utterance, heard: Utterance) -> Utterance:
@@ -330,7 +346,7 @@ def main() -> None:
     dev = load("ravdess", "dev", ("plain",))
     read = load("read", None, ("plain", "random1"))
     clips = {"train": train, "dev": dev, "all_train": Clips.join([train, read]), "all_dev": dev}
-    writer.voices(writer.meld(args.corpora, train.spec), clips, args.doubt, random.Random(0))
+    writer.voices(writer.meld(args.corpora, train), clips, args.doubt, random.Random(0))
 
 
 if __name__ == "__main__":

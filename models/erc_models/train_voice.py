@@ -1,12 +1,11 @@
 """Train an acoustic encoder on acted clips, the voice alone.
 
 ``python -m erc_models.train_voice --acoustics DIR --out FILE`` reads ``DIR/ravdess.npz`` and ``tess.npz`` (of
-`scripts/extract_features`) with ``ravdess_voice.npz`` and ``tess_voice.npz`` (of
-`scripts/extract_voice_states`), trains on the speakers of split train, and writes the encoder with its head.
+`scripts/extract_features`), trains on the speakers of split train, and writes the encoder with its head.
 
-Features are many and clips are few, so the network is trained on principal components: of ComParE, of the
-voice states, and eGeMAPS as it is, whose few and well chosen values would drown among the others. All that is
-linear is then multiplied out to one projection.
+Features are many and clips are few, so the network is trained on principal components: of ComParE and of the
+speaker encoder's voice states; prosody stays as it is, its few and well chosen values would drown among the
+others. All that is linear is then multiplied out to one projection.
 """
 
 import argparse
@@ -23,8 +22,12 @@ from torch.nn import functional as F
 from erc_models.acoustic_encoder import AcousticEncoder, AcousticEncoderConfig
 from erc_models.datasets import MELD_LABELS
 
-GROUPS = ("functionals_compare", "functionals_egemaps")
-STATES = "voice_states"
+GROUPS = ("functionals_compare", "voice_states", "prosody")
+"""The groups of acoustic features, in the order in which networks read them."""
+
+COMPONENTS = {"functionals_compare": 320, "functionals_egemaps": 88, "voice_states": 192, "prosody": 8}
+"""Principal components kept of each group; a group that has no more values stays as it is."""
+
 CLASSES = len(MELD_LABELS)
 
 
@@ -49,29 +52,20 @@ class Voices:
     spec: dict
 
     @classmethod
-    def load(cls, folder: Path, names: Sequence[str] = ("ravdess", "tess"), states: bool = True) -> "Voices":
-        """Read the files called ``names``, with or without the voice states of their clips.
-
-        Raises:
-            ValueError: the voice states are of other clips than the functionals.
-        """
+    def load(
+        cls, folder: Path, names: Sequence[str] = ("ravdess", "tess"), groups: Sequence[str] = GROUPS
+    ) -> "Voices":
+        """Read some groups of the features in the files called ``names``."""
         columns: dict[str, list[np.ndarray]] = {}
         for name in names:
             with np.load(folder / f"{name}.npz") as file:
-                for key in (*GROUPS, "label", "speaker", "augmentation", "split"):
+                for key in (*groups, "label", "speaker", "augmentation", "split"):
                     columns.setdefault(key, []).append(file[key])
                 spec = json.loads(str(file["feature_specs"]))
-                clips = np.stack([file["clip"], file["augmentation"]])
-            if states:
-                with np.load(folder / f"{name}_voice.npz") as file:
-                    if not np.array_equal(clips, np.stack([file["clip"], file["augmentation"]])):
-                        raise ValueError(f"{name}_voice.npz: expected the rows of {name}.npz, got others")
-                    columns.setdefault(STATES, []).append(file[STATES])
         joined = {key: np.concatenate(parts) for key, parts in columns.items()}
-        groups = [joined[name] for name in (*GROUPS, STATES) if name in joined]
         return cls(
-            audio=np.hstack(groups).astype(np.float32),
-            groups=tuple(group.shape[1] for group in groups),
+            audio=np.hstack([joined[name] for name in groups]).astype(np.float32),
+            groups=tuple(joined[name].shape[1] for name in groups),
             label=joined["label"],
             speaker=joined["speaker"],
             copy=joined["augmentation"],
@@ -90,7 +84,7 @@ class Recipe:
     """How to train; chosen by cross-validation over training speakers (see models/LOG.md).
 
     Attributes:
-        components: principal components kept of each group; a group that has no more values stays as it is.
+        components: kept of each group, see `COMPONENTS`.
         whitening: a component of standard deviation s is divided by s to this power.
         hidden, out_dim, prior, dropout: of the encoder.
         input_dropout: on the components.
@@ -99,7 +93,7 @@ class Recipe:
         turns: the longest conversation a speaker's past is drawn from.
     """
 
-    components: tuple[int, ...] = (320, 88, 192)
+    components: tuple[int, ...] = tuple(COMPONENTS[name] for name in GROUPS)
     whitening: float = 0.25
     hidden: int = 128
     out_dim: int = 64
@@ -271,10 +265,9 @@ def main() -> None:
     )
     parser.add_argument("--acoustics", type=Path, required=True, help="folder with ravdess.npz, tess.npz")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
-    parser.add_argument("--functionals-only", action="store_true", help="without the voice states")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    voices = Voices.load(args.acoustics, states=not args.functionals_only)
+    voices = Voices.load(args.acoustics)
     train = voices.rows(voices.split == "train")
     encoder, head = pretrain(train, Recipe(), args.seed)
     encoder.save(args.out, head, {"spec": json.dumps(voices.spec), "labels": ",".join(MELD_LABELS)})
