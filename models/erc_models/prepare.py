@@ -324,6 +324,7 @@ def main() -> None:
     parser.add_argument("--text-encoder", type=Path, required=True, help="checkpoint whose encoder to use")
     parser.add_argument("--corpora", type=Path, required=True, help="folder with meld/train.jsonl.gz ...")
     parser.add_argument("--corpus", choices=("meld", "emorynlp", "dailydialog"), default="meld")
+    parser.add_argument("--past-turns", type=int, help="fewer than the encoder's own; 0: a turn by itself")
     parser.add_argument("--acoustics", type=Path, help="folder with ravdess.npz, tess.npz, read.npz")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--functionals", choices=("compare", "egemaps"), default="compare")
@@ -331,6 +332,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     encoder = load_text_encoder(args.text_encoder).float().to(args.device).eval()
+    if args.past_turns is not None:
+        encoder.config = replace(encoder.config, past_turns=args.past_turns)
     writer = Writer(encoder, args.out, {"past_turns": encoder.config.past_turns})
     if args.corpus != "meld":
         writer.corpus(args.corpus, args.corpora)
