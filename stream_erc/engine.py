@@ -109,17 +109,18 @@ class Engine:
         needs = needs or Needs()
         examples = read_label_examples(Path(config.labels_from)) if config.labels_from is not None else []
         classifier = EmotionClassifier(config.model, config.device)
+        speaker_encoder = load_encoder(session.diarization, config.device) if needs.speakers else None
         acoustics = None
         heard = needs.audio or any(example.audio for example in examples)
         if heard and classifier.acoustic_spec is not None:
-            acoustics = load_extractor(classifier.acoustic_spec)
+            acoustics = load_extractor(classifier.acoustic_spec, speaker_encoder)
         if examples:
             classifier = _relabelled(classifier, examples, acoustics, decode)
         return cls(
             classifier,
             vad=SileroVad() if needs.segmentation else None,
             recognizer=load_recognizer(config.asr) if needs.words else None,
-            speaker_encoder=load_encoder(session.diarization, config.device) if needs.speakers else None,
+            speaker_encoder=speaker_encoder,
             acoustics=acoustics,
             clock=clock,
             max_batch=config.max_batch,

@@ -1,9 +1,10 @@
-"""What the network hears of a turn besides its words: openSMILE functionals, in the order a checkpoint knows.
+"""What the network hears of a turn besides its words, in the order a checkpoint knows.
 
 openSMILE (Eyben et al., 2010) computes frame-wise descriptors and summarises each over the segment, so one
 segment of any length gives one vector. A segment is first brought to one speech level: functionals of energy,
 loudness and flux follow the microphone's gain, which says nothing about the speaker, and openSMILE reads
-16-bit integers, in which a quiet recording loses its detail.
+16-bit integers, in which a quiet recording loses its detail. Voice states (`stream_erc.voice_states`) and
+prosody (`stream_erc.prosody`) come after the functionals where a network was trained on them.
 """
 
 import dataclasses
@@ -16,8 +17,11 @@ import numpy as np
 
 from stream_erc.events import Samples, Vector
 from stream_erc.exceptions import CheckpointError, EngineUnavailable
+from stream_erc.level import at_level, speech_level_dbfs
 from stream_erc.pool import Pool
 from stream_erc.prosody import DESCRIPTORS, measure
+from stream_erc.speaker_encoder import SpeakerEncoder
+from stream_erc.voice_states import ENCODERS, VoiceStates
 
 SET_DIMS: Mapping[str, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
 """Functionals of each set; ComParE_2016 is the corrected successor of the IS13 ComParE set."""
@@ -29,11 +33,6 @@ MIN_SAMPLES = 960
 SPEECH_LEVEL_DBFS = -26.0
 """The level speech is brought to (ITU-T P.56's customary one); peaks stay about 8 dB under full scale."""
 
-SILENCE_DBFS = -80.0
-"""Below this level of the loudest frames a segment holds nothing but rounding noise."""
-
-_FRAME = 320  # 20 ms
-
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
@@ -43,11 +42,12 @@ class FeatureSpec:
         set: the openSMILE feature set.
         level: ``functionals``, one vector for each segment.
         sample_rate_hz: of the audio openSMILE reads.
-        dim: length of the whole vector, functionals then prosody.
+        dim: length of the whole vector, functionals, then voice states, then prosody.
         names_sha256: hash of the names of its values in order.
         opensmile: version of the opensmile library.
         speech_level_dbfs: the level segments are brought to, None for as recorded.
-        prosody: names of the prosodic descriptors after the functionals, or none.
+        prosody: names of the prosodic descriptors at the end, or none.
+        voice_states: the speaker encoder whose states follow the functionals (``GE2E``), or "" for none.
     """
 
     set: str
@@ -58,6 +58,7 @@ class FeatureSpec:
     opensmile: str
     speech_level_dbfs: float | None = SPEECH_LEVEL_DBFS
     prosody: tuple[str, ...] = ()
+    voice_states: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """As plain values for a checkpoint's JSON."""
@@ -65,7 +66,7 @@ class FeatureSpec:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, object]) -> "FeatureSpec":
-        """From a checkpoint's JSON.
+        """From a checkpoint's JSON; one that does not speak of voice states has none.
 
         Raises:
             CheckpointError: a key is missing, unknown, or of the wrong type.
@@ -79,7 +80,9 @@ class FeatureSpec:
             "opensmile": (str,),
             "speech_level_dbfs": (int, float, type(None)),
             "prosody": (list, tuple),
+            "voice_states": (str,),
         }
+        table = {"voice_states": ""} | dict(table)
         if set(table) != set(kinds):
             raise CheckpointError(
                 f"feature spec: expected the keys {', '.join(kinds)}, got {', '.join(table)}"
@@ -117,30 +120,7 @@ def check(runtime: FeatureSpec, checkpoint: FeatureSpec) -> None:
 def _shown(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return str(value)[:24] if value is not None else "none"
-
-
-def speech_level_dbfs(samples: Samples) -> float:
-    """Active speech level in dB re full scale (RMS 1), -inf for silence.
-
-    The mean power of the 20 ms frames within 20 dB of the loudest ones, so that pauses and the silence at a
-    segment's ends count for nothing.
-    """
-    whole = len(samples) // _FRAME * _FRAME
-    frames = (samples[:whole] if whole else samples).reshape(-1, _FRAME if whole else len(samples))
-    power = np.mean(np.square(frames, dtype=np.float64), axis=1)  # (frames,)
-    loudest = float(np.quantile(power, 0.95)) if len(power) else 0.0
-    if loudest <= 10 ** (SILENCE_DBFS / 10):
-        return -np.inf
-    return float(10 * np.log10(np.mean(power[power >= loudest / 100])))
-
-
-def at_level(samples: Samples, level_dbfs: float) -> Samples:
-    """The same audio with its speech at `level_dbfs`; silence stays as it is."""
-    came = speech_level_dbfs(samples)
-    if not np.isfinite(came):
-        return samples
-    return (samples * np.float32(10 ** ((level_dbfs - came) / 20))).astype(np.float32)
+    return str(value)[:24] if value not in (None, "") else "none"
 
 
 def to_int16(samples: Samples) -> bytes:
@@ -149,30 +129,38 @@ def to_int16(samples: Samples) -> bytes:
 
 
 class AcousticExtractor:
-    """openSMILE functionals of a segment; safe to call from several threads.
+    """openSMILE functionals of a segment, voice states, prosody; safe to call from several threads.
 
     openSMILE computes without Python's global lock, so threads run side by side; each call borrows an
     openSMILE object, configured once and reset between segments (configuring costs 4 ms).
 
     Args:
         set_name: ``ComParE_2016`` (6,373 functionals) or ``eGeMAPSv02`` (88).
-        prosody: which of `stream_erc.prosody.DESCRIPTORS` follow the functionals.
-        level_dbfs: speech is brought to this level first; None leaves it as recorded.
+        voice_states: the encoder whose states follow the functionals, ``GE2E`` or "" for none.
+        prosody: which of `stream_erc.prosody.DESCRIPTORS` come last.
+        level_dbfs: for openSMILE, speech is brought to this level; None leaves it as recorded.
+        speaker_encoder: a loaded encoder whose weights can serve the voice states too, if there is one.
 
     Raises:
-        CheckpointError: a feature set or a prosodic descriptor that is not known.
-        EngineUnavailable: opensmile is not installed or has no library for this machine.
+        CheckpointError: a feature set, an encoder or a prosodic descriptor that is not known.
+        EngineUnavailable: opensmile or GE2E's weights are not installed or have nothing for this machine.
     """
 
     def __init__(
         self,
         set_name: str,
         *,
+        voice_states: str = "",
         prosody: Sequence[str] = (),
         level_dbfs: float | None = SPEECH_LEVEL_DBFS,
+        speaker_encoder: SpeakerEncoder | None = None,
     ) -> None:
         if set_name not in SET_DIMS:
             raise CheckpointError(f"feature set: expected one of {', '.join(SET_DIMS)}, got {set_name!r}")
+        if voice_states and voice_states not in ENCODERS:
+            raise CheckpointError(
+                f"voice states: expected none or {', '.join(ENCODERS)}, got {voice_states!r}"
+            )
         for name in prosody:
             if name not in DESCRIPTORS:
                 raise CheckpointError(f"prosody: expected some of {', '.join(DESCRIPTORS)}, got {name!r}")
@@ -183,8 +171,12 @@ class AcousticExtractor:
         self._smiles = Pool(lambda: _Smile(set_name))
         self._level_dbfs = level_dbfs
         self._prosody = [DESCRIPTORS.index(name) for name in prosody]
+        self._voice_states = VoiceStates(speaker_encoder) if voice_states else None
         with self._smiles.lend() as smile:
-            self.names: tuple[str, ...] = (*smile.names, *prosody)
+            functionals = smile.names
+        states = self._voice_states.names if self._voice_states else ()
+        self._states = slice(len(functionals), len(functionals) + len(states))
+        self.names: tuple[str, ...] = (*functionals, *states, *prosody)
         self.spec = FeatureSpec(
             set=set_name,
             level="functionals",
@@ -194,10 +186,11 @@ class AcousticExtractor:
             opensmile=str(opensmile.__version__),
             speech_level_dbfs=level_dbfs,
             prosody=tuple(prosody),
+            voice_states=voice_states,
         )
 
     def __call__(self, samples: Samples) -> Vector:
-        """Functionals of a segment, then its prosody.
+        """Functionals of a segment, then its voice states, then its prosody.
 
         Args:
             samples: the segment, (N,); samples that are no numbers count as silence.
@@ -213,6 +206,8 @@ class AcousticExtractor:
         functionals = self._functionals(samples)
         if functionals is not None:
             values[: len(functionals)] = functionals
+        if self._voice_states is not None:
+            values[self._states] = self._voice_states(samples)
         if self._prosody:
             values[-len(self._prosody) :] = measure(samples)[self._prosody]
         values[~np.isfinite(values)] = np.nan
@@ -225,14 +220,24 @@ class AcousticExtractor:
             return smile.run(to_int16(samples))
 
 
-def load_extractor(spec: FeatureSpec) -> AcousticExtractor:
+def load_extractor(spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = None) -> AcousticExtractor:
     """The extractor that computes what a checkpoint's network was trained on.
+
+    Args:
+        spec: the checkpoint's.
+        speaker_encoder: see `AcousticExtractor`.
 
     Raises:
         CheckpointError: this runtime computes other features.
-        EngineUnavailable: opensmile is not installed or has no library for this machine.
+        EngineUnavailable: see `AcousticExtractor`.
     """
-    extractor = AcousticExtractor(spec.set, prosody=spec.prosody, level_dbfs=spec.speech_level_dbfs)
+    extractor = AcousticExtractor(
+        spec.set,
+        voice_states=spec.voice_states,
+        prosody=spec.prosody,
+        level_dbfs=spec.speech_level_dbfs,
+        speaker_encoder=speaker_encoder,
+    )
     check(extractor.spec, spec)
     return extractor
 

@@ -115,6 +115,7 @@ class Ge2eEncoder:
             part = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
             layer.load_state_dict(part)
             layer.to(self.device).eval().requires_grad_(False)
+        self._layers = _layers(self._lstm)
         self._mel = torch.from_numpy(_mel_filters()).to(self.device)  # (n_mels, FFT // 2 + 1)
         self._hann = torch.hann_window(FFT, device=self.device)
 
@@ -130,6 +131,21 @@ class Ge2eEncoder:
             for v in torch.split(vectors, [len(p) for p in pieces])
         ]
         return [unit(mean) for mean in torch.stack(means).cpu().numpy()]
+
+    @property
+    def layer_dims(self) -> tuple[int, ...]:
+        """Units of each layer."""
+        return tuple(layer.hidden_size for layer in self._layers)
+
+    @torch.inference_mode()
+    def layer_states(self, samples: Samples) -> list[Tensor]:
+        """What each layer makes of a segment (N,), pauses included: states (frames, 256) every 10 ms."""
+        states = self._mel_power(torch.from_numpy(np.array(samples, dtype=np.float32)).to(self.device))
+        found = []
+        for layer in self._layers:
+            states, _ = layer(states)
+            found.append(states)
+        return found
 
     def _network(self, windows: Tensor) -> Tensor:
         """Mel windows (W, frames, n_mels) -> voice vectors (W, D) of unit length, none of them negative."""
@@ -177,6 +193,18 @@ class Ge2eEncoder:
             samples, FFT, FRAME, window=self._hann, center=True, pad_mode="constant", return_complex=True
         )
         return (self._mel @ spectrum.abs().square()).T
+
+
+def _layers(stack: nn.LSTM) -> list[nn.LSTM]:
+    """The layers of a stack by themselves, with the stack's own weights."""
+    layers = []
+    for k in range(stack.num_layers):
+        inputs = stack.input_size if k == 0 else stack.hidden_size
+        layer = nn.LSTM(inputs, stack.hidden_size, device="meta")
+        mine = {name: value for name, value in stack.state_dict().items() if name.endswith(f"_l{k}")}
+        layer.load_state_dict({n.replace(f"_l{k}", "_l0"): v for n, v in mine.items()}, assign=True)
+        layers.append(layer.eval().requires_grad_(False))
+    return layers
 
 
 def _mel_filters() -> NDArray[np.float32]:

@@ -26,7 +26,7 @@ ONLY_IN = {"sounddevice": {"microphone"}, "erc_models": {"emotion"}, "websockets
 ABOVE = {"clients", "scripts", "stream_erc_client", "tests"}
 """What imports stream_erc and is never imported by it."""
 
-LOADS_TORCH = {"emotion", "engine", "features", "replay", "speaker_encoder", "workers"}
+LOADS_TORCH = {"emotion", "engine", "features", "replay", "speaker_encoder", "voice_states", "workers"}
 """The modules with networks in them: importing any other one loads none of these packages."""
 
 NETWORKS = {"torch", "transformers", "onnxruntime", "ctranslate2", "faster_whisper", "erc_models"}

@@ -1,26 +1,31 @@
 """Acoustic features: openSMILE's own numbers, whatever the gain; nothing measured where there is nothing."""
 
 import dataclasses
+import importlib.util
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from stream_erc.events import Samples
-from stream_erc.exceptions import CheckpointError
+from stream_erc.exceptions import CheckpointError, EngineUnavailable
 from stream_erc.features import (
     SET_DIMS,
     AcousticExtractor,
     FeatureSpec,
-    at_level,
     check,
     hash_names,
     load_extractor,
-    speech_level_dbfs,
     to_int16,
 )
-from stream_erc.prosody import DESCRIPTORS
+from stream_erc.level import at_level, speech_level_dbfs
+from stream_erc.prosody import DESCRIPTORS, measure
+from stream_erc.speaker_encoder import Ge2eEncoder
+from stream_erc.voice_states import VoiceStates
 
 
 def voice(seconds: float = 1.0, f0: float = 140.0, level: float = 0.1, seed: int = 0) -> Samples:
@@ -133,6 +138,101 @@ def test_some_prosody_follows_the_functionals(egemaps: AcousticExtractor) -> Non
     assert came[88:].tolist() == [all_of_it["mean_hnr"], all_of_it["duration"]]
 
 
+# --- voice states ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ge2e() -> Ge2eEncoder:
+    return Ge2eEncoder("cpu")
+
+
+@pytest.fixture(scope="module")
+def whole(ge2e: Ge2eEncoder) -> AcousticExtractor:
+    return AcousticExtractor("eGeMAPSv02", voice_states="GE2E", prosody=DESCRIPTORS, speaker_encoder=ge2e)
+
+
+def stack_of_the_package() -> nn.LSTM:
+    """GE2E's three layers as one LSTM, from the package's file."""
+    spec = importlib.util.find_spec("resemblyzer")
+    assert spec is not None and spec.origin is not None
+    path = Path(spec.origin).with_name("pretrained.pt")
+    weights = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+    stack = nn.LSTM(40, 256, num_layers=3).eval()
+    stack.load_state_dict({n.removeprefix("lstm."): v for n, v in weights.items() if n.startswith("lstm.")})
+    return stack
+
+
+@torch.inference_mode()
+def test_the_layers_are_those_of_the_stack(ge2e: Ge2eEncoder) -> None:
+    stack = stack_of_the_package()
+    samples = at_level(voice(1.3), -30.0)
+    output, (hidden, _) = stack(ge2e._mel_power(torch.from_numpy(samples)))
+    layers = ge2e.layer_states(samples)
+    assert [tuple(layer.shape) for layer in layers] == [(131, 256)] * 3
+    torch.testing.assert_close(layers[-1], output, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.stack([layer[-1] for layer in layers]), hidden, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_voice_states_are_mean_and_deviation_of_each_layer_around_the_speech(ge2e: Ge2eEncoder) -> None:
+    speech, n = voice(1.0), 16_000
+    padded = np.concatenate([np.zeros(n), speech, np.zeros(2 * n)]).astype(np.float32)
+    layers = ge2e.layer_states(at_level(padded[n - 3_200 : 2 * n + 3_200], -30.0))
+    expected = torch.cat([x for s in layers for x in (s.mean(0), s.std(0, correction=0))]).numpy()
+    states = VoiceStates(ge2e)
+    assert len(states.names) == len(set(states.names)) == 1536
+    assert states.names[0] == "GE2E_layer0_mean_0" and states.names[256 + 3] == "GE2E_layer0_deviation_3"
+    np.testing.assert_allclose(states(padded), expected, atol=1e-5)
+    np.testing.assert_allclose(VoiceStates()(padded), expected, atol=1e-5)  # with weights of its own
+
+
+def test_voice_states_stand_between_functionals_and_prosody(
+    whole: AcousticExtractor, egemaps: AcousticExtractor, ge2e: Ge2eEncoder
+) -> None:
+    samples = voice()
+    came = whole(samples)
+    assert whole.spec.dim == len(whole.names) == len(came) == 88 + 1536 + 8
+    assert whole.spec.voice_states == "GE2E"
+    assert np.array_equal(came[:88], egemaps(samples)[:88])
+    assert np.array_equal(came[88:-8], VoiceStates(ge2e)(samples))
+    assert np.array_equal(came[-8:], measure(samples))
+    assert np.isfinite(came).all()
+    louder = whole(samples * np.float32(8))  # whatever the gain
+    np.testing.assert_allclose(louder[88:-8], came[88:-8], atol=1e-4)
+
+
+def test_less_than_100_ms_has_functionals_but_no_voice_states(whole: AcousticExtractor) -> None:
+    came = whole(voice()[:1_500])
+    assert np.isfinite(came[:88]).all() and np.isnan(came[88:]).all()
+    assert np.isfinite(whole(voice()[:1_600])[88:-8]).all()
+    for samples in (voice(0.01), np.zeros(16_000, np.float32), np.full(16_000, np.nan, np.float32)):
+        assert np.isnan(whole(samples)).all()
+
+
+def test_threads_share_the_weights_and_agree(whole: AcousticExtractor) -> None:
+    voices = [voice(0.4 + 0.1 * k, f0=100 + 20 * k) for k in range(8)]
+    expected = [whole(v) for v in voices]
+    with ThreadPoolExecutor(4) as threads:
+        came = list(threads.map(whole, voices))
+    for a, b in zip(expected, came, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
+
+
+def test_the_weights_are_those_of_the_speaker_encoder(ge2e: Ge2eEncoder) -> None:
+    there = {p.data_ptr() for p in ge2e._lstm.parameters()}
+    assert {p.data_ptr() for layer in ge2e._layers for p in layer.parameters()} == there
+
+
+def test_voice_states_without_their_package_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == "resemblyzer" else find(n, *a)
+    )
+    AcousticExtractor("eGeMAPSv02")  # which needs none
+    with pytest.raises(EngineUnavailable, match=r"voice states need GE2E: .* the package Resemblyzer"):
+        AcousticExtractor("eGeMAPSv02", voice_states="GE2E")
+
+
 # --- the level ------------------------------------------------------------------------------------
 
 
@@ -160,6 +260,15 @@ def test_a_spec_survives_json() -> None:
     spec = dataclasses.replace(SPEC, prosody=DESCRIPTORS, dim=96)
     assert FeatureSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert FeatureSpec.from_dict(json.loads(json.dumps(SPEC.to_dict()))) == SPEC
+    hearing = dataclasses.replace(SPEC, voice_states="GE2E")
+    assert FeatureSpec.from_dict(json.loads(json.dumps(hearing.to_dict()))) == hearing
+
+
+def test_an_older_checkpoint_has_no_voice_states() -> None:
+    table = SPEC.to_dict()
+    del table["voice_states"]
+    assert FeatureSpec.from_dict(table) == SPEC
+    assert SPEC.voice_states == ""
 
 
 @pytest.mark.parametrize(
@@ -172,6 +281,7 @@ def test_a_spec_survives_json() -> None:
         ({"opensmile": "2.5.1"}, "expected opensmile 2.5.1, the runtime computes 2.6.0"),
         ({"speech_level_dbfs": None}, "expected speech_level_dbfs none, the runtime computes -26.0"),
         ({"prosody": ("duration",)}, "expected prosody duration, the runtime computes none"),
+        ({"voice_states": "GE2E"}, "expected voice_states GE2E, the runtime computes none"),
     ],
 )
 def test_a_checkpoint_of_other_features_is_refused(change: dict[str, object], shown: str) -> None:
@@ -192,12 +302,20 @@ def test_a_patch_release_of_opensmile_is_the_same() -> None:
         (SPEC.to_dict() | {"dim": "88"}, "dim: expected int, got '88'"),
         (SPEC.to_dict() | {"dim": True}, "dim: expected int, got True"),
         (SPEC.to_dict() | {"extra": 1}, "extra"),
+        (SPEC.to_dict() | {"voice_states": None}, "voice_states: expected str, got None"),
     ],
 )
 def test_a_damaged_spec_is_refused(table: dict[str, object], shown: str) -> None:
     with pytest.raises(CheckpointError, match="feature spec") as caught:
         FeatureSpec.from_dict(table)
     assert shown in str(caught.value)
+
+
+def test_voice_states_are_loaded_for_their_spec(whole: AcousticExtractor, ge2e: Ge2eEncoder) -> None:
+    assert load_extractor(whole.spec, ge2e).spec == whole.spec
+    other = dataclasses.replace(whole.spec, voice_states="ECAPA")
+    with pytest.raises(CheckpointError, match="voice states: expected none or GE2E, got 'ECAPA'"):
+        load_extractor(other, ge2e)
 
 
 def test_an_extractor_is_loaded_for_its_spec_or_not_at_all(egemaps: AcousticExtractor) -> None:
