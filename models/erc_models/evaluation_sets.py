@@ -54,7 +54,7 @@ def voices_of(checkpoint: Checkpoint, dialogues: Sequence[Dialogue]) -> np.ndarr
     if names:
         columns = [datasets.DESCRIPTORS.index(name) for name in names]
         for row, utterance in zip(audio, flat, strict=True):
-            if utterance.prosody is not None:  # the last values of the vector, after the functionals
+            if utterance.prosody is not None:  # the last values of the vector, after all others
                 row[width - len(columns) :] = np.array(utterance.prosody)[columns]
     return audio
 
@@ -135,15 +135,17 @@ def clips(path: Path, checkpoint: Checkpoint) -> tuple[list[Dialogue], np.ndarra
     """
     spec = checkpoint.features.get("acoustic") or {}
     column = {"ComParE_2016": "functionals_compare", "eGeMAPSv02": "functionals_egemaps"}.get(spec.get("set"))
+    parts = [column, "voice_states"] if spec.get("voice_states") else [column]
     with np.load(path) as file:
-        wanted = {"label", "speaker", "text", "augmentation", "split", "prosody", column}
+        wanted = {"label", "speaker", "text", "augmentation", "split", "prosody", *parts}
         if not wanted <= set(file.files):
             raise ValueError(
-                f"{path}: expected acoustic features of clips with {column}, got {', '.join(file.files)}"
+                f"{path}: expected acoustic features of clips with {' and '.join(map(str, parts))}, "
+                f"got {', '.join(file.files)}"
             )
         keep = (file["split"] == "dev") & (file["augmentation"] == "plain")
         order = [datasets.DESCRIPTORS.index(name) for name in spec.get("prosody", ())]
-        audio = np.concatenate([file[column][keep], file["prosody"][keep][:, order]], 1)
+        audio = np.concatenate([*(file[part][keep] for part in parts), file["prosody"][keep][:, order]], 1)
         rows = list(zip(file["speaker"][keep], file["text"][keep], file["label"][keep], strict=True))
     width = sum(checkpoint.network.config.audio_groups)
     if audio.shape[1] != width:
