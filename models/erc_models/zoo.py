@@ -107,7 +107,9 @@ def tables(stored: Mapping[str, dict]) -> dict[str, str]:
             ("dailydialog",),
             ("micro_f1_without_neutral", "macro_f1_without_neutral", "mcc", "ece"),
             "micro_f1_without_neutral",
+            ("", "new"),
         ),
+        "misheard": _scores(rows, ("meld",), ("weighted_f1", "macro_f1", "ece"), "weighted_f1", ("wer35",)),
         "acted": _scores(rows, ("acted", "clips"), ("macro_recall", "weighted_f1", "ece"), "macro_recall"),
         "ablation": _ablations(stored),
     }
@@ -119,13 +121,19 @@ def _is_ablation(name: str, stored: Mapping[str, dict]) -> bool:
     )
 
 
-def _scores(stored: Mapping[str, dict], corpora: Sequence[str], figures: Sequence[str], order: str) -> str:
-    """One row a set of these corpora, best first."""
+def _scores(
+    stored: Mapping[str, dict],
+    corpora: Sequence[str],
+    figures: Sequence[str],
+    order: str,
+    variants: Sequence[str] = ("",),
+) -> str:
+    """One row a set of these corpora in these variants, best first."""
     found = [
         (row, part)
         for row in stored.values()
         for part in row["sets"].values()
-        if part["corpus"] in corpora and not part["variant"]
+        if part["corpus"] in corpora and part["variant"] in variants
     ]
     found.sort(key=lambda pair: (corpora.index(pair[1]["corpus"]), -pair[1]["scores"][order]["mean"]))
     lines = []
@@ -134,7 +142,7 @@ def _scores(stored: Mapping[str, dict], corpora: Sequence[str], figures: Sequenc
         lines.append(
             [
                 row["name"],
-                f"{part['corpus']} {part['split']}".strip(),
+                f"{part['corpus']} {part['split']} {part['variant']}".strip(),
                 " + ".join(part["modalities"]),
                 _yes(row["causal"]),
                 _parameters(row),
