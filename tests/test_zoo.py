@@ -130,7 +130,7 @@ def test_what_is_said_of_a_network() -> None:
 
 def readme(folder: Path) -> Path:
     path = folder / "README.md"
-    names = ("conversations", "dailydialog", "acted", "ablation")
+    names = ("conversations", "misheard", "dailydialog", "acted", "ablation")
     path.write_text(
         "# Zoo\n\n" + "\nwords\n".join(f"<!-- zoo:{n} -->\nold\n<!-- /zoo:{n} -->" for n in names) + "\nend\n"
     )
@@ -162,7 +162,7 @@ def test_tables_are_written_between_their_markers_and_checked(tmp_path: Path) ->
     assert (cells["reads"], cells["causal"], cells["seeds"], cells["step, ms"]) == ("text", "yes", "3", "-")
     assert cells["parameters"].endswith("+ 1.2 M")
     assert "weighted F1 65.70, accuracy 66.59 (TA, not causal;" in cells["paper, test split |"]
-    assert text.count("No results stored.") == 2
+    assert text.count("No results stored.") == 3
 
 
 def test_the_ablation_is_paired(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ COPIES = ("plain", "random1", "random2")
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Single labelled clips: acoustic features (N, D) in `GROUPS`, label, speaker and text (N,)."""
+    """Single labelled clips: acoustic features (N, D) in groups, label, speaker and text (N,)."""
 
     audio: np.ndarray
     label: np.ndarray
@@ -55,22 +55,16 @@ class Clips:
     groups: tuple[int, ...]
 
     @classmethod
-    def load(cls, path: Path, functionals: str, split: str | None, copies: tuple[str, ...]) -> "Clips":
+    def load(cls, path: Path, split: str | None, copies: tuple[str, ...]) -> "Clips":
         """Read one file of `scripts/extract_features`: some split and some copies of it."""
         with np.load(path) as file:
             keep = np.isin(file["augmentation"], copies)
             if split is not None:
                 keep &= file["split"] == split
             columns = {name: file[name][keep] for name in ("label", "speaker", "text")}
-            name = {"compare": "ComParE_2016", "egemaps": "eGeMAPSv02"}[functionals]
-            spec = json.loads(str(file["feature_specs"]))[name]
-            parts = [
-                file[f"functionals_{functionals}"][keep],
-                file["voice_states"][keep],
-                file["prosody"][keep],
-            ]
+            spec = json.loads(str(file["feature_specs"]))["whole"]
+            parts = [file[name][keep] for name in ("functionals_compare", "voice_states", "prosody")]
         audio = np.concatenate(parts, 1)
-        spec |= {"dim": audio.shape[1], "voice_states": "GE2E", "prosody": list(DESCRIPTORS)}
         groups = tuple(part.shape[1] for part in parts)
         return cls(audio.astype(np.float32), **columns, spec=spec, groups=groups)
 
@@ -327,7 +321,6 @@ def main() -> None:
     parser.add_argument("--past-turns", type=int, help="fewer than the encoder's own; 0: a turn by itself")
     parser.add_argument("--acoustics", type=Path, help="folder with ravdess.npz, tess.npz, read.npz")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--functionals", choices=("compare", "egemaps"), default="compare")
     parser.add_argument("--doubt", type=float, default=0.3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -343,7 +336,7 @@ def main() -> None:
         return
 
     def load(name: str, split: str | None, copies: tuple[str, ...]) -> Clips:
-        return Clips.load(args.acoustics / f"{name}.npz", args.functionals, split, copies)
+        return Clips.load(args.acoustics / f"{name}.npz", split, copies)
 
     train = Clips.join([load("ravdess", "train", COPIES), load("tess", "train", COPIES)])
     dev = load("ravdess", "dev", ("plain",))
