@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from erc_models import datasets, evaluation_sets
-from erc_models.checkpoint import Checkpoint, load
+from erc_models.checkpoint import ARCHITECTURES, Checkpoint, load, save
 from erc_models.datasets import MELD_LABELS, Dialogue, Utterance
 from erc_models.evaluate import evaluate, main, predict, readable
 from erc_models.evaluation_report import Request, as_json
@@ -320,3 +320,24 @@ def test_what_cannot_be_scored_is_told_in_one_line(
     message = f"{stopped.value.code}\n{capsys.readouterr().err}"
     assert told in message
     assert "Traceback" not in message
+
+
+def test_who_speaks_is_scored_where_the_network_tells_it(
+    checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, sizes = ARCHITECTURES["speaker_multitask"]
+    config = sizes(text_dim=32, audio_groups=checkpoint.network.config.audio_groups, classes=7, width=8)
+    folder = tmp_path / "teller"
+    save(
+        folder,
+        replace(checkpoint, architecture="speaker_multitask", network=network(config).eval()),
+        "# Teller\n",
+    )
+    arguments = ["--checkpoint", str(folder), "--data", str(write(tmp_path / "talk.jsonl", talk()))]
+    main([*arguments, "--cache", str(tmp_path), "--json"])
+    told = json.loads(capsys.readouterr().out)["speaker_task"]
+    asked = sum(max(0, sum(bool(u.text) for u in d.utterances) - 1) for d in talk())
+    assert told["turns"] == asked
+    assert 0 <= told["accuracy"] <= 100
+    main([*arguments, "--cache", str(tmp_path)])
+    assert f"Who speaks ({asked} turns)" in capsys.readouterr().out

@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from erc_models.datasets import Dialogue
 from erc_models.evaluation_report import Request, Result, as_json, command_of, report
 from erc_models.feature_store import NO_LABEL, FeatureSet
 from erc_models.metrics import Predictions, Scores, expected_calibration_error, score, scores_of
+from erc_models.speaker_multitask import SpeakerMultitask, score_speakers
 from erc_models.streaming import StreamingModel, TurnInput
 from erc_models.text_features import default_cache
 
@@ -201,6 +202,16 @@ def _conditions(text: str) -> tuple[str, ...]:
     return names
 
 
+def speaker_task(checkpoint: Checkpoint, request: Request) -> dict[str, float] | None:
+    """How well a network that was trained to tell who speaks does so; None for any other network."""
+    if not isinstance(checkpoint.network, SpeakerMultitask):
+        return None
+    _, _, features, _ = next(_cases(checkpoint, request))
+    device = next(checkpoint.network.parameters()).device
+    batches = (features.batch([k]).to(device) for k in range(len(features)))
+    return asdict(score_speakers(checkpoint.network, ((batch.x, batch.speaker) for batch in batches)))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -230,6 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"evaluate: {str(error).splitlines()[0]}")
     stored = as_json(checkpoint, request, found, command_of("erc_models.evaluate", arguments))
+    stored |= {"speaker_task": told} if (told := speaker_task(checkpoint, request)) else {}
     text = json.dumps(stored, indent=1)
     if args.store is not None:
         args.store.parent.mkdir(parents=True, exist_ok=True)

@@ -186,6 +186,13 @@ def report(name: str, stored: dict) -> None:
             f"{told}: weighted F1, {difference['of']}: {s['mean']:+.2f} [{s['low']:+.2f}, {s['high']:+.2f}]"
         )
     _report_first(console, stored["results"][0])
+    if task := stored.get("speaker_task"):
+        names = ("last_other", "majority", "new", "last")
+        floors = ", ".join(f"{name.replace('_', ' ')} {task[name]:.1f}" for name in names)
+        console.print(
+            f"Who speaks ({task['turns']} turns): right in {task['accuracy']:.1f}%, of speakers heard before "
+            f"in {task['heard_accuracy']:.1f}%; answers that read nothing: {floors}"
+        )
 
 
 def _report_first(console: Console, first: dict) -> None:
