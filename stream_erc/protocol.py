@@ -1,47 +1,121 @@
-"""Events as messages: one JSON object each, in a file (EVENTS.jsonl) as on the wire.
+"""The protocol: how a client and the server speak, and how events become messages.
 
-Every message has
+A conversation is one *session*. A client sends audio (or turns) over a WebSocket and receives messages, JSON
+objects as text frames. The same messages, one a line, make the file ``EVENTS.jsonl`` of a replay. Each message
+with its fields is listed below the text in ``docs/protocol.md`` (made from `stream_erc.messages`); the JSON
+Schema is ``docs/protocol.schema.json``.
 
-- ``type``: one of those below;
-- ``session_id``: which conversation; a file of several text dialogues holds several sessions;
-- ``seq``: 0, 1, 2 ... within the session;
-- ``dialogue``: only where the input named the dialogue, as it named it.
+Connecting
+    ``ws://HOST:PORT/v1/session`` (``wss://`` with TLS). Text frames are UTF-8 JSON objects with a ``type``;
+    binary frames are audio. Compression is not used.
 
-Times are integer milliseconds since the session's audio began; a text-only turn has ``null`` times.
-A message may gain fields in later versions; readers ignore what they do not know.
+    Where the server asks for a token, it comes as the request's header ``Authorization: Bearer TOKEN``, or,
+    since a browser cannot set headers, as the first message ``session.authenticate``; until then the server
+    says nothing. A browser's ``Origin`` has to be the server's own or one that it was told to allow.
 
-``session.created``
-    The first message. ``model``: the checkpoint's name. ``asr``: the recognizer's name. ``labels``: the
-    emotion labels, in the checkpoint's order. ``source``: ``{"name", "duration_ms"}``, what is being heard
-    and for how long, where known.
+Beginning
+    1. The server sends ``session.created``: the models, encodings, limits, the configuration that holds by
+       default, and the ``resume_token``.
+    2. The client may send one ``session.update``, before any audio or turn; ``session.updated`` answers.
+       Where it is refused, an ``error`` says why, the defaults still hold, and it may be sent again.
+    3. The client sends binary frames of audio: mono, of the encoding and rate agreed on, of any length up to
+       ``limits.max_frame_ms``; 20 to 100 ms are usual. Time counts samples: silence has to be sent too.
 
-``speech.started``
-    ``audio_start_ms``: speech began there; a turn follows.
+Listening
+    ``speech.started``, then ``turn.partial`` while the turn is spoken (with ``partials``), then
+    ``turn.final`` with the speaker, the words, the emotion and its probabilities, and the latency by stage.
+    ``turn.revised`` replaces an earlier turn where later voices, or a ``turn.correct``, show that somebody
+    else spoke it; the turns after it come again too, since the conversation's memory has changed.
+    ``turn.failed`` tells of a turn that could not be read. All times are integer milliseconds of audio since
+    the session's audio began.
 
-``turn.partial``
-    A turn that is still being spoken. ``turn``: its index, that of the final turn to come. ``speaker``,
-    ``audio_start_ms``, ``audio_end_ms``, ``text``: so far. ``emotion``: provisional, or ``null``.
+    Between two events the server sends ``input.acknowledged`` now and then, and ``heartbeat`` where nothing
+    else was sent for ten seconds. ``ping`` is answered by ``pong``. A connection on which the client sends
+    nothing at all for ``limits.idle_timeout_ms`` is closed (4408); it can be resumed.
 
-``turn.final``
-    A turn. ``turn``: 0, 1, 2 ... in order; ``speaker``: the given name, or ``speaker_1`` ... by order of
-    appearance; ``audio_start_ms``, ``audio_end_ms``: when it was spoken; ``text``: what was said.
-    ``emotion``: ``{"label", "confidence", "probabilities": {label: p}}``: the expressed emotion, the
-    probability of that label, and of every label (they sum to 1). ``latency_ms``: ``endpointing``, the
-    silence that was waited for; ``asr``, ``features``, ``emotion``: compute time of the stages; ``total``:
-    from the end of speech to this message, waiting included. ``revision``: 0.
+Turns that the client knows
+    With ``turns: "appended"`` in ``session.update``, the client says each turn with ``turn.append``, in
+    order: ``text``, or an audio span (``audio_start_ms``, ``audio_end_ms``), or both, and the ``speaker``
+    where it is known. A span may lie ahead of the audio that was sent (the turn waits for it) and back by
+    ``limits.appended_audio_ms``. What is missing is found out: words by the recognizer, the speaker by the
+    voice. A session in which every turn has a text needs no audio at all.
 
-``turn.revised``
-    A speaker correction changed a final turn: the fields of ``turn.final`` with ``revision`` 1, 2 ...; it
-    replaces the earlier message of the same ``turn``.
+Speakers
+    ``speaker.rename`` gives a speaker another name; ``speaker.updated`` tells it, and it holds for all turns,
+    earlier ones too. ``turn.correct`` says who spoke a turn.
 
-``turn.failed``
-    A turn that could not be read. ``turn``, ``audio_start_ms``, ``audio_end_ms``, ``message``: what was
-    expected and what came. The session goes on. A turn that had been final fails where it could not be read
-    again after a speaker correction.
+Ending
+    The client sends ``session.close``; the server finishes what it heard and sends ``session.closed`` with
+    totals: audio, turns, failed turns, speakers. It closes the connection with 1000. Both sides can
+    reconcile: ``audio_ms`` is what the client sent, and ``turns + failed_turns`` how many turns it was told
+    of.
 
-``session.closed``
-    The last message. ``audio_ms``: audio heard. ``turns``, ``failed_turns``: how many of each there were.
-    ``speakers``: their names.
+Losing nothing
+    Messages with an ``event_id`` (turns final, revised and failed, ``speaker.updated``, ``session.closed``)
+    are *events*: 1, 2, 3 ... without a gap over the whole session. The server stores the session before it
+    sends an event. The others (partial turns, ``speech.started``, acknowledgements) may come again after a
+    reconnection, or never.
+
+    Inputs (``turn.append``, ``turn.correct``, ``speaker.rename``) may carry an ``input_id``: 1, 2, 3 ... in
+    the order in which they are sent, all of them or none. One that came before is ignored. Audio is known by
+    its position.
+
+    ``input.acknowledged`` says up to where the server will never ask again: the client forgets the audio
+    before ``audio_ms`` and the inputs up to ``input_id``, and keeps the rest, in order.
+
+    When the connection is lost without ``session.closed``, the client connects again (at once, then after
+    growing pauses), to this server or to another one on the same store, and sends ``session.resume`` with the
+    ``resume_token`` and the last ``event_id`` that it received, instead of ``session.update``. It may do so
+    without waiting for ``session.created``, which comes first all the same and is to be ignored. The server
+    answers ``session.resumed``, then the events that the client has not seen, and goes on. The client sends
+    its audio from ``audio_ms`` and its inputs after ``input_id`` again, as they were interleaved, then
+    whatever is new; ``session.close`` too, if it had been sent. Partial turns that it shows should be
+    dropped. What follows is what would have followed without the interruption: no turn is lost, none comes
+    twice, speakers and probabilities are the same. (The audio position is a whole second where the rate is
+    not 16 kHz. There, and with opus, probabilities may differ by rounding.)
+
+    A session is resumed on one connection at a time: a second one takes it over and the first is closed
+    (4409). A token opens the one session that it was given for, until ``limits.retention_ms`` after the loss.
+    After that, and for any unknown token, the answer is the error ``resume_refused`` and close code 4404:
+    begin a new session.
+
+    Before a planned stop the server sends ``session.going_away``, stores the session and closes with 1012;
+    resume.
+
+Limits
+    Live audio may run ahead of the clock by ``limits.burst_ms`` (after a resumption, by what was not yet
+    acknowledged and the time that the connection was gone, too); beyond it, the error ``audio_too_fast`` and
+    1008. With ``pace: "replay"`` audio is read as fast as it is worked on, behind live sessions. A client
+    that does not read what the server sends is not read from either, and after a while is closed (4429).
+
+Errors
+    An ``error`` has a ``code``, a ``message`` that says what was expected and what came, and ``retryable``.
+    What was refused has changed nothing: the session goes on, unless the table gives a close code.
+
+    =========================  ========  =========  ==================================================
+    code                       closes    retryable  when
+    =========================  ========  =========  ==================================================
+    ``invalid_message``        -         no         not JSON, an unknown type or field, a wrong value
+    ``invalid_audio``          -         no         half a sample, a frame too long, not of the encoding
+    ``invalid_configuration``  -         no         a model, label, language or encoding that is not there
+    ``invalid_turn``           -         no         neither text nor span, out of reach, an unknown turn
+    ``invalid_speaker``        -         no         nobody has the name, or somebody else has it
+    ``invalid_input_id``       -         no         one that leaves one out
+    ``out_of_order``           -         no         does not fit here, as audio after ``session.close``
+    ``too_many_errors``        1008      no         twenty errors in a row without one usable message
+    ``authentication``         1008      no         no token, a wrong one, or none in time
+    ``audio_too_fast``         1008      yes        live audio faster than spoken beyond the burst
+    ``too_many_messages``      1008      yes        more than 100 text frames a second beyond the burst
+    ``resume_refused``         4404      no         unknown, expired or foreign token; a model that is gone
+    ``idle``                   4408      yes        nothing came for a long time; resume
+    ``taken_over``             4409      no         the session was resumed on another connection
+    ``slow_reader``            4429      yes        messages were not read for a long time; resume
+    ``server_full``            1013      yes        as many sessions as the server takes
+    ``going_away``             1012      yes        the server stops; resume
+    ``internal``               1011      yes        a mistake of the server; resume
+    =========================  ========  =========  ==================================================
+
+    A frame larger than ``limits.max_message_bytes`` closes with 1009, without an ``error``.
 """
 
 import json
