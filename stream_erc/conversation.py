@@ -13,7 +13,7 @@ import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.diarization import ClusteringState, OnlineClustering
-from stream_erc.events import EmotionEvent, Features, GivenTurn, Latency, SpeechSegment, Turn
+from stream_erc.events import EmotionEvent, Features, GivenTurn, Latency, SpeakerRenamed, SpeechSegment, Turn
 from stream_erc.exceptions import InputError
 from stream_erc.work import Analysis, Classification, ClassifyTurn, ConversationState
 
@@ -33,6 +33,7 @@ class Conversation:
         state: the network's memory.
         pinned: turns whose speaker was said from outside; the clustering does not move them.
         spoken: how many turns each speaker has, by index.
+        renamed: (name that a voice was given, name that it goes by now).
     """
 
     turns: int = 0
@@ -42,11 +43,26 @@ class Conversation:
     state: ConversationState | None = None
     pinned: frozenset[int] = frozenset()
     spoken: tuple[int, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def memory(self) -> "Memory":
+        """What a correction goes back to."""
+        return Memory(self.past, self.state, self.spoken)
 
     @property
     def speakers(self) -> tuple[str, ...]:
         """The names of those who have a turn, by order of appearance."""
         return tuple(name for name, turns in zip(self.names, self.spoken, strict=False) if turns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
+    """The part of a conversation that every turn changes; fields as in `Conversation`."""
+
+    past: tuple[tuple[int, str], ...]
+    state: ConversationState | None
+    spoken: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,11 +98,10 @@ class Identified:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """A turn that is being classified, or has been, and the conversation before it."""
+    """A turn that is being classified, or has been, and the memory before it."""
 
-    before: Conversation
+    before: Memory
     heard: HeardTurn
-    work: ClassifyTurn
 
 
 class Conversing:
@@ -118,7 +133,7 @@ class Conversing:
         self._done: deque[Step] = deque(done, maxlen=rewind_turns)
         self.settled = (self.now, tuple(self._done))
         self._queue: deque[HeardTurn] = deque()
-        self._running: Step | None = None
+        self._running: tuple[Step, ClassifyTurn] | None = None
 
     @property
     def busy(self) -> bool:
@@ -172,17 +187,17 @@ class Conversing:
     def ask(self, work_id: int, heard: HeardTurn) -> ClassifyTurn:
         """What has to be classified for `heard`, from the conversation as it is now."""
         work = ClassifyTurn(work_id, heard.turn, heard.features, self.now.past, self.now.state)
-        self._running = Step(self.now, heard, work)
+        self._running = Step(self.now.memory, heard), work
         return work
 
     def is_running(self, work: ClassifyTurn) -> bool:
         """Whether `work` is what is being classified; False for work that a correction overtook."""
-        return self._running is not None and self._running.work is work
+        return self._running is not None and self._running[1] is work
 
     def remember(self, result: Classification) -> EmotionEvent:
         """Take over the state after the running turn, and report the turn."""
         assert self._running is not None
-        step, self._running = self._running, None
+        (step, _), self._running = self._running, None
         heard, turn = step.heard, step.heard.turn
         total = heard.latency.total + result.elapsed_ms
         latency = replace(heard.latency, emotion=result.emotion_ms, total=total)
@@ -216,6 +231,22 @@ class Conversing:
         self.now = replace(self.now, pinned=frozenset({t for t in self.now.pinned if t in known} | {turn}))
         self._rewind({turn: speaker})
 
+    def rename(self, speaker: str, name: str) -> SpeakerRenamed:
+        """Call a speaker by another name, in the turns before and after.
+
+        Raises:
+            InputError: nobody has the name, or somebody else has the new one.
+        """
+        names = self.now.names
+        if speaker not in names:
+            known = ", ".join(names) or "nobody yet"
+            raise InputError(f"expected the name of a speaker ({known}), got {speaker!r}")
+        if name in names and name != speaker:
+            raise InputError(f"expected a name that no other speaker has, got {name!r}")
+        self.now = _renamed(self.now, speaker, name)
+        self.settled = (_renamed(self.settled[0], speaker, name), self.settled[1])
+        return SpeakerRenamed(names.index(speaker), speaker, name)
+
     def _rewind(self, speakers: dict[int, str]) -> None:
         """Go back to before the first of some turns; line it and all after it up, with these speakers."""
         names = self.now.names
@@ -225,7 +256,7 @@ class Conversing:
         first = next(k for k, step in enumerate(steps) if step.heard.turn.index in speakers)
         stale = [replace(step.heard, revision=step.heard.revision + 1) for step in steps[first:]]
         if self._running is not None:
-            stale.append(self._running.heard)
+            stale.append(self._running[0].heard)
             self._running = None
         for k, heard in enumerate(stale):
             if heard.turn.index in speakers:
@@ -238,7 +269,8 @@ class Conversing:
 
     def _voice_name(self, speaker: int) -> str:
         """What a voice is called whose name nobody gave."""
-        return f"{self._voice}_{speaker + 1}"
+        name = f"{self._voice}_{speaker + 1}"
+        return dict(self.now.renamed).get(name, name)
 
     def _settle(self) -> None:
         if not self.busy:
@@ -253,6 +285,17 @@ def _latency(segment: SpeechSegment | None, analysis: Analysis) -> Latency:
         asr=analysis.asr_ms,
         features=analysis.features_ms,
         total=endpointing + analysis.elapsed_ms,
+    )
+
+
+def _renamed(conversation: Conversation, speaker: str, name: str) -> Conversation:
+    """The conversation in which `speaker` goes by another name."""
+    first = {now: given for given, now in conversation.renamed}.get(speaker, speaker)
+    others = tuple(pair for pair in conversation.renamed if pair[0] != first)
+    return replace(
+        conversation,
+        names=tuple(name if known == speaker else known for known in conversation.names),
+        renamed=(*others, (first, name)),
     )
 
 

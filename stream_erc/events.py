@@ -175,6 +175,15 @@ class TurnFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeakerRenamed:
+    """The speaker of an index goes by another name, in all turns."""
+
+    speaker: int
+    previous: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionClosed:
     """The end of a session, with totals that both sides can reconcile."""
 
@@ -184,4 +193,7 @@ class SessionClosed:
     speakers: tuple[str, ...] = field(default=())
 
 
-Event: TypeAlias = SpeechStarted | PartialTurn | EmotionEvent | TurnFailed | SessionClosed
+LastingEvent: TypeAlias = EmotionEvent | TurnFailed | SpeakerRenamed | SessionClosed
+"""What becomes part of the session; the others are of the moment."""
+
+Event: TypeAlias = SpeechStarted | PartialTurn | LastingEvent

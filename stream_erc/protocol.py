@@ -1,7 +1,7 @@
 """The protocol: how a client and the server speak, and how events become messages.
 
 A conversation is one *session*. A client sends audio (or turns) over a WebSocket and receives messages, JSON
-objects as text frames. The same messages, one a line, make the file ``EVENTS.jsonl`` of a replay. Each message
+objects as text frames. The same messages, one a line, make the file ``EVENTS.jsonl`` of a replay. Each one
 with its fields is listed below the text in ``docs/protocol.md`` (made from `stream_erc.messages`); the JSON
 Schema is ``docs/protocol.schema.json``.
 
@@ -119,9 +119,13 @@ Errors
 """
 
 import json
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypedDict, cast
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from stream_erc import messages
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.events import (
     Emotion,
@@ -130,9 +134,11 @@ from stream_erc.events import (
     Latency,
     PartialTurn,
     SessionClosed,
+    SpeakerRenamed,
     SpeechStarted,
     TurnFailed,
 )
+from stream_erc.messages import EmotionReading, LatencyParts, ServerMessage
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | dict[str, "Json"] | None
 Message: TypeAlias = dict[str, Json]
@@ -143,67 +149,124 @@ def to_ms(samples: int | None) -> int | None:
     return None if samples is None else round(samples * 1000 / SAMPLE_RATE)
 
 
+def to_samples(ms: int) -> int:
+    """The wire's integer milliseconds as samples."""
+    return ms * SAMPLE_RATE // 1000
+
+
+class Envelope(TypedDict):
+    """The fields that every message of the server has."""
+
+    session_id: str
+    seq: int
+    created_at: str | UnsetType
+    dialogue: str | UnsetType
+
+
 class MessageEncoder:
     """Numbers a session's messages.
 
     Args:
         session_id: the session's name on the wire.
         dialogue: the input's name for it, if any.
+        event_id: the last event of the session so far, 0 at its beginning.
+        now: the time as ISO 8601, for ``created_at``; None leaves it out.
     """
 
-    def __init__(self, session_id: str, dialogue: str | None = None) -> None:
-        self._session_id, self._dialogue = session_id, dialogue
-        self._seq = 0
+    def __init__(
+        self,
+        session_id: str,
+        dialogue: str | None = None,
+        event_id: int = 0,
+        now: Callable[[], str] | None = None,
+    ) -> None:
+        self.session_id, self.event_id = session_id, event_id
+        self._dialogue = UNSET if dialogue is None else dialogue
+        self._seq, self._now = 0, now
+
+    def envelope(self) -> Envelope:
+        """The common fields of the next message."""
+        seq, self._seq = self._seq, self._seq + 1
+        created_at = UNSET if self._now is None else self._now()
+        return {
+            "session_id": self.session_id,
+            "seq": seq,
+            "created_at": created_at,
+            "dialogue": self._dialogue,
+        }
 
     def created(
         self, *, model: str, asr: str, labels: Sequence[str], name: str, duration_ms: int | None
     ) -> Message:
-        """The ``session.created`` message."""
-        source: Json = {"name": name, "duration_ms": duration_ms}
-        return self._message(
-            "session.created", {"model": model, "asr": asr, "labels": list(labels), "source": source}
+        """The ``session.created`` message of a recording."""
+        source = messages.Source(name=name, duration_ms=duration_ms)
+        return to_message(
+            messages.SessionCreated(
+                **self.envelope(), model=model, asr=asr, labels=tuple(labels), source=source
+            )
         )
 
     def encode(self, event: Event) -> Message:
-        """The message of an event."""
+        """The message of an event; a lasting one gets the next event number."""
+        return to_message(self._fields(event, self.envelope()))
+
+    def _fields(self, event: Event, envelope: Envelope) -> ServerMessage:
         match event:
             case SpeechStarted(start):
-                return self._message("speech.started", {"audio_start_ms": to_ms(start)})
+                return messages.SpeechStarted(**envelope, audio_start_ms=to_ms(start))
             case PartialTurn():
-                emotion = None if event.emotion is None else emotion_fields(event.emotion)
-                span = {"audio_start_ms": to_ms(event.start), "audio_end_ms": to_ms(event.end)}
-                return self._message(
-                    "turn.partial",
-                    {
-                        "turn": event.index,
-                        "speaker": event.speaker,
-                        **span,
-                        "text": event.text,
-                        "emotion": emotion,
-                    },
+                return messages.TurnPartial(
+                    **envelope,
+                    turn=event.index,
+                    speaker=event.speaker,
+                    audio_start_ms=to_ms(event.start),
+                    audio_end_ms=to_ms(event.end),
+                    text=event.text,
+                    emotion=None if event.emotion is None else _reading(event.emotion),
                 )
+        self.event_id += 1
+        match event:
             case EmotionEvent():
-                return self._message("turn.revised" if event.revision else "turn.final", _turn_fields(event))
+                kind = messages.TurnRevised if event.revision else messages.TurnFinal
+                return kind(
+                    **envelope,
+                    event_id=self.event_id,
+                    turn=event.turn.index,
+                    speaker=event.speaker_name,
+                    audio_start_ms=to_ms(event.turn.start),
+                    audio_end_ms=to_ms(event.turn.end),
+                    text=event.turn.text,
+                    emotion=_reading(event.emotion),
+                    latency_ms=_latency(event.latency),
+                    revision=event.revision,
+                )
             case TurnFailed():
-                span = {"audio_start_ms": to_ms(event.start), "audio_end_ms": to_ms(event.end)}
-                return self._message("turn.failed", {"turn": event.index, **span, "message": event.message})
+                return messages.TurnFailed(
+                    **envelope,
+                    event_id=self.event_id,
+                    turn=event.index,
+                    audio_start_ms=to_ms(event.start),
+                    audio_end_ms=to_ms(event.end),
+                    message=event.message,
+                )
+            case SpeakerRenamed():
+                return messages.SpeakerUpdated(
+                    **envelope, event_id=self.event_id, speaker=event.previous, name=event.name
+                )
             case SessionClosed():
-                return self._message(
-                    "session.closed",
-                    {
-                        "audio_ms": to_ms(event.audio_samples),
-                        "turns": event.turns,
-                        "failed_turns": event.failed_turns,
-                        "speakers": list(event.speakers),
-                    },
+                return messages.SessionClosed(
+                    **envelope,
+                    event_id=self.event_id,
+                    audio_ms=to_ms(event.audio_samples),
+                    turns=event.turns,
+                    failed_turns=event.failed_turns,
+                    speakers=event.speakers,
                 )
 
-    def _message(self, kind: str, fields: Message) -> Message:
-        message: Message = {"type": kind, "session_id": self._session_id, "seq": self._seq}
-        if self._dialogue is not None:
-            message["dialogue"] = self._dialogue
-        self._seq += 1
-        return message | fields
+
+def to_message(message: ServerMessage) -> Message:
+    """A message as the object that goes on the wire."""
+    return cast(Message, msgspec.json.decode(msgspec.json.encode(message)))
 
 
 def to_json(message: Message) -> str:
@@ -211,33 +274,33 @@ def to_json(message: Message) -> str:
     return json.dumps(message, ensure_ascii=False, allow_nan=False)
 
 
-def emotion_fields(emotion: Emotion) -> Message:
+def schema() -> Message:
+    """The JSON Schema of all messages, those of the client and those of the server."""
+    kinds = (messages.FromClient, messages.FromServer)
+    (client, server), parts = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"stream_erc protocol {messages.PROTOCOL_VERSION}",
+        "description": "What a client sends (FromClient) and what the server sends (FromServer).",
+        "anyOf": [{"$ref": "#/$defs/FromClient"}, {"$ref": "#/$defs/FromServer"}],
+        "$defs": cast(Message, {"FromClient": client, "FromServer": server, **parts}),
+    }
+
+
+def _reading(emotion: Emotion) -> EmotionReading:
     """The ``emotion`` object, probabilities to six decimals."""
-    return {
-        "label": emotion.label,
-        "confidence": round(emotion.confidence, 6),
-        "probabilities": {label: round(p, 6) for label, p in emotion.probabilities.items()},
-    }
+    return EmotionReading(
+        label=emotion.label,
+        confidence=round(emotion.confidence, 6),
+        probabilities={label: round(p, 6) for label, p in emotion.probabilities.items()},
+    )
 
 
-def _turn_fields(event: EmotionEvent) -> Message:
-    return {
-        "turn": event.turn.index,
-        "speaker": event.speaker_name,
-        "audio_start_ms": to_ms(event.turn.start),
-        "audio_end_ms": to_ms(event.turn.end),
-        "text": event.turn.text,
-        "emotion": emotion_fields(event.emotion),
-        "latency_ms": _latency_fields(event.latency),
-        "revision": event.revision,
-    }
-
-
-def _latency_fields(latency: Latency) -> Message:
-    return {
-        "endpointing": round(latency.endpointing, 1),
-        "asr": round(latency.asr, 1),
-        "features": round(latency.features, 1),
-        "emotion": round(latency.emotion, 1),
-        "total": round(latency.total, 1),
-    }
+def _latency(latency: Latency) -> LatencyParts:
+    return LatencyParts(
+        endpointing=round(latency.endpointing, 1),
+        asr=round(latency.asr, 1),
+        features=round(latency.features, 1),
+        emotion=round(latency.emotion, 1),
+        total=round(latency.total, 1),
+    )

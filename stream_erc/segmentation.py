@@ -1,7 +1,8 @@
-"""Audio -> speech segments, window by window: either heard (VAD and endpointing) or given (who spoke when).
+"""Audio -> speech segments, window by window: heard (VAD and endpointing), given, or appended as it goes.
 
-Both segmenters take the audio of a session in any chunking, hold only what a running segment still needs,
-and can be marked: a `SegmenterMark` is everything needed to go on from that point.
+All segmenters take the audio of a session in any chunking, hold only what a segment may still need, and can
+be marked: a `SegmenterMark` is everything needed to go on from that point but the audio itself, whose last
+little is sent again. So a mark that is kept somewhere holds nothing of what was said.
 """
 
 import sys
@@ -16,6 +17,7 @@ from stream_erc import endpointing
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
 from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted
+from stream_erc.exceptions import InputError
 from stream_erc.vad import Vad, VadState
 
 Found: TypeAlias = SpeechStarted | SpeechSegment
@@ -31,8 +33,8 @@ class SegmenterMark:
     """A point in the audio from which a segmenter can go on.
 
     Attributes:
-        position: samples heard so far; the audio to send next begins here.
-        tail: the last samples before `position` that a running or coming segment needs.
+        position: samples heard so far.
+        audio_from: where the audio to send next begins; what lies before `position` is kept, not heard again.
         segments: how many segments had been found.
         vad, endpoint: recurrences of a heard session; None of a given one.
         partial_at: the sample at which the next partial is due.
@@ -40,7 +42,7 @@ class SegmenterMark:
     """
 
     position: int
-    tail: Samples
+    audio_from: int
     segments: int = 0
     vad: VadState | None = None
     endpoint: endpointing.EndpointState | None = None
@@ -71,16 +73,20 @@ class Segmenter(Protocol):
         """Indices of given turns that the audio has not reached."""
 
 
-class AudioTail:
-    """The most recent audio of a session, trimmed from the front as it is no longer needed."""
+BEGINNING = SegmenterMark(0, 0)
+"""Before any audio."""
 
-    def __init__(self, position: int = 0, samples: Samples | None = None) -> None:
-        self.end = position
+
+class AudioTail:
+    """The most recent audio of a session, trimmed from the front as it is no longer needed.
+
+    Attributes:
+        start, end: the samples that are held.
+    """
+
+    def __init__(self, position: int) -> None:
+        self.start = self.end = position
         self._windows: deque[Samples] = deque()
-        self._start = position
-        if samples is not None and len(samples):
-            self._windows.append(samples)
-            self._start -= len(samples)
 
     def push(self, window: Samples) -> None:
         """Append samples."""
@@ -89,23 +95,19 @@ class AudioTail:
 
     def trim(self, keep_from: int) -> None:
         """Forget whole windows that end before `keep_from`."""
-        while self._windows and self._start + len(self._windows[0]) <= keep_from:
-            self._start += len(self._windows.popleft())
+        while self._windows and self.start + len(self._windows[0]) <= keep_from:
+            self.start += len(self._windows.popleft())
 
     def cut(self, start: int, end: int) -> Samples:
         """A copy of samples [start, end), bounded by what is held."""
         if not self._windows:
             return np.zeros(0, dtype=np.float32)
-        first, windows = self._start, []
+        first, windows = self.start, []
         for window in self._windows:
             if first < end and first + len(window) > start:
                 windows.append(window[max(0, start - first) : max(0, end - first)])
             first += len(window)
         return np.concatenate(windows) if windows else np.zeros(0, dtype=np.float32)
-
-    def all(self) -> Samples:
-        """A copy of everything held."""
-        return self.cut(self._start, self.end)
 
 
 class SpeechSegmenter:
@@ -113,9 +115,9 @@ class SpeechSegmenter:
 
     def __init__(self, vad: Vad, config: SessionConfig, mark: SegmenterMark | None = None) -> None:
         self._vad, self._config = vad, config
-        mark = mark or SegmenterMark(0, np.zeros(0, dtype=np.float32))
-        self.position = mark.position
-        self._tail = AudioTail(mark.position, mark.tail)
+        self._resumed = mark = mark or BEGINNING
+        self.position = mark.audio_from
+        self._tail = AudioTail(mark.audio_from)
         self._segments = mark.segments
         self._vad_state = mark.vad or VadState.initial()
         self._endpoint = mark.endpoint or endpointing.EndpointState()
@@ -138,6 +140,8 @@ class SpeechSegmenter:
         """Hear the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
+        if self.position <= self._resumed.position:
+            return ()  # heard before the session was resumed
         probability, self._vad_state = self._vad(window, self._vad_state)
         self._endpoint, boundaries = endpointing.step(
             self._endpoint, probability, self._config.vad, self._config.endpointing
@@ -149,16 +153,17 @@ class SpeechSegmenter:
         """End running speech where the audio ends."""
         self._tail.push(rest)
         self.position += len(rest)
-        self._endpoint, boundaries = endpointing.finish(
-            self._endpoint, self.position, self._config.endpointing
-        )
+        ended_at = max(self.position, self._resumed.position)
+        self._endpoint, boundaries = endpointing.finish(self._endpoint, ended_at, self._config.endpointing)
         return self._found(boundaries)
 
     def mark(self) -> SegmenterMark:
         """Everything needed to go on from here."""
+        if self.position < self._resumed.position:
+            return self._resumed
         return SegmenterMark(
             self.position,
-            self._tail.all(),
+            self._tail.start,
             self._segments,
             self._vad_state,
             self._endpoint,
@@ -203,9 +208,9 @@ class GivenSegmenter:
     """
 
     def __init__(self, turns: Sequence[GivenTurn], mark: SegmenterMark | None = None) -> None:
-        mark = mark or SegmenterMark(0, np.zeros(0, dtype=np.float32))
-        self.position = mark.position
-        self._tail = AudioTail(mark.position, mark.tail)
+        mark = mark or BEGINNING
+        self.position = mark.audio_from
+        self._tail = AudioTail(mark.audio_from)
         timed = ((t.end, t.start, i) for i, t in enumerate(turns))
         spans = [(end, start, i) for end, start, i in timed if end is not None and start is not None]
         self._open = sorted((span for span in spans if span[0] > mark.position), reverse=True)  # by end
@@ -241,7 +246,7 @@ class GivenSegmenter:
 
     def mark(self) -> SegmenterMark:
         """Everything needed to go on from here, beside the given turns."""
-        return SegmenterMark(self.position, self._tail.all())
+        return SegmenterMark(self.position, self._tail.start)
 
     def _close(self, heard: int) -> tuple[Found, ...]:
         found = []
@@ -256,3 +261,75 @@ class GivenSegmenter:
     def _earliest_start(self) -> int:
         """Where the audio that open turns need begins."""
         return min((start for _, start, _ in self._open), default=sys.maxsize)
+
+
+class AppendedSegmenter:
+    """Cuts the audio where a client says, turn by turn, that somebody spoke.
+
+    Args:
+        keep: samples of past audio that are held for turns still to be said.
+        mark: where to go on from.
+    """
+
+    def __init__(self, keep: int, mark: SegmenterMark | None = None) -> None:
+        mark = mark or BEGINNING
+        self.position = mark.audio_from
+        self._keep = keep
+        self._tail = AudioTail(mark.audio_from)
+        self._span: tuple[int, int, int] | None = None  # index, start, end
+        self._ended = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no turn waits for its audio."""
+        return self._span is None
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The index of the turn whose audio has not come."""
+        return () if self._span is None else (self._span[0],)
+
+    def check(self, start: int) -> None:
+        """Raise `InputError` where the audio from `start` on is no longer held."""
+        if start < self._tail.start:
+            raise InputError(
+                f"expected a turn within the last {self._keep / SAMPLE_RATE:g} s of audio, from "
+                f"{self._tail.start / SAMPLE_RATE:.3f} s on, got one from {start / SAMPLE_RATE:.3f} s on"
+            )
+
+    def request(self, index: int, start: int, end: int) -> tuple[Found, ...]:
+        """Ask for the segment of a turn, which comes now or when its audio does; one at a time."""
+        self._span = (index, start, end)
+        return self._cut()
+
+    def advance(self, window: Samples) -> tuple[Found, ...]:
+        """Hear the next 512 samples."""
+        self._tail.push(window)
+        self.position += len(window)
+        found = self._cut()
+        needed = self._span[1] if self._span else self.position
+        self._tail.trim(min(self.position - self._keep, needed))
+        return found
+
+    def finish(self, rest: Samples) -> tuple[Found, ...]:
+        """The audio ends; a turn that it reached ends there, too."""
+        self._tail.push(rest)
+        self.position += len(rest)
+        self._ended = True
+        return self._cut()
+
+    def mark(self) -> SegmenterMark:
+        """Everything needed to go on from here."""
+        return SegmenterMark(self.position, self._tail.start)
+
+    def _cut(self) -> tuple[Found, ...]:
+        """The segment that is asked for, where its audio is there."""
+        if self._span is None:
+            return ()
+        index, start, end = self._span
+        if self._ended and start < self.position:
+            end = min(end, self.position)
+        if end > self.position:
+            return ()
+        self._span = None
+        return (SpeechSegment(index, start, end, self._tail.cut(start, end), decided_at=end),)

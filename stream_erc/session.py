@@ -27,6 +27,7 @@ from stream_erc.events import (
     Event,
     Features,
     GivenTurn,
+    LastingEvent,
     PartialTurn,
     Samples,
     SessionClosed,
@@ -35,9 +36,21 @@ from stream_erc.events import (
     TurnFailed,
 )
 from stream_erc.exceptions import InputError, ProtocolMisuse
-from stream_erc.segmentation import Found, GivenSegmenter, Segmenter, SegmenterMark, SpeechSegmenter
+from stream_erc.segmentation import (
+    BEGINNING,
+    AppendedSegmenter,
+    Found,
+    GivenSegmenter,
+    Segmenter,
+    SegmenterMark,
+    SpeechSegmenter,
+    milliseconds,
+)
 from stream_erc.vad import WINDOW, Vad
 from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
+
+APPENDED_AUDIO_MS = 30_000
+"""How far back into the audio an appended turn may reach."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,17 +62,21 @@ class Snapshot:
         mark: the point in the audio that fits it: every turn found before it is finished, and no other.
         failed: turns that could not be read.
         done: the last turns, which a speaker correction can still reach.
+        events: how many lasting events had been reported; it stands for those, and for no other.
+        inputs: how many turns, corrections and names from outside it has taken in.
     """
 
     conversation: Conversation
     mark: SegmenterMark
     failed: int
     done: tuple[Step, ...] = ()
+    events: int = 0
+    inputs: int = 0
 
     @property
     def acknowledged(self) -> int:
-        """Samples consumed: the position of the first sample to send again."""
-        return self.mark.position
+        """The position of the first sample to send again."""
+        return self.mark.audio_from
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +96,7 @@ class Session:
         vad: the speech detector's weights; not needed where turns are given.
         clustering: not needed where speakers are given.
         given: what is known beforehand, in order of start; replaces those stages.
+        appended: turns come with `append_turn`, with or without a span of the audio.
         resume: a snapshot to go on from.
     """
 
@@ -89,15 +107,20 @@ class Session:
         vad: Vad | None = None,
         clustering: OnlineClustering | None = None,
         given: Sequence[GivenTurn] | None = None,
+        appended: bool = False,
         resume: Snapshot | None = None,
     ) -> None:
-        self._kept = resume or Snapshot(Conversation(), SegmenterMark(0, np.zeros(0, dtype=np.float32)), 0)
+        self._kept = resume or Snapshot(Conversation(), BEGINNING, 0)
         self._segmenter: Segmenter | None = None
         if given is not None:
             self._segmenter = GivenSegmenter(given, self._kept.mark)
+        elif appended:
+            self._segmenter = AppendedSegmenter(milliseconds(APPENDED_AUDIO_MS), self._kept.mark)
         elif vad is not None:
             self._segmenter = SpeechSegmenter(vad, config, self._kept.mark)
         self._given = None if given is None else tuple(given)
+        self._appended: deque[GivenTurn] = deque()
+        self._appending: GivenTurn | None = None
         known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
         self._conversing = Conversing(
             clustering, config.rewind_turns, self._kept.conversation, self._kept.done, known
@@ -107,7 +130,8 @@ class Session:
         self._marks: dict[int, SegmenterMark] = {self._found: self._kept.mark}  # after how many turns
         self._chunks: deque[Samples] = deque()
         self._buffered = 0
-        self._received = self._kept.mark.position
+        self._received = self._kept.mark.audio_from
+        self._reported, self._inputs = self._kept.events, self._kept.inputs
         self._eof = self._heard_all = self._closed = False
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
@@ -132,16 +156,26 @@ class Session:
             self._received += len(chunk)
 
     def append_turn(self, turn: GivenTurn) -> None:
-        """Take a turn of text without audio; then call `work_to_do`."""
+        """Take the next turn: a text, a span of the audio, or both; then call `work_to_do`.
+
+        A span may lie ahead of the audio received so far; the turn, and those after it, wait for it.
+
+        Raises:
+            InputError: neither text nor span, a span without length, or one out of reach.
+        """
         if self._eof:
             raise ProtocolMisuse("append_turn after receive_eof")
-        if self._segmenter is not None:
-            raise ProtocolMisuse("a session that hears audio takes no text-only turns")
-        index = self._conversing.now.turns + len(self._pending)
-        if not turn.text or not turn.text.strip():
-            raise InputError(f"turn {index}: expected a text, got {turn.text!r}")
-        self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
-        self._classify_next()
+        if self._segmenter is not None and not isinstance(self._segmenter, AppendedSegmenter):
+            raise ProtocolMisuse("a session that finds turns in audio takes no appended ones")
+        if (turn.start is None) != (turn.end is None) or (turn.start or 0) >= (turn.end or 1):
+            raise InputError(f"expected a span that begins before it ends, got {turn.start} to {turn.end}")
+        if turn.start is not None and self._segmenter is None:
+            raise InputError("expected a text without a span in a session without audio, got a span")
+        if turn.start is None and not (turn.text and turn.text.strip()):
+            raise InputError(f"expected a turn with a text or a span of audio, got the text {turn.text!r}")
+        if turn.start is not None and isinstance(self._segmenter, AppendedSegmenter):
+            self._segmenter.check(turn.start)
+        self._appended.append(turn)
 
     def receive_eof(self) -> None:
         """No more input comes; when all work is done the events end with `SessionClosed`."""
@@ -155,8 +189,9 @@ class Session:
         Each call hears no further than the first window that gives work. So a caller that runs the work at
         once and calls again sees the same events whatever the chunking was.
         """
+        self._begin_appended()
         while not self._work and self._hear_window():
-            pass
+            self._begin_appended()
         self._close_when_done()
         work = list(self._work)
         self._work.clear()
@@ -193,11 +228,22 @@ class Session:
             InputError: no such turn, or it is older than `SessionConfig.rewind_turns`.
         """
         self._conversing.correct(turn, speaker)
+        self._inputs += 1
         self._classify_next()
+
+    def rename_speaker(self, speaker: str, name: str) -> None:
+        """Call a speaker by another name from now on, and in the turns so far.
+
+        Raises:
+            InputError: nobody has the name, or somebody else has the new one.
+        """
+        self._report(self._conversing.rename(speaker, name))
+        self._inputs += 1
+        self._keep()
 
     def snapshot(self) -> Snapshot:
         """The session after its last finished turn, or as it is now while nothing is said or worked on."""
-        quiet = not self._pending and not self._conversing.busy and self._partial is None
+        quiet = not self._pending and not self._conversing.busy
         if quiet and self._segmenter is not None and self._segmenter.idle:
             self._marks[self._found] = self._segmenter.mark()
             self._keep()
@@ -210,12 +256,40 @@ class Session:
         both is there a point behind which turns are either found and finished, or still to be found.
         """
         conversation, done = self._conversing.settled
-        mark = self._kept.mark if self._segmenter is None else self._marks.get(conversation.turns)
+        if self._segmenter is None:
+            mark: SegmenterMark | None = self._kept.mark
+        elif isinstance(self._segmenter, AppendedSegmenter):
+            mark = self._segmenter.mark()
+        else:
+            mark = self._marks.get(conversation.turns)
         if mark is not None and not self._conversing.busy:
-            self._kept = Snapshot(conversation, mark, self._failed, done)
+            self._kept = Snapshot(conversation, mark, self._failed, done, self._reported, self._inputs)
             self._marks = {turns: m for turns, m in self._marks.items() if turns >= conversation.turns}
 
+    def _report(self, event: LastingEvent) -> None:
+        self._events.append(event)
+        self._reported += 1
+
     # --- hearing ----------------------------------------------------------------------------------
+
+    def _begin_appended(self) -> None:
+        """Begin with the next appended turn when the one before it is finished."""
+        while self._appended and self._appending is None:
+            self._appending = turn = self._appended.popleft()
+            index = self._conversing.now.turns
+            if turn.start is None or turn.end is None:
+                self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
+            elif isinstance(self._segmenter, AppendedSegmenter):
+                self._take_found(self._segmenter.request(index, turn.start, turn.end))
+                if self._heard_all:
+                    self._fail_missing(self._segmenter)
+            self._classify_next()
+
+    def _finish_appended(self) -> None:
+        """The turn that was begun has its emotion, or has failed."""
+        if self._appending is not None:
+            self._appending = None
+            self._inputs += 1
 
     def _hear_window(self) -> bool:
         """Feed the segmenter one window; False where there is not enough audio."""
@@ -226,23 +300,27 @@ class Session:
             found = self._segmenter.advance(self._take(WINDOW))
         elif self._eof and not self._heard_all:
             self._heard_all = True
-            found = self._hear_the_rest(self._segmenter)
+            found = self._segmenter.finish(self._take(self._buffered))
         else:
             return False
-        for item in found:
-            if isinstance(item, SpeechStarted):
-                self._events.append(item)
-            else:
-                self._analyze(item)
+        self._take_found(found)
+        if self._heard_all:
+            self._fail_missing(self._segmenter)
         if before < self._found == self._found_to:
             self._marks[self._found] = self._segmenter.mark()
         if self._heard_all:
             self._classify_next()  # given turns that the audio did not reach have failed by now
         return True
 
-    def _hear_the_rest(self, segmenter: Segmenter) -> tuple[Found, ...]:
-        """Hear the last samples and close what is open."""
-        found = segmenter.finish(self._take(self._buffered))
+    def _take_found(self, found: Sequence[Found]) -> None:
+        for item in found:
+            if isinstance(item, SpeechStarted):
+                self._events.append(item)
+            else:
+                self._analyze(item)
+
+    def _fail_missing(self, segmenter: Segmenter) -> None:
+        """Turns that the audio did not reach cannot be heard."""
         for index in segmenter.missing:
             given = self._given_turn(index)
             start = given.start or 0
@@ -251,7 +329,6 @@ class Session:
                 f"which ends at {self._received / SAMPLE_RATE:.2f} s"
             )
             self._pending[index] = _Pending(None, given, Failure(message))
-        return found
 
     def _take(self, count: int) -> Samples:
         """The next `count` buffered samples."""
@@ -308,8 +385,9 @@ class Session:
         if isinstance(result, Failure):
             self._fail(work.turn.index, result.message)
         else:
-            self._events.append(self._conversing.remember(result))
-            self._pending.pop(work.turn.index, None)
+            self._report(self._conversing.remember(result))
+            if self._pending.pop(work.turn.index, None) is not None:
+                self._finish_appended()
             self._keep()
         self._classify_next()
 
@@ -317,10 +395,11 @@ class Session:
         """Report a turn that could not be read; the conversation goes on without it."""
         segment = self._pending[index].segment if index in self._pending else None
         start, end = (segment.start, segment.end) if segment else (None, None)
-        self._events.append(TurnFailed(index, start, end, message))
+        self._report(TurnFailed(index, start, end, message))
         self._failed += 1
         self._conversing.skip(index)
-        self._pending.pop(index, None)
+        if self._pending.pop(index, None) is not None:
+            self._finish_appended()
         self._keep()
 
     # --- partial turns ----------------------------------------------------------------------------
@@ -369,13 +448,15 @@ class Session:
         if (
             self._eof
             and heard_all
-            and not (self._closed or self._work or self._pending or self._conversing.busy)
+            and not (self._closed or self._work or self._pending or self._appended or self._conversing.busy)
         ):
             self._closed = True
             now, failed = self._conversing.now, self._failed
-            self._events.append(SessionClosed(self._received, now.turns - failed, failed, now.speakers))
+            self._report(SessionClosed(self._received, now.turns - failed, failed, now.speakers))
 
     def _given_turn(self, index: int) -> GivenTurn:
+        if self._appending is not None:
+            return self._appending
         return self._given[index] if self._given is not None else GivenTurn(None)
 
     def _new_id(self) -> int:

@@ -8,6 +8,7 @@ from stream_erc.events import (
     Latency,
     PartialTurn,
     SessionClosed,
+    SpeakerRenamed,
     SpeechStarted,
     Turn,
     TurnFailed,
@@ -25,6 +26,7 @@ def test_a_final_turn_is_the_message_that_users_know():
         "type": "turn.final",
         "session_id": "s",
         "seq": 0,
+        "event_id": 1,
         "turn": 3,
         "speaker": "Anna",
         "audio_start_ms": 1000,
@@ -52,13 +54,15 @@ def test_messages_are_numbered_and_typed():
         TURN,
         EmotionEvent(TURN.turn, "Bob", JOY, Latency(), revision=1),
         TurnFailed(4, None, None, "expected words"),
+        SpeakerRenamed(0, "Anna", "Annabel"),
         SessionClosed(32_000, 1, 1, ("Anna",)),
     ]
     messages = [created, *map(encoder.encode, events)]
-    assert [m["seq"] for m in messages] == list(range(7))
+    assert [m["seq"] for m in messages] == list(range(8))
+    assert [m.get("event_id") for m in messages] == [None, None, None, 1, 2, 3, 4, 5]
     assert [m["type"] for m in messages] == [
         "session.created", "speech.started", "turn.partial", "turn.final", "turn.revised", "turn.failed",
-        "session.closed",
+        "speaker.updated", "session.closed",
     ]  # fmt: skip
     assert created["source"] == {"name": "f.wav", "duration_ms": 5}
     assert messages[-1]["audio_ms"] == 2000 and messages[-1]["speakers"] == ["Anna"]

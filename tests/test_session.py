@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_erc.diarization import Assignment, OnlineClustering
-from stream_erc.events import EmotionEvent, GivenTurn, PartialTurn, SessionClosed, SpeechStarted, TurnFailed
+from stream_erc.events import (
+    EmotionEvent,
+    GivenTurn,
+    PartialTurn,
+    SessionClosed,
+    SpeakerRenamed,
+    SpeechSegment,
+    SpeechStarted,
+    TurnFailed,
+)
 from stream_erc.exceptions import InputError, ProtocolMisuse
 from stream_erc.session import Session
 from stream_erc.work import AnalyzeSegment, ClassifyTurn
@@ -203,11 +212,167 @@ def test_property_7_a_restored_session_goes_on_bit_for_bit(cut):
     assert after[-1] == undisturbed[-1]
 
 
+LASTING = (EmotionEvent, TurnFailed, SpeakerRenamed, SessionClosed)
+INPUTS = {
+    30: lambda session: session.rename_speaker("speaker_1", "Anna"),
+    45: lambda session: session.correct_speaker(0, "Tom"),
+    60: lambda session: session.rename_speaker("speaker_2", "Eva"),
+}
+"""What is said from outside, before the chunk of a number."""
+
+
+def chunks_from(position):
+    """TALK from a sample on, in chunks that begin at multiples of 1,600 samples."""
+    while position < len(TALK):
+        end = (position // 1600 + 1) * 1600
+        yield end // 1600 - 1, TALK[position:end]
+        position = end
+
+
+def hear(session, engine, position, done, *, until=None):
+    """Feed audio and inputs; the lasting events, and whether it came to an end."""
+    events = []
+    for number, chunk in chunks_from(position):
+        if number == until:
+            return events
+        if number in INPUTS and number not in done:
+            INPUTS[number](session)
+            done.append(number)
+        session.receive_audio(chunk)
+        events += drive(session, engine)
+    session.receive_eof()
+    return events + drive(session, engine)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, 80), min_size=1, max_size=4), fails=st.sets(st.integers(0, 5), max_size=2)
+)
+def test_property_7_a_snapshot_stands_for_exactly_the_events_it_counts(cuts, fails):
+    engine = HashEngine()
+    engine.fail_on = fails - {0, 1}
+    lasting = [e for e in hear(open_session(), engine, 0, []) if isinstance(e, LASTING)]
+    kept, session, done = [], open_session(), []
+    for cut in sorted(cuts):
+        start = session.snapshot()
+        reported = [
+            e for e in hear(session, engine, start.acknowledged, done, until=cut) if isinstance(e, LASTING)
+        ]
+        snapshot = session.snapshot()
+        kept += reported[: snapshot.events - len(kept)]
+        done = done[: snapshot.inputs]
+        session = open_session(resume=snapshot)
+    rest = hear(session, engine, session.snapshot().acknowledged, done)
+    assert kept + [e for e in rest if isinstance(e, LASTING)] == lasting
+
+
+def test_a_name_from_outside_holds_for_all_turns_of_the_voice():
+    session, engine = open_session(), HashEngine()
+    events = hear(session, engine, 0, [])
+    assert [e for e in events if isinstance(e, SpeakerRenamed)] == [
+        SpeakerRenamed(0, "speaker_1", "Anna"),
+        SpeakerRenamed(1, "speaker_2", "Eva"),
+    ]
+    names = [e.speaker_name for e in events if isinstance(e, EmotionEvent) and e.turn.index >= 4]
+    assert names == ["Anna", "Eva"]
+    assert events[-1].speakers == ("Anna", "Eva", "Tom")
+    with pytest.raises(InputError, match="no other speaker has, got 'Eva'"):
+        session.rename_speaker("Anna", "Eva")
+    with pytest.raises(InputError, match=r"Anna, Eva, Tom.*'nobody'"):
+        session.rename_speaker("nobody", "Ann")
+
+
+APPENDED = [
+    GivenTurn("Anna", "hello there", 8_000, 24_000),
+    GivenTurn(None, None, 32_000, 44_800),
+    GivenTurn("Anna", "and a text", None, None),
+    GivenTurn("Tom", None, 52_800, 72_000),
+]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_appended_turns_take_their_span_of_the_audio_before_or_after_it_came(ahead):
+    session, engine = (
+        Session(CONFIG, clustering=OnlineClustering(CONFIG.diarization, 8), appended=True),
+        HashEngine(),
+    )
+    events = []
+    if not ahead:
+        session.receive_audio(TALK)
+        events += drive(session, engine)
+    for turn in APPENDED:
+        session.append_turn(turn)
+    for start in range(0, len(TALK) if ahead else 0, 1600):
+        session.receive_audio(TALK[start : start + 1600])
+        events += drive(session, engine)
+    session.receive_eof()
+    events += drive(session, engine)
+    turns = [e for e in events if isinstance(e, EmotionEvent)]
+    assert [(e.speaker_name, e.turn.start, e.turn.end) for e in turns] == [
+        ("Anna", 8_000, 24_000),
+        ("speaker_1", 32_000, 44_800),
+        ("Anna", None, None),
+        ("Tom", 52_800, 72_000),
+    ]
+    assert turns[0].turn.text == "hello there" and turns[1].turn.text.startswith("heard ")
+    expected = engine.run([AnalyzeSegment(1, SpeechSegment(0, 0, 0, TALK[32_000:44_800], 0), True, True)])[0]
+    assert turns[1].turn.text == expected.hypothesis.text
+    assert events[-1] == SessionClosed(len(TALK), 4, 0, ("Anna", "speaker_1", "Tom"))
+
+
+def test_appended_turns_beyond_the_audio_fail_and_one_out_of_reach_is_refused():
+    session, engine = Session(CONFIG, appended=True), HashEngine()
+    session.append_turn(GivenTurn("Anna", "a", len(TALK) - 800, len(TALK) + 800))
+    session.append_turn(GivenTurn("Anna", "b", len(TALK) + 800, len(TALK) + 1_600))
+    session.append_turn(GivenTurn("Anna", "c"))
+    session.receive_audio(TALK)
+    session.receive_eof()
+    events = drive(session, engine)
+    assert [type(e) for e in events] == [EmotionEvent, TurnFailed, EmotionEvent, SessionClosed]
+    assert "within the audio" in events[1].message
+    session = Session(CONFIG, appended=True)
+    for _ in range(8):
+        session.receive_audio(TALK)
+        drive(session, engine)
+    with pytest.raises(InputError, match=r"within the last 30 s.*got one from 1.000 s on"):
+        session.append_turn(GivenTurn("Anna", "late", 16_000, 32_000))
+    for start, end in ((10, 10), (None, 10), (10, None)):
+        with pytest.raises(InputError, match="begins before it ends"):
+            session.append_turn(GivenTurn("Anna", "a", start, end))
+
+
+@pytest.mark.parametrize("cut", [5, 16, 27, 33, 50])
+def test_property_7_appended_turns_come_once_after_a_cut(cut):
+    def run(session, position, turns, until=None):
+        events = []
+        for number, chunk in chunks_from(position):
+            if number == until:
+                return events
+            while turns and (turns[0].end or 0) <= number * 1600:
+                session.append_turn(turns.pop(0))
+            session.receive_audio(chunk)
+            events += drive(session, engine)
+        session.receive_eof()
+        return events + drive(session, engine)
+
+    engine = HashEngine()
+    whole = run(Session(CONFIG, appended=True), 0, list(APPENDED[::3]))
+    first = Session(CONFIG, appended=True)
+    before = run(first, 0, list(APPENDED[::3]), until=cut)
+    snapshot = first.snapshot()
+    rest = run(
+        Session(CONFIG, appended=True, resume=snapshot),
+        snapshot.acknowledged,
+        list(APPENDED[::3])[snapshot.inputs :],
+    )
+    assert before[: snapshot.events] + rest == whole
+
+
 def test_a_snapshot_in_silence_acknowledges_the_silence():
     session = open_session()
     session.receive_audio(silence(5.0))
     drive(session, HashEngine())
-    assert session.snapshot().acknowledged > 4.9 * 16_000
+    assert session.snapshot().acknowledged > 4.8 * 16_000
 
 
 def test_given_turns_replace_hearing():
@@ -290,7 +455,7 @@ def test_memory_does_not_grow_with_silence_or_turns():
         session.receive_audio(conversation([(1.0, 200)], gap=1.0))
         drive(session, engine)
     mark = session.snapshot().mark
-    assert len(mark.tail) <= 0.5 * 16_000
+    assert mark.position - mark.audio_from <= 0.5 * 16_000
     assert len(session._pending) == 0 and len(session._conversing._done) <= CONFIG.rewind_turns
 
 
@@ -304,7 +469,7 @@ def test_misuse_is_named():
     session = open_session()
     with pytest.raises(ProtocolMisuse, match=r"float32.*float64"):
         session.receive_audio(np.zeros(10))
-    with pytest.raises(ProtocolMisuse, match="text-only"):
+    with pytest.raises(ProtocolMisuse, match="takes no appended"):
         session.append_turn(GivenTurn("ann", "hello"))
     session.receive_eof()
     with pytest.raises(ProtocolMisuse, match="after receive_eof"):
@@ -312,7 +477,7 @@ def test_misuse_is_named():
     text = Session(CONFIG)
     with pytest.raises(ProtocolMisuse, match="text only"):
         text.receive_audio(silence(1))
-    with pytest.raises(InputError, match="expected a text"):
+    with pytest.raises(InputError, match="a text or a span"):
         text.append_turn(GivenTurn("ann", "  "))
 
 
