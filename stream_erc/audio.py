@@ -36,6 +36,17 @@ def from_pcm16(data: bytes | bytearray | memoryview) -> Samples:
     return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(32_768)
 
 
+def from_float32(data: bytes | bytearray | memoryview) -> Samples:
+    """32-bit little-endian floats, as they are.
+
+    Raises:
+        AudioError: part of a sample at the end.
+    """
+    if len(data) % 4:
+        raise AudioError(f"expected 32-bit samples, a number of bytes divisible by 4, got {len(data)} bytes")
+    return np.frombuffer(data, dtype="<f4").astype(np.float32, copy=False)
+
+
 def to_pcm16(samples: Samples) -> bytes:
     """Float samples as signed 16-bit little-endian; undoes `from_pcm16` exactly."""
     scaled = np.rint(sanitize(samples) * np.float32(32_768))

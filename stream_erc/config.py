@@ -133,11 +133,58 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Who may connect, and what a connection may ask for.
+
+    Attributes:
+        host, port: where to listen; port 0 takes a free one.
+        models: further checkpoints that a client may choose, beside the engine's.
+        store: ``memory``, ``sqlite:PATH`` or ``redis://...``: what a resumed session goes on from.
+        retention_s: how long after a lost connection a session can be resumed.
+        token_file: a file with the bearer tokens that are taken, one a line; None asks for none.
+        allow_origins: web pages besides the server's own that may connect, as ``https://host[:port]``; ``*``
+            allows all.
+        tls_certificate, tls_key: PEM files; None serves without TLS.
+        max_sessions: how many connections are taken.
+        max_message_bytes: of one frame.
+        max_frame_ms: audio in one binary frame.
+        burst_ms: how far live audio may run ahead of the clock.
+        messages_per_s: text frames that a connection may send; ten times as many at once.
+        idle_timeout_s: a connection that sends nothing for so long is closed.
+        slow_reader_s: a connection that takes nothing for so long is closed.
+        heartbeat_s: a connection to which nothing was sent for so long gets a heartbeat.
+        drain_s: how long what was heard may still be worked on when the server is told to stop.
+        threads: analyses that run at the same time.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    models: tuple[str, ...] = ()
+    store: str = "sqlite:~/.local/state/stream_erc/sessions.sqlite"
+    retention_s: float = 600.0
+    token_file: str | None = None
+    allow_origins: tuple[str, ...] = ()
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    max_sessions: int = 64
+    max_message_bytes: int = 1_048_576
+    max_frame_ms: int = 10_000
+    burst_ms: int = 10_000
+    messages_per_s: float = 100.0
+    idle_timeout_s: float = 60.0
+    slow_reader_s: float = 30.0
+    heartbeat_s: float = 10.0
+    drain_s: float = 5.0
+    threads: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration, as in a TOML file with the tables ``[session]`` and ``[engine]``."""
+    """The whole configuration, as in a TOML file with the tables ``[session]``, ``[engine]``, ``[server]``."""
 
     session: SessionConfig = field(default_factory=SessionConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
 
 
 T = TypeVar("T")
@@ -184,6 +231,10 @@ def _value(hint: object, value: object, name: str) -> object:
                 f"{name}: expected one of {', '.join(map(str, typing.get_args(hint)))}, got {value!r}"
             )
         return value
+    if typing.get_origin(hint) is tuple:
+        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise ConfigError(f"{name}: expected a list of texts, got {value!r}")
+        return tuple(value)
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in options and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

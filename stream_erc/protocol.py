@@ -119,7 +119,8 @@ Errors
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias, TypedDict, cast
 
 import msgspec
@@ -139,6 +140,30 @@ from stream_erc.events import (
     TurnFailed,
 )
 from stream_erc.messages import EmotionReading, LatencyParts, ServerMessage
+
+ERRORS: Mapping[str, tuple[int | None, bool]] = MappingProxyType(
+    {
+        "invalid_message": (None, False),
+        "invalid_audio": (None, False),
+        "invalid_configuration": (None, False),
+        "invalid_turn": (None, False),
+        "invalid_speaker": (None, False),
+        "invalid_input_id": (None, False),
+        "out_of_order": (None, False),
+        "too_many_errors": (1008, False),
+        "authentication": (1008, False),
+        "audio_too_fast": (1008, True),
+        "too_many_messages": (1008, True),
+        "resume_refused": (4404, False),
+        "idle": (4408, True),
+        "taken_over": (4409, False),
+        "slow_reader": (4429, True),
+        "server_full": (1013, True),
+        "going_away": (1012, True),
+        "internal": (1011, True),
+    }
+)
+"""Error code -> (the code with which the connection is closed, or None; whether the same may work later)."""
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | dict[str, "Json"] | None
 Message: TypeAlias = dict[str, Json]

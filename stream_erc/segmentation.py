@@ -18,7 +18,7 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
 from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted
 from stream_erc.exceptions import InputError
-from stream_erc.vad import Vad, VadState
+from stream_erc.vad import WINDOW, Vad, VadState
 
 Found: TypeAlias = SpeechStarted | SpeechSegment
 
@@ -140,8 +140,9 @@ class SpeechSegmenter:
         """Hear the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
-        if self.position <= self._resumed.position:
-            return ()  # heard before the session was resumed
+        if self.position <= self._resumed.position:  # heard before the session was resumed
+            self._vad_state = self._vad_state.after(window)
+            return ()
         probability, self._vad_state = self._vad(window, self._vad_state)
         self._endpoint, boundaries = endpointing.step(
             self._endpoint, probability, self._config.vad, self._config.endpointing
@@ -184,7 +185,8 @@ class SpeechSegmenter:
                 )
                 self._segments += 1
                 self._partial_at, self._last_end = None, boundary.end
-        self._tail.trim((self.position if self.idle else self._endpoint.start) - self._pre_roll)
+        needed = (self.position if self.idle else self._endpoint.start) - self._pre_roll
+        self._tail.trim(min(needed, self.position - WINDOW))  # the VAD needs the window before
         return tuple(found)
 
     def _from(self, start: int) -> int:

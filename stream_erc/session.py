@@ -243,10 +243,12 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """The session after its last finished turn, or as it is now while nothing is said or worked on."""
-        quiet = not self._pending and not self._conversing.busy
-        if quiet and self._segmenter is not None and self._segmenter.idle:
-            self._marks[self._found] = self._segmenter.mark()
-            self._keep()
+        if not self._pending and not self._conversing.busy:
+            if self._segmenter is None:
+                self._keep()
+            elif self._segmenter.idle:
+                self._marks[self._found] = self._segmenter.mark()
+                self._keep()
         return self._kept
 
     def _keep(self) -> None:

@@ -42,6 +42,10 @@ class VadState:
         """The state before any audio."""
         return cls(_frozen(np.zeros(HIDDEN)), _frozen(np.zeros(HIDDEN)), _frozen(np.zeros(CONTEXT)))
 
+    def after(self, window: Samples) -> "VadState":
+        """The same recurrence where `window` was the last one heard."""
+        return VadState(self.hidden, self.cell, _frozen(window[-CONTEXT:]))
+
 
 class Vad(Protocol):
     """What tells speech from other sound; stateless itself."""
