@@ -1,0 +1,113 @@
+"""The terminal: send a WAV file or the microphone, print the turns.
+
+python -m stream_erc_client URL FILE.wav
+python -m stream_erc_client URL --microphone
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+
+from stream_erc_client.audio import WavFile
+from stream_erc_client.errors import StreamErcClientError
+from stream_erc_client.events import (
+    Disconnected,
+    Event,
+    Failed,
+    SessionClosed,
+    TurnFailed,
+    TurnFinal,
+    TurnRevised,
+    Warned,
+)
+from stream_erc_client.session import connect
+
+MICROPHONE_RATE_HZ = 16_000
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command line: 0 where all went well, 1 where the session failed, 130 after Ctrl-C."""
+    args = _parser().parse_args(words)
+    try:
+        return asyncio.run(_hear(args))
+    except StreamErcClientError as error:
+        print(f"stream_erc_client: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stream_erc_client",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("url", metavar="URL", help="of the server, as ws://127.0.0.1:8765")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("file", metavar="FILE.wav", nargs="?", help="integer samples, 8 to 48 kHz")
+    source.add_argument(
+        "--microphone", metavar="DEVICE", nargs="?", const="", help="name or index of a device"
+    )
+    parser.add_argument("--token", default=os.environ.get("STREAM_ERC_TOKEN"), help="or STREAM_ERC_TOKEN")
+    parser.add_argument("--model", help="one of the server's")
+    parser.add_argument("--language", help="ISO 639-1")
+    parser.add_argument("--fast", action="store_true", help="send the file as fast as the server reads it")
+    return parser
+
+
+async def _hear(args: argparse.Namespace) -> int:
+    rate_hz = MICROPHONE_RATE_HZ
+    if args.file is not None:
+        with WavFile(args.file) as wav:
+            rate_hz = wav.sample_rate_hz
+    session = connect(
+        args.url,
+        token=args.token,
+        model=args.model,
+        language=args.language,
+        sample_rate_hz=rate_hz,
+        partials=False,
+        pace="replay" if args.fast else "live",
+    )
+    async with session:
+        if args.file is not None:
+            session.play(args.file)
+        else:
+            device = args.microphone or None
+            session.listen(int(device) if device and device.isdecimal() else device)
+        async for event in session:
+            _show(event)
+    return 0
+
+
+def _show(event: Event) -> None:
+    """One line for what a person wants to know: turns to stdout, everything else to stderr."""
+    match event:
+        case TurnFinal() | TurnRevised():
+            at = "" if event.audio_start_ms is None else _clock(event.audio_start_ms)
+            again = f" (turn {event.turn} again)" if event.revision else ""
+            emotion = f"{event.emotion.label} {event.emotion.confidence:.0%}"
+            print(f"{at:>8}  {event.speaker}: {event.text}  [{emotion}]{again}", flush=True)
+        case TurnFailed():
+            print(f"turn {event.turn} could not be read: {event.message}", file=sys.stderr)
+        case Disconnected() if event.attempt > 1:
+            print(f"{event.reason}: again in {event.delay_s:.1f} s", file=sys.stderr)
+        case Warned() | Failed():
+            print(f"{event.code}: {event.message}", file=sys.stderr)
+        case SessionClosed():
+            heard = _clock(event.audio_ms or 0)
+            print(f"{heard} heard, {event.turns} turns, {len(event.speakers)} speakers", file=sys.stderr)
+
+
+def _clock(ms: int) -> str:
+    """Minutes, seconds and tenths."""
+    minutes, rest = divmod(ms, 60_000)
+    return f"{minutes}:{rest / 1000:04.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Audio from a WAV file as 16-bit mono, and when each piece of it is due."""
+
+from __future__ import annotations
+
+import array
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from stream_erc_client.errors import AudioError
+
+CHUNK_MS = 40
+TO_SIGNED = bytes(value ^ 0x80 for value in range(256))  # 8-bit samples are the only unsigned ones
+
+
+class WavFile:
+    """A WAV file of integer samples.
+
+    Args:
+        path: the file; of several channels the mean is taken.
+
+    Attributes:
+        sample_rate_hz: its sample rate.
+        duration_ms: how long it says it is.
+
+    Raises:
+        AudioError: nothing there, no WAV file, one of another sample format, or one without samples.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            self._wave = wave.open(str(path), "rb")
+        except OSError as error:
+            raise AudioError(f"{path}: expected a WAV file, got {error.strerror or error}") from error
+        except (wave.Error, EOFError) as error:
+            raise AudioError(f"{path}: expected a WAV file of integers, got {error or 'its end'}") from error
+        self.sample_rate_hz = self._wave.getframerate()
+        self.duration_ms = self._wave.getnframes() * 1000 / self.sample_rate_hz
+        if not self.duration_ms:
+            self._wave.close()
+            raise AudioError(f"{path}: expected audio, got a file without samples")
+
+    def __enter__(self) -> WavFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._wave.close()
+
+    def chunks(self, chunk_ms: int = CHUNK_MS) -> Iterator[bytes]:
+        """Signed 16-bit little-endian mono, in pieces of `chunk_ms`; the last one may be shorter."""
+        width, channels = self._wave.getsampwidth(), self._wave.getnchannels()
+        size = max(1, self.sample_rate_hz * chunk_ms // 1000)
+        while data := self._wave.readframes(size):
+            whole = len(data) // (width * channels) * width * channels  # a file may end within a frame
+            yield _mono(_sixteen_bits(data[:whole], width), channels)
+
+
+def _sixteen_bits(data: bytes, width: int) -> bytes:
+    """The two upper bytes of every sample."""
+    if width == 2:
+        return data
+    wide = bytearray(len(data) // width * 2)
+    wide[1::2] = data.translate(TO_SIGNED) if width == 1 else data[width - 1 :: width]
+    if width > 1:
+        wide[0::2] = data[width - 2 :: width]
+    return bytes(wide)
+
+
+def _mono(data: bytes, channels: int) -> bytes:
+    """The mean of the channels, 16-bit little-endian."""
+    if channels == 1:
+        return data
+    samples = array.array("h", data)
+    if sys.byteorder == "big":
+        samples.byteswap()
+    lanes = [samples[lane::channels] for lane in range(channels)]
+    mean = array.array("h", (sum(frame) // channels for frame in zip(*lanes)))  # noqa: B905 - of one length
+    if sys.byteorder == "big":
+        mean.byteswap()
+    return mean.tobytes()

@@ -1,0 +1,282 @@
+"""The client's side of the protocol, without I/O: what to send, what came, and what a lost connection means.
+
+One `Connection` lives as long as a session, over all its sockets::
+
+    opened()                   a socket is open
+    next_frame() -> frame      what to send now, None where there is nothing
+    receive(text) -> events    what the server sent
+    lost(code, reason)         the socket is gone: says why, or raises where nobody should try again
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final
+
+from stream_erc_client.buffer import Buffer
+from stream_erc_client.errors import (
+    AuthenticationFailed,
+    ConfigurationRefused,
+    EventsLost,
+    InputRefused,
+    InvalidInput,
+    ProtocolError,
+    SessionEnded,
+    SessionLost,
+    SessionTakenOver,
+    StreamErcClientError,
+    TotalsMismatch,
+)
+from stream_erc_client.events import (
+    Configuration,
+    Event,
+    Failed,
+    InputAcknowledged,
+    Limits,
+    Message,
+    Reconnected,
+    SessionClosed,
+    SessionCreated,
+    SessionEvent,
+    SessionResumed,
+    SessionUpdated,
+    TurnFailed,
+    TurnFields,
+    Unknown,
+    parse,
+)
+
+MAX_TEXT: Final = 20_000  # characters
+MAX_NAME: Final = 100
+CONFIGURATION_ERRORS: Final = {"invalid_configuration", "invalid_message"}  # of session.update
+PING: Final = json.dumps({"type": "ping"})
+TOTALS_MS: Final = 1  # rounding
+RESAMPLED_TOTALS_MS: Final = 100  # at other rates than 16 kHz the server counts what its resampler gave
+
+FINAL_CODES: Final[Mapping[int, type[StreamErcClientError]]] = {
+    1002: ProtocolError,
+    1003: InputRefused,
+    1007: InputRefused,
+    1008: InputRefused,
+    1009: InputRefused,
+    4404: SessionLost,
+    4409: SessionTakenOver,
+}
+"""Close codes after which nobody should connect again; after any other one, and without one, they should."""
+
+
+class Phase(Enum):
+    """Where a socket is."""
+
+    CLOSED = auto()
+    OPENING = auto()  # until session.updated
+    RESUMING = auto()  # until session.resumed
+    OPEN = auto()
+    ENDED = auto()  # session.closed came
+
+
+class Connection:
+    """What is known of one session.
+
+    Args:
+        update: the fields of `session.update`; `audio` has to be there.
+    """
+
+    def __init__(self, update: Mapping[str, object], encoding: str, sample_rate_hz: int) -> None:
+        self._update = update
+        self.buffer = Buffer(encoding, sample_rate_hz)
+        self.phase = Phase.CLOSED
+        self.created: SessionCreated | None = None
+        self.configuration: Configuration | None = None
+        self.limits: Limits | None = None
+        self.last_event_id = 0
+        self.closing = False
+        self.progressed = False  # whether this socket brought the session on
+        self._control: deque[str] = deque()  # goes before everything else
+        self._close_sent = False
+        self._turns: set[int] = set()
+        self._error: Failed | None = None
+        self._totals: SessionClosed | None = None
+
+    # --- the caller's side ---
+
+    def append_audio(self, data: bytes) -> None:
+        """Take audio. Raises InvalidInput, or SessionEnded after `close`."""
+        self._require_open("audio")
+        self.buffer.append_audio(data)
+
+    def append_turn(
+        self, text: str | None, speaker: str | None, start_ms: int | None, end_ms: int | None
+    ) -> int:
+        """Take a turn, and give its input's id. Raises InvalidInput, or SessionEnded after `close`."""
+        if text is not None and len(text) > MAX_TEXT:
+            raise InvalidInput(f"text: expected at most {MAX_TEXT} characters, got {len(text)}")
+        if (start_ms is None) != (end_ms is None) or (text is None and start_ms is None):
+            raise InvalidInput(f"expected a text, or a span, or both, got {text=}, {start_ms=}, {end_ms=}")
+        if start_ms is not None and end_ms is not None and not 0 <= start_ms < end_ms:
+            raise InvalidInput(f"expected a span that begins before it ends, got {start_ms} to {end_ms} ms")
+        said = {"text": text, "audio_start_ms": start_ms, "audio_end_ms": end_ms}
+        said["speaker"] = None if speaker is None else _name("speaker", speaker)
+        return self._append("turn.append", said)
+
+    def correct_turn(self, turn: int, speaker: str) -> int:
+        """Say who spoke a turn, and give the input's id."""
+        if turn < 0:
+            raise InvalidInput(f"turn: expected 0 or more, got {turn}")
+        return self._append("turn.correct", {"turn": turn, "speaker": _name("speaker", speaker)})
+
+    def rename_speaker(self, speaker: str, name: str) -> int:
+        """Give a speaker another name, and the input's id."""
+        said = {"speaker": _name("speaker", speaker), "name": _name("name", name)}
+        return self._append("speaker.rename", said)
+
+    def close(self) -> None:
+        """No more input: `session.close` follows what was appended."""
+        self.closing = True
+
+    @property
+    def mismatch(self) -> TotalsMismatch | None:
+        """What is wrong with the totals of `session.closed`; None where they agree, or did not come."""
+        totals = self._totals
+        if totals is None:
+            return None
+        allowed_ms = TOTALS_MS if self.buffer.sample_rate_hz == 16_000 else RESAMPLED_TOTALS_MS
+        heard_ms, sent_ms = totals.audio_ms or 0, self.buffer.end_ms
+        told, seen = totals.turns + totals.failed_turns, len(self._turns)
+        if abs(heard_ms - sent_ms) <= allowed_ms and told == seen:
+            return None
+        return TotalsMismatch(
+            f"expected {sent_ms} ms of audio and {seen} turns, got {heard_ms} ms and {told} turns"
+        )
+
+    # --- the socket's side ---
+
+    def opened(self) -> None:
+        """A new socket is open; the server speaks first."""
+        updated = self.configuration is not None
+        self.phase = Phase.RESUMING if updated else Phase.OPENING
+        self.progressed = False
+        self._close_sent, self._error = False, None
+        self._control.clear()
+        if updated:
+            assert self.created is not None
+            token, last = self.created.resume_token, self.last_event_id
+            self._send("session.resume", {"resume_token": token, "last_event_id": last})
+
+    def next_frame(self) -> str | bytes | None:
+        """What to send now: text or audio; None where there is nothing."""
+        if self._control:
+            return self._control.popleft()
+        if self.phase is not Phase.OPEN:
+            return None
+        frame = self.buffer.next(self._max_samples())
+        if frame is None and self.closing and not self._close_sent:
+            self._close_sent = True
+            return json.dumps({"type": "session.close"})
+        return frame
+
+    def receive(self, text: str | bytes) -> list[Event]:
+        """What the server's message tells; nothing where it came before.
+
+        Raises:
+            ProtocolError: not a message, or an event is missing before it.
+            ConfigurationRefused: the answer to what `connect` asked for.
+        """
+        message = parse(text)
+        if isinstance(message, (SessionEvent, Unknown)) and message.event_id is not None:
+            if message.event_id <= self.last_event_id:
+                return []
+            if message.event_id != self.last_event_id + 1:
+                raise EventsLost(f"expected event {self.last_event_id + 1}, got {message.event_id}")
+            self.last_event_id = message.event_id
+            self.progressed = True
+        self._error = None  # what does not come just before the close is not its reason
+        return self._take(message)
+
+    def lost(self, code: int | None, reason: str) -> str:
+        """Why the socket is gone, in words; another one should be opened.
+
+        Args:
+            code: of the WebSocket's close frame, None where none came.
+            reason: what is known besides.
+
+        Raises:
+            StreamErcClientError: nobody should try again.
+        """
+        self.phase = Phase.CLOSED
+        error = self._error
+        told = f"{error.code}: {error.message}" if error else reason
+        if error is not None and error.code == "authentication":
+            raise AuthenticationFailed(error.message)
+        if error is not None and error.code == "resume_refused":
+            raise SessionLost(error.message)
+        if code is not None and code in FINAL_CODES:
+            raise FINAL_CODES[code](f"the server closed with {code}: {told or 'no reason given'}")
+        return f"{code} {told}".strip() if code is not None else told
+
+    def _take(self, message: Message | Unknown) -> list[Event]:
+        match message:
+            case SessionCreated():
+                if self.phase is not Phase.OPENING:
+                    return []
+                self.created, self.limits = message, message.limits
+                self._send("session.update", self._update)
+            case SessionUpdated(configuration=configuration):
+                self.configuration, self.phase = configuration, Phase.OPEN
+            case SessionResumed():
+                return self._resumed(message)
+            case InputAcknowledged(audio_ms=audio_ms, input_id=input_id):
+                before = self.buffer.unacknowledged_ms
+                self.buffer.acknowledge(self._samples(audio_ms), input_id)
+                self.progressed |= self.buffer.unacknowledged_ms < before
+            case Failed():
+                self._error = message
+                if self.phase is Phase.OPENING and message.code in CONFIGURATION_ERRORS:
+                    raise ConfigurationRefused(f"{message.code}: {message.message}")
+            case TurnFields() | TurnFailed():
+                self._turns.add(message.turn)
+            case SessionClosed():
+                self._totals, self.phase = message, Phase.ENDED
+        return [message]
+
+    def _resumed(self, message: SessionResumed) -> list[Event]:
+        missed = message.event_id - self.last_event_id
+        if self.phase is not Phase.RESUMING or missed < 0:
+            raise ProtocolError(
+                f"expected session.resumed once, from event {self.last_event_id}, got {message}"
+            )
+        self.buffer.rewind(self._samples(message.audio_ms), message.input_id)
+        self.configuration, self.limits, self.phase = message.configuration, message.limits, Phase.OPEN
+        return [message, Reconnected(missed)]
+
+    def _append(self, kind: str, fields: Mapping[str, object]) -> int:
+        self._require_open(kind)
+        return self.buffer.append_input({"type": kind, **fields})
+
+    def _send(self, kind: str, fields: Mapping[str, object]) -> None:
+        self._control.append(json.dumps({"type": kind, **fields}, ensure_ascii=False, allow_nan=False))
+
+    def _require_open(self, what: str) -> None:
+        if self.closing or self.phase is Phase.ENDED:
+            raise SessionEnded(f"expected {what} before close(), got it after")
+
+    def _max_samples(self) -> int:
+        limits, buffer = self.limits, self.buffer
+        if limits is None:
+            return buffer.sample_rate_hz
+        return max(1, limits.max_frame_ms * buffer.sample_rate_hz // 1000)
+
+    def _samples(self, ms: int) -> int:
+        samples, rest = divmod(ms * self.buffer.sample_rate_hz, 1000)
+        if rest:
+            raise ProtocolError(f"expected a time of whole samples, got {ms} ms")
+        return samples
+
+
+def _name(field: str, value: str) -> str:
+    if not 1 <= len(value) <= MAX_NAME:
+        raise InvalidInput(f"{field}: expected 1 to {MAX_NAME} characters, got {len(value)}")
+    return value
