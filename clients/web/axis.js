@@ -1,0 +1,63 @@
+// The stretch of time that the timeline shows: it follows the present until somebody looks back.
+
+export const SPANS_MS = [10_000, 20_000, 40_000, 90_000, 300_000, 900_000, 3_600_000];
+
+export class Axis {
+  constructor(spanMs = 20_000) {
+    this.spanMs = spanMs;
+    this.nowMs = 0;
+    this.following = true;
+    this.fromMs = 0;
+    this.paged = false;        // page by page instead of scrolling, where motion is unwelcome
+  }
+
+  /** The audio has come this far. */
+  advance(nowMs) {
+    this.nowMs = nowMs;
+    if (this.following) this.#follow();
+  }
+
+  #follow() {
+    const behind = this.spanMs * 0.92;       // a little room on the right
+    if (this.paged) this.fromMs = Math.floor(this.nowMs / behind) * behind;
+    else this.fromMs = Math.max(0, this.nowMs - behind);
+  }
+
+  get toMs() { return this.fromMs + this.spanMs; }
+  get longestMs() { return Math.max(this.nowMs, this.spanMs); }
+
+  follow() {
+    this.following = true;
+    this.#follow();
+  }
+
+  /** Look at the stretch that begins here; at its latest, follow again. */
+  lookAt(fromMs) {
+    const last = Math.max(0, this.nowMs - this.spanMs * 0.92);
+    this.following = fromMs >= last - 1;
+    this.fromMs = Math.min(last, Math.max(0, fromMs));
+    if (this.following) this.#follow();
+  }
+
+  /** Bring a moment into view. */
+  reveal(ms) {
+    if (ms >= this.fromMs && ms <= this.toMs) return;
+    this.lookAt(ms - this.spanMs / 3);
+  }
+
+  /** @param {number} by steps in `SPANS_MS`; positive shows more time. @param {number} [anchorMs] stays in place. */
+  zoom(by, anchorMs = this.fromMs + this.spanMs / 2) {
+    const at = SPANS_MS.findIndex((span) => span >= this.spanMs);
+    const next = SPANS_MS[Math.max(0, Math.min(SPANS_MS.length - 1, at + by))];
+    const share = (anchorMs - this.fromMs) / this.spanMs;
+    this.spanMs = next;
+    if (this.following) this.#follow();
+    else this.lookAt(anchorMs - share * next);
+  }
+
+  get canZoomIn() { return this.spanMs > SPANS_MS[0]; }
+  get canZoomOut() { return this.spanMs < SPANS_MS.at(-1) && this.spanMs < Math.max(this.nowMs, SPANS_MS[3]); }
+
+  x(ms, width) { return ((ms - this.fromMs) / this.spanMs) * width; }
+  ms(x, width) { return this.fromMs + (x / width) * this.spanMs; }
+}

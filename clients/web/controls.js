@@ -1,0 +1,114 @@
+// The bar at the bottom: start and pause, push-to-talk, the microphone, the clock and the level.
+
+import { $, clock, el } from "./elements.js";
+import { microphones } from "./recorder.js";
+
+const BUSY_KEYS = "input, select, textarea, button, dialog, [role=slider]";
+const WORDS = {
+  idle: "Start listening", listening: "Pause", paused: "Go on listening", playing: "Pause", waiting: "Go on",
+  finishing: "Finishing", ended: "New conversation",
+};
+
+export class Controls {
+  /**
+   * @param {object} hooks
+   * @param {() => void} hooks.onTalk the main button.
+   * @param {(holding: boolean) => void} hooks.onHold push-to-talk, pressed or let go.
+   * @param {() => void} hooks.onDevice another microphone was chosen.
+   * @param {() => void} hooks.onMode push-to-talk was switched.
+   */
+  constructor(settings, hooks) {
+    Object.assign(this, { settings, hooks });
+    this.holding = false;
+    this.mode = "idle";
+    $("push-to-talk").checked = settings.values.pushToTalk;
+    $("push-to-talk").addEventListener("change", () => {
+      settings.set("pushToTalk", $("push-to-talk").checked);
+      this.#hold(false);
+      this.show(this.mode, this.ready);
+      hooks.onMode();
+    });
+    $("talk-button").addEventListener("click", () => hooks.onTalk());
+    $("device").addEventListener("change", () => {
+      settings.set("device", $("device").value);
+      hooks.onDevice();
+    });
+    this.#listenHold();
+    navigator.mediaDevices?.addEventListener?.("devicechange", () => this.listDevices());
+    this.listDevices();
+  }
+
+  get pushToTalk() { return this.settings.values.pushToTalk; }
+
+  #listenHold() {
+    const button = $("hold");
+    button.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      button.setPointerCapture(event.pointerId);
+      this.#hold(true);
+    });
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) button.addEventListener(name, () => this.#hold(false));
+    button.addEventListener("contextmenu", (event) => event.preventDefault());
+    addEventListener("keydown", (event) => {
+      const key = event.code === "Space" || (event.code === "Enter" && event.target === button);
+      if (!key || !this.pushToTalk || $("hold").hidden || event.altKey || event.ctrlKey || event.metaKey) return;
+      if (event.target !== button && event.target.closest?.(BUSY_KEYS)) return;
+      event.preventDefault();
+      if (!event.repeat) this.#hold(true);
+    });
+    addEventListener("keyup", (event) => {
+      if (!this.holding || (event.code !== "Space" && event.code !== "Enter")) return;
+      event.preventDefault();
+      this.#hold(false);
+    });
+    addEventListener("blur", () => this.#hold(false));
+    document.addEventListener("visibilitychange", () => { if (document.hidden) this.#hold(false); });
+    // After a mouse click the space bar belongs to push-to-talk again, not to what was clicked.
+    addEventListener("click", (event) => { if (event.detail && this.pushToTalk) event.target.closest?.("button, .switch")?.querySelector?.("input")?.blur(); });
+    addEventListener("click", (event) => { if (event.detail && this.pushToTalk && !document.querySelector("dialog[open]")) event.target.closest?.("button")?.blur(); });
+  }
+
+  #hold(holding) {
+    if (holding === this.holding) return;
+    this.holding = holding;
+    $("hold").setAttribute("aria-pressed", String(holding));
+    $("hold").textContent = holding ? "Talking" : "Hold to talk";
+    this.hooks.onHold(holding);
+  }
+
+  async listDevices() {
+    const devices = await microphones();
+    const named = devices.filter((device) => device.label);
+    $("device").replaceChildren(el("option", { value: "" }, "Default microphone"), ...named.map((device) => el("option", { value: device.deviceId }, device.label)));
+    const wanted = this.settings.values.device;
+    $("device").value = named.some((device) => device.deviceId === wanted) ? wanted : "";
+  }
+
+  /** @param {string} mode of `WORDS`. @param {boolean} ready whether a server is there to talk to. */
+  show(mode, ready) {
+    this.mode = mode;
+    this.ready = ready;
+    const running = mode === "listening" || mode === "playing";
+    document.body.classList.toggle("listening", running);
+    $("talk-text").textContent = WORDS[mode];
+    $("talk-button").disabled = mode === "finishing" || (mode === "idle" && !ready);
+    $("hold").hidden = !this.pushToTalk || !["idle", "listening", "paused"].includes(mode) || !ready;
+    $("finish").hidden = !["listening", "paused", "playing", "waiting"].includes(mode);
+    $("mute").hidden = mode !== "playing";
+    $("choose-file").hidden = running || mode === "finishing";
+    if (!running) this.level(0);
+  }
+
+  hint(text) { if ($("hint").textContent !== text) $("hint").textContent = text; }
+
+  time(ms, totalMs = null) {
+    const text = totalMs === null ? clock(ms) : `${clock(ms)} / ${clock(totalMs)}`;
+    if ($("clock").textContent !== text) $("clock").textContent = text;
+  }
+
+  /** @param {number} level 0 to 1, shown in decibels: -54 dB is nothing. */
+  level(level) {
+    const share = level > 0 ? Math.max(0, Math.min(1, 1 + (20 * Math.log10(level)) / 54)) : 0;
+    $("level").style.transform = `scaleX(${share.toFixed(3)})`;
+  }
+}

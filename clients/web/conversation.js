@@ -1,0 +1,118 @@
+// What has been said so far, as the server's events tell it. Knows nothing of sockets and elements.
+
+const KEPT = new Set(["turn.final", "turn.revised", "turn.failed", "speaker.updated", "session.closed"]);
+
+export class Conversation {
+  constructor(created, configuration = null) {
+    this.created = created;
+    this.labels = configuration?.labels ?? created?.labels ?? [];
+    this.turns = [];           // by index; a gap is undefined until its turn came
+    this.partial = null;
+    this.speechFrom = null;    // ms, while somebody speaks
+    this.closed = null;
+    this.events = [];          // what a file of this session holds
+    this.tally = null;         // of `speakers()`, made when asked for
+  }
+
+  /**
+   * Take in one event.
+   * @returns {{turn: object, isNew: boolean} | null} the turn that it told, if any.
+   */
+  apply(event) {
+    if (KEPT.has(event.type)) this.events.push(event);
+    switch (event.type) {
+      case "speech.started":
+        this.speechFrom = event.audio_start_ms;
+        return null;
+      case "turn.partial":
+        this.partial = event;
+        if (this.speechFrom === null) this.speechFrom = event.audio_start_ms;
+        return null;
+      case "turn.final":
+      case "turn.revised":
+      case "turn.failed":
+        return this.#keep(event);
+      case "speaker.updated":
+        for (const turn of this.turns) if (turn?.speaker === event.speaker) turn.speaker = event.name;
+        if (this.partial?.speaker === event.speaker) this.partial = { ...this.partial, speaker: event.name };
+        this.tally = null;
+        return null;
+      case "session.closed":
+        this.closed = event;
+        this.dropPartial();
+        return null;
+      default:
+        return null;
+    }
+  }
+
+  #keep(event) {
+    const isNew = this.turns[event.turn] === undefined;
+    const failed = event.type === "turn.failed";
+    const turn = {
+      index: event.turn,
+      start: event.audio_start_ms,
+      end: event.audio_end_ms,
+      speaker: failed ? null : event.speaker,
+      text: failed ? "" : event.text,
+      emotion: failed ? null : event.emotion,
+      latency: failed ? null : event.latency_ms,
+      revision: event.revision ?? 0,
+      failed: failed ? event.message : null,
+    };
+    this.turns[event.turn] = turn;
+    this.tally = null;
+    if (isNew && this.partial && this.partial.turn <= event.turn) this.partial = null;
+    if (isNew && (this.speechFrom === null || event.audio_end_ms === null || this.speechFrom < event.audio_end_ms)) {
+      this.speechFrom = null;
+    }
+    return { turn, isNew };
+  }
+
+  /** What was provisional may have changed while the connection was gone. */
+  dropPartial() {
+    this.partial = null;
+    this.speechFrom = null;
+  }
+
+  /** Every speaker by order of appearance: `{name, turns, ms, byLabel}`. */
+  speakers() {
+    if (this.tally) return this.tally;
+    const found = new Map();
+    for (const turn of this.turns) {
+      if (!turn || turn.failed !== null) continue;
+      if (!found.has(turn.speaker)) found.set(turn.speaker, { name: turn.speaker, turns: 0, ms: 0, byLabel: new Map() });
+      const one = found.get(turn.speaker);
+      one.turns += 1;
+      one.ms += turn.start === null ? 0 : turn.end - turn.start;
+      one.byLabel.set(turn.emotion.label, (one.byLabel.get(turn.emotion.label) ?? 0) + 1);
+    }
+    this.tally = [...found.values()];
+    return this.tally;
+  }
+
+  /** The turns that overlap a span of audio, found without looking at all of them. */
+  between(fromMs, toMs) {
+    const turns = this.turns;
+    let low = 0, high = turns.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const end = turns[middle]?.end;
+      if (end !== undefined && end !== null && end < fromMs) low = middle + 1;
+      else high = middle;
+    }
+    const found = [];
+    for (let i = low; i < turns.length; i++) {
+      const turn = turns[i];
+      if (!turn || turn.start === null) continue;
+      if (turn.start > toMs) break;
+      found.push(turn);
+    }
+    return found;
+  }
+
+  /** The last turn that has an emotion. */
+  latest() {
+    return this.turns.findLast((turn) => turn && turn.failed === null) ?? null;
+  }
+}

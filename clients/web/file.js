@@ -1,0 +1,110 @@
+// A recording from a file: decoded by the browser, sent as it is spoken or as fast as the server takes it.
+
+import { SAMPLE_RATE } from "./buffer.js";
+import { toInt16 } from "./resampler.js";
+
+const CHUNK = SAMPLE_RATE / 25;          // samples: 40 ms
+const FAST_CHUNK = SAMPLE_RATE / 5;
+const WAITING_BYTES = 256_000;           // in the socket, before a fast file waits
+const MAX_BYTES = 600_000_000;           // of a file: the browser decodes it in memory as a whole
+
+/** Decode an audio or video file to 16 kHz, 16 bit, mono. @throws {Error} with words for a person. */
+export async function decode(file) {
+  if (file.size > MAX_BYTES) throw new Error(`${file.name} is too large for the browser: expected up to ${MAX_BYTES / 1e6} MB, got ${Math.round(file.size / 1e6)} MB.`);
+  let decoded;
+  try {
+    // A context of 16 kHz has the browser resample while it decodes.
+    decoded = await new OfflineAudioContext(1, 1, SAMPLE_RATE).decodeAudioData(await file.arrayBuffer());
+  } catch {
+    throw new Error(`${file.name} could not be read: expected an audio or video file that this browser can play.`);
+  }
+  const mono = new Float32Array(decoded.length);
+  for (let c = 0; c < decoded.numberOfChannels; c++) {
+    const channel = decoded.getChannelData(c);
+    for (let i = 0; i < mono.length; i++) mono[i] += channel[i] / decoded.numberOfChannels;
+  }
+  if (!mono.length) throw new Error(`${file.name} holds no sound.`);
+  return toInt16(mono);
+}
+
+export class FilePlayer {
+  /**
+   * @param {Int16Array} pcm
+   * @param {object} hooks
+   * @param {(pcm: Int16Array) => void} hooks.onAudio
+   * @param {() => void} hooks.onEnd
+   * @param {() => number} hooks.waitingBytes of the socket.
+   */
+  constructor(pcm, { onAudio, onEnd, waitingBytes }) {
+    Object.assign(this, { pcm, onAudio, onEnd, waitingBytes });
+    this.at = 0;
+    this.timer = null;
+    this.muted = false;
+    this.context = this.source = null;
+  }
+
+  get running() { return this.timer !== null; }
+  get durationMs() { return (this.pcm.length * 1000) / SAMPLE_RATE; }
+
+  /** @param {"live"|"replay"} pace */
+  start(pace) {
+    this.pace = pace;
+    if (pace === "live") {
+      this.from = this.at;
+      this.began = performance.now();
+      this.#sound();
+    }
+    this.#step();
+  }
+
+  pause() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    this.#hush();
+  }
+
+  setMuted(muted) {
+    this.muted = muted;
+    if (this.volume) this.volume.gain.value = muted ? 0 : 1;
+  }
+
+  #step() {
+    let due = this.pcm.length;
+    if (this.pace === "live") due = Math.min(due, this.from + Math.floor(((performance.now() - this.began) * SAMPLE_RATE) / 1000));
+    const size = this.pace === "live" ? CHUNK : FAST_CHUNK;
+    let budget = 40;             // chunks in one go: the page stays quick
+    while (this.at < due && budget-- > 0 && (due - this.at >= size || due === this.pcm.length)) {
+      if (this.pace === "replay" && this.waitingBytes() > WAITING_BYTES) break;
+      const chunk = this.pcm.slice(this.at, Math.min(this.at + size, due));
+      this.at += chunk.length;
+      this.onAudio(chunk);
+    }
+    if (this.at >= this.pcm.length) {
+      this.pause();
+      this.onEnd();
+      return;
+    }
+    this.timer = setTimeout(() => this.#step(), this.pace === "live" ? 40 : 5);
+  }
+
+  /** Play it to the person as well, from where it is sent. */
+  #sound() {
+    try {
+      this.context = new AudioContext({ sampleRate: SAMPLE_RATE });
+      const buffer = this.context.createBuffer(1, this.pcm.length - this.at, SAMPLE_RATE);
+      const samples = buffer.getChannelData(0);
+      for (let i = 0; i < samples.length; i++) samples[i] = this.pcm[this.at + i] / 32_768;
+      this.source = new AudioBufferSourceNode(this.context, { buffer });
+      this.volume = new GainNode(this.context, { gain: this.muted ? 0 : 1 });
+      this.source.connect(this.volume).connect(this.context.destination);
+      this.source.start();
+    } catch {
+      this.#hush();              // no sound card: it is heard by the server all the same
+    }
+  }
+
+  #hush() {
+    this.context?.close();
+    this.context = this.source = this.volume = null;
+  }
+}

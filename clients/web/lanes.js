@@ -1,0 +1,249 @@
+// One lane per speaker: who spoke when, and which emotion it expressed. The names are a list of buttons that
+// rename; the canvases are for the eye, and the transcript holds the same turns for everybody.
+
+import { $, clock, el, percent, plural, prepare } from "./elements.js";
+
+const LANE = 34;         // px, as in style.css
+const OVERVIEW = 22;
+
+export class Lanes {
+  /**
+   * @param {object} hooks
+   * @param {(speaker: string, name: string) => void} hooks.onRename
+   * @param {(turn: object) => void} hooks.onSelect
+   */
+  constructor(axis, look, { onRename, onSelect, onMove }) {
+    Object.assign(this, { axis, look, onRename, onSelect, onMove });
+    this.names = $("names");
+    this.canvas = $("lanes");
+    this.overview = $("overview");
+    this.tip = $("tip");
+    this.current = null;         // index of the chosen turn
+    this.drawn = [];             // [turn, x, y, width] of the last painting, to find what is under the pointer
+    this.editing = null;
+    this.pending = new Map();    // speaker -> the name that was asked for
+    this.shown = null;
+    this.#listen();
+  }
+
+  // --- names -------------------------------------------------------------------------------------
+
+  /** The list of speakers, when it changed. */
+  list(conversation) {
+    this.conversation = conversation;
+    const speakers = conversation.speakers();
+    const key = JSON.stringify([speakers.map((s) => [s.name, s.turns, [...s.byLabel]]), [...this.pending]]);
+    if (key === this.shown || this.editing) return;
+    this.shown = key;
+    const focused = document.activeElement?.closest?.("#names li")?.dataset.speaker;
+    this.names.replaceChildren(...speakers.map((speaker) => this.#item(speaker)));
+    if (focused) [...this.names.children].find((item) => item.dataset.speaker === focused)?.querySelector("button").focus();
+    $("no-lanes").hidden = speakers.length > 0;
+  }
+
+  #item(speaker) {
+    const wanted = this.pending.get(speaker.name);
+    const button = el("button", {
+      type: "button", class: wanted ? "name pending" : "name", title: `Rename ${speaker.name}`, dir: "auto",
+    }, el("span", { class: "hush" }, "Rename "), el("span", { class: "text" }, wanted ?? speaker.name));
+    const counts = [...speaker.byLabel].sort((a, b) => b[1] - a[1]).map(([label, n]) => `${label} ${n}`).join(", ");
+    const item = el("li", {}, button, el("span", { class: "hush" }, ` ${plural(speaker.turns, "turn")}: ${counts}`));
+    item.dataset.speaker = speaker.name;
+    button.addEventListener("click", () => this.#edit(item, speaker.name));
+    return item;
+  }
+
+  #edit(item, speaker) {
+    if (this.editing) return;
+    this.editing = speaker;
+    const input = el("input", { class: "rename", value: speaker, maxLength: 100, "aria-label": `New name of ${speaker}`, autocomplete: "off", spellcheck: false });
+    let done = false;
+    const finish = (commit, refocus) => {
+      if (done) return;
+      done = true;
+      const name = input.value.trim();
+      this.editing = null;
+      this.shown = null;
+      if (commit && name && name !== speaker) {
+        this.pending.set(speaker, name);
+        this.onRename(speaker, name);
+      }
+      this.list(this.conversation);
+      if (refocus) [...this.names.children].find((one) => one.dataset.speaker === speaker)?.querySelector("button").focus();
+    };
+    input.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter") finish(true, true);
+      else if (event.key === "Escape") finish(false, true);
+    });
+    input.addEventListener("blur", () => finish(true, false));
+    item.replaceChildren(input);
+    input.focus();
+    input.select();
+  }
+
+  /** A name was given, or refused. */
+  settle(speaker) {
+    const name = this.pending.get(speaker);
+    this.pending.delete(speaker);
+    this.shown = null;
+    if (this.editing === speaker) this.editing = null;
+    return name;
+  }
+
+  // --- lanes -------------------------------------------------------------------------------------
+
+  paint(conversation, live) {
+    this.conversation = conversation;
+    this.#paintLanes(conversation, live);
+    this.#paintOverview(conversation);
+  }
+
+  #paintLanes(conversation, live) {
+    const { axis, look } = this;
+    const speakers = conversation.speakers().map((s) => s.name);
+    const width = this.canvas.parentElement.clientWidth, height = Math.max(1, speakers.length) * LANE;
+    const pen = prepare(this.canvas, width, height);
+    pen.fillStyle = look.colours.line;
+    for (let i = 0; i < Math.max(1, speakers.length); i++) pen.fillRect(0, i * LANE, width, 1);
+    const rows = new Map(speakers.map((name, i) => [name, i]));
+    this.drawn = [];
+    for (const turn of conversation.between(axis.fromMs, axis.toMs)) {
+      const x = axis.x(turn.start, width), w = Math.max(2, axis.x(turn.end, width) - x - 1);
+      if (turn.failed === null) this.#paintTurn(pen, turn, x, rows.get(turn.speaker) * LANE, w);
+    }
+    const partial = conversation.partial;
+    if (live && partial && rows.has(partial.speaker)) {
+      const x = axis.x(partial.audio_start_ms, width), end = axis.x(Math.max(axis.nowMs, partial.audio_end_ms), width);
+      this.#paintPartial(pen, partial, x, rows.get(partial.speaker) * LANE, Math.max(2, end - x));
+    }
+  }
+
+  #paintTurn(pen, turn, x, y, width) {
+    const { look } = this;
+    const { fill, ink } = look.tint(turn.emotion);
+    const height = LANE - 8;
+    pen.save();
+    pen.beginPath();
+    pen.roundRect(x, y + 5, width, height, 3);
+    pen.clip();
+    pen.fillStyle = fill;
+    pen.fillRect(x, y + 5, width, height);
+    pen.fillStyle = look.colour(turn.emotion.label);
+    pen.fillRect(x, y + 5 + height - 3, width, 3);
+    const style = look.style(turn.emotion.label);
+    pen.font = `600 11.5px ${look.colours.sans}`;
+    pen.fillStyle = ink;
+    pen.textBaseline = "middle";
+    const left = Math.max(x, 0) + 7;          // the label stays in sight while its turn moves out
+    const word = [style.label, style.code].find((text) => pen.measureText(text).width <= x + width - left - 4);
+    if (word) pen.fillText(word, left, y + 5 + height / 2 - 1);
+    pen.restore();
+    if (turn.index === this.current) {
+      pen.strokeStyle = look.colours.ink;
+      pen.lineWidth = 1.5;
+      pen.beginPath();
+      pen.roundRect(x, y + 5, width, height, 3);
+      pen.stroke();
+    }
+    this.drawn.push([turn, x, y, width]);
+  }
+
+  #paintPartial(pen, partial, x, y, width) {
+    const { look } = this;
+    pen.strokeStyle = partial.emotion ? look.colour(partial.emotion.label) : look.colours.soft;
+    pen.lineWidth = 1.5;
+    pen.setLineDash([4, 3]);
+    pen.beginPath();
+    pen.roundRect(x + 0.75, y + 5.75, width - 1.5, LANE - 9.5, 3);
+    pen.stroke();
+    pen.setLineDash([]);
+  }
+
+  // --- overview ----------------------------------------------------------------------------------
+
+  #paintOverview(conversation) {
+    const { axis, look } = this;
+    const width = this.overview.parentElement.clientWidth;
+    const pen = prepare(this.overview, width, OVERVIEW);
+    const total = axis.longestMs, scale = width / total;
+    pen.fillStyle = look.colours.hover;
+    pen.beginPath();
+    pen.roundRect(0, 7, width, 8, 4);
+    pen.fill();
+    let filled = -1;                           // thousands of turns need no more than a mark per pixel
+    for (const turn of conversation.turns) {
+      if (!turn || turn.start === null) continue;
+      const x = turn.start * scale, w = Math.max(1, (turn.end - turn.start) * scale);
+      if (x + w < filled + 0.5) continue;
+      pen.fillStyle = turn.failed === null ? look.tint(turn.emotion).fill : look.colours.error;
+      pen.fillRect(x, 7, w, 8);
+      filled = x + w;
+    }
+    this.overview.parentElement.classList.toggle("unused", axis.nowMs === 0);
+    const x = axis.fromMs * scale, w = Math.max(8, Math.min(axis.spanMs, total - axis.fromMs) * scale);
+    pen.strokeStyle = look.colours.ink;
+    pen.lineWidth = 1.5;
+    pen.beginPath();
+    pen.roundRect(Math.max(1, Math.min(x, width - w)), 3, w - 2, 16, 5);
+    pen.stroke();
+    this.overview.setAttribute("aria-valuemax", String(Math.round(axis.nowMs / 1000)));
+    this.overview.setAttribute("aria-valuenow", String(Math.round(axis.fromMs / 1000)));
+    this.overview.setAttribute("aria-valuetext", `${clock(axis.fromMs)} to ${clock(Math.min(axis.nowMs, axis.toMs))}${axis.following ? ", following" : ""}`);
+  }
+
+  // --- pointer and keys --------------------------------------------------------------------------
+
+  #listen() {
+    const under = (event) => {
+      const box = this.canvas.getBoundingClientRect();
+      const x = event.clientX - box.left, y = event.clientY - box.top;
+      return this.drawn.find(([, left, top, width]) => x >= left && x < left + width && y >= top && y < top + LANE)?.[0];
+    };
+    this.canvas.addEventListener("pointermove", (event) => {
+      const turn = under(event);
+      this.canvas.classList.toggle("over", Boolean(turn));
+      turn ? this.#showTip(turn, event) : this.hideTip();
+    });
+    this.canvas.addEventListener("pointerleave", () => this.hideTip());
+    this.canvas.addEventListener("click", (event) => {
+      const turn = under(event);
+      if (turn) this.onSelect(turn);
+    });
+    const look = (event) => {
+      const box = this.overview.getBoundingClientRect();
+      const ms = ((event.clientX - box.left) / box.width) * this.axis.longestMs;
+      this.axis.lookAt(ms - this.axis.spanMs / 2);
+      this.onMove();
+    };
+    this.overview.addEventListener("pointerdown", (event) => {
+      this.overview.setPointerCapture(event.pointerId);
+      look(event);
+    });
+    this.overview.addEventListener("pointermove", (event) => {
+      if (this.overview.hasPointerCapture(event.pointerId)) look(event);
+    });
+    this.overview.addEventListener("keydown", (event) => {
+      const { axis } = this, step = axis.spanMs / 4;
+      const to = {
+        ArrowLeft: axis.fromMs - step, ArrowDown: axis.fromMs - step, ArrowRight: axis.fromMs + step, ArrowUp: axis.fromMs + step,
+        PageDown: axis.fromMs - axis.spanMs, PageUp: axis.fromMs + axis.spanMs, Home: 0, End: Infinity,
+      }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      axis.lookAt(to);
+      this.onMove();
+    });
+  }
+
+  #showTip(turn, event) {
+    const what = `${turn.emotion.label} ${percent(turn.emotion.confidence)}`;
+    this.tip.replaceChildren(el("b", {}, `${turn.speaker} · ${what}`), el("div", {}, `${clock(turn.start, true)} – ${clock(turn.end, true)}`), el("p", { dir: "auto" }, turn.text));
+    this.tip.hidden = false;
+    const { offsetWidth: w, offsetHeight: h } = this.tip;
+    this.tip.style.left = `${Math.min(innerWidth - w - 8, Math.max(8, event.clientX - w / 2))}px`;
+    this.tip.style.top = `${event.clientY + 20 + h > innerHeight ? event.clientY - h - 14 : event.clientY + 20}px`;
+  }
+
+  hideTip() { this.tip.hidden = true; }
+}

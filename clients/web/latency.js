@@ -1,0 +1,91 @@
+// Where the time from the end of speech to the result went: the last turn, and all of them.
+
+import { $, el, percent } from "./elements.js";
+
+const STAGES = {
+  endpointing: "Waiting for silence",
+  asr: "Speech recognition",
+  features: "Voice",
+  emotion: "Emotion",
+  total: "Total",
+  seen: "Seen here",
+};
+const KEPT = 1_000;      // turns
+
+/** The value below which a share `q` of sorted values lies, interpolated. */
+export function quantile(sorted, q) {
+  const i = q * (sorted.length - 1), low = Math.floor(i);
+  return sorted[low] + (i - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
+}
+
+/** Latencies by stage: the last turn's, and median and 95th percentile of up to the last thousand. */
+export class Latencies {
+  constructor() {
+    this.last = null;
+    this.values = Object.fromEntries(Object.keys(STAGES).map((stage) => [stage, []]));
+  }
+
+  /** @param {object} parts `latency_ms` of a turn. @param {number|null} seenMs measured in this page. */
+  push(parts, seenMs) {
+    this.last = seenMs === null ? { ...parts } : { ...parts, seen: seenMs };
+    for (const [stage, values] of Object.entries(this.values)) {
+      if (typeof this.last[stage] !== "number") continue;
+      values.push(this.last[stage]);
+      if (values.length > KEPT) values.shift();
+    }
+  }
+
+  stages() {
+    return Object.keys(STAGES).filter((stage) => this.values[stage].length).map((stage) => {
+      const sorted = [...this.values[stage]].sort((a, b) => a - b);
+      return { stage, last: this.last[stage] ?? null, p50: quantile(sorted, 0.5), p95: quantile(sorted, 0.95) };
+    });
+  }
+}
+
+/** When each stretch of audio left: tells how long after the end of its speech a turn was seen. */
+export class Departures {
+  constructor() { this.sent = []; }
+
+  /** All audio before `audioMs` has left at `now` (ms of the page's clock). */
+  note(audioMs, now) {
+    this.sent.push([audioMs, now]);
+    if (this.sent.length > 4_000) this.sent.splice(0, 1_000);
+  }
+
+  /** How long ago, at `now`, the audio at `audioMs` left; null where that is not known any more. */
+  since(audioMs, now) {
+    if (!this.sent.length || this.sent[0][0] > audioMs) return null;
+    const at = this.sent.find(([ms]) => ms >= audioMs);
+    return at ? now - at[1] : null;
+  }
+
+  clear() { this.sent = []; }
+}
+
+export function showLatency(latencies) {
+  const stages = latencies.stages();
+  $("latency").hidden = !stages.length;
+  if (!stages.length) return;
+  const most = Math.max(...stages.map((s) => Math.max(s.p95, s.last ?? 0)), 1);
+  const rows = stages.flatMap(({ stage, last, p50, p95 }) => {
+    const bars = el("div", { class: "span" });
+    for (const [kind, value] of [["p95", p95], ["p50", p50]]) {
+      const reach = el("i", { class: kind });
+      reach.style.width = percent(value / most);
+      bars.append(reach);
+    }
+    if (last !== null) {
+      const tick = el("i", { class: "last" });
+      tick.style.left = percent(last / most);
+      bars.append(tick);
+    }
+    const number = (value) => el("td", { class: "num" }, value === null ? "–" : value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en"));
+    return [
+      el("tr", { class: stage === "total" ? "total" : "" }, el("th", { scope: "row" }, STAGES[stage]), number(last), number(p50), number(p95)),
+      el("tr", { class: "bars", "aria-hidden": "true" }, el("td", { colSpan: 4 }, bars)),
+    ];
+  });
+  $("stages").replaceChildren(...rows);
+}
+

@@ -1,0 +1,31 @@
+// Messages to the person in front of the page, each once, until it is dismissed or no longer true.
+
+import { $, el } from "./elements.js";
+
+const notes = new Map();
+
+/**
+ * @param {string} key what it is about: a second note of the same key replaces the first.
+ * @param {string} text
+ * @param {object} [options]
+ * @param {boolean} [options.mild] not an error.
+ * @param {[string, () => void][]} [options.actions] buttons.
+ */
+export function note(key, text, { mild = false, actions = [] } = {}) {
+  unnote(key);
+  const dismiss = el("button", { type: "button", class: "plain", "aria-label": "Dismiss", title: "Dismiss" }, "×");
+  const buttons = actions.map(([label, act]) => {
+    const button = el("button", { type: "button", class: "pill quiet" }, label);
+    button.addEventListener("click", act);
+    return button;
+  });
+  const box = el("div", { class: mild ? "note mild" : "note" }, el("span", {}, text), ...buttons, dismiss);
+  dismiss.addEventListener("click", () => unnote(key));
+  notes.set(key, box);
+  $("notes").append(box);
+}
+
+export function unnote(key) {
+  notes.get(key)?.remove();
+  notes.delete(key);
+}

@@ -1,0 +1,194 @@
+// The protocol without a socket: what arrives goes in, what is to be sent and what the page should know come
+// out. It is the browser's side of docs/protocol.md; connection.js owns the socket and the clock.
+
+import { Buffer } from "./buffer.js";
+
+export const PROTOCOL_VERSION = 1;
+
+/** What a close code says (docs/protocol.md, "Errors"): whether to connect again, and the state to show. */
+const AFTER_CLOSE = {
+  4404: { retry: false, state: "lost" },
+  4408: { retry: false, state: "asleep" },
+  4409: { retry: false, state: "taken_over" },
+  1013: { retry: true, state: "full" },
+  1009: { retry: false, state: "failed" },
+};
+
+export class Protocol {
+  /**
+   * @param {object} [options]
+   * @param {string|null} [options.token] the server's bearer token, where it asks for one.
+   * @param {object|null} [options.memory] what `memory()` gave before a reload: goes on with that session.
+   * @param {Buffer} [options.buffer]
+   */
+  constructor({ token = null, memory = null, buffer = new Buffer() } = {}) {
+    this.token = token;
+    this.buffer = buffer;
+    this.created = memory?.created ?? null;
+    this.configuration = memory?.configuration ?? null;
+    this.sessionId = memory?.sessionId ?? null;
+    this.resumeToken = memory?.resumeToken ?? null;
+    this.closing = memory?.closing ?? false;
+    this.given = memory?.samples ?? null;      // samples given before the reload
+    this.lastEventId = 0;                      // after a reload everything is asked for again
+    this.begun = this.resumeToken !== null;    // the session has a configuration: it is worth resuming
+    this.wanted = null;                        // the session.update that waits to be sent
+    this.offered = null;                       // session.created of a session that has not begun
+    this.ended = false;
+    this.open = false;                         // audio and inputs may go out
+    this.lastError = null;
+    this.outgoing = [];
+  }
+
+  /** What a page has to keep to go on after a reload, small enough for sessionStorage; null where nothing. */
+  memory() {
+    if (!this.begun || this.ended) return null;
+    const { created, configuration, sessionId, resumeToken, closing } = this;
+    return { created, configuration, sessionId, resumeToken, closing, samples: this.buffer.samples };
+  }
+
+  /** The frames to send, in order: objects as text, typed arrays as audio. */
+  take() {
+    return this.outgoing.splice(0);
+  }
+
+  // --- what the page wants ---------------------------------------------------------------------
+
+  /** Begin the session with these fields of `session.update`. */
+  start(fields) {
+    this.wanted = { type: "session.update", protocol: PROTOCOL_VERSION, ...fields };
+    if (this.offered) this.outgoing.push(this.wanted);
+  }
+
+  authenticate(token) {
+    this.token = token;
+    if (!this.offered) this.#greet();
+  }
+
+  sendAudio(pcm) {
+    const item = this.buffer.pushAudio(pcm);
+    if (this.open) this.outgoing.push(item.pcm);
+  }
+
+  /** Send `turn.correct` or `speaker.rename`. @returns {number} its input_id. */
+  sendInput(message) {
+    const item = this.buffer.pushInput(message);
+    if (this.open) this.outgoing.push(item.message);
+    return item.message.input_id;
+  }
+
+  close() {
+    if (this.closing || this.ended) return;
+    this.closing = true;
+    if (this.open) this.outgoing.push({ type: "session.close" });
+  }
+
+  ping(id) {
+    if (this.offered || this.open) this.outgoing.push({ type: "ping", id });
+  }
+
+  // --- what happens ----------------------------------------------------------------------------
+
+  /** The socket opened. */
+  opened() {
+    this.outgoing = [];
+    this.open = false;
+    this.offered = null;
+    this.lastError = null;
+    this.#greet();
+  }
+
+  #greet() {
+    if (this.token) this.outgoing.push({ type: "session.authenticate", token: this.token });
+    if (this.begun) {
+      this.outgoing.push({ type: "session.resume", resume_token: this.resumeToken, last_event_id: this.lastEventId });
+    }
+  }
+
+  /**
+   * A message arrived.
+   * @returns {object[]} what the page should know of: the message itself, unless it is a duplicate or none of
+   *   its business, and the local `local.resumed` (with lostMs) and `local.gap`.
+   */
+  receive(message) {
+    if (message.event_id !== undefined && message.type !== "session.resumed") {
+      if (message.event_id <= this.lastEventId) return [];
+      if (message.event_id !== this.lastEventId + 1) {
+        return [{ type: "local.gap", expected: this.lastEventId + 1, got: message.event_id }];
+      }
+      this.lastEventId = message.event_id;
+    }
+    switch (message.type) {
+      case "session.created": return this.#onCreated(message);
+      case "session.updated": return this.#onUpdated(message);
+      case "session.resumed": return this.#onResumed(message);
+      case "input.acknowledged":
+        this.buffer.acknowledge(message.audio_ms, message.input_id);
+        return [message];
+      case "session.closed":
+        this.ended = true;
+        this.open = false;
+        return [message];
+      case "error":
+        this.lastError = message;
+        if (message.code === "invalid_configuration" && !this.begun) this.wanted = null;
+        return [message];
+      default: return [message];
+    }
+  }
+
+  #onCreated(message) {
+    this.offered = message;
+    if (this.begun) return [];                 // of no session of ours: the resumed one goes on
+    this.created = message;
+    this.sessionId = message.session_id;
+    this.resumeToken = message.resume_token;
+    if (this.wanted) this.outgoing.push(this.wanted);
+    return [message];
+  }
+
+  #onUpdated(message) {
+    this.begun = true;
+    this.wanted = null;
+    this.configuration = message.configuration;
+    this.#flow(this.buffer.items);
+    return [message];
+  }
+
+  #onResumed(message) {
+    this.configuration = message.configuration;
+    const { items, lostMs } = this.buffer.resume(message.audio_ms, message.input_id, this.given ?? undefined);
+    this.given = null;
+    this.#flow(items);
+    return [message, { type: "local.resumed", lostMs, audioMs: message.audio_ms, lastEvent: message.event_id }];
+  }
+
+  #flow(items) {
+    this.open = true;
+    for (const item of items) this.outgoing.push(item.pcm ?? item.message);
+    if (this.closing) this.outgoing.push({ type: "session.close" });
+  }
+
+  /**
+   * The socket closed, or never opened.
+   * @returns {{retry: boolean, state: string, message: string|null}}
+   */
+  lost(code) {
+    const error = this.lastError;
+    this.open = false;
+    this.offered = null;
+    this.outgoing = [];
+    if (!this.begun) {
+      this.created = this.resumeToken = this.sessionId = null;
+    }
+    const message = error?.message ?? null;
+    if (this.ended) return { retry: false, state: "ended", message: null };
+    if (error?.code === "authentication") {
+      this.token = null;
+      return { retry: false, state: "needs_token", message };
+    }
+    if (code === 1008 && error && !error.retryable) return { retry: false, state: "failed", message };
+    const { retry, state } = AFTER_CLOSE[code] ?? { retry: true, state: "reconnecting" };
+    return { retry, state, message };
+  }
+}

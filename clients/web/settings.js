@@ -1,0 +1,55 @@
+// What a person can choose, kept by the browser from visit to visit.
+
+import { $, el } from "./elements.js";
+
+const KEY = "stream-erc-settings";
+const DEFAULTS = { model: "", language: "", speakers: "", pace: "live", partials: true, cleanUp: false, announceTurns: true, pushToTalk: false, device: "" };
+const FIELDS = { model: "model", language: "language", speakers: "speakers", pace: "pace", partials: "partials", "clean-up": "cleanUp", "announce-turns": "announceTurns" };
+const MAX_SPEAKERS = 8;
+
+export class Settings {
+  constructor() {
+    this.values = { ...DEFAULTS };
+    try { Object.assign(this.values, JSON.parse(localStorage.getItem(KEY) ?? "{}")); } catch { /* as if for the first time */ }
+    for (const [id, name] of Object.entries(FIELDS)) {
+      $(id).addEventListener("change", () => this.set(name, $(id).type === "checkbox" ? $(id).checked : $(id).value));
+    }
+    $("speakers").replaceChildren(el("option", { value: "" }, "Found out"), ...Array.from({ length: MAX_SPEAKERS }, (_, i) => el("option", { value: String(i + 1) }, String(i + 1))));
+    this.offer(null);
+  }
+
+  set(name, value) {
+    this.values[name] = value;
+    try { localStorage.setItem(KEY, JSON.stringify(this.values)); } catch { /* a page without storage forgets */ }
+  }
+
+  /** Show the choices of a server, of its `session.created`. */
+  offer(created) {
+    const named = (code) => {
+      try { return new Intl.DisplayNames(["en"], { type: "language" }).of(code) ?? code; } catch { return code; }
+    };
+    const fill = (id, first, choices) => {
+      $(id).replaceChildren(el("option", { value: "" }, first), ...choices.map(([value, text]) => el("option", { value }, text)));
+    };
+    const models = (created?.models ?? []).map((model) => [model.name, `${model.name} (${model.labels.length} emotions)`]);
+    fill("model", created ? `The server's (${created.configuration?.model ?? created.model})` : "The server's", models);
+    const languages = created?.languages ?? [];
+    fill("language", "The server's", languages.map((code) => [code, named(code)]));
+    for (const [id, name] of Object.entries(FIELDS)) {
+      const field = $(id), value = this.values[name];
+      if (field.type === "checkbox") field.checked = value;
+      else field.value = [...field.options].some((option) => option.value === value) ? value : "";
+    }
+    for (const id of ["model", "language"]) $(id).disabled = $(id).options.length <= 1;
+  }
+
+  /** The fields of `session.update`, as far as this server has them. @param {"live"|"replay"} pace */
+  update(created, pace) {
+    const { model, language, speakers, partials } = this.values;
+    const fields = { audio: { encoding: "pcm_s16le", sample_rate_hz: 16_000 }, partials, pace };
+    if (created?.models?.some((one) => one.name === model)) fields.model = model;
+    if (created?.languages?.includes(language)) fields.language = language;
+    if (speakers) fields.speakers = Number(speakers);
+    return fields;
+  }
+}

@@ -1,0 +1,214 @@
+// The transcript: turns as rows, the one being spoken in grey, corrections in place. However long a session
+// is, only the last rows are in the page, until somebody asks for earlier ones.
+
+import { $, bar, clock, el, face, percent, plural } from "./elements.js";
+
+export const SHOWN = 150;        // rows while following
+const MORE = 100;                // rows that "Show earlier" brings
+const SLACK = 30;                // rows above SHOWN before the oldest are taken out
+
+export class Transcript {
+  /**
+   * @param {object} hooks
+   * @param {(turn: object, place: Element) => void} hooks.onCorrect the speaker of a turn was pressed.
+   * @param {(turn: object) => void} hooks.onSelect its time was pressed.
+   */
+  constructor(look, { onCorrect, onSelect }) {
+    Object.assign(this, { look, onCorrect, onSelect });
+    this.list = $("turns");
+    this.box = $("transcript");
+    this.earlier = $("earlier");
+    this.latest = $("latest");
+    this.clear();
+    this.earlier.addEventListener("click", () => this.#showEarlier());
+    this.latest.addEventListener("click", () => { this.toEnd(); this.list.lastElementChild?.querySelector("button")?.focus({ preventScroll: true }); });
+    for (const target of [this.box, window]) target.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+  }
+
+  clear() {
+    this.first = 0;              // index of the first row in the page
+    this.rows = new Map();
+    this.dirty = new Set();
+    this.open = new Set();       // turns whose probabilities are unfolded
+    this.current = null;
+    this.unseen = 0;
+    this.following = true;
+    this.partialRow = null;
+    this.list.replaceChildren();
+    this.latest.hidden = this.earlier.hidden = true;
+  }
+
+  /** A turn came or changed. */
+  touch(index) {
+    this.dirty.add(index).add(index + 1);      // the row below leaves out a speaker's name that repeats
+  }
+
+  touchAll() {
+    for (const index of this.rows.keys()) this.dirty.add(index);
+  }
+
+  // --- drawing -----------------------------------------------------------------------------------
+
+  render(conversation) {
+    this.conversation = conversation;
+    const turns = conversation.turns;
+    if (this.following && turns.length - this.first > SHOWN + SLACK) this.#trim(turns.length - SHOWN);
+    for (const index of [...this.dirty].sort((a, b) => a - b)) {
+      if (index >= this.first && turns[index]) this.#place(index, turns[index], turns[index - 1]);
+    }
+    this.dirty.clear();
+    this.#showPartial(conversation);
+    this.earlier.hidden = this.first === 0;
+    this.earlier.textContent = `Show earlier turns (${this.first.toLocaleString("en")})`;
+    if (this.following) this.toEnd();
+    this.latest.hidden = this.following;
+    this.latest.textContent = this.unseen ? `${plural(this.unseen, "new turn")} ↓` : "To the latest ↓";
+  }
+
+  #trim(first) {
+    for (let index = this.first; index < first; index++) {
+      this.rows.get(index)?.remove();
+      this.rows.delete(index);
+    }
+    this.first = first;
+  }
+
+  #place(index, turn, previous) {
+    const old = this.rows.get(index);
+    const row = this.#row(turn, previous);
+    if (old) {
+      const focus = old.contains(document.activeElement) ? document.activeElement.className : null;
+      old.replaceWith(row);
+      if (focus) row.getElementsByClassName(focus)[0]?.focus({ preventScroll: true });
+    } else {
+      let next = null;
+      for (let i = index + 1; !next && i < this.conversation.turns.length; i++) next = this.rows.get(i) ?? null;
+      this.list.insertBefore(row, next ?? this.partialRow);
+      if (!this.following && !next) this.unseen += 1;
+    }
+    this.rows.set(index, row);
+  }
+
+  #row(turn, previous) {
+    const style = turn.failed === null ? this.look.style(turn.emotion.label) : null;
+    const when = turn.start === null ? String(turn.index + 1) : clock(turn.start);
+    const time = el("button", { type: "button", class: "when", "aria-label": `Turn ${turn.index + 1}, at ${when}: show it in the timeline` }, when);
+    time.addEventListener("click", () => this.onSelect(turn));
+    const row = el("li", { class: `turn ${style?.css ?? "failed"}` }, time);
+    row.dataset.turn = String(turn.index);
+    if (turn.index === this.current) row.classList.add("current");
+    if (turn.failed !== null) {
+      row.append(el("div", { class: "who" }, "failed"), el("p", { class: "said" }, turn.failed));
+      return row;
+    }
+    row.style.setProperty("--confidence", String(0.25 + 0.75 * turn.emotion.confidence));
+    const same = previous && previous.failed === null && previous.speaker === turn.speaker;
+    const who = el("button", { type: "button", class: same ? "who same" : "who", title: `${turn.speaker}: press if somebody else said this`, dir: "auto" },
+      turn.speaker, el("span", { class: "hush" }, ": correct the speaker"));
+    who.addEventListener("click", () => this.onCorrect(turn, who));
+    const said = el("p", { class: turn.text ? "said" : "said none", dir: "auto" }, turn.text || "no words");
+    if (turn.revision) said.append(" ", el("span", { class: "revised", title: "A correction changed this turn" }, "revised"));
+    row.append(who, said, ...this.#felt(turn, style));
+    return row;
+  }
+
+  #felt(turn, style) {
+    const { label, confidence } = turn.emotion;
+    const unfolded = this.open.has(turn.index);
+    const felt = el("button", { type: "button", class: "felt", "aria-expanded": String(unfolded) },
+      face(style), el("span", { class: "label" }, label), el("span", { class: "n" }, percent(confidence)),
+      el("span", { class: "hush" }, ": all probabilities"), bar(confidence));
+    const more = el("div", { class: "more", hidden: !unfolded });
+    if (unfolded) this.#unfold(more, turn);
+    felt.addEventListener("click", () => {
+      const show = more.hidden;
+      if (show) this.#unfold(more, turn);
+      show ? this.open.add(turn.index) : this.open.delete(turn.index);
+      more.hidden = !show;
+      felt.setAttribute("aria-expanded", String(show));
+    });
+    return [felt, more];
+  }
+
+  #unfold(more, turn) {
+    const sorted = Object.entries(turn.emotion.probabilities).sort((a, b) => b[1] - a[1]);
+    more.replaceChildren(...sorted.map(([name, p]) => {
+      const style = this.look.style(name);
+      return el("div", { class: style.css }, face(style), el("span", { class: "label" }, name), bar(p), el("span", { class: "n" }, `${(100 * p).toFixed(1)}%`));
+    }));
+  }
+
+  #showPartial({ partial, speechFrom }) {
+    const speaking = partial ?? (speechFrom !== null ? { text: "", speaker: null, emotion: null, audio_start_ms: speechFrom } : null);
+    if (!speaking) {
+      this.partialRow?.remove();
+      this.partialRow = null;
+      return;
+    }
+    if (!this.partialRow) {
+      this.partialRow = el("li", { class: "turn partial" }, el("span", { class: "when" }), el("span", { class: "who", dir: "auto" }), el("p", { class: "said", dir: "auto" }), el("span", { class: "felt" }));
+      this.list.append(this.partialRow);
+    }
+    const [when, who, said, felt] = this.partialRow.children;
+    when.textContent = speaking.audio_start_ms === null ? "" : clock(speaking.audio_start_ms);
+    who.textContent = speaking.speaker ?? "";
+    said.textContent = speaking.text || "listening";
+    said.classList.toggle("dots", !speaking.text);
+    felt.replaceChildren();
+    if (speaking.emotion) {
+      const style = this.look.style(speaking.emotion.label);
+      felt.append(face(style), el("span", { class: "label" }, speaking.emotion.label), el("span", { class: "n" }, percent(speaking.emotion.confidence)));
+    }
+  }
+
+  // --- moving ------------------------------------------------------------------------------------
+
+  /** What scrolls: the transcript, or the page where the window is too low for one of its own. */
+  get #scroller() {
+    return getComputedStyle(this.box).overflowY === "auto" ? this.box : document.scrollingElement;
+  }
+
+  #scrolled() {
+    const scroller = this.#scroller;
+    this.following = scroller.scrollTop + scroller.clientHeight >= scroller.scrollHeight - 60;
+    if (this.following) this.unseen = 0;
+    this.latest.hidden = this.following;
+  }
+
+  toEnd() {
+    const scroller = this.#scroller;
+    scroller.scrollTop = scroller.scrollHeight;
+    this.following = true;
+    this.unseen = 0;
+    this.latest.hidden = true;
+  }
+
+  #showEarlier() {
+    const scroller = this.#scroller, before = scroller.scrollHeight - scroller.scrollTop;
+    this.following = false;
+    const was = this.first;
+    this.first = Math.max(0, was - MORE);
+    for (let index = this.first; index <= was; index++) this.dirty.add(index);
+    const unseen = this.unseen;
+    this.render(this.conversation);
+    this.unseen = unseen;
+    scroller.scrollTop = scroller.scrollHeight - before;
+    this.rows.get(this.first)?.querySelector("button").focus({ preventScroll: true });
+  }
+
+  /** Mark a turn and bring it into view. */
+  select(index, scroll) {
+    this.rows.get(this.current)?.classList.remove("current");
+    this.current = index;
+    if (scroll && index < this.first) {
+      this.following = false;
+      const was = this.first;
+      this.first = Math.max(0, index - 5);
+      for (let i = this.first; i <= was; i++) this.dirty.add(i);
+      this.render(this.conversation);
+    }
+    const row = this.rows.get(index);
+    row?.classList.add("current");
+    if (scroll) row?.scrollIntoView({ block: "nearest" });
+  }
+}
