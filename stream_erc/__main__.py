@@ -1,4 +1,4 @@
-"""The command line: ``stream-erc replay | listen | models | devices``.
+"""The command line: ``stream-erc replay | listen | serve | desktop | models | devices``.
 
 Exit codes: 0; 1 for a bug; 2 for something given that cannot be used (one line on standard error says what
 was expected and what came; what was made until then is kept); 130 for a replay that was interrupted.
@@ -6,12 +6,13 @@ was expected and what came; what was made until then is kept); 130 for a replay 
 
 import argparse
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -21,13 +22,15 @@ from rich.console import Console
 from stream_erc.arguments import parse, read_config
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import Config
-from stream_erc.diagnostics import mute, quiet, tell
+from stream_erc.diagnostics import mute, quiet, structured, tell
 from stream_erc.events import GivenTurn, Samples
-from stream_erc.exceptions import DeviceError, InputError, StreamErcError, TurnsError
+from stream_erc.exceptions import DeviceError, EngineUnavailable, InputError, StreamErcError, TurnsError
 from stream_erc.outputs import EventsFile, check_outputs
 from stream_erc.protocol import Message
+from stream_erc.store import open_store
 
 if TYPE_CHECKING:
+    from stream_erc.engine import Engine
     from stream_erc.microphone import Microphone
 
 T = TypeVar("T")
@@ -43,7 +46,14 @@ def main(argv: list[str] | None = None) -> int:
         args = parse(argv)
     except SystemExit as done:  # after --help, --version or a mistake, which has been told
         return int(done.code or 0)
-    commands = {"replay": _replay, "listen": _listen, "models": _models, "devices": _devices}
+    commands = {
+        "replay": _replay,
+        "listen": _listen,
+        "serve": _serve,
+        "desktop": _desktop,
+        "models": _models,
+        "devices": _devices,
+    }
     with quiet(args.verbose):
         try:
             return commands[args.command](args)
@@ -141,6 +151,66 @@ def _hear(
             if not stop.asked:  # else it is the missing rest that is complained about
                 raise
         return INTERRUPTED if stop.asked and args.command == "replay" else 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    import asyncio
+
+    from stream_erc.server import Server, web_folder
+
+    config = read_config(args, partials=True)
+    server = Server(config, _engines(config), open_store(config.server.store), web_folder())
+    with structured():
+        asyncio.run(server.run(lambda url: print(f"Open {url}  (Ctrl-C stops)", flush=True)))
+    return 0
+
+
+def _desktop(args: argparse.Namespace) -> int:
+    """The window is a client like any other, so it runs as one: a program of its own."""
+    import asyncio
+    from importlib.util import find_spec
+
+    from stream_erc.server import Server
+
+    if find_spec("stream_erc_desktop") is None or find_spec("PySide6") is None:
+        raise EngineUnavailable(
+            'the window expected PySide6 and its client: pip install "stream-erc[desktop]"'
+        )
+    options = [
+        f"--{key}={value}" for key, value in (("token-file", args.token_file), ("file", args.file)) if value
+    ]
+    if args.url is not None:
+        return _window([f"--url={args.url}", *options])
+    config = read_config(args, partials=True)
+    config = replace(config, server=replace(config.server, port=0))
+    server = Server(config, _engines(config), open_store("memory"))
+    done: list[int] = []
+
+    def opened(url: str) -> None:
+        def show() -> None:
+            done.append(_window([f"--url={url}", *options]))
+            server.stop()
+
+        threading.Thread(target=show, daemon=True).start()
+
+    asyncio.run(server.run(opened))
+    return done[0] if done else INTERRUPTED
+
+
+def _window(options: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "stream_erc_desktop", *options], check=False).returncode
+
+
+def _engines(config: Config) -> dict[str, "Engine"]:
+    """An engine for each model that is served."""
+    from stream_erc.engine import Engine
+
+    first = Engine.load(config.engine, config.session, clock=time.perf_counter, decode=_decode)
+    engines = {first.classifier.name: first}
+    for model in config.server.models:
+        other = first.with_model(model, config.engine.device)
+        engines[other.classifier.name] = other
+    return engines
 
 
 def _models(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from stream_erc import config as configuration
-from stream_erc.config import Config
+from stream_erc.config import Config, ServerConfig
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,7 +39,7 @@ def read_config(args: argparse.Namespace, *, partials: bool) -> Config:
     """The configuration file under the command line's options.
 
     Args:
-        args: of ``replay`` or ``listen``.
+        args: of a command that hears or serves conversations.
         partials: whether turns are shown while they are spoken, where neither the file nor an option says.
     """
     config = configuration.load(args.config) if args.config else Config()
@@ -61,7 +61,23 @@ def read_config(args: argparse.Namespace, *, partials: bool) -> Config:
         engine = dataclasses.replace(engine, model=args.model)
     if args.labels_from is not None:
         engine = dataclasses.replace(engine, labels_from=args.labels_from)
-    return Config(session, dataclasses.replace(engine, asr=asr))
+    server = _server_config(args, config.server) if args.command == "serve" else config.server
+    return Config(session, dataclasses.replace(engine, asr=asr), server)
+
+
+def _server_config(args: argparse.Namespace, server: ServerConfig) -> ServerConfig:
+    given = {
+        "host": args.host,
+        "port": args.port,
+        "models": None if args.also is None else tuple(args.also),
+        "store": args.store,
+        "token_file": args.token_file,
+        "allow_origins": None if args.allow_origin is None else tuple(args.allow_origin),
+        "tls_certificate": args.tls_certificate,
+        "tls_key": args.tls_key,
+        "max_sessions": args.max_sessions,
+    }
+    return dataclasses.replace(server, **{key: value for key, value in given.items() if value is not None})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,9 +113,21 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--input-device", metavar="NAME|INDEX", help="see `stream-erc devices`")
     _conversation_options(listen)
 
+    serve = commands.add_parser("serve", help="serve conversations over WebSockets, and a page for them")
+    _model_options(serve)
+    _server_options(serve)
+
+    desktop = commands.add_parser(
+        "desktop", help="open the live window, with a server of its own or another's"
+    )
+    desktop.add_argument("--url", metavar="ws://HOST:PORT", help="a server that runs already")
+    desktop.add_argument("--token-file", type=Path, metavar="FILE", help="the server's bearer token")
+    desktop.add_argument("--file", type=Path, metavar="FILE", help="hear this recording")
+    _model_options(desktop)
+
     models = commands.add_parser("models", help="list the checkpoints that are there")
     devices = commands.add_parser("devices", help="list microphones and compute devices")
-    for command in (replay, listen, models, devices):
+    for command in (replay, listen, serve, desktop, models, devices):
         command.add_argument("--verbose", default=argparse.SUPPRESS, **verbose)  # type: ignore[arg-type]
     return parser
 
@@ -109,6 +137,10 @@ def _conversation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="REPORT.html", help="write a page that shows the conversation"
     )
+    _model_options(parser)
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME|DIR", help="a checkpoint (default: si-lstm)")
     parser.add_argument(
         "--labels-from",
@@ -129,6 +161,26 @@ def _conversation_options(parser: argparse.ArgumentParser) -> None:
         help="show turns while they are spoken (default: live only)",
     )
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="configuration; options override it")
+
+
+def _server_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", help="where to listen (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="0 takes a free one (default: 8765)")
+    parser.add_argument(
+        "--also", action="append", metavar="NAME|DIR", help="another checkpoint that clients may choose"
+    )
+    parser.add_argument(
+        "--store",
+        metavar="STORE",
+        help="memory, sqlite:PATH or redis://HOST: what lost connections resume from (default: a SQLite file)",
+    )
+    parser.add_argument("--token-file", metavar="FILE", help="bearer tokens that are taken, one a line")
+    parser.add_argument(
+        "--allow-origin", action="append", metavar="URL", help="a web page that may connect, or *"
+    )
+    parser.add_argument("--tls-certificate", metavar="FILE.pem", help="serve with TLS")
+    parser.add_argument("--tls-key", metavar="FILE.pem")
+    parser.add_argument("--max-sessions", type=_positive, metavar="N", help="connections taken (default: 64)")
 
 
 def _speed(text: str) -> float | None:

@@ -180,7 +180,7 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration, as in a TOML file with the tables ``[session]``, ``[engine]``, ``[server]``."""
+    """The whole configuration, as in a TOML file of the tables ``[session]``, ``[engine]``, ``[server]``."""
 
     session: SessionConfig = field(default_factory=SessionConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)

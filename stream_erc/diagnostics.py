@@ -1,11 +1,13 @@
 """What the program says on standard error: one line for each error and warning of its own, nothing else."""
 
+import json
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 
 NOWHERE = logging.NullHandler()
 CALM = {
@@ -33,6 +35,38 @@ class _Lines(logging.Handler):
         """Write a record, with its traceback only where details were asked for."""
         line = self.format(record) if self._verbose else record.getMessage()
         print(f"stream-erc: {line}", file=sys.stderr)
+
+
+class _JsonLines(logging.Handler):
+    """Log records as JSON objects, one a line of standard error, with the fields that came as `extra`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"at": when, "level": record.levelname.lower(), "event": record.getMessage()}
+        line |= {key: str(value) for key, value in vars(record).items() if key not in _PLAIN}
+        if record.exc_info:
+            line["traceback"] = self.format(record)
+        print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "websocket"}
+"""What every record has."""
+
+
+@contextmanager
+def structured() -> Iterator[None]:
+    """What happens in a server, as JSON lines: who came and went and how long, never what was said."""
+    ours = logging.getLogger("stream_erc")
+    handler, level, others = _JsonLines(), ours.level, list(ours.handlers)
+    ours.handlers = [handler]
+    ours.setLevel(logging.INFO)
+    logging.getLogger("stream_erc.websockets").setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        ours.handlers = others
+        ours.setLevel(level)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ components that are not thread-safe guard themselves. A failure in one piece of 
 for that work and touches no other.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Engine:
         vad, recognizer, speaker_encoder, acoustics: None where no session will need them.
         clock: seconds, for the latency of each stage; reads 0 where nobody asks.
         max_batch: how many turns are classified together.
+        languages: ISO 639-1 codes of what the recognizer hears; empty where it finds out by itself.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class Engine:
         acoustics: Callable[[Samples], Vector] | None = None,
         clock: Callable[[], float] = lambda: 0.0,
         max_batch: int = 64,
+        languages: tuple[str, ...] = (),
     ) -> None:
         self.classifier = classifier
         self.max_batch = max_batch
+        self.languages = languages
         self._vad, self._recognizer = vad, recognizer
         self._speaker_encoder, self._acoustics = speaker_encoder, acoustics
         self._clock = clock
@@ -124,7 +128,23 @@ class Engine:
             acoustics=acoustics,
             clock=clock,
             max_batch=config.max_batch,
+            languages=() if config.asr.language is None else (config.asr.language,),
         )
+
+    def with_model(self, model: str, device: str = "auto") -> "Engine":
+        """An engine that reads emotions with another checkpoint and shares everything else.
+
+        Raises:
+            CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
+        """
+        classifier = EmotionClassifier(model, device)
+        other = copy.copy(self)
+        other.classifier = classifier
+        if classifier.acoustic_spec is None:
+            other._acoustics = None
+        elif classifier.acoustic_spec != self.classifier.acoustic_spec:
+            other._acoustics = load_extractor(classifier.acoustic_spec, self._speaker_encoder)
+        return other
 
     @property
     def asr_name(self) -> str:
@@ -136,12 +156,15 @@ class Engine:
         config: SessionConfig,
         *,
         given: Sequence[GivenTurn] | None = None,
+        appended: bool = False,
         resume: Snapshot | None = None,
     ) -> Session:
         """A session whose work this engine can run; without VAD and given turns it takes text only."""
         encoder = self._speaker_encoder
         clustering = OnlineClustering(config.diarization, encoder.dim) if encoder else None
-        return Session(config, vad=self._vad, clustering=clustering, given=given, resume=resume)
+        return Session(
+            config, vad=self._vad, clustering=clustering, given=given, appended=appended, resume=resume
+        )
 
     def run(self, works: Sequence[Work]) -> list[Result]:
         """Do `works`, classifications in one batch; results in the same order."""

@@ -165,6 +165,25 @@ ERRORS: Mapping[str, tuple[int | None, bool]] = MappingProxyType(
 )
 """Error code -> (the code with which the connection is closed, or None; whether the same may work later)."""
 
+
+class Refusal(Exception):
+    """Something a client sent that cannot be used; nothing of it has been taken in.
+
+    Args:
+        code: one of `ERRORS`.
+        message: what was expected and what came.
+
+    Attributes:
+        input_id: of the input, where it was one.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.input_id: int | None = None
+        self.close_code, self.retryable = ERRORS[code]
+
+
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | dict[str, "Json"] | None
 Message: TypeAlias = dict[str, Json]
 
@@ -287,6 +306,28 @@ class MessageEncoder:
                     failed_turns=event.failed_turns,
                     speakers=event.speakers,
                 )
+
+
+def parse(text: str) -> messages.FromClient:
+    """A client's text frame as a message.
+
+    Raises:
+        Refusal: ``invalid_message``.
+    """
+    try:
+        message: messages.FromClient = _FROM_CLIENT.decode(text)
+    except msgspec.ValidationError as error:
+        raise Refusal(
+            "invalid_message", f"expected a message of the protocol, got one with: {error}"
+        ) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Refusal(
+            "invalid_message", f"expected a JSON object, got {len(text)} characters: {error}"
+        ) from error
+    return message
+
+
+_FROM_CLIENT: msgspec.json.Decoder[messages.FromClient] = msgspec.json.Decoder(messages.FromClient)
 
 
 def to_message(message: ServerMessage) -> Message:

@@ -53,6 +53,10 @@ APPENDED_AUDIO_MS = 30_000
 """How far back into the audio an appended turn may reach."""
 
 
+CROWD = 64
+"""Appended turns that may wait for those before them."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """A session after its last finished turn, for a new `Session` that hears on from `acknowledged`.
@@ -63,7 +67,8 @@ class Snapshot:
         failed: turns that could not be read.
         done: the last turns, which a speaker correction can still reach.
         events: how many lasting events had been reported; it stands for those, and for no other.
-        inputs: how many turns, corrections and names from outside it has taken in.
+        appended: how many appended turns are in it.
+        said: how many corrections and names from outside are in it.
     """
 
     conversation: Conversation
@@ -71,7 +76,8 @@ class Snapshot:
     failed: int
     done: tuple[Step, ...] = ()
     events: int = 0
-    inputs: int = 0
+    appended: int = 0
+    said: int = 0
 
     @property
     def acknowledged(self) -> int:
@@ -131,7 +137,8 @@ class Session:
         self._chunks: deque[Samples] = deque()
         self._buffered = 0
         self._received = self._kept.mark.audio_from
-        self._reported, self._inputs = self._kept.events, self._kept.inputs
+        self._reported = self._kept.events
+        self._finished, self._said = self._kept.appended, self._kept.said
         self._eof = self._heard_all = self._closed = False
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
@@ -181,6 +188,17 @@ class Session:
         """No more input comes; when all work is done the events end with `SessionClosed`."""
         self._eof = True
 
+    @property
+    def appended_turns(self) -> int:
+        """How many appended turns have not been begun."""
+        return len(self._appended)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many turns wait, for other turns and not for audio, that more should wait outside."""
+        waits_for_audio = self._segmenter is not None and not self._segmenter.idle
+        return len(self._appended) > CROWD and not waits_for_audio
+
     # --- work and events --------------------------------------------------------------------------
 
     def work_to_do(self) -> list[Work]:
@@ -228,7 +246,7 @@ class Session:
             InputError: no such turn, or it is older than `SessionConfig.rewind_turns`.
         """
         self._conversing.correct(turn, speaker)
-        self._inputs += 1
+        self._said += 1
         self._classify_next()
 
     def rename_speaker(self, speaker: str, name: str) -> None:
@@ -238,7 +256,7 @@ class Session:
             InputError: nobody has the name, or somebody else has the new one.
         """
         self._report(self._conversing.rename(speaker, name))
-        self._inputs += 1
+        self._said += 1
         self._keep()
 
     def snapshot(self) -> Snapshot:
@@ -265,7 +283,9 @@ class Session:
         else:
             mark = self._marks.get(conversation.turns)
         if mark is not None and not self._conversing.busy:
-            self._kept = Snapshot(conversation, mark, self._failed, done, self._reported, self._inputs)
+            self._kept = Snapshot(
+                conversation, mark, self._failed, done, self._reported, self._finished, self._said
+            )
             self._marks = {turns: m for turns, m in self._marks.items() if turns >= conversation.turns}
 
     def _report(self, event: LastingEvent) -> None:
@@ -291,7 +311,7 @@ class Session:
         """The turn that was begun has its emotion, or has failed."""
         if self._appending is not None:
             self._appending = None
-            self._inputs += 1
+            self._finished += 1
 
     def _hear_window(self) -> bool:
         """Feed the segmenter one window; False where there is not enough audio."""

@@ -4,10 +4,12 @@ A worker drives sessions: it takes their work, has the engine do it, and hands t
 thread that calls `advance`, so a session is never touched by two threads.
 """
 
+import itertools
 import queue
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -15,6 +17,9 @@ from stream_erc.engine import Engine
 from stream_erc.events import Event
 from stream_erc.session import Session
 from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Result, Work
+
+_STOP, _FINAL, _PARTIAL, _PATIENT = range(4)
+"""The order in which analyses are done."""
 
 
 class Worker(Protocol):
@@ -50,12 +55,23 @@ class InlineWorker:
 
 
 class _Lane:
-    """A session's way through a worker: answers on their way back, and since when they are waited for."""
+    """A session's way through a worker: answers on their way back, and since when they are waited for.
 
-    def __init__(self) -> None:
+    Attributes:
+        arrived: called, in a worker's thread, when there is an answer to take.
+        patient: its work waits where others' does not.
+    """
+
+    def __init__(self, arrived: Callable[[], None] = lambda: None, *, patient: bool = False) -> None:
         self.answers: queue.SimpleQueue[tuple[Work, Result, float]] = queue.SimpleQueue()
         self.in_flight = 0
+        self.arrived, self.patient = arrived, patient
         self._analysed: dict[int, float] = {}  # when the analysis of a turn was taken
+
+    def put(self, work: Work, result: Result, since: float) -> None:
+        """An answer is there."""
+        self.answers.put((work, result, since))
+        self.arrived()
 
     def take(self, *, block: bool) -> tuple[Work, Result]:
         """The next answer, its elapsed time counted until now; raises `queue.Empty`.
@@ -75,6 +91,17 @@ class _Lane:
         return work, result
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Job:
+    """An analysis that waits for a thread: finished turns first, then partial ones, then recordings'."""
+
+    rank: int
+    number: int
+    since: float = field(compare=False)
+    work: AnalyzeSegment | None = field(compare=False)
+    lane: _Lane | None = field(compare=False)
+
+
 class ThreadWorker:
     """Runs analyses in several threads and all sessions' classifications, batched, in one.
 
@@ -87,7 +114,8 @@ class ThreadWorker:
 
     def __init__(self, engine: Engine, *, threads: int = 2, max_in_flight: int = 8) -> None:
         self._engine, self._max_in_flight = engine, max_in_flight
-        self._analyses: queue.SimpleQueue[tuple[float, AnalyzeSegment, _Lane] | None] = queue.SimpleQueue()
+        self._analyses: queue.PriorityQueue[_Job] = queue.PriorityQueue()
+        self._numbers = itertools.count()
         self._turns: queue.SimpleQueue[tuple[float, ClassifyTurn, _Lane] | None] = queue.SimpleQueue()
         self._lanes: WeakKeyDictionary[Session, _Lane] = WeakKeyDictionary()
         self._threads = [threading.Thread(target=self._analyze, daemon=True) for _ in range(threads)]
@@ -105,27 +133,67 @@ class ThreadWorker:
             lane.in_flight += len(works)
             full = lane.in_flight >= self._max_in_flight
             must_wait = lane.in_flight > 0 and (full or (wait and not works))
-            if not _take_answers(session, lane, must_wait) and not works:
+            if not _take_answers(session, lane, must_wait=must_wait) and not works:
                 return session.events_received()
+
+    def attach(self, session: Session, arrived: Callable[[], None], *, patient: bool = False) -> None:
+        """Say who waits for a session's answers, before its first `poll`.
+
+        Args:
+            session: that will be polled.
+            arrived: called from a worker's thread whenever `poll` has something to take.
+            patient: its analyses wait while others' are there.
+        """
+        self._lanes[session] = _Lane(arrived, patient=patient)
+
+    def poll(self, session: Session) -> list[Event]:
+        """As `advance`, but never waits: a session that is `busy` hears on when answers have arrived."""
+        lane = self._lanes.setdefault(session, _Lane())
+        while True:
+            taken = _take_answers(session, lane, must_wait=False)
+            works = [] if lane.in_flight >= self._max_in_flight else session.work_to_do()
+            for work in works:
+                self._submit(work, lane)
+            lane.in_flight += len(works)
+            if not taken and not works:
+                return session.events_received()
+
+    def busy(self, session: Session) -> bool:
+        """Whether a session has as much work out as it may; audio for it should wait."""
+        lane = self._lanes.get(session)
+        return lane is not None and lane.in_flight >= self._max_in_flight
+
+    def pending(self, session: Session) -> int:
+        """How many pieces of a session's work are out."""
+        lane = self._lanes.get(session)
+        return 0 if lane is None else lane.in_flight
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many analyses and how many classifications wait for a thread."""
+        return self._analyses.qsize(), self._turns.qsize()
 
     def close(self) -> None:
         """Stop the threads."""
         for _ in self._threads[:-1]:
-            self._analyses.put(None)
+            self._analyses.put(_Job(_STOP, next(self._numbers), 0.0, None, None))
         self._turns.put(None)
         for thread in self._threads:
             thread.join()
 
     def _submit(self, work: Work, lane: _Lane) -> None:
         if isinstance(work, AnalyzeSegment):
-            self._analyses.put((time.perf_counter(), work, lane))
+            rank = _PATIENT if lane.patient else _FINAL if work.segment.final else _PARTIAL
+            self._analyses.put(_Job(rank, next(self._numbers), time.perf_counter(), work, lane))
         else:
             self._turns.put((time.perf_counter(), work, lane))
 
     def _analyze(self) -> None:
-        while (item := self._analyses.get()) is not None:
-            since, work, lane = item
-            lane.answers.put((work, self._engine.analyze(work), since))
+        while True:
+            job = self._analyses.get()
+            if job.work is None or job.lane is None:
+                return
+            job.lane.put(job.work, self._engine.analyze(job.work), job.since)
 
     def _classify(self) -> None:
         while (item := self._turns.get()) is not None:
@@ -141,10 +209,10 @@ class ThreadWorker:
                 batch.append(more)
             results = self._engine.classify([work for _, work, _ in batch])
             for (since, work, lane), result in zip(batch, results, strict=True):
-                lane.answers.put((work, result, since))
+                lane.put(work, result, since)
 
 
-def _take_answers(session: Session, lane: _Lane, must_wait: bool) -> bool:
+def _take_answers(session: Session, lane: _Lane, *, must_wait: bool) -> bool:
     """Hand over the answers that are there, at least one if `must_wait`; whether there were any."""
     taken = False
     while True:

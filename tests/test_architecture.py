@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # --- the walls ----------------------------------------------------------------------------------
 
-SHELLS = {"sources", "microphone", "workers", "server", "replay", "terminal", "report", "__main__"}
+SHELLS = {
+    "__main__", "connection", "microphone", "replay", "report", "server", "sources", "terminal", "workers",
+}  # fmt: skip
 """The modules of stream_erc that may touch the outside; every other one is core."""
 
 CLOCK_AND_THREADS = {"time", "sched", "signal", "threading", "_thread", "concurrent", "multiprocessing"}
@@ -26,7 +28,10 @@ ONLY_IN = {"sounddevice": {"microphone"}, "erc_models": {"emotion"}, "websockets
 ABOVE = {"clients", "scripts", "stream_erc_client", "tests"}
 """What imports stream_erc and is never imported by it."""
 
-LOADS_TORCH = {"emotion", "engine", "features", "replay", "speaker_encoder", "voice_states", "workers"}
+LOADS_TORCH = {
+    "agreement", "connection", "emotion", "engine", "features", "live", "replay", "server", "speaker_encoder",
+    "voice_states", "workers",
+}  # fmt: skip
 """The modules with networks in them: importing any other one loads none of these packages."""
 
 NETWORKS = {"torch", "transformers", "onnxruntime", "ctranslate2", "faster_whisper", "erc_models"}

@@ -260,7 +260,7 @@ def test_property_7_a_snapshot_stands_for_exactly_the_events_it_counts(cuts, fai
         ]
         snapshot = session.snapshot()
         kept += reported[: snapshot.events - len(kept)]
-        done = done[: snapshot.inputs]
+        done = done[: snapshot.said]
         session = open_session(resume=snapshot)
     rest = hear(session, engine, session.snapshot().acknowledged, done)
     assert kept + [e for e in rest if isinstance(e, LASTING)] == lasting
@@ -363,7 +363,7 @@ def test_property_7_appended_turns_come_once_after_a_cut(cut):
     rest = run(
         Session(CONFIG, appended=True, resume=snapshot),
         snapshot.acknowledged,
-        list(APPENDED[::3])[snapshot.inputs :],
+        list(APPENDED[::3])[snapshot.appended :],
     )
     assert before[: snapshot.events] + rest == whole
 

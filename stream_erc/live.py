@@ -1,0 +1,406 @@
+"""One client's session, without I/O: what its messages do, what it is told, and what has to be kept.
+
+Whoever holds one (a server's connection, a test) repeats::
+
+    live.hear(samples)                           # or live.receive(message): what came from the client
+    live.tell(worker.poll(live.session))         # what has been understood
+    if (due := live.checkpoint()) is not None:   # store it, all or nothing, then
+        live.saved(due)
+    for message in live.outgoing(): ...          # send
+
+An event leaves only after a checkpoint that holds it was stored, so no client knows of a turn that a resumed
+session would not.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from stream_erc import messages, snapshots
+from stream_erc.agreement import ENCODINGS, Agreement, Offer
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.events import Event, GivenTurn, Samples
+from stream_erc.exceptions import AudioError, ConfigError, InputError
+from stream_erc.messages import PROTOCOL_VERSION, SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
+from stream_erc.protocol import Message, MessageEncoder, Refusal, to_json, to_message, to_samples
+from stream_erc.session import Session, Snapshot
+from stream_erc.wire_audio import WireAudio, send_from_ms
+
+ACKNOWLEDGE_EVERY = SAMPLE_RATE
+"""In silence, a checkpoint is due after so many samples."""
+
+WAITING_TURNS = 1_000
+"""How many appended turns may wait."""
+
+KEPT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a store has to take in, all or nothing.
+
+    Attributes:
+        header: the session without its past turns.
+        steps: past turns that are new or changed, by turn index.
+        steps_now: the indices of all past turns that belong to it.
+        events: (event id, JSON) that are new.
+        closed: the session is over.
+        audio_ms, input_id: what the client need not keep any longer.
+    """
+
+    header: bytes
+    steps: Mapping[int, bytes]
+    steps_now: tuple[int, ...]
+    events: tuple[tuple[int, str], ...]
+    closed: bool
+    audio_ms: int
+    input_id: int
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    """The header of a checkpoint."""
+
+    version: int
+    asked: SessionUpdate
+    input_id: int
+    ahead: tuple[int, ...]
+    snapshot: bytes
+
+
+class LiveSession:
+    """A session that speaks the protocol.
+
+    Args:
+        offer: what the server has.
+        session_id: its name.
+        now: the time as ISO 8601.
+        kept: the header and the past turns of a checkpoint to go on from.
+
+    Attributes:
+        session: the conversation.
+        encoder: numbers its messages.
+        terms: how it is heard.
+        begun: whether there was any audio or turn.
+        closing: whether the client has closed it.
+
+    Raises:
+        Refusal: ``resume_refused`` where `kept` cannot be gone on from.
+    """
+
+    def __init__(
+        self,
+        offer: Offer,
+        session_id: str,
+        now: Callable[[], str],
+        kept: tuple[bytes, Mapping[int, bytes]] | None = None,
+    ) -> None:
+        input_id, snapshot = 0, None
+        ahead: tuple[int, ...] = ()
+        self.terms = Agreement(offer)
+        if kept is not None:
+            self.terms, input_id, ahead, snapshot = _restored(offer, *kept)
+        self.closing = False
+        self._open(snapshot)
+        first = self.session.snapshot()
+        self.begun = first.mark.position > 0 or first.events > 0 or first.appended > 0
+        self._inputs = _Inputs(input_id, ahead, first)
+        self._steps = {step.heard.turn.index: step for step in first.done}
+        self._out: deque[Message] = deque()
+        self._saved_events, self._saved_audio, self._saved_input = first.events, first.acknowledged, input_id
+        self.encoder = MessageEncoder(session_id, event_id=first.events, now=now)
+
+    # --- the beginning ----------------------------------------------------------------------------
+
+    @property
+    def session_id(self) -> str:
+        """The session's name on the wire."""
+        return self.encoder.session_id
+
+    @property
+    def paced(self) -> bool:
+        """Whether audio comes as it is spoken."""
+        return self.terms.asked.pace == "live"
+
+    @property
+    def received_ms(self) -> int:
+        """Audio received so far."""
+        return self._audio.received_ms
+
+    def created(self, resume_token: str, server: str) -> Message:
+        """The first message."""
+        engine = self.terms.engine
+        return to_message(
+            messages.SessionCreated(
+                **self.encoder.envelope(),
+                model=engine.classifier.name,
+                asr=engine.asr_name,
+                labels=engine.classifier.labels,
+                protocol=PROTOCOL_VERSION,
+                server=server,
+                resume_token=resume_token,
+                models=self.terms.offer.models(),
+                languages=engine.languages,
+                encodings=ENCODINGS,
+                configuration=self.terms.configuration(),
+                limits=self.terms.offer.limits(),
+            )
+        )
+
+    def update(self, asked: SessionUpdate) -> Message:
+        """Take the client's wishes; the answer.
+
+        Raises:
+            Refusal: ``invalid_configuration``, or ``out_of_order`` after the first audio or turn.
+        """
+        if self.begun:
+            raise Refusal("out_of_order", "expected session.update before any audio or turn, got it later")
+        before = self.terms
+        try:
+            self.terms = Agreement(before.offer, asked)
+            self._open(None)
+        except InputError as error:
+            self.terms = before
+            self._open(None)
+            raise Refusal("invalid_configuration", str(error)) from error
+        configuration = self.terms.configuration()
+        return to_message(messages.SessionUpdated(**self.encoder.envelope(), configuration=configuration))
+
+    def resumed(self, last_event_id: int) -> Message:
+        """The answer to ``session.resume``.
+
+        Raises:
+            Refusal: the client knows of events that are not there.
+        """
+        newest = self.encoder.event_id
+        if last_event_id > newest:
+            raise Refusal(
+                "resume_refused", f"expected a last_event_id of at most {newest}, got {last_event_id}"
+            )
+        return to_message(
+            messages.SessionResumed(
+                **self.encoder.envelope(),
+                audio_ms=self._audio.send_from_ms,
+                input_id=self._inputs.received,
+                event_id=newest,
+                configuration=self.terms.configuration(),
+                limits=self.terms.offer.limits(),
+            )
+        )
+
+    # --- what comes in ----------------------------------------------------------------------------
+
+    def decode(self, data: bytes) -> tuple[Samples, float]:
+        """A binary frame as samples at the client's rate, and how many milliseconds they last.
+
+        Raises:
+            Refusal: ``invalid_audio``, or ``out_of_order`` after ``session.close``.
+        """
+        self._check_open("audio")
+        try:
+            samples = self._audio.decode(data)
+        except AudioError as error:
+            raise Refusal("invalid_audio", str(error)) from error
+        duration_ms, longest = self._audio.duration_ms(samples), self.terms.offer.server.max_frame_ms
+        if duration_ms > longest:
+            raise Refusal(
+                "invalid_audio", f"expected at most {longest} ms of audio in a frame, got {duration_ms:.0f}"
+            )
+        return samples, duration_ms
+
+    def hear(self, samples: Samples) -> None:
+        """Take decoded samples in."""
+        self.begun = True
+        self.session.receive_audio(self._audio.push(samples))
+
+    def receive(self, message: TurnAppend | TurnCorrect | SpeakerRename) -> None:
+        """Take an input in; one that came before is ignored.
+
+        Raises:
+            Refusal: it cannot be used. Its `input_id` counts as used, unless that is what is wrong.
+        """
+        self._check_open("an input")
+        number = self._inputs.next(message.input_id)
+        if number is None:
+            return
+        try:
+            if isinstance(message, TurnAppend):
+                self._append(message)
+                self._inputs.appended.append(number)
+            else:
+                self._say(message)
+                self._inputs.said.append(number)
+        except Refusal as refusal:
+            refusal.input_id = number
+            raise
+
+    def close(self) -> None:
+        """No more input comes.
+
+        Raises:
+            Refusal: ``out_of_order`` where it was closed before.
+        """
+        self._check_open("it again")
+        self.closing = self.begun = True
+        self.session.receive_audio(self._audio.flush())
+        self.session.receive_eof()
+
+    # --- what goes out ----------------------------------------------------------------------------
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Line up what the session reports."""
+        self._out.extend(self.encoder.encode(self.terms.in_asked_labels(event)) for event in events)
+
+    def checkpoint(self, *, always: bool = False) -> Checkpoint | None:
+        """What has to be stored before more can be told; None where nothing is due, unless `always`."""
+        snapshot = self.session.snapshot()
+        events = [(n, m) for m in self._out if self._saved_events < (n := _event_id(m)) <= snapshot.events]
+        self._inputs.settle(snapshot)
+        input_id = self._inputs.done
+        moved = snapshot.acknowledged - self._saved_audio >= ACKNOWLEDGE_EVERY or input_id > self._saved_input
+        if not (always or events or moved):
+            return None
+        steps = {step.heard.turn.index: step for step in snapshot.done}
+        changed = {turn: step for turn, step in steps.items() if self._steps.get(turn) is not step}
+        self._steps, self._saved_audio = steps, snapshot.acknowledged
+        codec = self.terms.engine.classifier
+        kept = _Kept(
+            KEPT_VERSION,
+            self.terms.asked,
+            input_id,
+            tuple(sorted(self._inputs.ahead)),
+            snapshots.encode_header(snapshot, codec),
+        )
+        return Checkpoint(
+            header=msgspec.msgpack.encode(kept),
+            steps={turn: snapshots.encode_step(step, codec) for turn, step in changed.items()},
+            steps_now=tuple(steps),
+            events=tuple((number, to_json(message)) for number, message in events),
+            closed=any(message["type"] == "session.closed" for _, message in events),
+            audio_ms=send_from_ms(self.terms.asked.audio, snapshot.acknowledged),
+            input_id=input_id,
+        )
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """The checkpoint is stored: its events may leave, and the client is told what it may forget."""
+        if checkpoint.events:
+            self._saved_events = checkpoint.events[-1][0]
+        self._saved_input = checkpoint.input_id
+        acknowledged = messages.InputAcknowledged(
+            **self.encoder.envelope(), audio_ms=checkpoint.audio_ms, input_id=checkpoint.input_id
+        )
+        places = [k for k, m in enumerate(self._out) if _event_id(m) == self._saved_events]
+        self._out.insert(places[0] + 1 if places else 0, to_message(acknowledged))
+
+    def outgoing(self) -> list[Message]:
+        """What may leave now, in order: everything before the first event that is not stored."""
+        leaving = []
+        while self._out and _event_id(self._out[0]) <= self._saved_events:
+            leaving.append(self._out.popleft())
+        return leaving
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _open(self, snapshot: Snapshot | None) -> None:
+        """The session and its audio, from the beginning or from a snapshot."""
+        asked = self.terms.asked
+        self._audio = WireAudio(asked.audio, 0 if snapshot is None else snapshot.acknowledged)
+        self.session: Session = self.terms.engine.open_session(
+            self.terms.session_config(), appended=asked.turns == "appended", resume=snapshot
+        )
+
+    def _check_open(self, what: str) -> None:
+        if self.closing:
+            raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
+
+    def _append(self, message: TurnAppend) -> None:
+        if self.terms.asked.turns != "appended":
+            raise Refusal("invalid_turn", 'expected turn.append where session.update said turns "appended"')
+        if self.session.appended_turns >= WAITING_TURNS:
+            raise Refusal("invalid_turn", f"expected at most {WAITING_TURNS} turns to wait for their audio")
+        self.begun = True
+        span = [
+            None if ms is None else to_samples(ms) for ms in (message.audio_start_ms, message.audio_end_ms)
+        ]
+        try:
+            self.session.append_turn(GivenTurn(message.speaker, message.text, *span))
+        except InputError as error:
+            raise Refusal("invalid_turn", str(error)) from error
+
+    def _say(self, message: TurnCorrect | SpeakerRename) -> None:
+        try:
+            if isinstance(message, TurnCorrect):
+                self.session.correct_speaker(message.turn, message.speaker)
+            else:
+                self.session.rename_speaker(message.speaker, message.name)
+        except InputError as error:
+            code = "invalid_turn" if isinstance(message, TurnCorrect) else "invalid_speaker"
+            raise Refusal(code, str(error)) from error
+
+
+class _Inputs:
+    """Which inputs came, and which of them a snapshot holds.
+
+    Appended turns are taken in one after another, corrections and names at once; so a snapshot may hold a
+    later input and not an earlier one.
+
+    Attributes:
+        received: the last input that came.
+        ahead: inputs that the last snapshot holds though one before them is still waited for.
+        appended, said: inputs that no snapshot holds yet, by kind.
+    """
+
+    def __init__(self, received: int, ahead: Iterable[int], first: Snapshot) -> None:
+        self.received, self.ahead = received, set(ahead)
+        self.appended: deque[int] = deque()
+        self.said: deque[int] = deque()
+        self._counted_appended, self._counted_said = first.appended, first.said
+
+    @property
+    def done(self) -> int:
+        """The last input up to which a snapshot holds all, but for those that were refused."""
+        waiting = [ids[0] for ids in (self.appended, self.said) if ids]
+        return min(waiting, default=self.received + 1) - 1
+
+    def next(self, asked: int | None) -> int | None:
+        """The number of an input that comes now; None where it had come before."""
+        number = self.received + 1 if asked is None else asked
+        if number > self.received + 1:
+            raise Refusal("invalid_input_id", f"expected the input_id {self.received + 1}, got {number}")
+        if number <= self.received:
+            return None
+        self.received = number
+        return None if number in self.ahead else number
+
+    def settle(self, snapshot: Snapshot) -> None:
+        """Note what the snapshot holds by now."""
+        for _ in range(snapshot.appended - self._counted_appended):
+            self.ahead.add(self.appended.popleft())
+        for _ in range(snapshot.said - self._counted_said):
+            self.ahead.add(self.said.popleft())
+        self._counted_appended, self._counted_said = snapshot.appended, snapshot.said
+        self.ahead = {number for number in self.ahead if number > self.done}
+
+
+def _restored(
+    offer: Offer, header: bytes, steps: Mapping[int, bytes]
+) -> tuple[Agreement, int, tuple[int, ...], Snapshot]:
+    """What `LiveSession.checkpoint` wrote."""
+    try:
+        kept = msgspec.msgpack.decode(header, type=_Kept)
+        if kept.version != KEPT_VERSION:
+            raise ConfigError(f"expected a session of version {KEPT_VERSION}, got version {kept.version}")
+        terms = Agreement(offer, kept.asked)
+        snapshot = snapshots.decode(kept.snapshot, steps, terms.engine.classifier)
+    except (msgspec.DecodeError, InputError) as error:
+        raise Refusal(
+            "resume_refused", f"expected a session that this server can go on with: {error}"
+        ) from error
+    return terms, kept.input_id, kept.ahead, snapshot
+
+
+def _event_id(message: Message) -> int:
+    """The number of an event, 0 of any other message."""
+    number = message.get("event_id")
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,298 @@
+"""The WebSocket server: who may connect, the page and the metrics beside it, and an orderly end."""
+
+import asyncio
+import logging
+import mimetypes
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http import HTTPStatus
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from stream_erc.agreement import Offer
+from stream_erc.config import Config, ServerConfig
+from stream_erc.connection import Connection, Gone, Service
+from stream_erc.engine import Engine
+from stream_erc.exceptions import ConfigError, InputError, StoreError
+from stream_erc.store import SessionStore
+from stream_erc.telemetry import CONTENT_TYPE
+from stream_erc.workers import ThreadWorker
+
+log = logging.getLogger(__name__)
+
+PATH = "/v1/session"
+STORE_THREADS = 4
+SWEEP_S = 60.0
+PING_S = 20.0
+"""A client that does not answer the WebSocket's own ping for so long is gone."""
+
+POLICY = (
+    "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; worker-src 'self' blob:; "
+    "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".flac": "audio/flac", ".wav": "audio/wav"}
+
+
+class Server:
+    """Serves sessions until it is told to stop.
+
+    Args:
+        config: of the sessions and the server.
+        engines: model name -> engine; the first is the default.
+        store: keeps the sessions; closed at the end.
+        web: a folder with the page, None for none.
+
+    Raises:
+        ConfigError: a token file or a certificate that cannot be used.
+    """
+
+    def __init__(
+        self, config: Config, engines: Mapping[str, Engine], store: SessionStore, web: Path | None = None
+    ) -> None:
+        self._config, self._store, self._web = config.server, store, web
+        self._offer = Offer(engines, config.session, config.server)
+        self._tokens = _tokens(config.server)
+        self._tls = _tls(config.server)
+        self._stopping = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._service: Service | None = None
+
+    def stop(self) -> None:
+        """Begin to stop; from any thread, or a signal."""
+        self._stopping.set()
+        if self._loop is not None and self._service is not None:
+            self._loop.call_soon_threadsafe(self._service.leaving.set)
+
+    async def run(self, ready: Callable[[str], None] = lambda url: None) -> None:
+        """Listen until `stop`, or SIGTERM or SIGINT in the main thread; then drain.
+
+        Args:
+            ready: told the URL of the page when connections are taken.
+
+        Raises:
+            InputError: the address cannot be listened at.
+        """
+        self._loop = asyncio.get_running_loop()
+        workers = {
+            name: ThreadWorker(engine, threads=self._config.threads)
+            for name, engine in self._offer.engines.items()
+        }
+        threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+        version = f"stream-erc {metadata.version('stream-erc')}"
+        self._service = service = Service(self._offer, workers, self._store, threads, self._tokens, version)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self.stop)
+        if self._stopping.is_set():
+            service.leaving.set()
+        try:
+            await self._listen(service, ready)
+        finally:
+            for worker in workers.values():
+                await asyncio.to_thread(worker.close)
+            threads.shutdown()
+            self._store.close()
+
+    async def _listen(self, service: Service, ready: Callable[[str], None]) -> None:
+        listening = serve_websockets(
+            self._connected,
+            self._config.host,
+            self._config.port,
+            process_request=self._answer,
+            compression=None,
+            max_size=self._config.max_message_bytes,
+            max_queue=4,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+            server_header=None,
+            ssl=self._tls,
+            logger=logging.getLogger("stream_erc.websockets"),
+        )
+        try:
+            server = await listening
+        except OSError as error:
+            place = f"{self._config.host}:{self._config.port}"
+            raise InputError(f"expected an address to listen at, got {place}: {error.strerror}") from error
+        sweeping = asyncio.create_task(self._sweep(service))
+        port = server.sockets[0].getsockname()[1]
+        ready(f"{'https' if self._tls else 'http'}://{_in_url(self._config.host)}:{port}")
+        await service.leaving.wait()
+        log.info("stopping", extra={"sessions": len(service.connections)})
+        server.close(close_connections=False)
+        await server.wait_closed()
+        sweeping.cancel()
+
+    async def _sweep(self, service: Service) -> None:
+        """Delete what has expired."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                await service.stored(partial(self._store.sweep, time.time()))
+            except StoreError as error:
+                log.warning("%s", error)
+
+    # --- WebSocket --------------------------------------------------------------------------------
+
+    async def _connected(self, client: ServerConnection) -> None:
+        assert self._service is not None and client.request is not None
+        authorized = self._service.admits(_bearer(client.request.headers))
+        await Connection(self._service, _Socket(client), authorized=authorized).run()
+
+    # --- HTTP -------------------------------------------------------------------------------------
+
+    async def _answer(self, client: ServerConnection, request: Request) -> Response | None:
+        """The answer to a request that is not for a WebSocket; None lets it become one."""
+        assert self._service is not None
+        path = unquote(urlsplit(request.path).path)
+        if path == PATH:
+            return self._refused(request)
+        if path == "/healthz":
+            return _response(HTTPStatus.OK, b"ok\n")
+        if path == "/readyz":
+            return await self._readiness(self._service)
+        if path == "/metrics":
+            return _response(HTTPStatus.OK, self._service.telemetry.text(), CONTENT_TYPE)
+        return self._file(path)
+
+    def _refused(self, request: Request) -> Response | None:
+        """Why a WebSocket is not to be opened, if there is a reason."""
+        assert self._service is not None
+        if "upgrade" not in request.headers.get("Connection", "").lower():
+            return _response(HTTPStatus.UPGRADE_REQUIRED, b"expected a WebSocket: see docs/protocol.md\n")
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._allows(origin, request.headers.get("Host", "")):
+            return _response(HTTPStatus.FORBIDDEN, b"expected a page of this server, or an allowed Origin\n")
+        given = request.headers.get("Authorization")
+        if given is not None and self._tokens and not self._service.admits(_bearer(request.headers)):
+            return _response(HTTPStatus.UNAUTHORIZED, b"expected a bearer token that this server knows\n")
+        if self._service.leaving.is_set():
+            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"the server stops\n")
+        return None
+
+    def _allows(self, origin: str, host: str) -> bool:
+        allowed = self._config.allow_origins
+        return urlsplit(origin).netloc == host or origin in allowed or "*" in allowed
+
+    async def _readiness(self, service: Service) -> Response:
+        """Whether a session could begin now."""
+        if service.leaving.is_set():
+            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"stopping\n")
+        if len(service.connections) >= self._config.max_sessions:
+            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"full\n")
+        try:
+            await service.stored(self._store.ready)
+        except StoreError as error:
+            return _response(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
+        return _response(HTTPStatus.OK, b"ready\n")
+
+    def _file(self, path: str) -> Response:
+        """A file of the page."""
+        missing = _response(HTTPStatus.NOT_FOUND, b"expected /, /v1/session, /healthz, /readyz or /metrics\n")
+        if self._web is None or "\0" in path:
+            return missing
+        root = self._web.resolve()
+        file = (root / path.lstrip("/")).resolve()
+        if file == root:
+            file = root / "index.html"
+        if not file.is_relative_to(root) or not file.is_file() or file.name.startswith("."):
+            return missing
+        kind = TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        return _response(HTTPStatus.OK, file.read_bytes(), kind)
+
+
+class _Socket:
+    """A connection of `websockets` as a `Connection` wants it."""
+
+    def __init__(self, client: ServerConnection) -> None:
+        self._client = client
+        address = client.remote_address
+        self.peer = str(address[0]) if address else "?"
+
+    async def receive(self) -> str | bytes:
+        try:
+            return await self._client.recv()
+        except ConnectionClosed as closed:
+            raise Gone(str(closed)) from None
+
+    async def send(self, text: str) -> None:
+        try:
+            await self._client.send(text)
+        except ConnectionClosed as closed:
+            raise Gone(str(closed)) from None
+
+    async def close(self, code: int, reason: str) -> None:
+        await self._client.close(code, reason)
+
+
+def web_folder() -> Path | None:
+    """The page: where the package was installed, or in the checkout."""
+    here = Path(__file__).resolve().parent
+    places = (here / "web", here.parent / "clients" / "web")
+    return next((place for place in places if (place / "index.html").is_file()), None)
+
+
+def _response(status: HTTPStatus, body: bytes, kind: str = "text/plain") -> Response:
+    text = kind.startswith("text/") and "charset" not in kind
+    headers = Headers(
+        {
+            "Content-Type": f"{kind}; charset=utf-8" if text else kind,
+            "Content-Length": str(len(body)),
+            "Content-Security-Policy": POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-cache",
+            "Connection": "close",
+        }
+    )
+    return Response(status.value, status.phrase, headers, body)
+
+
+def _bearer(headers: Headers) -> str:
+    """The token of the header Authorization, "" where there is none."""
+    kind, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def _tokens(config: ServerConfig) -> frozenset[str]:
+    """The bearer tokens that are taken."""
+    if config.token_file is None:
+        return frozenset()
+    try:
+        lines = Path(config.token_file).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"server.token_file: expected a text file of tokens, got {error}") from error
+    if not lines:
+        raise ConfigError(f"server.token_file: expected at least one token in {config.token_file}, got none")
+    return frozenset(lines)
+
+
+def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+    if config.tls_certificate is None:
+        if config.tls_key is not None:
+            raise ConfigError("server.tls_key: expected server.tls_certificate with it, got none")
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.tls_certificate, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"server.tls_certificate: expected a PEM file, got {error}") from error
+    return context
+
+
+def _in_url(host: str) -> str:
+    """The host as it stands in a URL that a person can open."""
+    if host in ("0.0.0.0", "::", ""):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

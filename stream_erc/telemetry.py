@@ -1,0 +1,66 @@
+"""What an operator sees of a server: Prometheus metrics, without a word of what was said."""
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+
+STAGES = ("endpointing", "asr", "features", "emotion", "total")
+STAGE_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+DELIVERY_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+__all__ = ["CONTENT_TYPE", "Telemetry"]
+
+
+class Telemetry:
+    """One server's metrics, in a registry of their own.
+
+    Args:
+        waiting: how many analyses and classifications wait for a thread.
+        unread: how many messages wait to be sent.
+    """
+
+    def __init__(self, waiting: Callable[[], tuple[int, int]], unread: Callable[[], int]) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.sessions = Gauge("stream_erc_sessions", "Connections with a session", registry=registry)
+        self.opened = Counter(
+            "stream_erc_sessions_opened", "Sessions begun or resumed", ["how"], registry=registry
+        )
+        self.ended = Counter("stream_erc_connections_ended", "By close code", ["code"], registry=registry)
+        self.errors = Counter("stream_erc_errors", "Errors told to clients", ["code"], registry=registry)
+        self.audio = Counter("stream_erc_audio_seconds", "Audio taken in", registry=registry)
+        self.turns = Counter("stream_erc_turns", "Turns told", ["outcome"], registry=registry)
+        self.stages = Histogram(
+            "stream_erc_stage_seconds",
+            "From the end of speech to the event, by stage",
+            ["stage"],
+            buckets=STAGE_SECONDS,
+            registry=registry,
+        )
+        self.delivery = Histogram(
+            "stream_erc_delivery_seconds",
+            "From an event to its being sent, storing included",
+            buckets=DELIVERY_SECONDS,
+            registry=registry,
+        )
+        self.saving = Histogram(
+            "stream_erc_save_seconds", "Storing a checkpoint", buckets=DELIVERY_SECONDS, registry=registry
+        )
+        depth = Gauge("stream_erc_queue_depth", "What waits", ["queue"], registry=registry)
+        depth.labels("analyses").set_function(lambda: waiting()[0])
+        depth.labels("classifications").set_function(lambda: waiting()[1])
+        depth.labels("outgoing").set_function(unread)
+
+    def count_turn(self, message: Mapping[str, object]) -> None:
+        """A message about a turn that was told."""
+        kind = str(message["type"])
+        if kind in ("turn.final", "turn.revised", "turn.failed"):
+            self.turns.labels(kind.removeprefix("turn.")).inc()
+        parts = message.get("latency_ms")
+        if kind == "turn.final" and isinstance(parts, Mapping):
+            for stage in STAGES:
+                self.stages.labels(stage).observe(parts[stage] / 1000)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
