@@ -53,7 +53,7 @@ class SessionAuthenticate(ClientMessage, tag="session.authenticate", frozen=True
 
 
 class SessionUpdate(ClientMessage, tag="session.update", frozen=True, kw_only=True):
-    """Says how the conversation is to be heard. At most once, before audio and turns; all optional."""
+    """Says how the conversation is to be heard, before audio and turns. All fields are optional."""
 
     protocol: Annotated[int, Meta(description="the version that the client speaks")] = PROTOCOL_VERSION
     audio: Annotated[AudioFormat, Meta(description="of the binary frames")] = AudioFormat()

@@ -16,8 +16,9 @@ Connecting
 Beginning
     1. The server sends ``session.created``: the models, encodings, limits, the configuration that holds by
        default, and the ``resume_token``.
-    2. The client may send one ``session.update``, before any audio or turn; ``session.updated`` answers.
-       Where it is refused, an ``error`` says why, the defaults still hold, and it may be sent again.
+    2. The client may send ``session.update``, before any audio or turn; ``session.updated`` answers. What is
+       left out has its default. Where it is refused, an ``error`` says why, and what held before still holds.
+       Sent again, it replaces the one before.
     3. The client sends binary frames of audio: mono, of the encoding and rate agreed on, of any length up to
        ``limits.max_frame_ms``; 20 to 100 ms are usual. Time counts samples: silence has to be sent too.
 
@@ -78,6 +79,9 @@ Losing nothing
     (4409). A token opens the one session that it was given for, until ``limits.retention_ms`` after the loss.
     After that, and for any unknown token, the answer is the error ``resume_refused`` and close code 4404:
     begin a new session.
+
+    A session that had not begun (no audio, no turn) can be configured by ``session.update`` after
+    ``session.resumed``, too; ``session.resumed`` says which configuration holds.
 
     Before a planned stop the server sends ``session.going_away``, stores the session and closes with 1012;
     resume.
