@@ -1,0 +1,215 @@
+"""A service agent whose answers follow how the caller has sounded, not only what the caller says.
+
+It is made of a few rules and needs nothing but a stream_erc server:
+
+    python agent.py ws://127.0.0.1:8765                         what you type is read
+    python agent.py ws://127.0.0.1:8765 --script delivery.txt   a conversation, a line each
+    python agent.py ws://127.0.0.1:8765 --audio call.wav        a recording, in real time
+    python agent.py ws://127.0.0.1:8765 --microphone            you
+
+For each turn it prints the reading, how the conversation has gone, and its answer.
+"""
+
+import argparse
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from stream_erc_agents.prefix import mean, prefixed, ranked, standing_turns, summary
+from stream_erc_client import (
+    Event,
+    Session,
+    SpeakerUpdated,
+    StreamErcClientError,
+    TurnFailed,
+    TurnFinal,
+    TurnRevised,
+    connect,
+)
+
+CALLER, AGENT = "caller", "agent"
+
+REMEMBERED = 3
+"""Turns of the caller that make up the tone."""
+
+TONES = {
+    "upset": (("anger", "disgust"), 0.35),
+    "sad": (("sadness", "fear"), 0.35),
+    "glad": (("joy",), 0.3),
+}
+"""Tone -> its labels, and the mean probability from which on it is taken; the first that fits."""
+
+TOPICS = {
+    "thanks": r"\b(thank you|thanks)\b",
+    "next": r"\bwhat happens now\b|\bwhat now\b",
+    "order": r"\b(order|parcel|delivery|package)\b",
+    "bye": r"\b(bye|goodbye)\b",
+}
+"""Topic -> the words that give it away; the first that fits."""
+
+ANSWERS = {
+    (
+        "upset",
+        "next",
+    ): "I am sorry for all this. I am passing you to my supervisor now, nobody will ask you to wait.",
+    ("upset", "bye"): "I am sorry that we let you down. We will call you, you need not call again.",
+    ("upset", "thanks"): "You had every reason to be angry. Thank you for your patience.",
+    ("upset", ""): "You have every right to be angry. I am putting this right at once.",
+    ("sad", "next"): "I know that this is hard. I stay on the line, and we go through it together.",
+    ("sad", "bye"): "Take care. You can call me at any time.",
+    ("sad", ""): "I am sorry to hear that. Take all the time you need.",
+    ("glad", "next"): "Nothing at all: it is all settled, so enjoy your day!",
+    ("glad", "thanks"): "With pleasure! It was lovely to talk to you.",
+    ("glad", "bye"): "Goodbye, and have fun with it!",
+    ("glad", ""): "How nice to hear that!",
+    ("calm", "next"): "I check where the parcel is; it takes about a minute.",
+    ("calm", "order"): "Hello! I look up your order.",
+    ("calm", "thanks"): "You are welcome.",
+    ("calm", "bye"): "Goodbye.",
+    ("calm", ""): "I see. Please go on.",
+}
+"""Tone and topic -> the answer; no topic is what is said to all others."""
+
+
+class Agent:
+    """Listens to events, and answers the caller's turns.
+
+    Args:
+        caller: the one speaker to be answered; None for everybody.
+    """
+
+    def __init__(self, caller: str | None = None) -> None:
+        self._caller = caller
+        self._events: list[Event] = []
+
+    def hear(self, event: Event) -> None:
+        """Remember a turn, its correction, or a name."""
+        if isinstance(event, TurnFinal | TurnRevised | SpeakerUpdated):
+            self._events.append(event)
+
+    def tone(self, speaker: str) -> str:
+        """How a speaker has sounded over the last turns."""
+        turns = [turn for turn in standing_turns(self._events) if turn.speaker == speaker]
+        probabilities = mean([turn.emotion.probabilities for turn in turns[-REMEMBERED:]])
+        for tone, (labels, least) in TONES.items():
+            if sum(probabilities.get(label, 0.0) for label in labels) >= least:
+                return tone
+        return "calm"
+
+    def answer(self, turn: TurnFinal) -> str | None:
+        """What to say to a turn; None to one's own."""
+        if self._caller not in (None, turn.speaker):
+            return None
+        tone, text = self.tone(turn.speaker), turn.text.lower()
+        topic = next((topic for topic, words in TOPICS.items() if re.search(words, text)), "")
+        return ANSWERS.get((tone, topic)) or ANSWERS[tone, ""]
+
+    def told(self) -> str:
+        """How the conversation has gone."""
+        return summary(self._events)
+
+
+def show(agent: Agent, turn: TurnFinal, answer: str) -> None:
+    """Print a turn with its reading, the trend and the answer."""
+    first = ranked(turn.emotion.probabilities)[:3]
+    print(prefixed(turn))
+    print("  reading  " + ", ".join(f"{label} {p:.2f}" for label, p in first))
+    print(f"  trend    {agent.told()} Tone: {agent.tone(turn.speaker)}.")
+    print(f"  answer   {answer}", flush=True)
+
+
+async def talk(session: Session, lines: AsyncIterator[str]) -> None:
+    """A conversation in writing: each line is a turn of the caller, each answer one of the agent."""
+    agent = Agent(CALLER)
+    async for line in lines:
+        await session.append_turn(text=line, speaker=CALLER)
+        turn = await next_turn(session, agent)
+        if turn is None:
+            print("  this turn could not be read", flush=True)
+        elif answer := agent.answer(turn):
+            show(agent, turn, answer)
+            await session.append_turn(text=answer, speaker=AGENT)  # what it says is part of the conversation
+            await next_turn(session, agent)
+    await session.close()
+    async for _ in session:
+        pass
+
+
+async def next_turn(session: Session, agent: Agent) -> TurnFinal | None:
+    """The turn that was appended last; None where it could not be read."""
+    async for event in session:
+        agent.hear(event)
+        if isinstance(event, TurnFinal | TurnFailed):
+            return event if isinstance(event, TurnFinal) else None
+    return None
+
+
+async def listen(session: Session) -> None:
+    """A conversation by voice: every turn that is heard is answered."""
+    agent = Agent()
+    async for event in session:
+        agent.hear(event)
+        if isinstance(event, TurnFinal) and (answer := agent.answer(event)):
+            show(agent, event, answer)
+
+
+async def script(path: Path) -> AsyncIterator[str]:
+    """The lines of a script; empty ones and comments (#) are left out."""
+    text = await asyncio.to_thread(path.read_text, encoding="utf-8")
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            yield line.strip()
+
+
+async def typed() -> AsyncIterator[str]:
+    """What is typed, until its end."""
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        if line.strip():
+            yield line.strip()
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    """Hold the conversation that was asked for."""
+    heard = bool(arguments.audio or arguments.microphone)
+    turns = "heard" if heard else "appended"
+    async with connect(
+        arguments.url,
+        token=arguments.token,
+        turns=turns,
+        sample_rate_hz=arguments.sample_rate,
+        partials=False,
+    ) as session:
+        if not heard:
+            await talk(session, script(arguments.script) if arguments.script else typed())
+            return
+        if arguments.audio:
+            session.play(arguments.audio)
+        else:
+            session.listen()
+        await listen(session)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0, or 2 where something given cannot be used."""
+    parser = argparse.ArgumentParser(description="An agent that answers by the caller's emotion.")
+    parser.add_argument("url", help="of a stream_erc server, as ws://127.0.0.1:8765")
+    parser.add_argument("--token", help="the server's bearer token")
+    parser.add_argument("--sample-rate", type=int, default=16_000, metavar="HZ", help="of the audio")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--script", type=Path, help="a text file, a turn of the caller in each line")
+    source.add_argument("--audio", type=Path, help="a WAV file")
+    source.add_argument("--microphone", action="store_true", help="the sound card's input")
+    try:
+        asyncio.run(run(parser.parse_args(arguments)))
+    except (StreamErcClientError, OSError) as error:
+        print(f"agent: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,305 @@
+"""A call's audio and turns on their way to the server, never making the call wait.
+
+A call goes on whether or not anybody reads its emotions. So a feed takes what it is given at once, sends it
+from a task of its own, and logs what goes wrong: a lost connection is resumed by the client package, a lost
+session is followed by a new one, and a turn that nobody read in time is a turn without a reading.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from stream_erc_client import (
+    Disconnected,
+    Event,
+    Failed,
+    Reconnected,
+    Session,
+    StreamErcClientError,
+    TurnFailed,
+    TurnFinal,
+    connect,
+)
+
+log = logging.getLogger(__name__)
+
+Answer: TypeAlias = asyncio.Future[TurnFinal | None]
+"""The reading of an appended turn; None where there will be none."""
+
+Listener: TypeAlias = Callable[[Event], Awaitable[None] | None]
+
+MAX_QUEUE_S = 30
+"""Audio that waits to be sent: beyond this the session is given up and a new one begun."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Before a new session after a lost one; doubled each time in between."""
+
+CLOSE_S = 10.0
+"""How long the last turns are waited for at the end."""
+
+MAX_TEXT, MAX_NAME = 20_000, 100
+"""Characters that the protocol takes."""
+
+SAMPLE_BYTES = {"pcm_s16le": 2, "mulaw": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server, and what is asked of it; see the client package's `connect`."""
+
+    url: str
+    token: str | None = None
+    model: str | None = None
+    labels: tuple[str, ...] | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    """A turn to be appended; the span in samples since the feed began."""
+
+    text: str
+    speaker: str | None
+    span: tuple[int, int] | None
+    answer: Answer
+
+
+class Feed:
+    """One conversation with a server. To be made and used inside a running event loop.
+
+    Args:
+        server: where to, and what is asked for.
+        encoding: of the audio, ``pcm_s16le`` or ``mulaw``; mono.
+        sample_rate_hz: of the audio.
+        turns: ``appended``: by `append_turn`; ``heard``: found in the audio by the server.
+        speakers: how many there are, where it is known.
+        on_event: gets every event of the client package. It may be a coroutine function; what it raises
+            is logged.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        encoding: Literal["pcm_s16le", "mulaw"] = "pcm_s16le",
+        sample_rate_hz: int = 16_000,
+        turns: Literal["appended", "heard"] = "appended",
+        speakers: int | None = None,
+        on_event: Listener | None = None,
+    ) -> None:
+        self.server, self.encoding, self.sample_rate_hz = server, encoding, sample_rate_hz
+        self.turns, self.speakers, self._on_event = turns, speakers, on_event
+        self._queue: asyncio.Queue[bytes | _Append | None] = asyncio.Queue()
+        self._received = self._taken = 0  # samples since the feed began: given to it, taken from the queue
+        self._origin = 0  # where the session's audio begins
+        self._connected = self._closing = self._pausing = False
+        self._overdue = 0  # turns that nobody waits for any more, and that are not read yet
+        self._open: deque[tuple[int, Answer]] = deque()  # input ids and answers of turns not yet read
+        self._next_turn = 0  # the index that the next new turn of the session will have
+        self._old_tasks: set[asyncio.Task[None]] = set()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def position(self) -> int:
+        """Samples of audio given since the feed began."""
+        return self._received
+
+    def send_audio(self, data: bytes) -> None:
+        """Take audio, whole samples of the feed's encoding; returns at once."""
+        size = SAMPLE_BYTES[self.encoding]
+        if len(data) % size:
+            raise ValueError(f"expected whole samples of {size} bytes, got {len(data)} bytes")
+        if self._closing or not data:
+            return
+        if self._received - self._taken > MAX_QUEUE_S * self.sample_rate_hz:
+            self._start_again()
+        self._received += len(data) // size
+        self._queue.put_nowait(data)
+
+    def append_turn(
+        self, text: str, *, speaker: str | None = None, span: tuple[int, int] | None = None
+    ) -> Answer:
+        """Tell a turn; returns at once.
+
+        Args:
+            text: what was said.
+            speaker: who said it; None for whoever it sounds like.
+            span: where it lies in the audio, in samples since the feed began; None for a turn of text alone.
+
+        Returns:
+            The reading to come: await it with `reading_of`.
+        """
+        answer: Answer = asyncio.get_running_loop().create_future()
+        text, speaker = _sendable(text, MAX_TEXT), _sendable(speaker or "", MAX_NAME)
+        if self._closing or not text:
+            answer.set_result(None)
+        else:
+            self._queue.put_nowait(_Append(text, speaker or None, span, answer))
+        return answer
+
+    async def reading_of(self, answer: Answer, timeout_s: float) -> TurnFinal | None:
+        """Wait for a turn's reading, never longer than `timeout_s`; not at all while the server is behind.
+
+        Returns:
+            The turn; None where it could not be read, not in time, or nobody is connected.
+        """
+        if answer.done():
+            return answer.result()
+        if not self._connected or self._overdue:
+            return None
+        done, _ = await asyncio.wait({answer}, timeout=max(timeout_s, 0))
+        if done:
+            return answer.result()
+        self._overdue += 1
+        answer.add_done_callback(self._caught_up)
+        return None
+
+    async def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Send what waits, hear the last turns for `timeout_s` at most, and end."""
+        if not self._closing:
+            self._closing = True
+            self._queue.put_nowait(None)
+        if self._pausing:
+            self._task.cancel()
+        _, running = await asyncio.wait({self._task}, timeout=timeout_s)
+        if running:
+            log.warning("the server did not finish the conversation within %g s", timeout_s)
+            self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        self._abandon()
+
+    def _caught_up(self, _: Answer) -> None:
+        self._overdue -= 1
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                async with connect(
+                    self.server.url,
+                    token=self.server.token,
+                    audio_encoding=self.encoding,
+                    sample_rate_hz=self.sample_rate_hz,
+                    turns=self.turns,
+                    model=self.server.model,
+                    labels=self.server.labels,
+                    language=self.server.language,
+                    speakers=self.speakers,
+                    partials=self.turns == "heard",
+                ) as session:
+                    pause = FIRST_PAUSE_S
+                    await self._converse(session)
+            except* StreamErcClientError as group:
+                log.warning("the conversation with the server ended: %s", _reason(group))
+            self._abandon()
+            if self._closing:
+                return
+            self._pausing = True
+            await asyncio.sleep(pause)
+            self._pausing = False
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _converse(self, session: Session) -> None:
+        limits = session.created.limits
+        if limits and (self._received - self._taken) * 1000 > limits.burst_ms * self.sample_rate_hz:
+            self._abandon()  # it came while nobody answered, and is more than the server takes at once
+        self._origin, self._next_turn, self._connected = self._taken, 0, True
+        try:
+            async with asyncio.TaskGroup() as group:
+                sender = group.create_task(self._send(session))
+                async for event in session:
+                    self._settle(event)
+                    await self._tell(event)
+                sender.cancel()
+        finally:
+            self._connected = False
+
+    async def _send(self, session: Session) -> None:
+        while (item := await self._queue.get()) is not None:
+            if isinstance(item, bytes):
+                self._taken += len(item) // SAMPLE_BYTES[self.encoding]
+                await session.send_audio(item)
+                continue
+            start_ms, end_ms = self._span_ms(session, item.span)
+            input_id = await session.append_turn(
+                text=item.text, speaker=item.speaker, audio_start_ms=start_ms, audio_end_ms=end_ms
+            )
+            self._open.append((input_id, item.answer))
+        await session.close()
+
+    def _span_ms(self, session: Session, span: tuple[int, int] | None) -> tuple[int | None, int | None]:
+        """A span in the session's milliseconds, cut to what the server still has; None for none."""
+        if span is None:
+            return None, None
+        limits = session.created.limits
+        kept = self._taken - (limits.appended_audio_ms * self.sample_rate_hz // 1000 if limits else 0)
+        start = max(span[0], self._origin, kept) - self._origin
+        end = min(span[1], self._taken) - self._origin
+        start_ms, end_ms = -(-start * 1000 // self.sample_rate_hz), end * 1000 // self.sample_rate_hz
+        return (start_ms, end_ms) if start_ms < end_ms else (None, None)
+
+    def _settle(self, event: Event) -> None:
+        """Match what the server says with the appended turns: it reads them in order."""
+        match event:
+            case Disconnected():
+                self._connected = False
+            case Reconnected():
+                self._connected = True
+            case TurnFinal(turn=self._next_turn) | TurnFailed(turn=self._next_turn) if self._open:
+                self._next_turn += 1
+                _, answer = self._open.popleft()
+                answer.set_result(event if isinstance(event, TurnFinal) else None)
+            case Failed(input_id=int(refused)):
+                log.warning("a turn was refused: %s", event.message)
+                for opened in [pair for pair in self._open if pair[0] == refused]:
+                    self._open.remove(opened)
+                    opened[1].set_result(None)
+
+    async def _tell(self, event: Event) -> None:
+        if self._on_event is None:
+            return
+        try:
+            told = self._on_event(event)
+            if inspect.isawaitable(told):
+                await told
+        except Exception:
+            log.exception("what listens to the events failed")
+
+    def _start_again(self) -> None:
+        """Drop what waits, and the session with it: its audio would have a hole."""
+        log.warning("audio waits for more than %d s: a new session begins", MAX_QUEUE_S)
+        self._task.cancel()
+        self._old_tasks.add(self._task)
+        self._task.add_done_callback(self._old_tasks.discard)
+        self._abandon()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def _abandon(self) -> None:
+        """Let go of all that waits: audio unsent, turns unread."""
+        while not self._queue.empty():
+            item = self._queue.get_nowait()
+            if isinstance(item, bytes):
+                self._taken += len(item) // SAMPLE_BYTES[self.encoding]
+            elif item is not None:
+                item.answer.set_result(None)
+        if self._closing:
+            self._queue.put_nowait(None)
+        while self._open:
+            self._open.popleft()[1].set_result(None)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(_reason, error.exceptions))
+    return str(error)
+
+
+def _sendable(text: str, length: int) -> str:
+    """Text without what UTF-8 cannot say, cut to a length."""
+    return text.encode(errors="replace").decode().strip()[:length].strip()

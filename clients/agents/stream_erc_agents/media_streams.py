@@ -1,0 +1,251 @@
+"""Twilio Media Streams without I/O: their messages, the order they were sent in, and a track's time line.
+
+Everything comes as JSON text with an ``event``. Numbers are strings. Audio is mu-law at 8 kHz, one byte a
+sample, in base64; a ``timestamp`` says how many milliseconds of the stream lie before it.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+RATE_HZ = 8_000
+SILENCE = b"\xff"
+"""The mu-law sample of no sound."""
+
+TRACKS = ("inbound", "outbound")
+
+HELD_MESSAGES = 10
+"""Messages that wait for an earlier one; then it is taken for lost. Some 0.2 s of one track."""
+
+TOLERANCE = RATE_HZ * 15 // 1000
+"""Samples (15 ms) by which a timestamp may be off: less is no hole, the stamps jitter."""
+
+LONGEST_HOLE = 60 * RATE_HZ
+"""Samples of silence that are put in at most (a minute)."""
+
+
+class BadMessage(ValueError):
+    """A message that is not of the protocol: expected this, got that.
+
+    Attributes:
+        sequence: its number, where it has one: nobody needs to wait for it.
+    """
+
+    def __init__(self, message: str, sequence: int | None = None) -> None:
+        super().__init__(message)
+        self.sequence = sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The first message: the socket is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stream begins: whose it is, which tracks it has, and what the call's markup gave along."""
+
+    sequence: int
+    stream_sid: str
+    call_sid: str
+    tracks: tuple[str, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Audio of one track, in mu-law."""
+
+    sequence: int
+    track: str
+    timestamp_ms: int
+    audio: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Audio that was sent to the caller has been played up to this mark."""
+
+    sequence: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """The caller pressed a key."""
+
+    sequence: int
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The stream is over."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The place of a message that was no good."""
+
+    sequence: int
+
+
+Sequenced: TypeAlias = Started | Media | Mark | Dtmf | Stopped | Refused
+Message: TypeAlias = Connected | Sequenced
+
+
+def parse(text: str | bytes) -> Message:
+    """A message of Twilio's.
+
+    Raises:
+        BadMessage: not JSON, not an event that is known, or a field that is missing or wrong.
+    """
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(f"expected JSON, got {text[:60]!r}") from error
+    if not isinstance(message, dict):
+        raise BadMessage(f"expected a JSON object, got {text[:60]!r}")
+    kind = message.get("event")
+    if kind == "connected":
+        return Connected()
+    if kind not in ("start", "media", "mark", "dtmf", "stop"):
+        raise BadMessage(f"expected event connected, start, media, mark, dtmf or stop, got {kind!r:.60}")
+    sequence = _integer(message, "sequenceNumber")
+    try:
+        return _numbered(kind, sequence, message)
+    except BadMessage as error:
+        raise BadMessage(str(error), sequence) from error
+
+
+class Sequence:
+    """Puts messages back into the order of their sequence numbers, from the stream's start on.
+
+    What is missing is waited for until `HELD_MESSAGES` later ones have come, or the stream has stopped.
+    What comes twice, or after it was given up, is dropped.
+
+    Attributes:
+        lost: how many messages were given up.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._next: int | None = None  # not known before the start
+        self._held: dict[int, Sequenced] = {}
+
+    def receive(self, message: Sequenced) -> list[Sequenced]:
+        """The messages whose turn it is, now that this one has come."""
+        if self._next is None and isinstance(message, Started):
+            self._next = message.sequence
+        if self._next is None or message.sequence >= self._next:
+            self._held.setdefault(message.sequence, message)
+        ready = self._in_order()
+        stopped = any(isinstance(held, Stopped) for held in self._held.values())
+        while len(self._held) > HELD_MESSAGES or (stopped and self._held):
+            following = min(self._held)
+            self.lost += following - (following if self._next is None else self._next)
+            self._next = following
+            ready += self._in_order()
+        return ready
+
+    def _in_order(self) -> list[Sequenced]:
+        ready = []
+        while self._next is not None and self._next in self._held:
+            ready.append(self._held.pop(self._next))
+            self._next += 1
+        return ready
+
+
+class Track:
+    """A track's audio as one stream without holes: a sample's place is its time.
+
+    Attributes:
+        jumps: how often the timestamps leapt by more than `LONGEST_HOLE`; there the audio just goes on.
+    """
+
+    def __init__(self) -> None:
+        self.jumps = 0
+        self._begins: int | None = None  # the first timestamp, in samples
+        self._end = 0  # samples so far
+
+    def receive(self, media: Media) -> bytes:
+        """The audio that follows what came before: silence for what is missing, nothing twice."""
+        stamp = media.timestamp_ms * RATE_HZ // 1000
+        if self._begins is None:
+            self._begins = stamp
+        hole = stamp - self._begins - self._end
+        if abs(hole) > LONGEST_HOLE:
+            self.jumps += 1
+            self._begins += hole
+        if abs(hole) > LONGEST_HOLE or abs(hole) < TOLERANCE:
+            audio = media.audio
+        else:
+            audio = SILENCE * hole + media.audio if hole > 0 else media.audio[-hole:]
+        self._end += len(audio)
+        return audio
+
+
+def _numbered(kind: str, sequence: int, message: Mapping[str, object]) -> Message:
+    if kind == "stop":
+        return Stopped(sequence)
+    body = message.get(kind)
+    if not isinstance(body, dict):
+        raise BadMessage(f"{kind}: expected an object, got {body!r:.60}")
+    match kind:
+        case "start":
+            return _started(sequence, body)
+        case "media":
+            track = body.get("track", "inbound")
+            if track not in TRACKS:
+                raise BadMessage(f"track: expected inbound or outbound, got {track!r:.60}")
+            return Media(sequence, track, _integer(body, "timestamp"), _audio(body))
+        case "mark":
+            return Mark(sequence, _string(body, "name"))
+        case _:
+            return Dtmf(sequence, _string(body, "digit"))
+
+
+def _started(sequence: int, body: Mapping[str, object]) -> Started:
+    form = body.get("mediaFormat")
+    form = form if isinstance(form, dict) else {}
+    got = form.get("encoding"), form.get("sampleRate"), form.get("channels")
+    if got != ("audio/x-mulaw", RATE_HZ, 1):
+        raise BadMessage(f"mediaFormat: expected audio/x-mulaw, {RATE_HZ}, 1, got {got!r:.100}")
+    tracks, parameters = body.get("tracks"), body.get("customParameters")
+    tracks = tracks if isinstance(tracks, list) else []
+    parameters = parameters if isinstance(parameters, dict) else {}
+    return Started(
+        sequence,
+        _string(body, "streamSid"),
+        _string(body, "callSid"),
+        tuple(track for track in TRACKS if track in tracks) or ("inbound",),
+        {str(name): str(value) for name, value in parameters.items()},
+    )
+
+
+def _audio(body: Mapping[str, object]) -> bytes:
+    payload = _string(body, "payload")
+    try:
+        return base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadMessage(f"payload: expected base64, got {payload[:40]!r}: {error}") from error
+
+
+def _string(body: Mapping[str, object], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str):
+        raise BadMessage(f"{name}: expected a string, got {value!r:.60}")
+    return value
+
+
+def _integer(body: Mapping[str, object], name: str) -> int:
+    value = body.get(name)
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise BadMessage(f"{name}: expected a whole number, got {value!r:.60}")
+    return int(text)

@@ -1,0 +1,187 @@
+"""A Pipecat frame processor that says how a turn was said, for ``pipecat-ai`` 1.x.
+
+It stands between the speech-to-text service and the user's context aggregator::
+
+    Pipeline([transport.input(), stt, EmotionProcessor(Server(url)), context.user(), llm, ...])
+
+The user's audio is sent to the server as it flows by. Each `TranscriptionFrame` is told to the server as a
+turn; where it lies in the audio is known from the `VADUserStartedSpeakingFrame` and
+`VADUserStoppedSpeakingFrame` that the user aggregator's VAD sends upstream (without them, it is a turn of
+text alone). The frame goes on with the reading before its text, and with the turn in
+``frame.metadata["stream_erc"]``. What the assistant said is told to the server too, since a turn is read in
+its conversation.
+
+All other frames go on untouched and in order. While a transcription waits for its reading, for `timeout_s` at
+most, data and control frames behind it wait with it; system frames, audio among them, never do. Neither an
+interruption nor a server that is slow or gone loses or holds a transcription.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from pipecat.frames.frames import (
+    Frame,
+    InputAudioRawFrame,
+    LLMContextAssistantTurnFrame,
+    SystemFrame,
+    TranscriptionFrame,
+    UserAudioRawFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
+from stream_erc_agents.feed import CLOSE_S, Answer, Feed, Server
+from stream_erc_agents.prefix import (
+    DEFAULT_STYLE,
+    PrefixStyle,
+    prefixed,
+    safe_text,
+    standing_turns,
+    summary,
+)
+from stream_erc_agents.speech import SpeechSpans, to_mono
+from stream_erc_client import Event, SpeakerUpdated, TurnFinal, TurnRevised
+
+log = logging.getLogger(__name__)
+
+METADATA = "stream_erc"
+"""The key of a transcription frame's metadata under which its turn is found."""
+
+CANCEL_S = 1.0
+"""How long the server may take to end where the pipeline is cancelled."""
+
+
+class EmotionProcessor(FrameProcessor):
+    """Reads the emotion of the user's turns.
+
+    Args:
+        server: where emotions are read.
+        style: of the prefix; None leaves the text as it is, and the turn is in the frame's metadata only.
+        timeout_s: how much later a transcription may go on. The server needs some 0.1 to 0.3 s a turn.
+        speaker: the user's name; where None, the frame's `user_id`, or whoever it sounds like.
+        assistant: the name under which the server is told what the assistant said; None tells it nothing.
+        user_id: whose audio is sent where a transport gives that of several; where None, the first one's.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        style: PrefixStyle | None = DEFAULT_STYLE,
+        timeout_s: float = 0.5,
+        speaker: str | None = None,
+        assistant: str | None = "assistant",
+        user_id: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._server, self._style, self._timeout_s = server, style, timeout_s
+        self._speaker, self._assistant, self._user_id = speaker, assistant, user_id
+        self._feed: Feed | None = None
+        self._speech = SpeechSpans(16_000)
+        self._turns: list[Event] = []
+        self._held: deque[_Held] = deque()
+        self._release: asyncio.Task[None] | None = None
+        self._other_rates: set[int] = set()
+
+    @property
+    def turns(self) -> list[TurnFinal | TurnRevised]:
+        """The turns read so far, the assistant's among them, as they stand now."""
+        return standing_turns(self._turns)
+
+    def summary(self) -> str:
+        """How the conversation has gone: a line for the system prompt."""
+        return summary(self._turns)
+
+    async def setup(self, setup: FrameProcessorSetup) -> None:
+        """Begin the conversation with the server, without waiting for it."""
+        await super().setup(setup)
+        rate_hz = setup.audio_in_sample_rate
+        self._speech = SpeechSpans(rate_hz)
+        self._feed = Feed(self._server, sample_rate_hz=rate_hz, on_event=self._listen)
+
+    async def cleanup(self) -> None:
+        """End the conversation with the server."""
+        await super().cleanup()
+        if self._release is not None:
+            await self.cancel_task(self._release)
+        if self._feed is not None:
+            await self._feed.close(CANCEL_S if self._cancelling else CLOSE_S)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Take what concerns emotions from a frame, and pass it on."""
+        await super().process_frame(frame, direction)
+        answer = self._take(self._feed, frame, direction) if self._feed else None
+        waits = answer is not None or (self._release is not None and not isinstance(frame, SystemFrame))
+        if not waits or direction is FrameDirection.UPSTREAM:
+            await self.push_frame(frame, direction)
+            return
+        self._held.append(_Held(frame, answer, asyncio.get_running_loop().time() + self._timeout_s))
+        if self._release is None:
+            self._release = self.create_task(self._release_held())
+
+    def _take(self, feed: Feed, frame: Frame, direction: FrameDirection) -> Answer | None:
+        """Tell the server what a frame says; the answer to come where it is a turn of a user."""
+        rate_hz, downstream = feed.sample_rate_hz, direction is FrameDirection.DOWNSTREAM
+        match frame:
+            case InputAudioRawFrame() if downstream:
+                self._hear(feed, frame)
+            case VADUserStartedSpeakingFrame():
+                self._speech.started(feed.position - round(frame.start_secs * rate_hz))
+            case VADUserStoppedSpeakingFrame():
+                self._speech.stopped(feed.position - round(frame.stop_secs * rate_hz))
+            case LLMContextAssistantTurnFrame() if self._assistant and not downstream:
+                feed.append_turn(frame.text, speaker=self._assistant)
+            case TranscriptionFrame() if downstream and frame.text.strip():
+                heard = not frame.user_id or self._user_id in (None, frame.user_id)
+                speaker = (self._speaker if heard else None) or frame.user_id or None
+                span = self._speech.take(feed.position) if heard else None
+                return feed.append_turn(frame.text, speaker=speaker, span=span)
+        return None
+
+    def _hear(self, feed: Feed, frame: InputAudioRawFrame) -> None:
+        if isinstance(frame, UserAudioRawFrame) and frame.user_id:
+            self._user_id = self._user_id or frame.user_id
+            if frame.user_id != self._user_id:
+                return
+        if frame.sample_rate == feed.sample_rate_hz:
+            feed.send_audio(to_mono(frame.audio, frame.num_channels))
+        elif frame.sample_rate not in self._other_rates:
+            self._other_rates.add(frame.sample_rate)
+            log.warning(
+                "expected audio at %d Hz, got %d Hz: not sent", feed.sample_rate_hz, frame.sample_rate
+            )
+
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, TurnFinal | TurnRevised | SpeakerUpdated):
+            self._turns.append(event)
+
+    async def _release_held(self) -> None:
+        """Push what waits, in order, each when its turn is read or its time is over."""
+        while self._held:
+            held = self._held.popleft()
+            if held.answer is not None and self._feed is not None:
+                left_s = held.until - asyncio.get_running_loop().time()
+                turn = await self._feed.reading_of(held.answer, left_s)
+                self._attach(held.frame, turn)
+            await self.push_frame(held.frame)
+        self._release = None
+
+    def _attach(self, frame: Frame, turn: TurnFinal | None) -> None:
+        assert isinstance(frame, TranscriptionFrame)
+        if turn is not None:
+            frame.metadata[METADATA] = turn
+        if self._style is not None:
+            text = frame.text
+            frame.text = safe_text(text) if turn is None else prefixed(turn, text, self._style)
+            frame.includes_inter_frame_spaces = False  # those around it are gone
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A frame that waits, since it or one before it waits for a reading."""
+
+    frame: Frame
+    answer: Answer | None
+    until: float  # the event loop's time

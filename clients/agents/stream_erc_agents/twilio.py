@@ -1,0 +1,180 @@
+"""A bridge from Twilio Media Streams: phone calls in, expressed emotions out.
+
+Twilio opens a WebSocket for each call whose markup says ``<Stream url="wss://...">``. The bridge passes the
+audio on to the server as it is, mu-law at 8 kHz, and calls a handler with what the server finds::
+
+    async def handler(call, track, event):
+        if isinstance(event, TurnFinal):
+            print(call.call_sid, track, event.text, event.emotion.label)
+
+    async with serve(Server("ws://127.0.0.1:8765"), handler, port=8766):
+        await asyncio.Future()
+
+A stream of both tracks is two conversations with the server, each of one speaker: the line is known, so
+nobody needs to be told apart by voice, and people may speak at the same time. What it costs is that a turn is
+read without what the other side said.
+
+Twilio speaks TLS to port 443 and signs its requests (``X-Twilio-Signature``): both are left to the proxy in
+front, and the bridge listens to this machine only unless told otherwise.
+"""
+
+import asyncio
+import base64
+import inspect
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+from stream_erc_agents.feed import Feed, Server
+from stream_erc_agents.media_streams import (
+    RATE_HZ,
+    BadMessage,
+    Connected,
+    Dtmf,
+    Mark,
+    Media,
+    Refused,
+    Sequence,
+    Sequenced,
+    Started,
+    Stopped,
+    Track,
+    parse,
+)
+from stream_erc_client import Event
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_sockets
+from websockets.exceptions import ConnectionClosed
+
+log = logging.getLogger(__name__)
+
+Handler: TypeAlias = Callable[["Call", str | None, Event | Mark | Dtmf], Awaitable[None] | None]
+"""Gets the call, the track (None for marks and keys) and the event; may be a coroutine function."""
+
+MAX_MESSAGE_BYTES = 2**16
+MAX_REFUSALS_TOLD = 5
+
+
+class Call:
+    """A phone call that is being heard.
+
+    Attributes:
+        stream_sid, call_sid: Twilio's names for the stream and the call.
+        tracks: ``inbound`` is what the caller says, ``outbound`` what the caller hears.
+        parameters: what the call's markup gave along.
+        refused: how many messages were no good.
+    """
+
+    def __init__(self, socket: ServerConnection, server: Server, handler: Handler) -> None:
+        self._socket, self._server, self._handler = socket, server, handler
+        self.stream_sid = self.call_sid = ""
+        self.tracks: tuple[str, ...] = ()
+        self.parameters: dict[str, str] = {}
+        self.refused = 0
+        self._sequence = Sequence()
+        self._audio: dict[str, Track] = {}
+        self._feeds: dict[str, Feed] = {}
+
+    @property
+    def lost(self) -> int:
+        """How many messages never came; their audio is silence."""
+        return self._sequence.lost
+
+    async def play(self, audio: bytes) -> None:
+        """Let the caller hear audio: mu-law at 8 kHz. Only in a stream that was opened in both directions."""
+        await self._say({"event": "media", "media": {"payload": base64.b64encode(audio).decode()}})
+
+    async def mark(self, name: str) -> None:
+        """Ask for a `Mark` when all that was played so far has been heard."""
+        await self._say({"event": "mark", "mark": {"name": name}})
+
+    async def clear(self) -> None:
+        """Drop what was to be played and has not been heard."""
+        await self._say({"event": "clear"})
+
+    async def listen(self) -> None:
+        """Hear the call to its end; what is no good is refused, and the call goes on."""
+        try:
+            async for text in self._socket:
+                received = self._parsed(text)
+                for message in self._sequence.receive(received) if received else ():
+                    if isinstance(message, Stopped):
+                        return
+                    await self._take(message)
+        except ConnectionClosed:
+            log.info("call %s: the connection was cut", self.call_sid)
+        finally:
+            await asyncio.gather(*(feed.close() for feed in self._feeds.values()))
+
+    def _parsed(self, text: str | bytes) -> Sequenced | None:
+        try:
+            message = parse(text)
+        except BadMessage as error:
+            self._refuse(str(error))
+            return None if error.sequence is None else Refused(error.sequence)
+        return None if isinstance(message, Connected) else message
+
+    async def _take(self, message: Sequenced) -> None:
+        match message:
+            case Started() if not self._feeds:
+                self._start(message)
+            case Media() if message.track in self._feeds:
+                audio = self._audio[message.track].receive(message)
+                self._feeds[message.track].send_audio(audio)
+            case Mark() | Dtmf() if self._feeds:
+                await self._tell(message)
+            case Refused():
+                pass
+            case _:
+                self._refuse(f"expected start, once and first, and its tracks only, got {message!r:.80}")
+
+    def _start(self, message: Started) -> None:
+        self.stream_sid, self.call_sid = message.stream_sid, message.call_sid
+        self.tracks, self.parameters = message.tracks, dict(message.parameters)
+        for track in message.tracks:
+            self._audio[track] = Track()
+            self._feeds[track] = Feed(
+                self._server,
+                encoding="mulaw",
+                sample_rate_hz=RATE_HZ,
+                turns="heard",
+                speakers=1,
+                on_event=partial(self._handler, self, track),
+            )
+
+    async def _tell(self, message: Mark | Dtmf) -> None:
+        try:
+            told = self._handler(self, None, message)
+            if inspect.isawaitable(told):
+                await told
+        except Exception:
+            log.exception("call %s: the handler failed", self.call_sid)
+
+    def _refuse(self, reason: str) -> None:
+        self.refused += 1
+        level = logging.WARNING if self.refused <= MAX_REFUSALS_TOLD else logging.DEBUG
+        log.log(level, "call %s: a message was refused: %s", self.call_sid or "without a start", reason)
+
+    async def _say(self, message: dict[str, object]) -> None:
+        try:
+            await self._socket.send(json.dumps({**message, "streamSid": self.stream_sid}))
+        except ConnectionClosed:
+            log.info("call %s: ended before it was told all", self.call_sid)
+
+
+def serve(server: Server, handler: Handler, *, host: str = "127.0.0.1", port: int = 8766) -> serve_sockets:
+    """The bridge, as an async context manager that gives the WebSocket server.
+
+    Args:
+        server: where emotions are read.
+        handler: gets each call's events.
+        host: where Twilio, or the proxy before it, connects.
+        port: as well; 0 takes a free one.
+    """
+
+    async def answer(socket: ServerConnection) -> None:
+        await Call(socket, server, handler).listen()
+
+    return serve_sockets(answer, host, port, max_size=MAX_MESSAGE_BYTES, compression=None)
