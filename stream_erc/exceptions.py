@@ -12,6 +12,9 @@
     │   ├── DeviceError           no such microphone, no PortAudio, no such compute device
     │   └── OutputError           a place that cannot be written
     ├── EngineUnavailable     an optional component is not installed or its model cannot be had (exit code 2)
+    ├── StoreError            the store of sessions cannot be used (exit code 2)
+    │   ├── Fenced                somebody else has claimed the session since
+    │   └── SessionGone           the session expired or was forgotten
     └── ProtocolMisuse        the calling code broke a contract of the session (a bug in the caller)
 """
 
@@ -54,6 +57,18 @@ class OutputError(InputError):
 
 class EngineUnavailable(StreamErcError):
     """An optional component is not installed, or its model cannot be had."""
+
+
+class StoreError(StreamErcError):
+    """The store of sessions cannot be reached, read or written, or does not hold what it should."""
+
+
+class Fenced(StoreError):
+    """Somebody else has claimed the session since: whoever gets this has to let go of it."""
+
+
+class SessionGone(StoreError):
+    """The session is not in the store: it expired, was forgotten, or never was."""
 
 
 class ProtocolMisuse(StreamErcError):
