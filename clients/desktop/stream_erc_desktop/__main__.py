@@ -1,0 +1,52 @@
+"""The command line: ``python -m stream_erc_desktop --url ws://HOST:PORT``."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from stream_erc_desktop import __doc__ as about
+
+
+def parser() -> argparse.ArgumentParser:
+    """What can be said on the command line."""
+    made = argparse.ArgumentParser(prog="python -m stream_erc_desktop", description=about)
+    made.add_argument("--url", default="ws://127.0.0.1:8765", help="the server (%(default)s)")
+    made.add_argument("--file", type=Path, metavar="RECORDING", help="hear this recording at once")
+    made.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the server's token")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Open the window; returns when it is closed."""
+    said = parser().parse_args(arguments)
+    try:
+        token = said.token_file.read_text(encoding="utf-8").strip() if said.token_file else None
+    except OSError as error:
+        print(f"token file {said.token_file}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    try:
+        from PySide6.QtCore import QSettings
+        from PySide6.QtWidgets import QApplication
+    except ImportError as error:
+        print(f"the desktop window needs PySide6-Essentials and pyqtgraph: {error}", file=sys.stderr)
+        return 1
+    from stream_erc_desktop.feed import Feed
+
+    application = QApplication(sys.argv[:1])
+    application.setApplicationName("Stream ERC")
+    application.setStyle("Fusion")
+    feed = Feed(said.url, token)  # connects while the rest is loaded
+    from stream_erc_desktop.preferences import Preferences
+    from stream_erc_desktop.window import Window
+
+    window = Window(feed, Preferences(QSettings("stream_erc", "desktop")))
+    window.show()
+    if said.file is not None:
+        window.open_recording(said.file)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return application.exec()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

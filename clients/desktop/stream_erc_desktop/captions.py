@@ -1,0 +1,54 @@
+"""What the window says in words. No Qt."""
+
+from stream_erc_desktop.model import Conversation, Link, clock, plural
+from stream_erc_desktop.phase import Phase
+
+
+def facts(conversation: Conversation, duration_ms: int | None) -> list[str]:
+    """What is known of a conversation, for the line below the title."""
+    said = []
+    if duration_ms:
+        said.append(clock(duration_ms))
+    if conversation.turns:
+        said.append(plural(conversation.turns, "turn"))
+    if conversation.speakers:
+        said.append(plural(len(conversation.speakers), "speaker"))
+    if conversation.model:
+        said.append(f"model {conversation.model}")
+    if conversation.asr and conversation.asr != "none":
+        said.append(f"speech recognition {conversation.asr}")
+    return said
+
+
+def count(conversation: Conversation) -> str:
+    """How many turns there are."""
+    if not conversation.turns:
+        return ""
+    earlier = f", the first {conversation.dropped:,} no longer shown" if conversation.dropped else ""
+    return plural(conversation.turns, "turn") + earlier
+
+
+def empty(conversation: Conversation, phase: Phase, url: str, why_no_microphone: str) -> tuple[str, str]:
+    """What stands where the transcript will be: what to do, and more about it."""
+    if conversation.link is Link.FAILED:
+        return "Not connected", conversation.link_detail
+    if conversation.link is Link.CONNECTING:
+        return "Connecting …", url
+    if phase is Phase.HEARING:
+        return "Listening …", "The first turn appears here as soon as somebody speaks."
+    if phase is not Phase.WAITING:
+        return "No speech was heard.", ""
+    if why_no_microphone:
+        return "Drop a recording here", f"or press Ctrl+O to open one. {why_no_microphone}."
+    return "Press Record and speak", "or drop a recording here."
+
+
+def state(conversation: Conversation, phase: Phase) -> str:
+    """One word or two below the clock."""
+    return {
+        Phase.WAITING: "ready" if conversation.link is Link.CONNECTED else "",
+        Phase.HEARING: "listening",
+        Phase.OPEN: "recording over",
+        Phase.FINISHING: "finishing",
+        Phase.OVER: "finished" if conversation.totals else "",
+    }[phase]

@@ -1,0 +1,201 @@
+"""The bar at the bottom: record and finish, open a file, choose a microphone, push to talk."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QPainter, QPaintEvent
+from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
+
+from stream_erc_desktop.icons import icon, rounded
+from stream_erc_desktop.palette import LIGHT, Theme, ink_on
+from stream_erc_desktop.phase import Phase
+from stream_erc_desktop.recorder import Microphone
+
+LOOK_AGAIN = "Look again"
+
+
+class Meter(QWidget):
+    """How loud it is now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theme: Theme = LIGHT
+        self.level = 0.0
+        self.setFixedSize(96, 8)
+        self.setAccessibleName("Level")
+
+    def show_level(self, level: float) -> None:
+        """Show a level, 0 to 1; it falls slowly, as meters do."""
+        shown = max(level, self.level - 0.04)
+        if abs(shown - self.level) > 0.004:
+            self.level = shown
+            self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        """Draw it."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.fillPath(rounded(QRectF(self.rect()), 4), QColor(self.theme.line))
+        wide = self.width() * self.level**0.5
+        if wide >= 1:
+            colour = self.theme.record if self.level > 0.97 else self.theme.speech
+            painter.fillPath(rounded(QRectF(0, 0, max(8.0, wide), self.height()), 4), QColor(colour))
+        painter.end()
+
+
+class Controls(QFrame):
+    """The buttons.
+
+    Signals:
+        record: begin with this microphone.
+        finish: end the conversation.
+        open_file: ask for a file.
+        paused: a recording is to pause, or to go on.
+        talking: the talk button is held, or let go.
+        push_to_talk: silence is sent unless a key is held.
+        look_for_microphones: ask again which there are.
+    """
+
+    record = Signal(object)
+    finish = Signal()
+    open_file = Signal()
+    paused = Signal(bool)
+    talking = Signal(bool)
+    push_to_talk = Signal(bool)
+    look_for_microphones = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("bar")
+        self.theme: Theme = LIGHT
+        self.phase = Phase.WAITING
+        self._microphones: list[Microphone] = []
+        self.why_no_microphone = "Looking for microphones …"
+        self._from_file = False
+        self.primary = QPushButton("Record")
+        self.primary.setObjectName("primary")
+        self.primary.clicked.connect(self._primary_clicked)
+        self.pause = QPushButton("Pause")
+        self.pause.setCheckable(True)
+        self.pause.toggled.connect(self._pause_toggled)
+        self.open = QPushButton("Open …")
+        self.open.setAccessibleName("Open a recording")
+        self.open.setToolTip("Hear a recording (Ctrl+O); or drop one on the window")
+        self.open.clicked.connect(self.open_file)
+        self.devices = QComboBox()
+        self.devices.setAccessibleName("Microphone")
+        self.devices.setMinimumWidth(120)
+        self.devices.setMaximumWidth(260)
+        self.devices.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.devices.setMinimumContentsLength(14)
+        self.devices.activated.connect(self._device_chosen)
+        self.ptt = QPushButton("Push to talk")
+        self.ptt.setCheckable(True)
+        self.ptt.setToolTip("The microphone is heard only while Space, or the Talk button, is held (P)")
+        self.ptt.toggled.connect(self._ptt_toggled)
+        self.talk = QPushButton("Talk")
+        self.talk.setCheckable(True)
+        self.talk.setAccessibleDescription("Hold to be heard; the Space key does the same")
+        self.talk.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Space is the key to it, wherever the focus is
+        self.talk.pressed.connect(lambda: self.talking.emit(True))
+        self.talk.released.connect(lambda: self.talking.emit(False))
+        self.meter = Meter()
+        self.hint = QLabel()
+        self.hint.setObjectName("soft")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(24, 12, 24, 12)
+        layout.setSpacing(10)
+        for widget in (self.primary, self.pause, self.open, self.devices, self.ptt, self.talk):
+            layout.addWidget(widget)
+        layout.addStretch(1)
+        layout.addWidget(self.hint)
+        layout.addWidget(self.meter)
+        self.show_phase(Phase.WAITING, from_file=False)
+
+    @property
+    def microphone(self) -> Microphone | None:
+        """The one that is chosen."""
+        found = self.devices.currentData()
+        return found if isinstance(found, Microphone) else None
+
+    def show_microphones(self, found: Sequence[Microphone] | str) -> None:
+        """Offer these, or say why there is none."""
+        chosen = self.microphone
+        self.devices.clear()
+        self._microphones = [] if isinstance(found, str) else list(found)
+        self.why_no_microphone = found if isinstance(found, str) else ""
+        for microphone in self._microphones:
+            self.devices.addItem(microphone.name, microphone)
+            same = chosen is not None and microphone.name == chosen.name
+            if same or (chosen is None and microphone.is_default):
+                self.devices.setCurrentIndex(self.devices.count() - 1)
+        if not self._microphones:
+            self.devices.addItem("No microphone")
+        self.devices.addItem(LOOK_AGAIN)
+        self.devices.setToolTip(self.why_no_microphone)
+        self.devices.setAccessibleDescription(self.why_no_microphone)
+        self._refresh()
+
+    def show_phase(self, phase: Phase, *, from_file: bool) -> None:
+        """Offer what can be done now."""
+        if phase is not self.phase and phase is Phase.HEARING:
+            self.pause.setChecked(False)
+        self.phase, self._from_file = phase, from_file
+        self._refresh()
+
+    def show_talking(self, talking: bool) -> None:
+        """Show that the microphone is heard, or not."""
+        self.talk.setChecked(talking)
+        self.talk.setText("Talking" if talking else "Talk")
+
+    def set_theme(self, theme: Theme) -> None:
+        """Take the colours of a theme."""
+        self.theme = self.meter.theme = theme
+        self.open.setIcon(icon("open", theme.ink))
+        self._refresh()
+
+    def _refresh(self) -> None:
+        going = self.phase in (Phase.HEARING, Phase.OPEN)
+        finishing = self.phase is Phase.FINISHING
+        ready = bool(self._microphones)
+        self.primary.setText("Finishing …" if finishing else "Finish" if going else "Record")
+        self.primary.setEnabled(not finishing and (going or ready))
+        on = ink_on(self.theme.record) if self.primary.isEnabled() else self.theme.soft
+        self.primary.setIcon(icon("stop" if going else "record", on))
+        self.primary.setIconSize(QSize(20, 20))
+        tip = "End the conversation (R)" if going else "Record the microphone (R)"
+        self.primary.setToolTip(tip if going or ready else self.why_no_microphone)
+        self.primary.setAccessibleDescription(self.primary.toolTip())
+        playing = self.phase is Phase.HEARING and self._from_file
+        self.pause.setVisible(playing)
+        self.pause.setIcon(
+            icon("play" if self.pause.isChecked() else "pause", self.theme.background)
+            if self.pause.isChecked()
+            else icon("pause", self.theme.ink)
+        )
+        recording = self.phase is Phase.HEARING and not self._from_file
+        self.open.setVisible(not recording)
+        self.devices.setEnabled(not recording)
+        self.ptt.setEnabled(ready)
+        self.talk.setVisible(self.ptt.isChecked() and recording)
+        self.hint.setText("Hold Space to talk" if self.talk.isVisibleTo(self) else "")
+
+    def _primary_clicked(self) -> None:
+        if self.phase in (Phase.HEARING, Phase.OPEN):
+            self.finish.emit()
+        elif self.microphone is not None:
+            self.record.emit(self.microphone)
+
+    def _pause_toggled(self, paused: bool) -> None:
+        self.pause.setText("Go on" if paused else "Pause")
+        self._refresh()
+        self.paused.emit(paused)
+
+    def _ptt_toggled(self, held: bool) -> None:
+        self._refresh()
+        self.push_to_talk.emit(held)
+
+    def _device_chosen(self, row: int) -> None:
+        if self.devices.itemText(row) == LOOK_AGAIN and row == self.devices.count() - 1:
+            self.devices.setCurrentIndex(0)
+            self.look_for_microphones.emit()

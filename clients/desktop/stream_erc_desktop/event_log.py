@@ -1,0 +1,91 @@
+"""Every event of a conversation, kept in a file that has no name until it is saved."""
+
+import json
+import tempfile
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+from shutil import copyfileobj
+
+from stream_erc_client import (
+    Failed,
+    SessionClosed,
+    SessionCreated,
+    SessionUpdated,
+    SpeakerUpdated,
+    SpeechStarted,
+    TurnFailed,
+    TurnFinal,
+    TurnPartial,
+    TurnRevised,
+    Unknown,
+    Warned,
+)
+
+KEPT = (
+    SessionCreated,
+    SessionUpdated,
+    SpeechStarted,
+    TurnPartial,
+    TurnFinal,
+    TurnRevised,
+    TurnFailed,
+    SpeakerUpdated,
+    Warned,
+    Failed,
+    SessionClosed,
+    Unknown,
+)
+"""What tells of the conversation; the others tell of the connection."""
+
+SECRET = "resume_token"  # opens the session to anybody who has it
+
+
+class EventLog:
+    """The events so far, on disk: a long conversation takes no memory."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")
+
+    def append(self, event: object) -> None:
+        """Keep an event of the conversation; others are passed over."""
+        if isinstance(event, KEPT):
+            self._file.write(to_json(event) + "\n")
+
+    def copy_to(self, path: Path) -> None:
+        """Write the events so far to a file, one a line.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._file.flush()
+        end = self._file.tell()
+        self._file.seek(0)
+        try:
+            partial = path.with_name(f".{path.name}.part")
+            with partial.open("w", encoding="utf-8", newline="\n") as out:
+                copyfileobj(self._file, out)
+            partial.replace(path)
+        finally:
+            self._file.seek(end)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._file.seek(0)
+        self._file.truncate()
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
+def to_json(event: object) -> str:
+    """An event as the server sent it, but for the secret."""
+    if isinstance(event, Unknown):
+        message = {"type": event.type, **event.fields}
+    else:
+        optional = {field.name for field in fields(event) if field.default is not MISSING}  # type: ignore[arg-type]
+        values = asdict(event)  # type: ignore[call-overload]
+        said = {name: value for name, value in values.items() if value is not None or name not in optional}
+        message = {"type": event.type, **said}  # type: ignore[attr-defined]
+    message.pop(SECRET, None)
+    return json.dumps(message, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,178 @@
+"""The top of the window: what is heard, how it stands with the server, and one line that should be read."""
+
+from PySide6.QtCore import QPointF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent, QColor, QPainter, QPaintEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from stream_erc_desktop.icons import icon
+from stream_erc_desktop.model import Link, Notice, Tone
+from stream_erc_desktop.palette import COLOURS, LIGHT, Theme
+
+NOTICE_MS = 7_000  # a good or plain line stays; a bad one stays until it is closed
+
+
+class Dot(QWidget):
+    """The colour of the connection, beside its word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colour = "#808080"
+        self.setFixedSize(10, 10)
+
+    def show_colour(self, colour: str) -> None:
+        """Take a colour."""
+        if colour != self.colour:
+            self.colour = colour
+            self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        """Draw it."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(self.colour))
+        painter.drawEllipse(QPointF(5, 5), 4.5, 4.5)
+        painter.end()
+
+
+class Elided(QLabel):
+    """A line that is cut short with an ellipsis where it does not fit, and never asks for room."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """No width."""
+        return QSize(0, super().minimumSizeHint().height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        """Draw what fits."""
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        fits = painter.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, self.width())
+        painter.drawText(self.rect(), Qt.AlignmentFlag.AlignVCenter, fits)
+        painter.end()
+
+
+class Header(QWidget):
+    """The title, the facts, the connection and the small buttons.
+
+    Signals:
+        try_again: connect anew.
+    """
+
+    try_again = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theme: Theme = LIGHT
+        self._link = Link.CONNECTING
+        self.title = Elided("Conversation")
+        self.title.setObjectName("title")
+        self.title.setTextFormat(Qt.TextFormat.PlainText)
+        self.meta = Elided()
+        self.meta.setObjectName("meta")
+        self.meta.setTextFormat(Qt.TextFormat.PlainText)
+        self.dot = Dot()
+        self.status = QLabel()
+        self.status.setAccessibleName("Connection")
+        self.again = QPushButton("Try again")
+        self.again.clicked.connect(self.try_again)
+        self.save = self._plain("Save the events (Ctrl+S)")
+        self.settings = self._plain("Settings (Ctrl+,)")
+        self.help = self._plain("Keyboard shortcuts (F1)")
+        self.look = self._plain("Light or dark (Ctrl+T)")
+        words = QVBoxLayout()
+        words.setSpacing(2)
+        words.addWidget(self.title)
+        words.addWidget(self.meta)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(words, 1)
+        layout.addWidget(self.dot)
+        layout.addSpacing(4)
+        layout.addWidget(self.status)
+        layout.addSpacing(6)
+        layout.addWidget(self.again)
+        layout.addSpacing(6)
+        for button in (self.save, self.settings, self.help, self.look):
+            layout.addWidget(button)
+
+    def show_link(self, link: Link, detail: str) -> None:
+        """Show how the window stands with the server."""
+        self._link = link
+        self.status.setText(link.value + (" …" if link in (Link.CONNECTING, Link.RECONNECTING) else ""))
+        self.status.setToolTip(detail)
+        self.status.setAccessibleDescription(detail)
+        self.again.setVisible(link is Link.FAILED)
+        self._colour()
+
+    def show_facts(self, title: str, facts: list[str]) -> None:
+        """Show what is heard."""
+        if title != self.title.text():
+            self.title.setText(title)
+        self.meta.setText("  ·  ".join(facts))
+
+    def set_theme(self, theme: Theme) -> None:
+        """Take the colours of a theme."""
+        self.theme = theme
+        buttons = {"save": self.save, "settings": self.settings, "help": self.help, "theme": self.look}
+        for name, button in buttons.items():
+            button.setIcon(icon(name, theme.soft))
+        self._colour()
+
+    def _colour(self) -> None:
+        dark = self.theme.name == "dark"
+        self.dot.show_colour(
+            {
+                Link.CONNECTED: COLOURS["disgust"][dark],
+                Link.FINISHED: self.theme.soft,
+                Link.FAILED: self.theme.error,
+            }.get(self._link, COLOURS["joy"][dark])
+        )
+
+    def _plain(self, name: str) -> QPushButton:
+        button = QPushButton()
+        button.setObjectName("plain")
+        button.setToolTip(name)
+        button.setAccessibleName(name.partition(" (")[0])
+        button.setFixedSize(36, 36)
+        return button
+
+
+class NoticeBar(QFrame):
+    """One line that should be read; gone by itself unless something went wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("notice")
+        self.words = QLabel()
+        self.words.setTextFormat(Qt.TextFormat.PlainText)
+        self.words.setWordWrap(True)
+        self.shut = QPushButton("Close")
+        self.shut.setObjectName("name")
+        self.shut.clicked.connect(self.hide)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(14, 6, 8, 6)
+        layout.addWidget(self.words, 1)
+        layout.addWidget(self.shut)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.hide)
+        self.hide()
+
+    def show_notice(self, notice: Notice) -> None:
+        """Show it, and say it to a screen reader."""
+        self.words.setText(notice.text)
+        self.setProperty("tone", notice.tone.value)
+        self.style().unpolish(self)
+        self.style().polish(self)
+        self.show()
+        announce(self, notice.text)
+        if notice.tone is Tone.BAD:
+            self._timer.stop()
+        else:
+            self._timer.start(NOTICE_MS)
+
+
+def announce(widget: QWidget, text: str) -> None:
+    """Have a screen reader say a text when it has finished what it is saying."""
+    QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(widget, text))

@@ -1,0 +1,284 @@
+"""One lane for each speaker: the turns in the colours of their emotions, as strong as their confidence."""
+
+from collections.abc import Sequence
+
+from pyqtgraph.GraphicsScene.mouseEvents import MouseClickEvent
+from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QKeyEvent, QPainter, QPen, QResizeEvent
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QStackedWidget,
+    QToolTip,
+    QVBoxLayout,
+    QWidget,
+)
+
+from stream_erc_desktop.icons import paint_face, rounded
+from stream_erc_desktop.model import Turn, clock, percent
+from stream_erc_desktop.palette import EmotionStyle, Theme, ink_on, mix, tint
+from stream_erc_desktop.waveform import TimeItem, TimeView, Waveform
+
+LANE_PX, MARGIN_PX = 34, 4
+NAMES_PX = 132
+CODE_PX, LABEL_PX = 19, 34  # narrower turns show no letters; wider ones the whole label where it fits
+MAX_LANES_SEEN = 8
+MAX_NAME = 100  # characters, as the protocol has it
+
+
+class SpeakerName(QStackedWidget):
+    """A speaker's name; a click, or Enter, turns it into a field in which another one can be typed."""
+
+    renamed = Signal(str, str)
+
+    def __init__(self, speaker: str) -> None:
+        super().__init__()
+        self.speaker = speaker
+        self.setFixedHeight(LANE_PX)
+        self._button = QPushButton(speaker)
+        self._button.setObjectName("name")
+        self._button.setFlat(True)
+        self._button.setToolTip(f"{speaker}: click to rename")
+        self._button.setAccessibleName(f"Rename {speaker}")
+        self._button.clicked.connect(self.edit)
+        self._field = QLineEdit()
+        self._field.setMaxLength(MAX_NAME)
+        self._field.setAccessibleName(f"New name of {speaker}")
+        self._field.returnPressed.connect(self._take)
+        self._field.editingFinished.connect(lambda: self.setCurrentWidget(self._button))
+        self.addWidget(self._button)
+        self.addWidget(self._field)
+
+    def edit(self) -> None:
+        """Let another name be typed."""
+        self._field.setText(self.speaker)
+        self._field.selectAll()
+        self.setCurrentWidget(self._field)
+        self._field.setFocus()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Escape leaves the name as it is."""
+        if event.key() == Qt.Key.Key_Escape and self.currentWidget() is self._field:
+            self._field.setText(self.speaker)
+            self.setCurrentWidget(self._button)
+            self._button.setFocus()
+        else:
+            super().keyPressEvent(event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        """A long name is cut short, never the lane."""
+        super().resizeEvent(event)
+        wide = self.width() - 16
+        metrics = self._button.fontMetrics()
+        self._button.setText(metrics.elidedText(self.speaker, Qt.TextElideMode.ElideRight, wide))
+
+    def _take(self) -> None:
+        name = self._field.text().strip()
+        self.setCurrentWidget(self._button)
+        if name and name != self.speaker:
+            self.renamed.emit(self.speaker, name)
+
+
+class Lanes(QWidget):
+    """The lanes below the waveform, on the same time axis.
+
+    Signals:
+        renamed: a speaker and the new name that was typed.
+        chosen: the index of the turn that was clicked.
+    """
+
+    renamed = Signal(str, str)
+    chosen = Signal(int)
+
+    def __init__(self, waveform: Waveform) -> None:
+        super().__init__()
+        self.setAccessibleName("Speakers")
+        self._names = QVBoxLayout()
+        self._names.setContentsMargins(12, 0, 4, 0)
+        self._names.setSpacing(0)
+        column = QWidget()
+        column.setFixedWidth(NAMES_PX)
+        column.setLayout(self._names)
+        self.strip = Strip(waveform)
+        self.strip.chosen.connect(self.chosen)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(column)
+        layout.addWidget(self.strip, 1)
+        self._by_name: dict[str, SpeakerName] = {}  # from the first lane on
+        self.show_turns([], [], {}, None)
+
+    def show_turns(
+        self,
+        turns: Sequence[Turn],
+        speakers: Sequence[str],
+        styles: dict[str, EmotionStyle],
+        selected: int | None,
+    ) -> None:
+        """Show who spoke when, and what it expressed."""
+        if list(speakers) != list(self._by_name):
+            self._show_names(list(speakers))
+        self.strip.show_turns(turns, speakers, styles, selected)
+        self.setFixedHeight(LANE_PX * max(1, len(speakers)))
+
+    def name_of(self, speaker: str) -> SpeakerName | None:
+        """The name beside a lane."""
+        return self._by_name.get(speaker)
+
+    def _show_names(self, speakers: list[str]) -> None:
+        """Names that stay keep their widgets: one may be typed in."""
+        kept, self._by_name = self._by_name, {}
+        while self._names.count():
+            self._names.takeAt(0)
+        for speaker in speakers:
+            name = kept.pop(speaker, None)
+            if name is None:
+                name = SpeakerName(speaker)
+                name.renamed.connect(self.renamed)
+            self._names.addWidget(name)
+            self._by_name[speaker] = name
+        self._names.addStretch(1)
+        for gone in kept.values():
+            gone.deleteLater()
+
+
+class Strip(TimeView):
+    """The turns of all speakers, drawn."""
+
+    chosen = Signal(int)
+
+    def __init__(self, waveform: Waveform) -> None:
+        super().__init__("Turns by speaker; the transcript lists the same ones")
+        self.turns: Sequence[Turn] = ()
+        self.speakers: list[str] = []
+        self.styles: dict[str, EmotionStyle] = {}
+        self.selected: int | None = None
+        self._waveform = waveform
+        self.getViewBox().invertY(True)
+        # Not pyqtgraph's own link: that one shifts views whose frames differ by a pixel.
+        waveform.sigXRangeChanged.connect(lambda _, span: self.setXRange(*span, padding=0))
+        self.getViewBox().sigRangeChangedManually.connect(lambda *_: waveform.move_by_hand(*self.span_ms))
+        self._item = _Turns(self)
+        self.addItem(self._item)
+        self.scene().sigMouseClicked.connect(self._clicked)
+        self.scene().sigMouseMoved.connect(self._hovered)
+
+    def show_turns(
+        self,
+        turns: Sequence[Turn],
+        speakers: Sequence[str],
+        styles: dict[str, EmotionStyle],
+        selected: int | None,
+    ) -> None:
+        """Show these turns."""
+        self.turns, self.speakers, self.styles, self.selected = turns, list(speakers), styles, selected
+        self.setYRange(0, max(1, len(speakers)), padding=0)
+        self._item.update()
+
+    def turn_at(self, position: QPointF) -> Turn | None:
+        """The turn at a place of the scene."""
+        place = self.getViewBox().mapSceneToView(position)
+        lane = int(place.y())
+        if not 0 <= lane < len(self.speakers):
+            return None
+        for turn in reversed(self.turns):
+            if turn.start_ms is None or turn.end_ms is None or turn.speaker != self.speakers[lane]:
+                continue
+            if turn.start_ms <= place.x() < turn.end_ms:
+                return turn
+        return None
+
+    def _clicked(self, event: MouseClickEvent) -> None:
+        turn = self.turn_at(event.scenePos())
+        if turn is not None:
+            self.chosen.emit(turn.index)
+
+    def _hovered(self, position: QPointF) -> None:
+        turn = self.turn_at(position)
+        if turn is None or turn.start_ms is None or turn.end_ms is None:
+            QToolTip.hideText()
+            self.unsetCursor()
+            return
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        feeling = f"{turn.emotion.label} {percent(turn.emotion.confidence)}" if turn.emotion else ""
+        what = f"failed: {turn.failed}" if turn.failed else feeling
+        when = f"{clock(turn.start_ms, tenths=True)} to {clock(turn.end_ms, tenths=True)}"
+        lines = (" · ".join(filter(None, (turn.speaker, what))), when, turn.text)
+        where = self.viewport().mapToGlobal(self.mapFromScene(position))
+        QToolTip.showText(where, "\n".join(filter(None, lines)), self)
+
+
+class _Turns(TimeItem):
+    """The turns as blocks."""
+
+    view: Strip
+
+    def boundingRect(self) -> QRectF:  # noqa: N802
+        return QRectF(0, 0, 1e9, 1e4)
+
+    def draw(self, painter: QPainter, px_per_ms: float, offset_px: float, area: QRectF) -> None:
+        theme = self.view.theme
+        lanes = {speaker: lane for lane, speaker in enumerate(self.view.speakers)}
+        start_ms, end_ms = self.view.span_ms
+        painter.setPen(QPen(QColor(theme.line), 1))
+        for lane in range(len(lanes)):
+            y = area.top() + lane * LANE_PX + 0.5
+            painter.drawLine(QPointF(area.left(), y), QPointF(area.right(), y))
+        font = QFont(painter.font())
+        font.setPixelSize(11)
+        font.setWeight(QFont.Weight.DemiBold)
+        painter.setFont(font)
+        for turn in self.view.turns:
+            at = lanes.get(turn.speaker or "")
+            if at is None or turn.start_ms is None or turn.end_ms is None:
+                continue
+            if turn.end_ms < start_ms or turn.start_ms > end_ms:
+                continue
+            left = turn.start_ms * px_per_ms + offset_px
+            wide = max(2.0, (turn.end_ms - turn.start_ms) * px_per_ms)
+            top = area.top() + at * LANE_PX + MARGIN_PX
+            self._draw_turn(painter, QRectF(left, top, wide, LANE_PX - 2 * MARGIN_PX), turn, theme)
+
+    def _draw_turn(self, painter: QPainter, box: QRectF, turn: Turn, theme: Theme) -> None:
+        shape = rounded(box, 3)
+        if turn.failed or turn.emotion is None or turn.emotion.label not in self.view.styles:
+            colour = theme.error if turn.failed else theme.wave
+            painter.fillPath(shape, QBrush(QColor(colour), Qt.BrushStyle.BDiagPattern))
+            painter.setPen(QPen(QColor(colour), 1))
+            painter.drawPath(shape)
+            return
+        style, sure = self.view.styles[turn.emotion.label], turn.emotion.confidence
+        fill = tint(style, sure, theme)
+        if turn.partial:
+            fill = mix(fill, theme.surface, 0.45)
+        painter.fillPath(shape, QColor(fill))
+        painter.save()
+        painter.setClipPath(shape, Qt.ClipOperation.IntersectClip)
+        if not turn.partial:
+            painter.fillRect(
+                QRectF(box.left(), box.bottom() - 3, box.width(), 3), QColor(style.colour(theme))
+            )
+        self._draw_label(painter, box, style, QColor(ink_on(fill)))
+        painter.restore()
+        if turn.partial:
+            outline = QPen(QColor(style.colour(theme)), 1.2, Qt.PenStyle.DashLine)
+            painter.setPen(outline)
+            painter.drawPath(rounded(box.adjusted(0.6, 0.6, -0.6, -0.6), 3))
+        if turn.index == self.view.selected:
+            painter.setPen(QPen(QColor(theme.ink), 2))
+            painter.drawPath(rounded(box.adjusted(-1, -1, 1, 1), 4))
+
+    def _draw_label(self, painter: QPainter, box: QRectF, style: EmotionStyle, ink: QColor) -> None:
+        metrics = QFontMetricsF(painter.font())
+        painter.setPen(ink)
+        room = box.adjusted(0, 0, 0, -2)
+        if box.width() >= metrics.horizontalAdvance(style.label) + LABEL_PX:
+            face = QRectF(round(box.left()) + 7, round(room.center().y() - 8), 16, 16)
+            paint_face(painter, face, style, self.view.theme, ink=ink.name())
+            painter.drawText(room.adjusted(27, 0, 0, 0), Qt.AlignmentFlag.AlignVCenter, style.label)
+        elif box.width() >= metrics.horizontalAdvance(style.label) + 8:
+            painter.drawText(room, Qt.AlignmentFlag.AlignCenter, style.label)
+        elif box.width() >= CODE_PX:
+            painter.drawText(room, Qt.AlignmentFlag.AlignCenter, style.code)

@@ -1,0 +1,137 @@
+"""A recording as a source of audio: WAV by the standard library, other formats where PyAV is installed."""
+
+import asyncio
+import wave
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, SourceError
+
+REPLAY_BLOCK_MS = 200  # when it is read as fast as the server works
+WAV_RATES_HZ = range(8_000, 48_001)  # what the protocol takes
+
+
+class Recording:
+    """An audio or video file, mono, in real time or as fast as it is taken.
+
+    Args:
+        live: in real time, as if it were spoken now.
+
+    Attributes:
+        sample_rate_hz, duration_ms: known once it is open; the duration is None where the file does not say.
+    """
+
+    def __init__(self, path: Path, *, live: bool = True) -> None:
+        self.path, self.live = path, live
+        self.name = path.name
+        self.sample_rate_hz = SAMPLE_RATE_HZ
+        self.duration_ms: int | None = None
+        self._wav = False
+        self._stopped = False
+        self._going: asyncio.Event | None = None
+        self._paused = False
+
+    def open(self) -> None:
+        """Find out what it is.
+
+        Raises:
+            SourceError: there is no such file, or nothing here that reads it.
+        """
+        if not self.path.is_file():
+            raise SourceError(f"expected a file, got {self.path}")
+        try:
+            with wave.open(str(self.path), "rb") as file:
+                rate_hz, frames = file.getframerate(), file.getnframes()
+                self._wav = file.getsampwidth() == 2 and rate_hz in WAV_RATES_HZ
+        except (wave.Error, EOFError, OSError):
+            self._wav = False
+        if self._wav:
+            self.sample_rate_hz, self.duration_ms = rate_hz, frames * 1_000 // rate_hz
+        else:
+            self.duration_ms = _probe(self.path)
+
+    def pause(self, paused: bool) -> None:
+        """Stop for a while, or go on; to be called in the thread that iterates."""
+        self._paused = paused
+        if self._going is not None:
+            self._going.clear() if paused else self._going.set()
+
+    def stop(self) -> None:
+        """End it here."""
+        self._stopped = True
+        self.pause(False)
+
+    def close(self) -> None:
+        """Nothing to let go: the file is open only while it is read."""
+
+    async def blocks(self) -> AsyncGenerator[bytes, None]:
+        """The audio: mono, 16 bits, little-endian, at `sample_rate_hz`.
+
+        Raises:
+            SourceError: it cannot be read on.
+        """
+        self._going = asyncio.Event()
+        self.pause(self._paused)
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        for block in self._read(BLOCK_MS if self.live else REPLAY_BLOCK_MS):
+            if not self._going.is_set():
+                await self._going.wait()
+                due = max(due, loop.time())
+            if self._stopped:
+                return
+            yield block
+            due += len(block) / 2 / self.sample_rate_hz
+            # Where the machine slept, the recording goes on from here and does not rush.
+            due = max(due, loop.time() - 1.0)
+            await asyncio.sleep(max(0.0, due - loop.time()) if self.live else 0)
+
+    def _read(self, block_ms: int) -> Iterator[bytes]:
+        return _read_wav(self.path, block_ms) if self._wav else _decode(self.path, block_ms)
+
+
+def _read_wav(path: Path, block_ms: int) -> Iterator[bytes]:
+    try:
+        with wave.open(str(path), "rb") as file:
+            channels, frames = file.getnchannels(), file.getframerate() * block_ms // 1_000
+            while data := file.readframes(frames):
+                samples = np.frombuffer(data, "<i2").reshape(-1, channels)
+                yield data if channels == 1 else samples.mean(1).astype("<i2").tobytes()
+    except (wave.Error, EOFError, OSError, ValueError) as error:
+        raise SourceError(f"{path.name}: expected a whole WAV file, got: {error}") from error
+
+
+def _probe(path: Path) -> int | None:
+    """How long a recording says it is, in milliseconds."""
+    try:
+        import av
+    except ImportError:
+        raise SourceError(
+            f"{path.name}: expected WAV of 16 bits, 8 to 48 kHz; other formats need the package av "
+            "(pip install av)"
+        ) from None
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise SourceError(f"{path.name}: expected a recording, got a file without audio")
+            return None if container.duration is None else container.duration // 1_000
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise SourceError(f"{path.name}: expected an audio or video file, got: {error}") from error
+
+
+def _decode(path: Path, block_ms: int) -> Iterator[bytes]:
+    import av
+
+    size = SAMPLE_RATE_HZ * block_ms // 1_000
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ, frame_size=size)
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(audio=0):
+                for block in resampler.resample(frame):
+                    yield block.to_ndarray().tobytes()
+            for block in resampler.resample(None):
+                yield block.to_ndarray().tobytes()
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise SourceError(f"{path.name}: the recording cannot be read on: {error}") from error

@@ -1,0 +1,193 @@
+"""The microphone as a source of audio, through sounddevice where it and a sound card are present."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, SourceError
+
+QUEUE_BLOCKS = 10_000 // BLOCK_MS  # what a slow connection may be behind; then silence is sent instead
+DEVICE_TIMEOUT_S = 2.0  # a device that is silent for so long is asked whether it is still there
+MAX_RATE_HZ = 48_000
+
+
+class SoundLibrary(Protocol):
+    """What is used of the module `sounddevice`; a test gives its own."""
+
+    PortAudioError: type[Exception]
+    RawInputStream: Callable[..., Any]
+
+    def query_devices(self) -> Iterable[Mapping[str, Any]]:
+        """All devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Microphone:
+    """A device that records."""
+
+    index: int
+    name: str
+    channels: int
+    rate_hz: int
+    is_default: bool
+
+
+def find_microphones(library: SoundLibrary | None = None) -> list[Microphone]:
+    """The devices that record.
+
+    Raises:
+        SourceError: there is none, and why.
+    """
+    sound = library if library is not None else _sounddevice()
+    try:
+        devices = [device for device in sound.query_devices() if device["max_input_channels"] > 0]
+    except sound.PortAudioError as error:
+        raise SourceError(f"The sound system does not answer: {error}") from error
+    if not devices:
+        raise SourceError("This computer has no microphone")
+    default = getattr(getattr(sound, "default", None), "device", (-1, -1))[0]
+    return [
+        Microphone(
+            index=int(device["index"]),
+            name=str(device["name"]),
+            channels=int(device["max_input_channels"]),
+            rate_hz=round(device["default_samplerate"]),
+            is_default=device["index"] == default,
+        )
+        for device in devices
+    ]
+
+
+class Recorder:
+    """A microphone that is heard until `stop`.
+
+    Args:
+        talking: whether it is heard at first; where not, silence is sent, so that time goes on.
+    """
+
+    live = True
+    duration_ms: int | None = None  # nobody knows
+
+    def __init__(
+        self, microphone: Microphone, *, talking: bool = True, library: SoundLibrary | None = None
+    ) -> None:
+        self.microphone, self.name = microphone, microphone.name
+        self.talking = talking  # read by PortAudio's thread
+        self.sample_rate_hz = SAMPLE_RATE_HZ
+        self._library = library
+        self._channels = 1
+        self._stream: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._lost = 0  # bytes since the last block that found room
+
+    def open(self) -> None:
+        """Open the device: at 16 kHz if it can, else at its own rate.
+
+        Raises:
+            SourceError: it does not open.
+        """
+        sound = self._library if self._library is not None else _sounddevice()
+        own_hz = self.microphone.rate_hz
+        failed: Exception | None = None
+        for rate_hz, channels in ((SAMPLE_RATE_HZ, 1), (own_hz, 1), (own_hz, self.microphone.channels)):
+            if rate_hz > MAX_RATE_HZ:
+                continue
+            try:
+                self._stream = sound.RawInputStream(
+                    device=self.microphone.index,
+                    samplerate=rate_hz,
+                    channels=channels,
+                    dtype="int16",
+                    blocksize=rate_hz * BLOCK_MS // 1_000,
+                    callback=self._hear,
+                )
+            except (sound.PortAudioError, ValueError) as error:
+                failed = error
+            else:
+                self.sample_rate_hz, self._channels = rate_hz, channels
+                return
+        raise SourceError(f"The microphone {self.name} does not open: {failed}") from failed
+
+    async def blocks(self) -> AsyncGenerator[bytes, None]:
+        """The audio as it is heard.
+
+        Raises:
+            SourceError: the device is gone.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._stream.start()
+            while True:
+                try:
+                    block = await asyncio.wait_for(self._queue.get(), DEVICE_TIMEOUT_S)
+                except TimeoutError:
+                    if not self._stream.active:
+                        raise SourceError(f"The microphone {self.name} is gone") from None
+                    continue
+                if block is None:
+                    return
+                yield block
+        finally:
+            self.close()
+
+    def pause(self, paused: bool) -> None:
+        """A microphone is not paused: silence is sent instead."""
+        self.talking = not paused
+
+    def stop(self) -> None:
+        """Stop recording; what was heard until now still comes."""
+        self._queue.put_nowait(None)
+
+    def close(self) -> None:
+        """Let the device go."""
+        self._loop = None
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _hear(self, data: Any, frames: int, when: object, status: object) -> None:
+        """Called by PortAudio's thread: no waiting."""
+        loop = self._loop
+        if loop is None:
+            return
+        if not self.talking:
+            block = bytes(2 * frames)
+        elif self._channels == 1:
+            block = bytes(data)
+        else:
+            samples = np.frombuffer(data, "<i2").reshape(-1, self._channels)
+            block = samples.mean(1).astype("<i2").tobytes()
+        try:
+            loop.call_soon_threadsafe(self._take, block)
+        except RuntimeError:  # the loop ended in between
+            self._loop = None
+
+    def _take(self, block: bytes) -> None:
+        if self._queue.qsize() >= QUEUE_BLOCKS:
+            self._lost += len(block)
+            return
+        if self._lost:  # times stay true
+            self._queue.put_nowait(bytes(self._lost))
+            self._lost = 0
+        self._queue.put_nowait(block)
+
+
+def _sounddevice() -> SoundLibrary:
+    """The module, imported only where a microphone is asked for: the import itself opens PortAudio."""
+    try:
+        import sounddevice
+    except ImportError:
+        raise SourceError("The microphone needs the package sounddevice: pip install sounddevice") from None
+    except OSError as error:
+        raise SourceError(
+            f"The microphone needs the PortAudio library: {error} "
+            "(Debian: apt install libportaudio2, macOS: brew install portaudio)"
+        ) from error
+    except Exception as error:  # its own PortAudioError, which has no name before the import succeeds
+        raise SourceError(f"The sound system does not work: {error}") from error
+    library: SoundLibrary = sounddevice
+    return library

@@ -1,0 +1,83 @@
+"""What the next conversation is asked for, and how the window looks."""
+
+from collections.abc import Sequence
+
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDialog,
+    QDialogButtonBox,
+    QFormLayout,
+    QLabel,
+    QSpinBox,
+    QWidget,
+)
+
+from stream_erc_desktop.feed import Options
+from stream_erc_desktop.preferences import LOOKS, Preferences
+
+SERVER_CHOOSES = "The server's choice"
+
+
+class SettingsDialog(QDialog):
+    """The choices that the server gave, and the window's own."""
+
+    def __init__(
+        self, parent: QWidget, preferences: Preferences, *, models: Sequence[str], languages: Sequence[str]
+    ) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Settings")
+        self._preferences, options = preferences, preferences.options
+        self.model = _choice((None, SERVER_CHOOSES), *((name, name) for name in models))
+        self.language = _choice((None, SERVER_CHOOSES), *((code, code) for code in languages))
+        self.model.setCurrentIndex(max(0, self.model.findData(options.model)))
+        if options.language is not None and self.language.findData(options.language) < 0:
+            self.language.addItem(options.language, options.language)
+        self.language.setCurrentIndex(max(0, self.language.findData(options.language)))
+        self.speakers = QSpinBox()
+        self.speakers.setRange(0, 16)
+        self.speakers.setSpecialValueText("Not known")
+        self.speakers.setValue(options.speakers or 0)
+        self.partials = QCheckBox("Show turns while they are spoken")
+        self.partials.setChecked(options.partials)
+        self.pace = _choice((True, "In real time"), (False, "As fast as the server works"))
+        self.pace.setCurrentIndex(0 if preferences.live else 1)
+        self.look = _choice(*LOOKS.items())
+        self.look.setCurrentIndex(list(LOOKS).index(preferences.look))
+        form = QFormLayout(self)
+        form.setContentsMargins(24, 20, 24, 20)
+        form.setSpacing(12)
+        form.addRow("&Model", self.model)
+        form.addRow("&Language", self.language)
+        form.addRow("&Speakers", self.speakers)
+        form.addRow("", self.partials)
+        form.addRow("&Recordings are heard", self.pace)
+        form.addRow("&Look", self.look)
+        note = QLabel("All but the look holds from the next conversation on.")
+        note.setObjectName("soft")
+        form.addRow("", note)
+        buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
+        )
+        buttons.accepted.connect(self.accept)
+        buttons.rejected.connect(self.reject)
+        form.addRow(buttons)
+
+    def accept(self) -> None:
+        """Remember what was chosen."""
+        self._preferences.options = Options(
+            model=self.model.currentData(),
+            language=self.language.currentData(),
+            speakers=self.speakers.value() or None,
+            partials=self.partials.isChecked(),
+        )
+        self._preferences.live = bool(self.pace.currentData())
+        self._preferences.look = self.look.currentData()
+        super().accept()
+
+
+def _choice(*items: tuple[object, str]) -> QComboBox:
+    box = QComboBox()
+    for data, text in items:
+        box.addItem(text, data)
+    return box
