@@ -24,8 +24,9 @@ class RedisStore:
     it; all three expire together. Writes are transactions (``WATCH``, ``MULTI``). What a crash of Redis
     loses is a matter of its ``appendfsync``. ``maxmemory-policy`` should be ``noeviction``.
 
-    Nothing is carried out twice where an answer of Redis is lost: the caller gets a StoreError, and a claim
-    shows what is stored.
+    Where Redis's answer to a change is lost, the change is looked at again: a claim counts once more, a save
+    or creation that was carried out gives a StoreError. Nothing is stored twice, and the next claim shows
+    what is stored.
 
     Args:
         url: ``redis://[USER:PASSWORD@]HOST:PORT/NUMBER``, ``rediss://`` or ``unix://``.
@@ -44,7 +45,7 @@ class RedisStore:
         try:
             self._redis = redis.Redis.from_url(
                 url,
-                retry=Retry(NoBackoff(), 0),
+                retry=Retry(NoBackoff(), 0),  # tell at once: redis-py's pauses would hold a live session up
                 socket_timeout=BUSY_TIMEOUT_S,
                 socket_connect_timeout=BUSY_TIMEOUT_S,
             )

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -831,6 +832,57 @@ def test_a_stopped_redis_is_told_and_a_restarted_one_is_used(tmp_path: Path) -> 
             save(store, "a", 1, 1)
         create(store)
         store.close()
+
+
+class LosesAnswers:
+    """Stands between a client and Redis; cuts the connection instead of passing on the answers of `lost`."""
+
+    def __init__(self, folder: Path, server: RedisServer) -> None:
+        self.url, self.lost = f"unix://{folder}/between.sock", 0
+        self._server = server.url.removeprefix("unix://")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(f"{folder}/between.sock")
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as redis:
+            redis.connect(self._server)
+            while asked := client.recv(1 << 20):  # short commands, which come as one piece
+                redis.sendall(asked)
+                answer = redis.recv(1 << 20)
+                if b"EXEC" in asked:
+                    while b"*" not in answer:
+                        answer += redis.recv(1 << 20)
+                    if self.lost:
+                        self.lost -= 1
+                        return
+                client.sendall(answer)
+
+
+def test_nothing_is_stored_twice_where_an_answer_of_redis_is_lost(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    flush(redis_server.url)
+    between = LosesAnswers(tmp_path, redis_server)
+    store = open_store(between.url)
+    for lost in (lambda: create(store), lambda: save(store, "a", 1, 1, header=b"saved")):
+        between.lost = 1
+        with pytest.raises(StoreError):
+            lost()
+    assert store.events("a", 0) == [(1, "{}")]
+    between.lost = 1
+    saved = claim(store)
+    assert saved == Saved("a", 3, b"saved", {}, 1, NOW, False)
+    with pytest.raises(Fenced):
+        save(store, "a", 2, 2)
+    save(store, "a", saved.owner, 2)
+    store.close()
 
 
 def test_a_redis_that_dropped_events_is_not_believed(redis_server: RedisServer) -> None:
