@@ -172,7 +172,7 @@ def _server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="STORE",
-        help="memory, sqlite:PATH or redis://HOST: what lost connections resume from (default: a SQLite file)",
+        help="memory, sqlite:PATH or redis://HOST: what lost sessions resume from (default: a SQLite file)",
     )
     parser.add_argument("--token-file", metavar="FILE", help="bearer tokens that are taken, one a line")
     parser.add_argument(

@@ -1,7 +1,7 @@
 """A server for tests: a real one on a free port of this machine, with real weights or with stand-ins.
 
-`FakeEngine` answers as `fakes.HashEngine` does, at once; its classifier's state is a text, so that any difference
-in order, words, speaker or state shows in every later probability.
+`FakeEngine` answers as `fakes.HashEngine` does, at once; its classifier's state is a text, so that any
+difference in order, words, speaker or state shows in every later probability.
 """
 
 import asyncio
