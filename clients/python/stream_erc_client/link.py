@@ -72,6 +72,7 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._attempt = 0
         self._lost_at: float | None = None
+        self._silent = False  # the socket was given up
 
     def start(self) -> None:
         """Connect, in a task."""
@@ -88,9 +89,13 @@ class Link:
         if self._task is not None:
             self._task.cancel()
 
-    async def stop(self) -> None:
-        """End it, and wait for that."""
-        if self._task is not None:
+    async def stop(self, patience_s: float = 0.0) -> None:
+        """End it, where it does not end by itself within `patience_s`, and wait for that."""
+        if self._task is None:
+            return
+        try:
+            await asyncio.wait({self._task}, timeout=patience_s)
+        finally:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -168,24 +173,28 @@ class Link:
             await self._read(socket)
             return ""
         except ConnectionClosed as closed:
-            if closed.rcvd is not None:
-                return self._connection.lost(closed.rcvd.code, closed.rcvd.reason)
-            return self._connection.lost(None, str(closed.__cause__ or "the connection was cut"))
-        except asyncio.TimeoutError:
-            if self._connection.created is None and self._token is None:
+            if self._silent and self._connection.created is None and self._token is None:
                 raise AuthenticationFailed(
                     f"expected the server's first word within {OPEN_S:g} s, got none: it may ask for a token"
-                ) from None
-            return self._connection.lost(None, "the server fell silent")
+                ) from closed
+            if closed.rcvd is not None:
+                return self._connection.lost(closed.rcvd.code, closed.rcvd.reason)
+            cause = "the server fell silent" if self._silent else closed.__cause__
+            return self._connection.lost(None, str(cause or "the connection was cut"))
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 
     async def _read(self, socket: ClientConnection) -> None:
         """Take what comes, as fast as the inbox has room."""
-        patience_s = OPEN_S
+        loop = asyncio.get_running_loop()
+        patience_s, self._silent = OPEN_S, False
         while self._connection.phase is not Phase.ENDED:
-            text = await asyncio.wait_for(socket.recv(), patience_s)
+            alarm = loop.call_later(patience_s, self._give_up, socket)
+            try:
+                text = await socket.recv()
+            finally:
+                alarm.cancel()
             events = self._connection.receive(text)
             self.wake()  # there may be an answer
             self._inbox.put(events)
@@ -198,8 +207,14 @@ class Link:
                     patience_s = min(patience_s, event.time_left_ms / 1000 + 5.0)
             await self._inbox.room()
 
+    def _give_up(self, socket: ClientConnection) -> None:
+        self._silent = True
+        socket.transport.abort()
+
     async def _write(self, socket: ClientConnection) -> None:
         """Send what there is to send, and a ping where there is nothing for long."""
+        # No asyncio.wait_for here and in _read: before Python 3.12 it may swallow a cancellation.
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(ConnectionClosed):  # the reader learns why
             while True:
                 while (frame := self._connection.next_frame()) is not None:
@@ -210,9 +225,13 @@ class Link:
                 self._wake.clear()
                 limits = self._connection.limits
                 ping_s = min(PING_S, limits.idle_timeout_ms / 2000) if limits else PING_S
+                quiet_since = loop.time()
+                alarm = loop.call_later(ping_s, self.wake)
                 try:
-                    await asyncio.wait_for(self._wake.wait(), ping_s)
-                except asyncio.TimeoutError:
+                    await self._wake.wait()
+                finally:
+                    alarm.cancel()
+                if loop.time() >= quiet_since + ping_s:
                     await socket.send(PING)
 
     async def _pause(self, reason: str) -> None:

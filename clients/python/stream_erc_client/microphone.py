@@ -61,15 +61,18 @@ async def heard(
         )
     except (sound.PortAudioError, ValueError) as error:
         raise AudioError(f"expected a microphone at {sample_rate_hz} Hz, got {error}") from error
+    getting: asyncio.Task[tuple[int, bytes]] | None = None
     try:
         stream.start()
         while True:
-            try:
-                lost, block = await asyncio.wait_for(blocks.get(), POLL_S)
-            except asyncio.TimeoutError:
+            getting = getting or asyncio.create_task(blocks.get())
+            await asyncio.wait({getting}, timeout=POLL_S)
+            if not getting.done():
                 if not stream.active:
-                    raise AudioError("expected the microphone to go on, got its end") from None
+                    raise AudioError("expected the microphone to go on, got its end")
                 continue
+            lost, block = getting.result()
+            getting = None
             if lost:
                 log.warning("microphone: %d ms lost, made silence", lost * 500 // sample_rate_hz)
                 yield bytes(lost)
@@ -78,6 +81,8 @@ async def heard(
         raise AudioError(f"expected a microphone that works, got {error}") from error
     finally:
         stream.close()
+        if getting is not None:
+            getting.cancel()
 
 
 def _sounddevice() -> Any:

@@ -111,7 +111,8 @@ class Session:
     ) -> None:
         self._connection, self._inbox, self._link = connection, inbox, link
         self._pace, self._max_buffer_s = pace, max_buffer_s
-        self._failure_told = False
+        self._failure_told = False  # by whatever was called
+        self._ended = False  # the iteration
         self._sources: set[asyncio.Task[None]] = set()
 
     # --- what is known ---
@@ -163,15 +164,12 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the session where `close` was not called, wait a bounded time for its end, and let go."""
+        self._inbox.discard()
+        self._close()
         try:
-            self._inbox.discard()
             await self._stop_sources()
-            self._close()
-            with contextlib.suppress(asyncio.TimeoutError):
-                patience_s = CLOSE_S if kind is None else FAILED_CLOSE_S
-                await asyncio.wait_for(self._link.over.wait(), patience_s)
         finally:
-            await self._link.stop()
+            await self._link.stop(CLOSE_S if kind is None else FAILED_CLOSE_S)
         if kind is None and not self._failure_told:
             self._raise_failure()
 
@@ -267,7 +265,8 @@ class Session:
         """
         event = await self._inbox.get()
         if event is None:
-            if not self._failure_told:
+            if not self._ended:
+                self._ended = True
                 self._raise_failure()
             raise StopAsyncIteration
         return event
@@ -283,10 +282,9 @@ class Session:
             link.moved.clear()
             await link.moved.wait()
         kept_s = buffer.unacknowledged_ms / 1000
-        if not link.connected and not patient and kept_s > self._max_buffer_s:
-            link.fail(
-                SessionLost(f"expected a connection within {self._max_buffer_s:g} s, got {kept_s:.1f} s")
-            )
+        most_s = self._max_buffer_s
+        if not link.connected and not patient and kept_s > most_s:
+            link.fail(SessionLost(f"expected a connection before {most_s:g} s of audio, got {kept_s:.1f} s"))
         self._raise_failure()
 
     async def _play(self, wav: WavFile, pace: Pace) -> None:
