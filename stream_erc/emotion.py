@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from erc_models import checkpoint as checkpoints
+from erc_models.calibration import Calibration
 from erc_models.prototypes import fit
 from erc_models.sentemocontext import Relabelled, SentEmoContext
 from erc_models.streaming import State, TurnInput, state_to_bytes, step_each
@@ -91,7 +92,7 @@ class EmotionClassifier:
         except checkpoints.CheckpointProblem as problem:
             raise CheckpointError(str(problem)) from problem
         self._network = self._checkpoint.network
-        self._temperature = self._checkpoint.temperature
+        self._calibration = self._checkpoint.calibration
         self._text_dim: int = self._checkpoint.network.config.text_dim
         self._audio_groups: list[int] = list(self._checkpoint.network.config.audio_groups)
         self.name: str = self._checkpoint.name
@@ -110,7 +111,8 @@ class EmotionClassifier:
         states = [self._state(work.state) for work in works]
         speakers = [work.turn.speaker for work in works]
         logits, after = step_each(self._network, x, speakers, states)
-        probabilities = (logits.float() / self._temperature).softmax(-1).cpu().numpy()  # (B, C)
+        calibrated = self._calibration.scale(logits.float(), x.text_mask, x.audio_mask)
+        probabilities = calibrated.softmax(-1).cpu().numpy()  # (B, C)
         return [(self._emotion(row), state) for row, state in zip(probabilities, after, strict=True)]
 
     def check_embeds(self) -> None:
@@ -157,7 +159,8 @@ class EmotionClassifier:
         except ValueError as error:
             raise LabelsError(f"labels from examples: {error}") from error
         other = copy.copy(self)
-        other._network, other._temperature, other.labels = Relabelled(network, space).eval(), 1.0, labels
+        other._network, other._calibration = Relabelled(network, space).eval(), Calibration()
+        other.labels = labels
         return other
 
     def state_to_bytes(self, state: ConversationState) -> bytes:

@@ -86,10 +86,19 @@ def test_weights_are_halves_on_disk_and_the_network_takes_no_gradient(folder: Pa
     assert not any(p.requires_grad for p in loaded.network.parameters())
 
 
-def test_temperature_softens_probabilities(folder: Path) -> None:
-    loaded = load(folder)
-    logits = torch.tensor([[3.0, 0.0, 0.0]])
-    torch.testing.assert_close(loaded.probabilities(logits), (logits / 1.5).softmax(-1))
+def test_temperatures_are_kept(folder: Path, network: SiLstm, tmp_path: Path) -> None:
+    assert "temperatures" not in json.loads((folder / "config.json").read_text())
+    assert load(folder).temperatures == {}
+    others = {"100": (1.0, 2.0, 2.5), "111": (3.0, 3.0, 3.0)}
+    save(tmp_path / "other", Checkpoint("", "si_lstm", network, LABELS, 1.5, temperatures=others), "")
+    loaded = load(tmp_path / "other")
+    assert (loaded.temperature, loaded.temperatures) == (1.5, others)
+    logits, masks = torch.tensor([[0.0, 3.0, 0.0]]), torch.tensor([[True, False, False]])
+    scaled = loaded.calibration.scale(logits, masks[:, 0], masks[:, 1:])
+    torch.testing.assert_close(scaled, logits / 2)
+    torch.testing.assert_close(
+        load(folder).calibration.scale(logits, masks[:, 0], masks[:, 1:]), logits / 1.5
+    )
 
 
 def test_the_text_encoder_comes_back_with_its_tokenizer(network: SiLstm, tmp_path: Path) -> None:
@@ -164,6 +173,9 @@ def test_damaged_files_are_named(folder: Path) -> None:
         ({"format": 99}, "expected a checkpoint of format 1, got 99"),
         ({"labels": ["joy"]}, "expected 3 labels, got 1"),
         ({"temperature": 0}, "temperature above 0"),
+        ({"temperatures": {"1": [1, 1, 1]}}, "expected 3 of 0 and 1 as a key, got '1'"),
+        ({"temperatures": {"100": [1, 1]}}, "temperatures: expected 3 above 0"),
+        ({"temperatures": {"100": "warm"}}, "usable configuration"),
         ({"network": {"widht": 8}}, "did you mean 'width'"),
         ({"network": {"width": "8"}}, "width: expected a int"),
         ({"network": {"text_dim": 16, "audio_groups": [5, 2], "width": 16}}, "of shape"),

@@ -122,6 +122,23 @@ def test_a_missing_voice_is_not_a_voice_of_zeros(classifier):
     np.testing.assert_array_equal(absent, unmeasured)
 
 
+def test_what_a_turn_has_decides_how_sure_it_is(classifier, tiny_checkpoint, tmp_path):
+    folder = tmp_path / "calibrated"
+    shutil.copytree(tiny_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["temperatures"] = {"10": [0.25] * 7, "01": [2.0] * 7}  # of words alone, of a voice alone
+    (folder / "config.json").write_text(json.dumps(config))
+    calibrated = talk(EmotionClassifier(folder, "cpu"), TALK)[0]
+    plain = talk(classifier, TALK)[0]
+    for (_, text, voice), ours, before in zip(TALK, calibrated, plain, strict=True):
+        temperature = {(True, False): 0.25, (False, True): 2.0, (True, True): 0.5}[
+            bool(text), voice is not None
+        ]
+        power = vector(before) ** (0.5 / temperature)  # the tiny checkpoint's own temperature is 0.5
+        np.testing.assert_allclose(vector(ours), power / power.sum(), rtol=1e-4)
+        assert ours.label == before.label
+
+
 def test_a_checkpoint_that_is_not_there_names_those_that_are(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"expected a checkpoint's folder or one of the shipped names \(.*got 'nope'"

@@ -70,7 +70,7 @@ def test_scored_is_what_the_runtime_says_turn_by_turn(checkpoint: Checkpoint, ti
     dialogues = [d for d in talk() if all(u.text for u in d.utterances)]  # the runtime skips what has nothing
     audio = voices(dialogues, 88)
     features = evaluation_sets.featurise(checkpoint, dialogues, audio)
-    found = predict(checkpoint.network, features, "all", checkpoint.temperature)
+    found = predict(checkpoint.network, features, "all", checkpoint.calibration)
 
     classifier = EmotionClassifier(tiny_checkpoint, "cpu")
     expected, row = [], 0

@@ -272,5 +272,5 @@ def test_a_set_of_the_training_is_taken_from_its_features(tiny_checkpoint: Path,
     assert reproduce.read_set("acted_dev", checkpoint, places) is None
     given = reproduce.said_of(checkpoint, "composed_dev", found)
     assert list(given) == ["composed_dev:all", "composed_dev:text", "composed_dev:audio"]
-    expected = predict(checkpoint.network, features, "audio", checkpoint.temperature)
+    expected = predict(checkpoint.network, features, "audio", checkpoint.calibration)
     np.testing.assert_array_equal(given["composed_dev:audio"].probabilities, expected.probabilities)

@@ -2,7 +2,7 @@
 
 A folder of
 
-- ``config.json``: architecture and sizes, labels, temperature, specification of the features, text window;
+- ``config.json``: architecture and sizes, labels, temperatures, specification of the features, text window;
 - ``model.safetensors``: the conversation network, weights in fp16, the acoustic normalisation in fp32;
 - ``text_encoder/``: the text encoder in fp16 with its tokenizer, as transformers saves them; checkpoints
   that share one name its folder in ``text_encoder_folder`` instead;
@@ -22,8 +22,8 @@ from typing import TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
+from erc_models.calibration import Calibration
 from erc_models.linear import Linear, LinearConfig
 from erc_models.mmmie import Mmmie, MmmieConfig
 from erc_models.multiemo import MultiEmo, MultiEmoConfig
@@ -64,6 +64,7 @@ class Checkpoint:
         features: specification of the features, ``{"acoustic": {...}, "text": {...}}``.
         text_encoder: the text encoder in eval mode, or None.
         about: scores, data and whatever else training recorded.
+        temperatures: others, for turns of which certain modalities are there, see `Calibration`.
     """
 
     name: str
@@ -74,10 +75,12 @@ class Checkpoint:
     features: dict = field(default_factory=dict)
     text_encoder: TextEncoder | None = None
     about: dict = field(default_factory=dict)
+    temperatures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities (..., C)."""
-        return (logits.float() / self.temperature).softmax(-1)
+    @property
+    def calibration(self) -> Calibration:
+        """How logits become probabilities."""
+        return Calibration(self.temperature, self.temperatures)
 
 
 def folders() -> list[Path]:
@@ -153,6 +156,7 @@ def save(folder: Path, checkpoint: Checkpoint, card: str, text_encoder_folder: s
         "network": asdict(network.config),
         "labels": list(checkpoint.labels),
         "temperature": checkpoint.temperature,
+        **({"temperatures": dict(checkpoint.temperatures)} if checkpoint.temperatures else {}),
         "features": checkpoint.features,
         "text_encoder": None if encoder is None else asdict(encoder.config),
         "text_encoder_folder": text_encoder_folder,
@@ -182,9 +186,11 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
             raise CheckpointProblem(
                 f"{folder}: expected {network.config.classes} labels, got {len(labels)}: {', '.join(labels)}"
             )
-        temperature = float(config["temperature"])
-        if not temperature > 0:
-            raise CheckpointProblem(f"{folder}: expected a temperature above 0, got {temperature}")
+        calibration = Calibration(
+            float(config["temperature"]),
+            {key: tuple(map(float, values)) for key, values in config.get("temperatures", {}).items()},
+        )
+        calibration.check(len(network.config.audio_groups), len(labels))
         window = config["text_encoder"]
         encoder = None
         if window is not None:
@@ -206,10 +212,11 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
         architecture=architecture,
         network=network.to(device).eval().requires_grad_(False),
         labels=labels,
-        temperature=temperature,
+        temperature=calibration.temperature,
         features=features,
         text_encoder=None if encoder is None else encoder.to(device).eval().requires_grad_(False),
         about=about,
+        temperatures=calibration.temperatures,
     )
 
 

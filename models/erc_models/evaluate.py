@@ -24,8 +24,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from erc_models import datasets, evaluation_sets, metrics
+from erc_models.calibration import Calibration
 from erc_models.checkpoint import Checkpoint, load, resolve
 from erc_models.datasets import Dialogue
 from erc_models.evaluation_report import Request, Result, as_json, command_of, report
@@ -60,12 +62,18 @@ def readable(features: FeatureSet, condition: str) -> np.ndarray:
     return (some & (features.label != NO_LABEL)).numpy()
 
 
+def masks(features: FeatureSet, condition: str) -> tuple[Tensor, Tensor]:
+    """Which turns have words (N,) and groups of acoustic features (N, G) that a condition may read."""
+    text, audio = features.text_mask, features.audio_mask
+    return text & (condition != "audio"), audio & (condition != "text")
+
+
 @torch.inference_mode()
 def predict(
     network: StreamingModel,
     features: FeatureSet,
     condition: str = "all",
-    temperature: float = 1.0,
+    calibration: Calibration | None = None,
     scored: np.ndarray | None = None,
     size: int = 64,
 ) -> Predictions:
@@ -75,7 +83,7 @@ def predict(
         network: in eval mode.
         features: N turns.
         condition: of `CONDITIONS`.
-        temperature: logits are divided by it.
+        calibration: of the logits; None leaves them as they are.
         scored: bool (N,), the turns to keep; those that are `readable` where not given.
         size: dialogues in a batch.
 
@@ -92,8 +100,9 @@ def predict(
         found = network(hide(batch.x, condition).to(device), batch.speaker.to(device)).float().cpu()
         for row, k in zip(found, part, strict=True):
             logits[int(features.offsets[k]) : int(features.offsets[k + 1])] = row[: lengths[k]]
+    calibrated = (calibration or Calibration()).scale(logits.double(), *masks(features, condition))
     everything = Predictions(
-        probabilities=(logits.double() / temperature).softmax(-1).numpy(),
+        probabilities=calibrated.softmax(-1).numpy(),
         gold=features.label.clamp(min=0).numpy(),
         dialogue=np.repeat(np.arange(len(lengths)), lengths),
         turn=np.concatenate([np.arange(length) for length in lengths]),
@@ -122,7 +131,7 @@ def evaluate(checkpoint: Checkpoint, request: Request) -> list[Result]:
                     f"{request.data}: expected labelled turns with something to read in condition "
                     f"{condition!r}, got none (voices come from prosody in the corpus, or --audio)"
                 )
-            said = predict(checkpoint.network, features, condition, checkpoint.temperature, scored)
+            said = predict(checkpoint.network, features, condition, checkpoint.calibration, scored)
             found.append(Result(part, change, condition, _modalities(clean, condition, scored), said))
     return found
 

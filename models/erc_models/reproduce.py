@@ -100,7 +100,7 @@ def names_to_score(checkpoint: Checkpoint, places: Places) -> list[str]:
 def said_of(checkpoint: Checkpoint, name: str, features: FeatureSet) -> dict[str, Predictions]:
     """What a checkpoint says of a set, by ``set:condition``, in each condition that leaves it something."""
     return {
-        f"{name}:{condition}": predict(checkpoint.network, features, condition, checkpoint.temperature)
+        f"{name}:{condition}": predict(checkpoint.network, features, condition, checkpoint.calibration)
         for condition in CONDITIONS
         if readable(features, condition).any()
     }
