@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # --- the walls ----------------------------------------------------------------------------------
 
 SHELLS = {
-    "__main__", "connection", "microphone", "replay", "report", "server", "sources", "terminal", "workers",
+    "__main__", "connection", "microphone", "replay", "report", "server", "sources", "store", "store_redis",
+    "terminal", "workers",
 }  # fmt: skip
 """The modules of stream_erc that may touch the outside; every other one is core."""
 
