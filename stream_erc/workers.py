@@ -16,7 +16,10 @@ from weakref import WeakKeyDictionary
 from stream_erc.engine import Engine
 from stream_erc.events import Event
 from stream_erc.session import Session
-from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Result, Work
+from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
+
+STALE_S = 0.5
+"""A partial turn that has waited for so long is not analysed: when there is too much to do, it goes first."""
 
 _STOP, _FINAL, _PARTIAL, _PATIENT = range(4)
 """The order in which analyses are done."""
@@ -193,7 +196,10 @@ class ThreadWorker:
             job = self._analyses.get()
             if job.work is None or job.lane is None:
                 return
-            job.lane.put(job.work, self._engine.analyze(job.work), job.since)
+            result: Result = Failure("nobody waits for it any more")
+            if job.rank != _PARTIAL or time.perf_counter() - job.since < STALE_S:
+                result = self._engine.analyze(job.work)
+            job.lane.put(job.work, result, job.since)
 
     def _classify(self) -> None:
         while (item := self._turns.get()) is not None:

@@ -10,7 +10,7 @@ from fakes import CONFIG, HashEngine, conversation, open_session, play
 from stream_erc.events import EmotionEvent, GivenTurn, SessionClosed
 from stream_erc.session import Session
 from stream_erc.work import AnalyzeSegment
-from stream_erc.workers import InlineWorker, ThreadWorker
+from stream_erc.workers import STALE_S, InlineWorker, ThreadWorker
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
 
@@ -168,3 +168,28 @@ def test_work_is_a_value(threads):
     assert isinstance(work, AnalyzeSegment)
     with pytest.raises(dataclasses.FrozenInstanceError):
         work.transcribe = False
+
+
+def test_a_partial_turn_that_nobody_waits_for_is_not_analysed():
+    """With one thread held up, stale partial turns are not analysed, and finished ones all are."""
+    analysed, held = [], threading.Event()
+
+    class Held(SlowEngine):
+        def analyze(self, work):
+            if not analysed:
+                held.wait(20)
+            analysed.append(work.segment.final)
+            return self.run([work])[0]
+
+    worker, sessions = ThreadWorker(Held(), threads=1), []
+    for _ in range(4):
+        sessions.append(open_session(dataclasses.replace(CONFIG, partials=True, partial_interval_ms=300)))
+        sessions[-1].receive_audio(conversation([(0.5, 200)]))
+        worker.poll(sessions[-1])
+    assert worker.waiting[0] >= 3
+    time.sleep(STALE_S + 0.1)
+    held.set()
+    events = [event for session in sessions for event in worker.advance(session, wait=True)]
+    worker.close()
+    assert len([event for event in events if isinstance(event, EmotionEvent)]) == 4
+    assert analysed.count(True) == 4 and analysed.count(False) <= 1
