@@ -1,6 +1,7 @@
 """The WebSocket server: who may connect, the page and the metrics beside it, and an orderly end."""
 
 import asyncio
+import contextlib
 import logging
 import mimetypes
 import signal
@@ -13,7 +14,7 @@ from functools import partial
 from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
@@ -23,9 +24,11 @@ from websockets.http11 import Request, Response
 
 from stream_erc.agreement import Offer
 from stream_erc.config import Config, ServerConfig
-from stream_erc.connection import Connection, Gone, Service
+from stream_erc.connection import Connection
 from stream_erc.engine import Engine
 from stream_erc.exceptions import ConfigError, InputError, StoreError
+from stream_erc.outbox import Gone
+from stream_erc.service import Service
 from stream_erc.store import SessionStore
 from stream_erc.telemetry import CONTENT_TYPE
 from stream_erc.workers import ThreadWorker
@@ -36,7 +39,12 @@ PATH = "/v1/session"
 STORE_THREADS = 4
 SWEEP_S = 60.0
 PING_S = 20.0
-"""A client that does not answer the WebSocket's own ping for so long is gone."""
+"""How often the WebSocket's own ping is sent, so that nothing between takes a connection for dead. No answer
+is asked for in time: from a client that is not read from, it would not be seen."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LEAVE_S = 5.0
+"""How long connections may take to end after they were drained."""
 
 POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; worker-src 'self' blob:; "
@@ -70,13 +78,21 @@ class Server:
         self._service: Service | None = None
 
     def stop(self) -> None:
-        """Begin to stop; from any thread, or a signal."""
+        """Begin to stop; from any thread. It may be called again, and after the end."""
         self._stopping.set()
         if self._loop is not None and self._service is not None:
-            self._loop.call_soon_threadsafe(self._service.leaving.set)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._service.leaving.set)
+
+    def _signalled(self) -> None:
+        """Begin to stop; a second signal does what it does to any program."""
+        assert self._loop is not None
+        for number in SIGNALS:
+            self._loop.remove_signal_handler(number)
+        self.stop()
 
     async def run(self, ready: Callable[[str], None] = lambda url: None) -> None:
-        """Listen until `stop`, or SIGTERM or SIGINT in the main thread; then drain.
+        """Listen until `stop`, or SIGTERM or SIGINT in the main thread; then drain. A second signal kills.
 
         Args:
             ready: told the URL of the page when connections are taken.
@@ -93,8 +109,8 @@ class Server:
         version = f"stream-erc {metadata.version('stream-erc')}"
         self._service = service = Service(self._offer, workers, self._store, threads, self._tokens, version)
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self.stop)
+            for number in SIGNALS:
+                self._loop.add_signal_handler(number, self._signalled)
         if self._stopping.is_set():
             service.leaving.set()
         try:
@@ -115,7 +131,7 @@ class Server:
             max_size=self._config.max_message_bytes,
             max_queue=4,
             ping_interval=PING_S,
-            ping_timeout=PING_S,
+            ping_timeout=None,
             server_header=None,
             ssl=self._tls,
             logger=logging.getLogger("stream_erc.websockets"),
@@ -131,7 +147,9 @@ class Server:
         await service.leaving.wait()
         log.info("stopping", extra={"sessions": len(service.connections)})
         server.close(close_connections=False)
-        await server.wait_closed()
+        with contextlib.suppress(TimeoutError):  # whoever is left then is cut off, and can resume
+            async with asyncio.timeout(self._config.drain_s + LEAVE_S):
+                await server.wait_closed()
         sweeping.cancel()
 
     async def _sweep(self, service: Service) -> None:
@@ -155,7 +173,7 @@ class Server:
     async def _answer(self, client: ServerConnection, request: Request) -> Response | None:
         """The answer to a request that is not for a WebSocket; None lets it become one."""
         assert self._service is not None
-        path = unquote(urlsplit(request.path).path)
+        path = unquote(request.path.partition("?")[0])
         if path == PATH:
             return self._refused(request)
         if path == "/healthz":
@@ -183,13 +201,14 @@ class Server:
 
     def _allows(self, origin: str, host: str) -> bool:
         allowed = self._config.allow_origins
-        return urlsplit(origin).netloc == host or origin in allowed or "*" in allowed
+        own = host != "" and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+        return own or origin in allowed or "*" in allowed
 
     async def _readiness(self, service: Service) -> Response:
         """Whether a session could begin now."""
         if service.leaving.is_set():
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"stopping\n")
-        if len(service.connections) >= self._config.max_sessions:
+        if service.full:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"full\n")
         try:
             await service.stored(self._store.ready)
@@ -200,16 +219,18 @@ class Server:
     def _file(self, path: str) -> Response:
         """A file of the page."""
         missing = _response(HTTPStatus.NOT_FOUND, b"expected /, /v1/session, /healthz, /readyz or /metrics\n")
-        if self._web is None or "\0" in path:
+        if self._web is None or "/." in path:
             return missing
         root = self._web.resolve()
-        file = (root / path.lstrip("/")).resolve()
-        if file == root:
-            file = root / "index.html"
-        if not file.is_relative_to(root) or not file.is_file() or file.name.startswith("."):
+        try:
+            file = (root / (path.lstrip("/") or "index.html")).resolve()
+            body = file.read_bytes() if file.is_relative_to(root) else None
+        except (OSError, ValueError):  # not there, a folder; a name that no file can have
+            return missing
+        if body is None:
             return missing
         kind = TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        return _response(HTTPStatus.OK, file.read_bytes(), kind)
+        return _response(HTTPStatus.OK, body, kind)
 
 
 class _Socket:
@@ -224,16 +245,23 @@ class _Socket:
         try:
             return await self._client.recv()
         except ConnectionClosed as closed:
-            raise Gone(str(closed)) from None
+            raise _gone(closed) from None
 
     async def send(self, text: str) -> None:
         try:
             await self._client.send(text)
         except ConnectionClosed as closed:
-            raise Gone(str(closed)) from None
+            raise _gone(closed) from None
 
     async def close(self, code: int, reason: str) -> None:
         await self._client.close(code, reason)
+
+
+def _gone(closed: ConnectionClosed) -> Gone:
+    """The code a connection closed with: of who closed first; a client's own one as 4000, whatever it is."""
+    first = closed.rcvd if closed.rcvd_then_sent is not False and closed.rcvd else closed.sent
+    code = 1006 if first is None else first.code
+    return Gone(code if first is closed.sent or code < 3000 else 4000)
 
 
 def web_folder() -> Path | None:
