@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from stream_erc_agents.prefix import mean, prefixed, ranked, standing_turns, summary
+from stream_erc_agents.prefix import prefixed, ranked, standing_turns, summary
 from stream_erc_client import (
     Event,
     Session,
@@ -31,15 +31,17 @@ from stream_erc_client import (
 
 CALLER, AGENT = "caller", "agent"
 
-REMEMBERED = 3
-"""Turns of the caller that make up the tone."""
+WEIGHTS = (0.6, 0.3, 0.1)
+"""What the caller's last turn, the one before it and the one before that make up of the tone."""
 
 TONES = {
-    "upset": (("anger", "disgust"), 0.35),
-    "sad": (("sadness", "fear"), 0.35),
-    "glad": (("joy",), 0.3),
+    "upset": ("anger", "disgust"),
+    "sad": ("sadness", "fear"),
+    "glad": ("joy",),
 }
-"""Tone -> its labels, and the mean probability from which on it is taken; the first that fits."""
+"""Tone -> its labels, which it needs `LEAST` of; the first that fits."""
+
+LEAST = 0.2
 
 TOPICS = {
     "thanks": r"\b(thank you|thanks)\b",
@@ -50,10 +52,7 @@ TOPICS = {
 """Topic -> the words that give it away; the first that fits."""
 
 ANSWERS = {
-    (
-        "upset",
-        "next",
-    ): "I am sorry for all this. I am passing you to my supervisor now, nobody will ask you to wait.",
+    ("upset", "next"): "I am sorry for all this. My supervisor takes over now, you need not wait.",
     ("upset", "bye"): "I am sorry that we let you down. We will call you, you need not call again.",
     ("upset", "thanks"): "You had every reason to be angry. Thank you for your patience.",
     ("upset", ""): "You have every right to be angry. I am putting this right at once.",
@@ -92,9 +91,10 @@ class Agent:
     def tone(self, speaker: str) -> str:
         """How a speaker has sounded over the last turns."""
         turns = [turn for turn in standing_turns(self._events) if turn.speaker == speaker]
-        probabilities = mean([turn.emotion.probabilities for turn in turns[-REMEMBERED:]])
-        for tone, (labels, least) in TONES.items():
-            if sum(probabilities.get(label, 0.0) for label in labels) >= least:
+        weighted = list(zip(WEIGHTS, reversed(turns), strict=False))
+        for tone, labels in TONES.items():
+            shares = (w * sum(turn.emotion.probabilities.get(x, 0.0) for x in labels) for w, turn in weighted)
+            if sum(shares) >= LEAST * sum(w for w, _ in weighted):
                 return tone
         return "calm"
 

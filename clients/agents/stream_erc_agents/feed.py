@@ -45,6 +45,9 @@ CLOSE_S = 10.0
 MAX_TEXT, MAX_NAME = 20_000, 100
 """Characters that the protocol takes."""
 
+WINDOW_MS = 50
+"""A span ends so long before the last audio sent: the server reads in windows, and would wait for more."""
+
 SAMPLE_BYTES = {"pcm_s16le": 2, "mulaw": 1}
 
 
@@ -240,7 +243,7 @@ class Feed:
         limits = session.created.limits
         kept = self._taken - (limits.appended_audio_ms * self.sample_rate_hz // 1000 if limits else 0)
         start = max(span[0], self._origin, kept) - self._origin
-        end = min(span[1], self._taken) - self._origin
+        end = min(span[1], self._taken - WINDOW_MS * self.sample_rate_hz // 1000) - self._origin
         start_ms, end_ms = -(-start * 1000 // self.sample_rate_hz), end * 1000 // self.sample_rate_hz
         return (start_ms, end_ms) if start_ms < end_ms else (None, None)
 

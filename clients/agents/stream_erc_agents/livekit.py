@@ -35,6 +35,9 @@ from stream_erc_client import Event, SpeakerUpdated, TurnFinal, TurnRevised
 
 log = logging.getLogger(__name__)
 
+ROOM_RATE_HZ = 24_000
+"""What rooms give where nothing else is asked for; for a turn that comes before any audio."""
+
 
 class EmotionHook:
     """Reads the emotion of the user's turns in one conversation.
@@ -96,7 +99,7 @@ class EmotionHook:
         text = new_message.text_content
         if not text or not text.strip():
             return None
-        feed = self._feed or self._begin(16_000)
+        feed = self._feed or self._begin(ROOM_RATE_HZ)
         self._tell_assistant(feed, turn_ctx)
         answer = feed.append_turn(text, speaker=self._speaker, span=self._span(feed, new_message))
         turn = await feed.reading_of(answer, self._timeout_s)

@@ -135,13 +135,16 @@ class Sequence:
 
     def __init__(self) -> None:
         self.lost = 0
+        self._started = False
         self._next: int | None = None  # not known before the start
         self._held: dict[int, Sequenced] = {}
 
     def receive(self, message: Sequenced) -> list[Sequenced]:
         """The messages whose turn it is, now that this one has come."""
-        if self._next is None and isinstance(message, Started):
+        if isinstance(message, Started) and not self._started:
+            self._started = True
             self._next = message.sequence
+            self._held = {k: held for k, held in self._held.items() if k > message.sequence}
         if self._next is None or message.sequence >= self._next:
             self._held.setdefault(message.sequence, message)
         ready = self._in_order()
