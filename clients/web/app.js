@@ -49,7 +49,7 @@ class App {
     this.controls = new Controls(this.settings, {
       onTalk: () => this.talk(),
       onHold: (holding) => this.hold(holding),
-      onMode: () => this.recorder.setOpen(!this.controls.pushToTalk),
+      onMode: () => { this.#setOpen(); this.#hint(); },
       onDevice: () => this.changeDevice(),
     });
     this.conversation = new Conversation(null);
@@ -148,7 +148,8 @@ class App {
     this.setMode("listening");
     try {
       const { device, cleanUp } = this.settings.values;
-      await this.recorder.start({ deviceId: device, cleanUp, open: !this.controls.pushToTalk || this.controls.holding });
+      this.#setOpen();
+      await this.recorder.start({ deviceId: device, cleanUp });
     } catch (error) {
       await this.recorder.stop();
       this.setMode(this.protocol.begun ? "paused" : "idle");
@@ -168,10 +169,12 @@ class App {
   }
 
   hold(holding) {
+    this.#setOpen();
     if (holding && (this.mode === "idle" || this.mode === "paused")) this.listen();
-    else this.recorder.setOpen(holding);
     this.#hint();
   }
+
+  #setOpen() { this.recorder.setOpen(!this.controls.pushToTalk || this.controls.holding); }
 
   async changeDevice() {
     if (this.mode !== "listening") return;
@@ -440,7 +443,7 @@ class App {
     const trip = this.connection.roundTripMs;
     const text = {
       connecting: attempt > 1 ? `No server, ${again}` : "Connecting",
-      connected: trip === null ? "Connected" : `Connected, ${trip < 10 ? trip.toFixed(1) : Math.round(trip)} ms away`,
+      connected: "Connected",
       reconnecting: this.protocol.begun ? `Connection lost, ${again}${safe}` : `No server, ${again}`,
       full: `The server is full, ${again}`,
       needs_token: "A token is needed",
@@ -453,7 +456,11 @@ class App {
     }[name];
     $("connection").dataset.state = name;
     if ($("connection-text").textContent !== text) $("connection-text").textContent = text;
+    $("trip").textContent = name === "connected" && trip !== null ? `${trip < 10 ? trip.toFixed(1) : Math.round(trip)} ms away` : "";
     $("retry").hidden = !(wait > 1);
+    // A countdown would be read aloud every second: only what it counts down to is told.
+    const spoken = { reconnecting: "Connection lost, connecting again", full: "The server is full" }[name] ?? text;
+    if ($("announce-link").textContent !== spoken) $("announce-link").textContent = spoken;
   }
 
   tick() {

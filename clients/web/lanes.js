@@ -35,9 +35,9 @@ export class Lanes {
     const key = JSON.stringify([speakers.map((s) => [s.name, s.turns, [...s.byLabel]]), [...this.pending]]);
     if (key === this.shown || this.editing) return;
     this.shown = key;
-    const focused = document.activeElement?.closest?.("#names li")?.dataset.speaker;
+    const focused = [...this.names.children].indexOf(document.activeElement?.closest?.("#names li"));
     this.names.replaceChildren(...speakers.map((speaker) => this.#item(speaker)));
-    if (focused) [...this.names.children].find((item) => item.dataset.speaker === focused)?.querySelector("button").focus();
+    this.names.children[focused]?.querySelector("button").focus();
     $("no-lanes").hidden = speakers.length > 0;
   }
 

@@ -22,12 +22,14 @@ export function quantile(sorted, q) {
 export class Latencies {
   constructor() {
     this.last = null;
+    this.shown = false;
     this.values = Object.fromEntries(Object.keys(STAGES).map((stage) => [stage, []]));
   }
 
   /** @param {object} parts `latency_ms` of a turn. @param {number|null} seenMs measured in this page. */
   push(parts, seenMs) {
     this.last = seenMs === null ? { ...parts } : { ...parts, seen: seenMs };
+    this.shown = false;
     for (const [stage, values] of Object.entries(this.values)) {
       if (typeof this.last[stage] !== "number") continue;
       values.push(this.last[stage]);
@@ -64,6 +66,8 @@ export class Departures {
 }
 
 export function showLatency(latencies) {
+  if (latencies.shown) return;
+  latencies.shown = true;
   const stages = latencies.stages();
   $("latency").hidden = !stages.length;
   if (!stages.length) return;

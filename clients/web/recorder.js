@@ -31,6 +31,7 @@ export class Recorder {
   constructor({ onAudio, onGone }) {
     Object.assign(this, { onAudio, onGone });
     this.stream = this.context = this.node = null;
+    this.open = true;
   }
 
   get running() { return this.node !== null; }
@@ -39,9 +40,8 @@ export class Recorder {
    * @param {object} options
    * @param {string} options.deviceId "" for the default one.
    * @param {boolean} options.cleanUp whether the browser takes out echo and noise and sets the level.
-   * @param {boolean} options.open false: silence until `setOpen(true)`.
    */
-  async start({ deviceId, cleanUp, open }) {
+  async start({ deviceId, cleanUp }) {
     if (!navigator.mediaDevices) throw new DOMException("no media devices", "SecurityError");
     const stream = await navigator.mediaDevices.getUserMedia({
       audio: {
@@ -64,7 +64,7 @@ export class Recorder {
     }
     await this.context.audioWorklet.addModule("recorder-worklet.js");
     await this.context.resume();
-    const node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0, processorOptions: { open } });
+    const node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0, processorOptions: { open: this.open } });
     node.port.onmessage = ({ data }) => {
       if (data === "stopped") this.stopped?.();
       else this.onAudio(data);
@@ -73,8 +73,11 @@ export class Recorder {
     this.node = node;
   }
 
-  /** Let the microphone through, or silence. */
-  setOpen(open) { this.node?.port.postMessage({ open }); }
+  /** Let the microphone through, or silence; also before it has started. */
+  setOpen(open) {
+    this.open = open;
+    this.node?.port.postMessage({ open });
+  }
 
   /** Take what is on its way, and let go of the microphone. */
   async stop() {

@@ -50,7 +50,7 @@ export class Resampler {
   }
 }
 
-/** Floats to 16-bit integers, loud ones clipped. */
+/** Floats to 16-bit integers, loud ones clipped; integers that a decoder made floats come back as they were. */
 export function toInt16(samples) {
-  return Int16Array.from(samples, (v) => Math.round(Math.max(-1, Math.min(1, v)) * 32_767));
+  return Int16Array.from(samples, (v) => Math.max(-32_768, Math.min(32_767, Math.round(v * 32_768))));
 }

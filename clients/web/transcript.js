@@ -23,6 +23,7 @@ export class Transcript {
     this.earlier.addEventListener("click", () => this.#showEarlier());
     this.latest.addEventListener("click", () => { this.toEnd(); this.list.lastElementChild?.querySelector("button")?.focus({ preventScroll: true }); });
     for (const target of [this.box, window]) target.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    new ResizeObserver(() => { if (this.following) this.toEnd(); }).observe(this.box);
   }
 
   clear() {
@@ -33,6 +34,7 @@ export class Transcript {
     this.current = null;
     this.unseen = 0;
     this.following = true;
+    this.top = 0;                // where it was scrolled to
     this.partialRow = null;
     this.list.replaceChildren();
     this.latest.hidden = this.earlier.hidden = true;
@@ -169,8 +171,11 @@ export class Transcript {
   }
 
   #scrolled() {
-    const scroller = this.#scroller;
-    this.following = scroller.scrollTop + scroller.clientHeight >= scroller.scrollHeight - 60;
+    const { scrollTop, clientHeight, scrollHeight } = this.#scroller;
+    // Only who scrolls up stops following: the end also moves away when the timeline grows.
+    if (scrollTop + clientHeight >= scrollHeight - 60) this.following = true;
+    else if (scrollTop < this.top - 1) this.following = false;
+    this.top = scrollTop;
     if (this.following) this.unseen = 0;
     this.latest.hidden = this.following;
   }
@@ -178,6 +183,7 @@ export class Transcript {
   toEnd() {
     const scroller = this.#scroller;
     scroller.scrollTop = scroller.scrollHeight;
+    this.top = scroller.scrollTop;
     this.following = true;
     this.unseen = 0;
     this.latest.hidden = true;
@@ -193,6 +199,7 @@ export class Transcript {
     this.render(this.conversation);
     this.unseen = unseen;
     scroller.scrollTop = scroller.scrollHeight - before;
+    this.top = scroller.scrollTop;
     this.rows.get(this.first)?.querySelector("button").focus({ preventScroll: true });
   }
 

@@ -127,7 +127,9 @@ test("what 16 kHz cannot hold is taken out, not folded down", () => {
 });
 
 test("floats become integers, loud ones are clipped", () => {
-  assert.deepEqual([...toInt16(Float32Array.from([0, 1, -1, 2, 0.5]))], [0, 32767, -32767, 32767, 16384]);
+  assert.deepEqual([...toInt16(Float32Array.from([0, 1, -1, 2, 0.5]))], [0, 32767, -32768, 32767, 16384]);
+  const integers = Int16Array.from({ length: 65_536 }, (_, i) => i - 32_768);
+  assert.deepEqual(toInt16(Float32Array.from(integers, (v) => v / 32_768)), integers);
 });
 
 test("the outline keeps the lowest and highest sample of each block, whatever the pieces", () => {
