@@ -1,6 +1,7 @@
 """One lane for each speaker: the turns in the colours of their emotions, as strong as their confidence."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from pyqtgraph.GraphicsScene.mouseEvents import MouseClickEvent
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
@@ -36,18 +37,18 @@ class SpeakerName(QStackedWidget):
         super().__init__()
         self.speaker = speaker
         self.setFixedHeight(LANE_PX)
-        self._button = QPushButton(speaker)
-        self._button.setObjectName("name")
-        self._button.setFlat(True)
-        self._button.setToolTip(f"{speaker}: click to rename")
-        self._button.setAccessibleName(f"Rename {speaker}")
-        self._button.clicked.connect(self.edit)
+        self.button = QPushButton(speaker)
+        self.button.setObjectName("name")
+        self.button.setFlat(True)
+        self.button.setToolTip(f"{speaker}: click to rename")
+        self.button.setAccessibleName(f"Rename {speaker}")
+        self.button.clicked.connect(self.edit)
         self._field = QLineEdit()
         self._field.setMaxLength(MAX_NAME)
         self._field.setAccessibleName(f"New name of {speaker}")
         self._field.returnPressed.connect(self._take)
-        self._field.editingFinished.connect(lambda: self.setCurrentWidget(self._button))
-        self.addWidget(self._button)
+        self._field.editingFinished.connect(lambda: self.setCurrentWidget(self.button))
+        self.addWidget(self.button)
         self.addWidget(self._field)
 
     def edit(self) -> None:
@@ -61,8 +62,8 @@ class SpeakerName(QStackedWidget):
         """Escape leaves the name as it is."""
         if event.key() == Qt.Key.Key_Escape and self.currentWidget() is self._field:
             self._field.setText(self.speaker)
-            self.setCurrentWidget(self._button)
-            self._button.setFocus()
+            self.setCurrentWidget(self.button)
+            self.button.setFocus()
         else:
             super().keyPressEvent(event)
 
@@ -70,12 +71,12 @@ class SpeakerName(QStackedWidget):
         """A long name is cut short, never the lane."""
         super().resizeEvent(event)
         wide = self.width() - 16
-        metrics = self._button.fontMetrics()
-        self._button.setText(metrics.elidedText(self.speaker, Qt.TextElideMode.ElideRight, wide))
+        metrics = self.button.fontMetrics()
+        self.button.setText(metrics.elidedText(self.speaker, Qt.TextElideMode.ElideRight, wide))
 
     def _take(self) -> None:
         name = self._field.text().strip()
-        self.setCurrentWidget(self._button)
+        self.setCurrentWidget(self.button)
         if name and name != self.speaker:
             self.renamed.emit(self.speaker, name)
 
@@ -107,6 +108,7 @@ class Lanes(QWidget):
         layout.setSpacing(0)
         layout.addWidget(column)
         layout.addWidget(self.strip, 1)
+        self.tab_after: QWidget | None = None  # what the names follow in the order of the Tab key
         self._by_name: dict[str, SpeakerName] = {}  # from the first lane on
         self.show_turns([], [], {}, None)
 
@@ -142,6 +144,9 @@ class Lanes(QWidget):
         self._names.addStretch(1)
         for gone in kept.values():
             gone.deleteLater()
+        if self.tab_after is not None:
+            for before, after in pairwise([self.tab_after, *(name.button for name in self._by_name.values())]):
+                self.setTabOrder(before, after)
 
 
 class Strip(TimeView):

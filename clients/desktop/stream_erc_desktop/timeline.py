@@ -63,6 +63,7 @@ class Timeline(QFrame):
         layout.addWidget(self.waveform, 0, 1)
         layout.addWidget(self._scroller, 1, 0, 1, 2)
         layout.setColumnStretch(1, 1)
+        self.lanes.tab_after = self.whole
 
     def show_turns(
         self,

@@ -319,6 +319,7 @@ class Window(QMainWindow):
     def _source_started(self, source: Source) -> None:
         self._source, self.outline = source, Outline(source.sample_rate_hz)
         self._set_phase(Phase.HEARING)
+        self.setFocus()  # not on a button: the space bar talks or pauses now, and must not press Finish
         if isinstance(source, Recorder):
             self.controls.show_talking(source.talking)
 
