@@ -173,11 +173,10 @@ async def typed() -> AsyncIterator[str]:
 async def run(arguments: argparse.Namespace) -> None:
     """Hold the conversation that was asked for."""
     heard = bool(arguments.audio or arguments.microphone)
-    turns = "heard" if heard else "appended"
     async with connect(
         arguments.url,
         token=arguments.token,
-        turns=turns,
+        turns="heard" if heard else "appended",
         sample_rate_hz=arguments.sample_rate,
         partials=False,
     ) as session:

@@ -100,7 +100,7 @@ class Feed:
         self._queue: asyncio.Queue[bytes | _Append | None] = asyncio.Queue()
         self._received = self._taken = 0  # samples since the feed began: given to it, taken from the queue
         self._origin = 0  # where the session's audio begins
-        self._connected = self._closing = self._pausing = False
+        self._in_session = self._connected = self._closing = self._pausing = False
         self._overdue = 0  # turns that nobody waits for any more, and that are not read yet
         self._open: deque[tuple[int, Answer]] = deque()  # input ids and answers of turns not yet read
         self._next_turn = 0  # the index that the next new turn of the session will have
@@ -120,9 +120,15 @@ class Feed:
         if self._closing or not data:
             return
         if self._received - self._taken > MAX_QUEUE_S * self.sample_rate_hz:
-            self._start_again()
+            if self._in_session:
+                self._start_again()
+            else:
+                self._abandon()
         self._received += len(data) // size
-        self._queue.put_nowait(data)
+        if self._pausing:
+            self._taken = self._received  # no session is to have it
+        else:
+            self._queue.put_nowait(data)
 
     def append_turn(
         self, text: str, *, speaker: str | None = None, span: tuple[int, int] | None = None
@@ -139,7 +145,7 @@ class Feed:
         """
         answer: Answer = asyncio.get_running_loop().create_future()
         text, speaker = _sendable(text, MAX_TEXT), _sendable(speaker or "", MAX_NAME)
-        if self._closing or not text:
+        if self._closing or self._pausing or not text:
             answer.set_result(None)
         else:
             self._queue.put_nowait(_Append(text, speaker or None, span, answer))
@@ -200,6 +206,8 @@ class Feed:
                     await self._converse(session)
             except* StreamErcClientError as group:
                 log.warning("the conversation with the server ended: %s", _reason(group))
+            except* Exception:  # a mistake of ours; the call is not to pay for it
+                log.exception("the conversation with the server failed")
             self._abandon()
             if self._closing:
                 return
@@ -212,7 +220,8 @@ class Feed:
         limits = session.created.limits
         if limits and (self._received - self._taken) * 1000 > limits.burst_ms * self.sample_rate_hz:
             self._abandon()  # it came while nobody answered, and is more than the server takes at once
-        self._origin, self._next_turn, self._connected = self._taken, 0, True
+        self._origin, self._next_turn = self._taken, 0
+        self._in_session = self._connected = True
         try:
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(self._send(session))
@@ -221,7 +230,7 @@ class Feed:
                     await self._tell(event)
                 sender.cancel()
         finally:
-            self._connected = False
+            self._in_session = self._connected = False
 
     async def _send(self, session: Session) -> None:
         while (item := await self._queue.get()) is not None:

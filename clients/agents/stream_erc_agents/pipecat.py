@@ -59,7 +59,8 @@ class EmotionProcessor(FrameProcessor):
     Args:
         server: where emotions are read.
         style: of the prefix; None leaves the text as it is, and the turn is in the frame's metadata only.
-        timeout_s: how much later a transcription may go on. The server needs some 0.1 to 0.3 s a turn.
+        timeout_s: how much later a transcription may go on. A turn of 3 s whose words are known took the
+            server 0.2 to 0.6 s on two busy cores.
         speaker: the user's name; where None, the frame's `user_id`, or whoever it sounds like.
         assistant: the name under which the server is told what the assistant said; None tells it nothing.
         user_id: whose audio is sent where a transport gives that of several; where None, the first one's.

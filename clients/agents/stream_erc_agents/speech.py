@@ -2,6 +2,8 @@
 
 import sys
 from array import array
+from bisect import bisect
+from collections import deque
 from typing import TypeAlias
 
 Span: TypeAlias = tuple[int, int]
@@ -49,6 +51,31 @@ class SpeechSpans:
         span = self._since, now
         self._since = now
         return span
+
+
+class AudioClock:
+    """When audio came in: from the clock's time to the sample that came then.
+
+    Args:
+        remembered_s: how far back it goes.
+    """
+
+    def __init__(self, remembered_s: float = 120.0) -> None:
+        self._remembered_s = remembered_s
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def heard(self, at_s: float, position: int) -> None:
+        """Audio up to a sample has come in at a time; times never run back."""
+        self._marks.append((at_s, position))
+        while self._marks[0][0] < at_s - self._remembered_s:
+            self._marks.popleft()
+
+    def position(self, at_s: float) -> int:
+        """The sample that came in at a time; the first known for what lies before it, 0 where none is."""
+        if not self._marks:
+            return 0
+        k = bisect(self._marks, at_s, key=lambda mark: mark[0])
+        return self._marks[max(k - 1, 0)][1]
 
 
 def to_mono(pcm: bytes, channels: int) -> bytes:

@@ -23,7 +23,8 @@ import base64
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeAlias
 
@@ -44,6 +45,7 @@ from stream_erc_agents.media_streams import (
     parse,
 )
 from stream_erc_client import Event
+from websockets.asyncio.server import Server as SocketServer
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
 from websockets.exceptions import ConnectionClosed
@@ -164,8 +166,11 @@ class Call:
             log.info("call %s: ended before it was told all", self.call_sid)
 
 
-def serve(server: Server, handler: Handler, *, host: str = "127.0.0.1", port: int = 8766) -> serve_sockets:
-    """The bridge, as an async context manager that gives the WebSocket server.
+@asynccontextmanager
+async def serve(
+    server: Server, handler: Handler, *, host: str = "127.0.0.1", port: int = 8766
+) -> AsyncIterator[SocketServer]:
+    """The bridge, while its context lasts; leaving it ends the calls. Gives the WebSocket server.
 
     Args:
         server: where emotions are read.
@@ -177,4 +182,5 @@ def serve(server: Server, handler: Handler, *, host: str = "127.0.0.1", port: in
     async def answer(socket: ServerConnection) -> None:
         await Call(socket, server, handler).listen()
 
-    return serve_sockets(answer, host, port, max_size=MAX_MESSAGE_BYTES, compression=None)
+    async with serve_sockets(answer, host, port, max_size=MAX_MESSAGE_BYTES, compression=None) as listening:
+        yield listening
