@@ -2,39 +2,55 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
+import importlib.util
 import json
+import os
 import queue
 import random
+import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import MISSING, fields, is_dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
 
+import av
 import msgspec
+import numpy as np
 import pytest
+import soundfile
+import soxr
 import stream_erc_client as erc
 import stream_erc_client.__main__ as command_line
-from hypothesis import given, settings
+from fakes import conversation
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from serving import Running, real_engine, serve, start
 from stream_erc_client import sync
 from stream_erc_client.audio import WavFile
 from stream_erc_client.buffer import Buffer, packet_samples
 from stream_erc_client.connection import Connection
+from stream_erc_client.events import SessionEvent
 from stream_erc_client.inbox import Inbox
 from stream_erc_client.link import Link, socket_url
 from stream_erc_client.microphone import heard
 from stream_erc_client.session import Session
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_sockets
 from websockets.http11 import Request, Response
 
 from stream_erc import messages
+from stream_erc.store import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENT = ROOT / "clients" / "python"
@@ -242,7 +258,7 @@ class StandIn:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)  # small: a slow server is felt soon
         listening.bind(("127.0.0.1", 0))
         options: Fields = {"process_request": self.admit, "compression": None, "close_timeout": 0.5}
-        async with serve(self.handle, sock=listening, **options):
+        async with serve_sockets(self.handle, sock=listening, **options):
             yield f"ws://127.0.0.1:{listening.getsockname()[1]}"
 
 
@@ -331,7 +347,7 @@ PIECES = st.lists(st.one_of(st.integers(1, 90), st.just("input")), max_size=25)
 
 
 @given(st.data(), PIECES, st.sampled_from(["pcm_s16le", "mulaw", "pcm_f32le"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_over_any_cuts_the_server_gets_exactly_the_stream(
     data: st.DataObject, pieces: list[int | str], encoding: str
 ) -> None:
@@ -502,7 +518,7 @@ def configured() -> Connection:
 
 
 @given(st.integers(), PIECES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_over_any_cuts_the_events_are_those_of_an_undisturbed_session(
     seed: int, pieces: list[int | str]
 ) -> None:
@@ -1480,3 +1496,287 @@ def test_the_synchronous_session_plays_and_fails_alike(tmp_path: Path) -> None:
 def test_the_synchronous_session_has_every_method_of_the_other() -> None:
     public = {name for name in vars(Session) if not name.startswith("_")}
     assert public == {name for name in vars(sync.Session) if not name.startswith("_")}
+
+
+# --- the real server -----------------------------------------------------------------------------
+
+
+def load_kill_test() -> ModuleType:
+    """scripts/kill_test as a module."""
+    loader = SourceFileLoader("kill_test", str(ROOT / "scripts" / "kill_test"))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[loader.name] = module  # dataclasses look it up
+    loader.exec_module(module)
+    return module
+
+
+kill_test = load_kill_test()
+TONES = [(1.2, 300.0), (0.8, 900.0), (1.7, 300.0), (0.6, 900.0), (2.2, 500.0), (0.9, 300.0)] * 2
+
+
+def spoken(rate_hz: int = 16_000) -> np.ndarray:
+    """Voices as the fake engine hears them, at any rate."""
+    audio = conversation(TONES)
+    return audio if rate_hz == 16_000 else soxr.resample(audio, 16_000, rate_hz).astype(np.float32)
+
+
+def pcm(audio: np.ndarray) -> bytes:
+    return np.round(audio * 32_767).astype("<i2").tobytes()
+
+
+def lasting(events: list[erc.Event]) -> list[Fields]:
+    """The events that are never lost, with all that has to be the same."""
+    kept = [dataclasses.asdict(e) | {"type": e.type} for e in events if isinstance(e, SessionEvent)]
+    own = ("session_id", "seq", "created_at", "latency_ms")
+    return [{name: value for name, value in fields.items() if name not in own} for fields in kept]
+
+
+async def streamed(url: str, frames: list[bytes], cuts: int = 0, **options: Any) -> list[erc.Event]:
+    """Send frames through a proxy that is cut now and then."""
+    proxy = kill_test.Proxy(int(url.rpartition(":")[2]))
+    through = await proxy.start()
+    try:
+        async with erc.connect(through, pace="replay", **options) as session:
+
+            async def send() -> None:
+                for number, frame in enumerate(frames):
+                    await session.send_audio(frame)
+                    if cuts and (number + 1) % (len(frames) // (cuts + 1)) == 0:
+                        await asyncio.sleep(0.2)
+                        proxy.open[-1].drop(tell_server=number % 2 == 0)
+                await session.close()
+
+            sending = asyncio.create_task(send())
+            events = [event async for event in session]
+            await sending
+            return events
+    finally:
+        await proxy.stop()
+
+
+def test_the_real_server_is_heard_the_same_over_cuts() -> None:
+    frames = list(chunks(pcm(spoken())))
+    with serve() as running:
+        whole = run(streamed(running.url, frames))
+        cut = run(streamed(running.url, frames, cuts=5))
+    assert len([event for event in whole if event.type == "turn.final"]) == len(TONES)
+    assert lasting(cut) == lasting(whole)
+    assert [event.type for event in cut].count("reconnected") >= 5
+
+
+def encoded(encoding: str, rate_hz: int) -> list[bytes]:
+    """The same conversation in frames of 40 ms, or packets of 20."""
+    audio = spoken(rate_hz)
+    if encoding == "opus":
+        codec = av.CodecContext.create("libopus", "w")
+        codec.sample_rate, codec.layout, codec.format = rate_hz, "mono", "s16"
+        codec.open()
+        frame = av.AudioFrame.from_ndarray(
+            np.frombuffer(pcm(audio), "<i2")[None], format="s16", layout="mono"
+        )
+        frame.sample_rate, packets = rate_hz, []
+        fifo = av.AudioFifo()
+        fifo.write(frame)
+        while part := fifo.read(960):
+            packets += [bytes(packet) for packet in codec.encode(part)]
+        return packets
+    data = audio.astype("<f4").tobytes() if encoding == "pcm_f32le" else pcm(audio)
+    size = (4 if encoding == "pcm_f32le" else 2) * rate_hz // 25
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "rate_hz"),
+    [("pcm_s16le", 8_000), ("pcm_f32le", 44_100), ("pcm_s16le", 48_000), ("opus", 48_000)],
+)
+def test_every_encoding_is_sent_again_from_the_right_place(encoding: str, rate_hz: int) -> None:
+    frames = encoded(encoding, rate_hz)
+    with serve() as running:
+        options = {"audio_encoding": encoding, "sample_rate_hz": rate_hz}
+        whole = lasting(run(streamed(running.url, frames, **options)))
+        cut = lasting(run(streamed(running.url, frames, cuts=3, **options)))
+    assert len(whole) == len(TONES) + 1
+
+    def places(events: list[Fields]) -> list[tuple[Any, ...]]:
+        names = ("event_id", "type", "turn", "speaker", "audio_start_ms", "audio_end_ms", "audio_ms")
+        return [tuple(event.get(name) for name in names) for event in events]
+
+    assert places(cut) == places(whole)  # the words may differ by rounding where audio is resampled
+
+
+def test_turns_that_are_known_are_appended_to_the_real_server() -> None:
+    async def once(url: str) -> list[erc.Event]:
+        async with erc.connect(url, turns="appended") as session:
+            for number in range(40):
+                await session.append_turn(text=f"turn {number}", speaker=("Anna", "Tom")[number % 2])
+            events = []
+            async for event in session:
+                events.append(event)
+                if isinstance(event, erc.TurnFinal) and event.turn == 39:
+                    assert await session.rename_speaker("Tom", "Tim") == 41
+                    assert await session.correct_turn(38, "Tim") == 42
+                    assert await session.correct_turn(99, "Tim") == 43
+                    await session.close()
+            return events
+
+    with serve() as running:
+        events = run(once(running.url))
+    finals = [event for event in events if isinstance(event, erc.TurnFinal)]
+    assert [event.text for event in finals] == [f"turn {number}" for number in range(40)]
+    assert [(e.speaker, e.name) for e in events if isinstance(e, erc.SpeakerUpdated)] == [("Tom", "Tim")]
+    assert [(e.turn, e.speaker) for e in events if isinstance(e, erc.TurnRevised)] == [
+        (38, "Tim"),
+        (39, "Tim"),
+    ]
+    assert [(e.code, e.input_id) for e in events if isinstance(e, erc.Failed)] == [("invalid_turn", 43)]
+    assert isinstance(events[-1], erc.SessionClosed) and events[-1].speakers == ("Anna", "Tim")
+
+
+def test_a_server_that_is_started_again_goes_on(tmp_path: Path) -> None:
+    frames = list(chunks(pcm(spoken())))
+
+    async def once(running: Running) -> list[erc.Event]:
+        async with erc.connect(running.url, pace="replay") as session:
+
+            async def send() -> None:
+                for number, frame in enumerate(frames):
+                    if number == len(frames) // 2:
+                        await asyncio.to_thread(running.stop)
+                        port = int(running.url.rpartition(":")[2])
+                        again.append(await asyncio.to_thread(start, store=SqliteStore(kept), port=port))
+                    await session.send_audio(frame)
+                await session.close()
+
+            sending = asyncio.create_task(send())
+            events = [event async for event in session]
+            await sending
+            return events
+
+    kept, again = tmp_path / "kept.sqlite", []
+    with serve() as running:
+        whole = run(streamed(running.url, frames))
+    try:
+        events = run(once(start(store=SqliteStore(kept))))
+    finally:
+        for running in again:
+            running.stop()
+    assert lasting(events) == lasting(whole)
+    assert {"session.going_away", "reconnected"} <= {event.type for event in events}
+
+
+def test_the_real_server_says_what_it_does_not_have() -> None:
+    async def once(url: str) -> None:
+        for options in ({"model": "x"}, {"labels": ["envy"]}, {"language": "xx"}, {"min_silence_ms": 1}):
+            with pytest.raises(erc.ConfigurationRefused, match="expected"):
+                async with erc.connect(url, **options):  # type: ignore[arg-type]
+                    pass
+
+    with serve() as running:
+        run(once(running.url))
+
+
+def test_live_audio_that_is_too_fast_ends_the_session() -> None:
+    async def once(url: str) -> None:
+        with pytest.raises(erc.InputRefused, match="audio_too_fast"):
+            async with erc.connect(url) as session:
+                for chunk in chunks(bytes(32 * 20_000), 500):
+                    await session.send_audio(chunk)
+                await session.close()
+                async for _ in session:
+                    pass
+
+    with serve() as running:
+        run(once(running.url))
+
+
+def test_a_token_lets_in(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("right\n")
+
+    async def once(url: str) -> None:
+        async with erc.connect(url, token="right") as session:
+            assert session.id
+        with pytest.raises(erc.AuthenticationFailed):
+            async with erc.connect(url, token="wrong"):
+                pass
+
+    with serve(token_file=str(tokens)) as running:
+        run(once(running.url))
+
+
+@pytest.fixture(scope="module")
+def sample_wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first turns of the bundled conversation."""
+    audio, rate_hz = soundfile.read(ROOT / "stream_erc" / "sample" / "conversation.flac", dtype="int16")
+    folder = tmp_path_factory.mktemp("sample")
+    return write_wav(folder / "conversation.wav", audio[: int(rate_hz * 8.9)].tobytes())
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs(sample_wav: Path) -> None:
+    """In real time, in a process of its own, with the real engine."""
+    [example] = re.findall(r"```python\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
+    assert len(example.splitlines()) <= 12
+    with serve({"si-lstm": real_engine()}) as running:
+        assert "ws://127.0.0.1:8765" in example
+        code = example.replace("ws://127.0.0.1:8765", running.socket_url)
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=sample_wav.parent,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["0", "1"]
+    assert "coffee" in lines[0] and lines[0].endswith("neutral")
+
+
+FAKE_SERVER = """
+import sys, threading
+from pathlib import Path
+from serving import start
+from stream_erc.store import SqliteStore
+start(port=int(sys.argv[1]), store=SqliteStore(Path(sys.argv[2].removeprefix("sqlite:"))))
+threading.Event().wait()
+"""
+
+
+@pytest.mark.slow
+def test_conversations_survive_cuts_kills_and_lost_networks(tmp_path: Path) -> None:
+    """The quick form of scripts/kill_test: a real process and a real store, an engine that hashes."""
+    (tmp_path / "fake_server.py").write_text(FAKE_SERVER)
+    command = f"{sys.executable} {tmp_path / 'fake_server.py'} {{port}} {{store}}"
+    words = ["--moments", "3", "--seconds", "20", "--speed", "10", "--seed", "1", "--server", command]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "kill_test"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "COLUMNS": "160"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    assert [(row[1].strip(), int(row[2])) for row in rows] == [
+        ("connection", 3),
+        ("server", 3),
+        ("network", 3),
+    ]
+    assert all(int(row[3]) > 0 and int(row[6]) == 0 for row in rows)
+
+
+def test_the_comparison_of_the_kill_test_finds_what_is_wrong() -> None:
+    lines = ["one", "two", "three"]
+    assert kill_test.compare(lines, lines, "here") == []
+    for told, found in (
+        (["one", "two"], "lost:  three"),
+        ([*lines, "one"], "twice: one"),
+        (["one", "2"], "other: 2"),
+    ):
+        assert any(found in line for line in kill_test.compare(lines, told, "here"))
+    assert kill_test.compare(lines, ["one", "three", "two"], "here")

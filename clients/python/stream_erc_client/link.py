@@ -24,7 +24,8 @@ from stream_erc_client.events import Disconnected, Event, SessionGoingAway
 from stream_erc_client.inbox import Inbox
 
 PATH: Final = "/v1/session"
-OPEN_S: Final = 10.0  # to connect, and for the server's first word
+OPEN_S: Final = 10.0  # to connect
+FIRST_WORD_S: Final = 15.0  # for the server to begin; one that asks for a token may wait ten for it
 PING_S: Final = 15.0  # the longest silence of our own
 SETTLED_S: Final = 10.0  # a connection that lived so long was a good one: pauses begin anew
 FIRST_PAUSE_S: Final = 0.25
@@ -175,7 +176,7 @@ class Link:
         except ConnectionClosed as closed:
             if self._silent and self._connection.created is None and self._token is None:
                 raise AuthenticationFailed(
-                    f"expected the server's first word within {OPEN_S:g} s, got none: it may ask for a token"
+                    f"expected the server's word within {FIRST_WORD_S:g} s, got none: it may ask for a token"
                 ) from closed
             if closed.rcvd is not None:
                 return self._connection.lost(closed.rcvd.code, closed.rcvd.reason)
@@ -188,7 +189,7 @@ class Link:
     async def _read(self, socket: ClientConnection) -> None:
         """Take what comes, as fast as the inbox has room."""
         loop = asyncio.get_running_loop()
-        patience_s, self._silent = OPEN_S, False
+        patience_s, self._silent = FIRST_WORD_S, False
         while self._connection.phase is not Phase.ENDED:
             alarm = loop.call_later(patience_s, self._give_up, socket)
             try:
