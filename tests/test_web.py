@@ -1,8 +1,8 @@
 """The web page: its modules in Node, and the page in a headless Chromium against a real server.
 
-The server answers with stand-ins (`serving.FakeEngine`), whose state is a chain over everything that was said:
-one turn lost, doubled or out of order shows in every later one. One slow test hears the sample with the real
-engine.
+The server answers with stand-ins (`serving.FakeEngine`), whose state is a chain over everything that was
+said: one turn lost, doubled or out of order shows in every later one. One slow test hears the sample with the
+real engine.
 """
 
 import base64
@@ -358,13 +358,14 @@ def test_pausing_lets_go_of_the_microphone_and_ends_the_turn(watched: Watched, s
     expect(page.locator("#turns .turn.partial")).to_be_visible()
     page.click("#talk-button")
     expect(page.locator("#talk-text")).to_have_text("Go on listening")
-    expect(turns(page)).to_have_count(1)  # silence was sent after it: it does not wait for more sound
+    expect(turns(page).first).to_be_visible()  # silence was sent after it: it does not wait for more sound
     expect(page.locator("#turns .turn.partial")).to_have_count(0)
+    heard = turns(page).count()
     before = page.locator("#clock").inner_text()
     page.wait_for_timeout(1_200)
     assert page.locator("#clock").inner_text() == before
     page.click("#talk-button")
-    expect(turns(page).nth(1)).to_be_visible()
+    expect(turns(page).nth(heard)).to_be_visible()
 
 
 def test_push_to_talk_sends_silence_until_it_is_held(watched: Watched, server: Running) -> None:
@@ -528,7 +529,7 @@ def test_cut_connections_lose_nothing(watched: Watched, wire: Wire, tmp_path: Pa
     expect(page.locator("#connection-text")).to_have_text("Connected")
     wire.cut()
     expect(page.locator("#hint")).to_have_text(f"Finished: {len(TURNS)} turns, 00:07")
-    assert wire.sockets >= 4
+    assert wire.sockets >= 3
     expected = [(i, who.replace("speaker_1", "Anna"), *rest) for i, who, *rest in heard_alone(talk())]
     events = told(page, tmp_path)
     assert [m["event_id"] for m in events[1:]] == list(range(1, len(events)))
@@ -564,6 +565,19 @@ def test_a_reload_shows_everything_again_and_sends_what_was_kept(
     page.reload()  # over: a reload begins with nothing
     expect(page.locator("#talk-text")).to_have_text("Start listening")
     assert turns(page).count() == 0
+
+
+def test_a_reload_while_a_file_plays_says_what_is_missing(
+    watched: Watched, server: Running, tmp_path: Path
+) -> None:
+    page = watched.ready(server.url)
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    expect(turns(page).nth(0)).to_be_visible()
+    page.reload()
+    expect(turns(page).nth(0)).to_be_visible()
+    expect(page.locator("#notes")).to_contain_text("talk.wav is not in the page any more")
+    page.click("#talk-button")  # "Finish"
+    expect(page.locator("#hint")).to_have_text(re.compile("Finished: [1-4] turns?"))
 
 
 def test_a_session_that_is_taken_over_is_left_alone(watched: Watched, server: Running) -> None:
@@ -641,6 +655,10 @@ def test_events_and_report_can_be_kept(watched: Watched, server: Running, tmp_pa
     assert "resume_token" not in path.read_text(encoding="utf-8")
     write_report(messages, tmp_path / "again.html", title="again")  # the command line reads it as its own
 
+    page.locator("#names .name").first.click()  # a name that is given after the end is kept, too
+    page.keyboard.type("<Anna>")
+    page.keyboard.press("Enter")
+    expect(turns(page).first.locator(".who")).to_contain_text("<Anna>")
     report = download(page, "#save-report", tmp_path)
     assert report.name == "talk.report.html"
     alone = watched.context.new_page()
@@ -650,7 +668,7 @@ def test_events_and_report_can_be_kept(watched: Watched, server: Running, tmp_pa
     alone.goto(report.as_uri())
     assert asked == [report.as_uri()]
     expect(alone.locator("table.talk tbody tr")).to_have_count(len(TURNS))
-    expect(alone.locator(".names li")).to_have_text(["speaker_1", "speaker_2"])
+    expect(alone.locator(".names li")).to_have_text(["<Anna>", "speaker_2"])
     assert "<script" not in report.read_text(encoding="utf-8")
 
 
@@ -720,20 +738,20 @@ def test_light_and_dark(browser: "Browser", server: Running) -> None:
     context.close()
 
 
-@pytest.mark.parametrize("width", [320, 360, 560, 768, 1080, 1360, 2000])
-def test_it_fits_every_width(watched: Watched, server: Running, width: int) -> None:
+def test_it_fits_every_width(watched: Watched, server: Running) -> None:
     page = watched.ready(server.url)
-    page.set_viewport_size({"width": width, "height": 740})
     page.locator("label.switch").click()
     page.click("#talk-button")
-    page.keyboard.down("Space")
+    page.keyboard.down("Space")  # also while the microphone is being opened
     expect(turns(page).nth(0)).to_be_visible()
     page.keyboard.up("Space")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for selector in ("#talk-button", "#hold", "#finish", "#device", "#theme", "#clock", "#turns .said"):
-        box = page.locator(selector).first.bounding_box()
-        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width, selector
-        assert box["y"] + box["height"] <= 740, selector
+    for width in (320, 360, 560, 768, 1080, 1360, 2000):
+        page.set_viewport_size({"width": width, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for selector in ("#talk-button", "#hold", "#finish", "#device", "#theme", "#clock", "#turns .said"):
+            box = page.locator(selector).first.bounding_box()
+            assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width, (width, selector)
+            assert box["y"] + box["height"] <= 740, (width, selector)
 
 
 def test_a_low_window_scrolls_as_a_page(watched: Watched, server: Running) -> None:
@@ -798,23 +816,23 @@ def test_a_long_session_keeps_the_page_small(watched: Watched, server: Running) 
     page.goto(server.url)
     page.locator("#talk-button:enabled").click()
     expect(page.locator("#clock")).to_have_text("00:01")
-    for turn in range(3_000):
+    for turn in range(1_500):
         sockets[0].send(final(turn))
-    expect(page.locator("#count")).to_have_text("3,000 turns")
+    expect(page.locator("#count")).to_have_text("1,500 turns")
     rows = page.locator("#turns li")
     assert rows.count() <= 180
-    expect(rows.last).to_contain_text("turn number 2999")
+    expect(rows.last).to_contain_text("turn number 1499")
     assert page.evaluate("document.querySelectorAll('*').length") < 6_000
-    expect(page.locator("#earlier")).to_contain_text("Show earlier turns (2,")
+    expect(page.locator("#earlier")).to_contain_text("Show earlier turns (1,3")
     before = rows.count()
     page.locator("#earlier").click()
     assert rows.count() == before + 100
     expect(page.locator("#latest")).to_be_visible()
-    sockets[0].send(final(3_000))
+    sockets[0].send(final(1_500))
     expect(page.locator("#latest")).to_have_text("1 new turn ↓")
     page.click("#latest")
-    sockets[0].send(final(3_001))
-    expect(rows.last).to_contain_text("turn number 3001")
+    sockets[0].send(final(1_501))
+    expect(rows.last).to_contain_text("turn number 1501")
     assert rows.count() <= 180
     page.close()
 

@@ -18,6 +18,7 @@ import { Protocol } from "./protocol.js";
 import { Recorder, microphoneTrouble } from "./recorder.js";
 import { Settings } from "./settings.js";
 import { Shelf } from "./shelf.js";
+import { forget, keep, recall } from "./storage.js";
 import { Transcript } from "./transcript.js";
 import { Peaks, Waveform } from "./waveform.js";
 
@@ -76,7 +77,7 @@ class App {
     const buffer = new Buffer(this.shelf);
     buffer.restore(kept);
     this.shelf?.keepFor(memory?.sessionId ?? null);
-    this.protocol = new Protocol({ token: stored(TOKEN), memory, buffer });
+    this.protocol = new Protocol({ token: recall(TOKEN), memory, buffer });
     this.conversation = new Conversation(this.protocol.created, this.protocol.configuration);
     this.connection = new Connection(this.url, this.protocol, { onEvent: (event) => this.on(event), onState: (state) => this.onState(state) });
     this.source = memory?.source ?? null;
@@ -103,15 +104,15 @@ class App {
   setMode(mode) {
     this.mode = mode;
     this.controls.show(mode, this.created !== null);
+    document.title = { listening: "● Listening", playing: "● Playing", paused: "Paused", waiting: "Paused" }[mode]?.concat(" - stream_erc") ?? "stream_erc";
     this.#hint();
     this.render();
   }
 
   get started() { return this.mode !== "idle" && this.mode !== "ended"; }
 
-  /** Tell the server how to listen, and resolve when it does. */
-  async begin(source, pace) {
-    this.source = source;
+  /** Tell the server how to listen. */
+  begin(pace) {
     if (this.protocol.begun) return;
     this.connection.start(this.settings.update(this.created, pace));
     this.connection.connect();
@@ -122,7 +123,7 @@ class App {
     this.player?.pause();
     if (this.protocol.begun && !this.protocol.ended) this.connection.close();
     if (this.protocol.sessionId) this.shelf?.drop(this.protocol.sessionId);
-    sessionStorage.removeItem(MEMORY);
+    forget(MEMORY);
     for (const key of ["link", "lost", "reload"]) unnote(key);
     this.open();
   }
@@ -136,7 +137,8 @@ class App {
       this.player.pause();
       return this.setMode("waiting");
     }
-    if (this.mode === "waiting" && this.player) {
+    if (this.mode === "cut") return this.finish();
+    if (this.mode === "waiting") {
       this.player.start(this.protocol.configuration.pace);
       return this.setMode("playing");
     }
@@ -158,7 +160,8 @@ class App {
     }
     if (this.mode !== "listening") return this.recorder.stop();
     const date = new Date();
-    this.begin(this.source ?? { name: "microphone", title: `Conversation of ${date.toLocaleString()}`, stem: `conversation-${stamp(date)}`, durationMs: null }, "live");
+    this.source ??= { name: "microphone", title: `Conversation of ${date.toLocaleString()}`, stem: `conversation-${stamp(date)}`, durationMs: null };
+    this.begin("live");
     this.controls.listDevices();
   }
 
@@ -214,8 +217,9 @@ class App {
       waitingBytes: () => (this.protocol.open ? this.connection.waitingBytes : Infinity),
     });
     this.player.setMuted($("mute").getAttribute("aria-pressed") === "true");
+    this.source = { name: file.name, title: file.name, stem: file.name.replace(/\.[^.]*$/, "") || "recording", durationMs: Math.round(this.player.durationMs) };
     this.setMode("playing");
-    await this.begin({ name: file.name, title: file.name, stem: file.name.replace(/\.[^.]*$/, "") || "recording", durationMs: Math.round(this.player.durationMs) }, pace);
+    this.begin(pace);
     this.player.start(pace);
   }
 
@@ -312,7 +316,7 @@ class App {
     }
     if (this.mode === "paused" && this.source?.durationMs && !this.player) {
       note("reload-file", `${this.source.name} is not in the page any more since it was reloaded. Finish, or open the file again to hear it from its beginning.`, { mild: true });
-      this.setMode("waiting");
+      this.setMode("cut");
     }
     this.created ??= this.protocol.created;
     this.controls.show(this.mode, true);
@@ -331,7 +335,7 @@ class App {
   }
 
   #onClosed(event) {
-    sessionStorage.removeItem(MEMORY);
+    forget(MEMORY);
     this.shelf?.drop(this.protocol.sessionId);
     this.wave.peaks.level = 0;
     if (event.failed_turns) note("failed turns", `${plural(event.failed_turns, "turn")} could not be read; marked in the transcript.`, { mild: true });
@@ -357,13 +361,21 @@ class App {
   // --- what a person changes ---------------------------------------------------------------------
 
   rename(speaker, name) {
+    if (this.mode === "ended") {             // the server has closed the book: the name holds for what is kept
+      this.lanes.settle(speaker);
+      if (this.conversation.speakers().some((one) => one.name === name)) note("input", `The name ${name} was refused: somebody else has it.`);
+      else this.conversation.rename(speaker, name);
+      this.transcript.touchAll();
+      this.render();
+      return;
+    }
     const id = this.connection.sendInput({ type: "speaker.rename", speaker, name });
     this.inputs.set(id, { speaker, what: `The name ${name}` });
     this.remember();
   }
 
   async correct(turn) {
-    if (this.conversation.closed || ENDED.has(this.connection.state.name)) {
+    if (this.mode === "ended") {
       note("input", "The conversation has ended: its turns stay as they are.", { mild: true });
       return;
     }
@@ -397,16 +409,18 @@ class App {
       unnote("link");
       unnote("kept");
       closeToken();
-      if (this.protocol.token) sessionStorage.setItem(TOKEN, this.protocol.token);
+      if (this.protocol.token) keep(TOKEN, this.protocol.token);
       if (!this.protocol.begun && this.mode === "idle") this.controls.show(this.mode, this.created !== null);
     } else if (name === "needs_token") this.#askToken(state.message);
-    else if (name === "asleep" && (this.protocol.begun || this.protocol.wanted)) this.connection.connect();
+    else if (name === "reconnecting" && this.mode === "finishing" && state.attempt === 3) {
+      note("link", "The server is away. What was said is kept, and goes out when it is back.", { actions: [["Begin a new conversation", () => this.anew()]] });
+    } else if (name === "asleep" && (this.protocol.begun || this.protocol.wanted)) this.connection.connect();
     else if (ENDED.has(name)) this.#gone(state);
     this.#showState();
   }
 
   async #askToken(message) {
-    sessionStorage.removeItem(TOKEN);
+    forget(TOKEN);
     const token = await askToken(message);
     if (token !== null) this.connection.authenticate(token);
     else if (this.connection.state.name === "needs_token") {
@@ -430,7 +444,7 @@ class App {
       actions.unshift([`Save the last ${clock(unheard.length / SAMPLES_PER_MS)}`, () => saveAudio(`${this.source?.stem ?? "conversation"}.not-heard.wav`, unheard)]);
     }
     note("lost", listening ? `${text} The microphone was let go.` : text, { mild: name === "taken_over", actions });
-    sessionStorage.removeItem(MEMORY);
+    forget(MEMORY);
     this.setMode("ended");
   }
 
@@ -470,14 +484,14 @@ class App {
   /** Keep what a reload needs to go on. */
   remember() {
     const memory = this.protocol?.memory();
-    if (memory) sessionStorage.setItem(MEMORY, JSON.stringify({ ...memory, source: this.source }));
+    if (memory) keep(MEMORY, JSON.stringify({ ...memory, source: this.source }));
   }
 
   // --- drawing -----------------------------------------------------------------------------------
 
   #hint() {
     const hints = {
-      idle: "", paused: "Paused", waiting: "Paused", finishing: "The server hears the rest",
+      idle: "", paused: "Paused", waiting: "Paused", cut: "", finishing: "The server hears the rest",
       listening: this.controls.pushToTalk ? (this.controls.holding ? "Talking" : "Hold Space to talk") : "Listening",
       playing: this.source ? `Playing ${this.source.name}` : "Reading the file",
       ended: this.conversation?.closed ? `Finished: ${plural(this.conversation.closed.turns, "turn")}, ${clock(this.conversation.closed.audio_ms ?? 0)}` : "",
@@ -500,7 +514,7 @@ class App {
     const words = {
       idle: this.created ? ["Nothing has been said yet.", "Start listening, drop a recording anywhere on this page, or hear a sample first."] : ["One moment.", "Looking for the server."],
       listening: ["Listening.", "Say something: the words appear here."], playing: ["Listening.", "The words appear here."],
-      paused: ["Paused.", "Nothing has been said yet."], waiting: ["Paused.", "Nothing has been said yet."], finishing: ["Finishing.", "The server hears the rest."],
+      paused: ["Paused.", "Nothing has been said yet."], waiting: ["Paused.", "Nothing has been said yet."], cut: ["Paused.", "Nothing has been said yet."], finishing: ["Finishing.", "The server hears the rest."],
       ended: ["No speech was heard.", "Begin a new conversation when you like."],
     }[this.mode];
     if (nothing && $("empty-title").textContent !== words[0]) $("empty-title").textContent = words[0];
@@ -519,7 +533,6 @@ class App {
   }
 }
 
-const stored = (key) => sessionStorage.getItem(key);
 const stamp = (date) => new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16).replace("T", "-").replace(":", "");
 
 function listen(app) {
@@ -560,13 +573,13 @@ function listen(app) {
     app.openFile(event.dataTransfer.files[0]);
   });
   addEventListener("online", () => app.connection.now());
-  const keep = () => { app.remember(); app.shelf?.flush(); };
-  addEventListener("pagehide", keep);
-  document.addEventListener("visibilitychange", () => { if (document.hidden) keep(); });
+  const leave = () => { app.remember(); app.shelf?.flush(); };
+  addEventListener("pagehide", leave);
+  document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); });
   setInterval(() => app.tick(), 500);
 }
 
 const app = new App(await Shelf.open());
 listen(app);
-const memory = JSON.parse(stored(MEMORY) ?? "null");
+const memory = JSON.parse(recall(MEMORY) ?? "null");
 app.open(memory, memory ? (await app.shelf?.load(memory.sessionId)) ?? [] : []);

@@ -6,7 +6,7 @@ import { microphones } from "./recorder.js";
 const BUSY_KEYS = "input, select, textarea, button, dialog, [role=slider]";
 const WORDS = {
   idle: "Start listening", listening: "Pause", paused: "Go on listening", playing: "Pause", waiting: "Go on",
-  finishing: "Finishing", ended: "New conversation",
+  cut: "Finish", finishing: "Finishing", ended: "New conversation",
 };
 
 export class Controls {

@@ -33,9 +33,7 @@ export class Conversation {
       case "turn.failed":
         return this.#keep(event);
       case "speaker.updated":
-        for (const turn of this.turns) if (turn?.speaker === event.speaker) turn.speaker = event.name;
-        if (this.partial?.speaker === event.speaker) this.partial = { ...this.partial, speaker: event.name };
-        this.tally = null;
+        this.rename(event.speaker, event.name);
         return null;
       case "session.closed":
         this.closed = event;
@@ -44,6 +42,12 @@ export class Conversation {
       default:
         return null;
     }
+  }
+
+  rename(speaker, name) {
+    for (const turn of this.turns) if (turn?.speaker === speaker) turn.speaker = name;
+    if (this.partial?.speaker === speaker) this.partial = { ...this.partial, speaker: name };
+    this.tally = null;
   }
 
   #keep(event) {

@@ -40,7 +40,8 @@ tr.failed td{color:var(--error)}
 .share i{background:var(--c);color:var(--i);font:620 .74rem/28px sans-serif;text-align:center;overflow:hidden;min-width:3px}
 footer{margin-top:48px;font-size:.86rem}
 @media (prefers-color-scheme:dark){:root{--bg:#121417;--surface:#191c20;--ink:#e9e9e6;--soft:#a0a4ad;--line:#2c3036;--error:#ff9d94}}
-@media (max-width:720px){body{padding:26px 18px}.timeline{padding:8px 12px}.person{grid-template-columns:1fr}table.talk,table.talk tbody{display:block}table.talk thead{display:none}table.talk tr{display:grid;grid-template-columns:auto 1fr auto;gap:0 10px;padding:9px 0;border-top:1px solid var(--line)}table.talk td{border:0;padding:0}table.talk td.said{grid-column:1/-1;grid-row:2}}
+@media (max-width:720px){body{padding:26px 18px}.ticks span:nth-child(even){display:none}.share .thin{font-size:0}.timeline{padding:8px 12px}.person{grid-template-columns:1fr}table.talk,table.talk tbody{display:block}table.talk thead{display:none}table.talk tr{display:grid;grid-template-columns:auto 1fr auto;gap:0 10px;padding:9px 0;border-top:1px solid var(--line)}table.talk td{border:0;padding:0}table.talk td.said{grid-column:1/-1;grid-row:2}}
+@media (max-width:420px){.ticks span:nth-child(4n+3){display:none}}
 @media print{:root{--bg:#fff}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}tr,.person{break-inside:avoid}}
 `;
 
@@ -134,7 +135,7 @@ function timeline(turns, speakers, length, style) {
 
 function person(speaker, speakers, style) {
   const most = Math.max(...speakers.map((one) => one.turns));
-  const parts = [...speaker.byLabel].sort((a, b) => b[1] - a[1]).map(([label, n]) => `<i class="${className(style(label))}" style="flex:${n} 1 0" title="${escape(`${label}: ${plural(n, "turn")}`)}">${n / most >= 0.12 ? escape(label) : ""}</i>`);
+  const parts = [...speaker.byLabel].sort((a, b) => b[1] - a[1]).map(([label, n]) => `<i class="${className(style(label))}${n / most < 0.24 ? " thin" : ""}" style="flex:${n} 1 0" title="${escape(`${label}: ${plural(n, "turn")}`)}">${n / most >= 0.12 ? escape(label) : ""}</i>`);
   const said = [...speaker.byLabel].map(([label, n]) => `${label} ${n}`).join(", ");
   return `<div class="person"><div><b dir="auto">${escape(speaker.name)}</b><small>${plural(speaker.turns, "turn")}${speaker.ms ? ` · ${clock(speaker.ms)} of speech` : ""}</small></div><div class="share" role="img" aria-label="${escape(said)}" style="width:${(100 * speaker.turns) / most}%">${parts.join("")}</div></div>`;
 }

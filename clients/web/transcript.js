@@ -85,6 +85,7 @@ export class Transcript {
     } else {
       let next = null;
       for (let i = index + 1; !next && i < this.conversation.turns.length; i++) next = this.rows.get(i) ?? null;
+      if (!next) row.classList.add("new");
       this.list.insertBefore(row, next ?? this.partialRow);
       if (!this.following && !next) this.unseen += 1;
     }

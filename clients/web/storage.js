@@ -1,0 +1,13 @@
+// What a tab remembers over a reload (sessionStorage). A browser that keeps nothing forgets, and all else works.
+
+export function recall(key) {
+  try { return sessionStorage.getItem(key); } catch { return null; }
+}
+
+export function keep(key, text) {
+  try { sessionStorage.setItem(key, text); } catch { /* full, or not allowed */ }
+}
+
+export function forget(key) {
+  try { sessionStorage.removeItem(key); } catch { /* there is nothing */ }
+}
