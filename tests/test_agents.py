@@ -58,6 +58,7 @@ from websockets.exceptions import ConnectionClosed
 
 ROOT = Path(__file__).resolve().parents[1]
 AGENTS = ROOT / "clients" / "agents"
+README = (AGENTS / "README.md").read_text(encoding="utf-8")
 SAMPLE = ROOT / "stream_erc" / "sample" / "conversation.flac"
 LABELS = ("neutral", "joy", "anger")
 RUNTIME = importlib.util.find_spec("torch") is not None
@@ -872,7 +873,9 @@ def test_a_handler_answers_into_the_call_and_hears_keys_and_marks() -> None:
 
 def run_agent(url: str, *arguments: str | Path, typed: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, AGENTS / "example" / "agent.py", url, *arguments]
-    return subprocess.run(command, input=typed, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        command, input=typed, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT
+    )
 
 
 def answers(output: str, words: str) -> list[str]:
@@ -1322,7 +1325,8 @@ def real_url() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_the_agent_and_real_readings_of_words(real_url: str) -> None:
-    done = run_agent(real_url, "--script", AGENTS / "example" / "delivery.txt")
+    (options,) = re.findall(r"^python clients/agents/example/agent.py \S+ (.*)$", README, flags=re.M)
+    done = run_agent(real_url, *options.split())
     assert (done.returncode, done.stderr) == (0, "")
     first, second, third = answers(done.stdout, "Okay. What happens now?")
     assert "parcel" in first and "supervisor" in second and "settled" in third
@@ -1395,8 +1399,6 @@ def test_livekit_and_real_readings(real_url: str) -> None:
 
 # --- README.md ------------------------------------------------------------------------------------
 
-README = (AGENTS / "README.md").read_text(encoding="utf-8")
-
 
 def snippet(word: str) -> str:
     """The README's block of Python that has a word in it."""
@@ -1468,10 +1470,5 @@ def test_the_readme_s_agent_can_be_made() -> None:
 
 
 def test_the_readme_names_what_is_there() -> None:
-    (command,) = re.findall(
-        r"^python (clients/agents/example/agent.py \S+ --script \S+)$", README, flags=re.M
-    )
-    script, _, _, lines = command.split()
-    assert (ROOT / script).is_file() and (ROOT / lines).is_file()
     for name in re.findall(r"^\| `(\w+)` \|", README, flags=re.M):
         assert (AGENTS / "stream_erc_agents" / f"{name}.py").is_file()
