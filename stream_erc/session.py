@@ -323,6 +323,8 @@ class Session:
         elif self._eof and not self._heard_all:
             self._heard_all = True
             found = self._segmenter.finish(self._take(self._buffered))
+        elif self._buffered and isinstance(self._segmenter, AppendedSegmenter) and not self._segmenter.idle:
+            found = self._segmenter.advance(self._take(self._buffered))  # a turn waits for these very samples
         else:
             return False
         self._take_found(found)

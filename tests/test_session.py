@@ -320,6 +320,20 @@ def test_appended_turns_take_their_span_of_the_audio_before_or_after_it_came(ahe
     assert events[-1] == SessionClosed(len(TALK), 4, 0, ("Anna", "speaker_1", "Tom"))
 
 
+def test_an_appended_turn_that_ends_with_the_audio_so_far_comes_at_once():
+    session, engine = Session(CONFIG, appended=True), HashEngine()
+    session.receive_audio(TALK[:20_100])  # no whole number of windows
+    session.append_turn(GivenTurn("Anna", "hello", 8_000, 20_100))
+    (event,) = drive(session, engine)
+    assert (event.turn.start, event.turn.end) == (8_000, 20_100)
+    again = Session(CONFIG, appended=True, resume=session.snapshot())
+    for one, audio in ((session, TALK[20_100:]), (again, TALK[session.snapshot().acknowledged :])):
+        one.receive_audio(audio)
+        one.append_turn(GivenTurn("Tom", None, 30_000, 40_000))
+        one.receive_eof()
+    assert drive(session, engine) == drive(again, engine)
+
+
 def test_appended_turns_beyond_the_audio_fail_and_one_out_of_reach_is_refused():
     session, engine = Session(CONFIG, appended=True), HashEngine()
     session.append_turn(GivenTurn("Anna", "a", len(TALK) - 800, len(TALK) + 800))

@@ -1,0 +1,73 @@
+// What the page says about the connection and about itself, in words.
+
+import { clock, plural } from "./elements.js";
+
+/**
+ * @param {{name: string, attempt?: number}} state of the connection.
+ * @param {object} more
+ * @param {boolean} more.begun whether there is a session to come back to.
+ * @param {number} more.keptMs audio that waits for the server.
+ * @param {number} more.waitS until the next attempt.
+ */
+export function linkText({ name, attempt }, { begun, keptMs, waitS }) {
+  const again = waitS > 0 ? `next attempt in ${waitS} s` : "connecting again";
+  const safe = begun && keptMs >= 1_000 ? `, ${Math.round(keptMs / 1000)} s of audio kept` : "";
+  switch (name) {
+    case "connecting": return attempt > 1 ? `No server, ${again}` : "Connecting";
+    case "connected": return "Connected";
+    case "reconnecting": return begun ? `Connection lost, ${again}${safe}` : `No server, ${again}`;
+    case "full": return `The server is full, ${again}`;
+    case "needs_token": return "A token is needed";
+    case "asleep": return "At rest until you start";
+    case "lost": return "Conversation unknown to the server";
+    case "taken_over": return "Goes on elsewhere";
+    case "failed": return "Ended by an error";
+    case "ended": return "Finished";
+    default: return "";
+  }
+}
+
+/** The same for a screen reader: a countdown would be read aloud every second. */
+export function linkSpoken(state, more) {
+  return { reconnecting: "Connection lost, connecting again", full: "The server is full" }[state.name] ?? linkText(state, more);
+}
+
+/** Beside the clock. */
+export function hintText(mode, { pushToTalk, holding, file, closed }) {
+  switch (mode) {
+    case "listening": return pushToTalk ? (holding ? "Talking" : "Hold Space to talk") : "Listening";
+    case "playing": return `Playing ${file}`;
+    case "paused": case "waiting": return "Paused";
+    case "finishing": return "The server hears the rest";
+    case "ended": return closed ? `Finished: ${plural(closed.turns, "turn")}, ${clock(closed.audio_ms ?? 0)}` : "";
+    default: return "";
+  }
+}
+
+/** In place of the transcript, while it is empty: a line and a smaller one. */
+export function emptyText(mode, ready) {
+  switch (mode) {
+    case "idle": return ready
+      ? ["Nothing has been said yet.", "Start listening, drop a recording anywhere on this page, or hear a sample first."]
+      : ["One moment.", "Looking for the server."];
+    case "listening": return ["Listening.", "Say something: the words appear here."];
+    case "playing": return ["Listening.", "The words appear here."];
+    case "finishing": return ["Finishing.", "The server hears the rest."];
+    case "ended": return ["No speech was heard.", "Begin a new conversation when you like."];
+    default: return ["Paused.", "Nothing has been said yet."];
+  }
+}
+
+/** Why there is no way back to a session. */
+export function goneText({ name, message }) {
+  switch (name) {
+    case "lost": return "The server does not know this conversation any more. What it told so far is still here.";
+    case "taken_over": return "This conversation goes on in another tab or window.";
+    default: return `The connection ended: ${message ?? "the server refused what was sent"}`;
+  }
+}
+
+export function titleText(mode) {
+  const word = { listening: "● Listening", playing: "● Playing", paused: "Paused", waiting: "Paused" }[mode];
+  return word ? `${word} - stream_erc` : "stream_erc";
+}
