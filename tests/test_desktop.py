@@ -399,6 +399,9 @@ def test_the_empty_page_says_what_to_do() -> None:
     assert "No sound card." in words(ready, Phase.WAITING, "No sound card")[1]
     assert words(ready, Phase.HEARING)[0] == "Listening …"
     assert words(ready, Phase.OVER)[0] == "No speech was heard."
+    slow = told(created(), started(0), started(1_000), started(2_000))
+    assert words(slow, Phase.OPEN) == ("Listening …", "3 turns on the way.")
+    assert captions.state(slow, Phase.HEARING) == "3 turns behind"
     assert words(lost, Phase.OVER) == ("Not connected", "nobody answers")
     assert {captions.state(ready, phase) for phase in Phase} >= {"ready", "listening", "finishing"}
 
@@ -957,6 +960,12 @@ def test_lanes_stand_below_each_other_and_a_click_selects(window: Window) -> Non
     assert window.transcript.current_turn.index == 3
     assert window.reading.turn.index == 3
     assert strip.turn_at(strip.getViewBox().mapViewToScene(QPointF(3_400, 0.5))) is None
+    QTest.keyClick(window.transcript, Qt.Key.Key_Up)
+    window.refresh()
+    assert window.reading.turn.index == 2
+    QTest.keyClick(window.transcript, Qt.Key.Key_Escape)
+    tell(window, final(4))
+    assert window.reading.turn.index == 4  # the newest again
 
 
 def test_the_lanes_and_the_waveform_show_the_same_time(window: Window) -> None:
@@ -1003,6 +1012,9 @@ def test_a_speaker_is_renamed_by_a_click(window: Window, feed: ScriptedFeed) -> 
     assert window.phase is Phase.HEARING  # R was a letter
     QTest.keyClick(field, Qt.Key.Key_Return)
     assert feed.asked[-1] == ("rename", "Anna", "Anne R")
+    assert name.button.text() == "Anne R …"  # until the server says so
+    feed.refused.emit("somebody has that name")
+    assert name.button.text() == "Anna"
     tell(window, renamed("Anna", "Anne R"))
     assert window.timeline.lanes.name_of("Anna") is None
     assert window.timeline.lanes.name_of("Anne R") is not None
@@ -1212,7 +1224,7 @@ def test_settings_are_those_of_the_server_and_are_remembered(
     assert models == ["The server's choice", "hash", "other"]
     dialog.model.setCurrentText("other")
     dialog.language.setCurrentText("de")
-    dialog.speakers.setValue(2)
+    dialog.speakers.setCurrentIndex(2)
     dialog.partials.setChecked(False)
     dialog.pace.setCurrentIndex(1)
     dialog.look.setCurrentIndex(2)

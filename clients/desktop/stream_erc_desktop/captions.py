@@ -3,6 +3,8 @@
 from stream_erc_desktop.model import Conversation, Link, clock, plural
 from stream_erc_desktop.phase import Phase
 
+MANY_BEHIND = 2  # turns on the way; more mean a server that is slow
+
 
 def facts(conversation: Conversation, duration_ms: int | None) -> list[str]:
     """What is known of a conversation, for the line below the title."""
@@ -34,6 +36,8 @@ def empty(conversation: Conversation, phase: Phase, url: str, why_no_microphone:
         return "Not connected", conversation.link_detail
     if conversation.link is Link.CONNECTING:
         return "Connecting …", url
+    if conversation.pending_ms:
+        return "Listening …", f"{plural(len(conversation.pending_ms), 'turn')} on the way."
     if phase is Phase.HEARING:
         return "Listening …", "The first turn appears here as soon as somebody speaks."
     if phase is not Phase.WAITING:
@@ -45,6 +49,9 @@ def empty(conversation: Conversation, phase: Phase, url: str, why_no_microphone:
 
 def state(conversation: Conversation, phase: Phase) -> str:
     """One word or two below the clock."""
+    behind = len(conversation.pending_ms)
+    if behind > MANY_BEHIND:
+        return f"{behind} turns behind"
     return {
         Phase.WAITING: "ready" if conversation.link is Link.CONNECTED else "",
         Phase.HEARING: "listening",

@@ -24,12 +24,13 @@ class Meter(QWidget):
         self.setFixedSize(96, 8)
         self.setAccessibleName("Level")
 
-    def show_level(self, level: float) -> None:
-        """Show a level, 0 to 1; it falls slowly, as meters do."""
-        shown = max(level, self.level - 0.04)
-        if abs(shown - self.level) > 0.004:
+    def show_level(self, level: float) -> bool:
+        """Show a level, 0 to 1; it falls slowly, as meters do: says whether it is still falling."""
+        shown = max(level, self.level - 0.04, 0.0)
+        if shown != self.level:
             self.level = shown
             self.update()
+        return shown > level
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         """Draw it."""

@@ -22,6 +22,7 @@ SHORTCUTS = (
     ("↑ ↓", "turn by turn in the transcript"),
     ("1 … 9", "say who spoke the turn: the first speaker, the second …"),
     ("Enter", "say who spoke the turn, from a list"),
+    ("Esc", "leave the turn, and go to the newest"),
     ("F2", "rename the speaker of the turn"),
     ("F / W", "follow the newest audio / show the whole conversation"),
     ("+ / -", "zoom; the mouse wheel does it too"),

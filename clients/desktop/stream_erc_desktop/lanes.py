@@ -68,17 +68,21 @@ class SpeakerName(QStackedWidget):
             super().keyPressEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
-        """A long name is cut short, never the lane."""
+        """As much of the name as fits."""
         super().resizeEvent(event)
-        wide = self.width() - 16
-        metrics = self.button.fontMetrics()
-        self.button.setText(metrics.elidedText(self.speaker, Qt.TextElideMode.ElideRight, wide))
+        self.show_name()
 
     def _take(self) -> None:
         name = self._field.text().strip()
         self.setCurrentWidget(self.button)
         if name and name != self.speaker:
+            self.button.setText(f"{name} …")  # until the server says so
             self.renamed.emit(self.speaker, name)
+
+    def show_name(self) -> None:
+        """Show the name as it is; a long one is cut short, never the lane."""
+        metrics = self.button.fontMetrics()
+        self.button.setText(metrics.elidedText(self.speaker, Qt.TextElideMode.ElideRight, self.width() - 16))
 
 
 class Lanes(QWidget):
@@ -129,6 +133,11 @@ class Lanes(QWidget):
         """The name beside a lane."""
         return self._by_name.get(speaker)
 
+    def take_back_names(self) -> None:
+        """A new name was refused: show those that hold."""
+        for name in self._by_name.values():
+            name.show_name()
+
     def _show_names(self, speakers: list[str]) -> None:
         """Names that stay keep their widgets: one may be typed in."""
         kept, self._by_name = self._by_name, {}
@@ -145,7 +154,9 @@ class Lanes(QWidget):
         for gone in kept.values():
             gone.deleteLater()
         if self.tab_after is not None:
-            for before, after in pairwise([self.tab_after, *(name.button for name in self._by_name.values())]):
+            for before, after in pairwise(
+                [self.tab_after, *(name.button for name in self._by_name.values())]
+            ):
                 self.setTabOrder(before, after)
 
 

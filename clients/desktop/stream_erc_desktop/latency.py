@@ -187,6 +187,8 @@ class LatencyPanel(Panel):
 
 
 def _figure(ms: float) -> str:
+    if ms >= 100_000:
+        return f"{ms / 1_000:,.0f} s"
     if ms >= 10_000:
         return f"{ms / 1_000:.1f} s"
     return f"{ms:.1f}" if ms < 10 else f"{round(ms):,}"

@@ -9,13 +9,13 @@ from PySide6.QtWidgets import (
     QDialogButtonBox,
     QFormLayout,
     QLabel,
-    QSpinBox,
     QWidget,
 )
 
 from stream_erc_desktop.feed import Options
 from stream_erc_desktop.preferences import LOOKS, Preferences
 
+MAX_SPEAKERS = 16  # that the protocol takes
 SERVER_CHOOSES = "The server's choice"
 
 
@@ -34,10 +34,8 @@ class SettingsDialog(QDialog):
         if options.language is not None and self.language.findData(options.language) < 0:
             self.language.addItem(options.language, options.language)
         self.language.setCurrentIndex(max(0, self.language.findData(options.language)))
-        self.speakers = QSpinBox()
-        self.speakers.setRange(0, 16)
-        self.speakers.setSpecialValueText("Not known")
-        self.speakers.setValue(options.speakers or 0)
+        self.speakers = _choice((None, "Not known"), *((n, str(n)) for n in range(1, MAX_SPEAKERS + 1)))
+        self.speakers.setCurrentIndex(options.speakers or 0)
         self.partials = QCheckBox("Show turns while they are spoken")
         self.partials.setChecked(options.partials)
         self.pace = _choice((True, "In real time"), (False, "As fast as the server works"))
@@ -68,7 +66,7 @@ class SettingsDialog(QDialog):
         self._preferences.options = Options(
             model=self.model.currentData(),
             language=self.language.currentData(),
-            speakers=self.speakers.value() or None,
+            speakers=self.speakers.currentData(),
             partials=self.partials.isChecked(),
         )
         self._preferences.live = bool(self.pace.currentData())

@@ -7,7 +7,7 @@ from PySide6.QtGui import QColor, QPalette
 from stream_erc_desktop.palette import Theme, ink_on
 
 FONT_PX = 14
-CHEVRON = (Path(__file__).parent / "chevron.svg").as_posix()  # style sheets take files only
+FILES = Path(__file__).parent.as_posix()  # style sheets take pictures from files only
 
 
 def qt_palette(theme: Theme) -> QPalette:
@@ -66,7 +66,7 @@ QPushButton, QToolButton {{
   background: {theme.surface}; color: {theme.ink}; border: 1px solid {theme.line}; border-radius: 15px;
   padding: 7px 15px; }}
 QPushButton:hover, QToolButton:hover {{ background: {theme.hover}; }}
-QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus, QSpinBox:focus {{
+QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus {{
   border: 2px solid {theme.ink}; padding: 6px 14px; }}
 QPushButton:disabled, QComboBox:disabled {{ color: {theme.soft}; border-color: {theme.line}; }}
 QPushButton:checked {{ background: {theme.ink}; color: {theme.background}; border-color: {theme.ink}; }}
@@ -87,15 +87,22 @@ QPushButton#plain {{
   border: 1px solid transparent; border-radius: 15px; padding: 0; background: transparent; }}
 QPushButton#plain:hover {{ background: {theme.hover}; }}
 QPushButton#plain:focus {{ border: 2px solid {theme.ink}; padding: 0; }}
-QLineEdit, QSpinBox, QComboBox {{
+QLineEdit, QComboBox {{
   background: {theme.surface}; color: {theme.ink}; border: 1px solid {theme.line}; border-radius: 8px;
   padding: 6px 10px; selection-background-color: {theme.ink}; selection-color: {theme.background}; }}
 QComboBox {{ border-radius: 15px; padding: 7px 15px; }}
 QComboBox::drop-down {{ border: 0; width: 26px; }}
-QComboBox::down-arrow {{ image: url({CHEVRON}); width: 12px; height: 12px; }}
+QComboBox::down-arrow {{ image: url({FILES}/chevron.svg); width: 12px; height: 12px; }}
 QMenu {{ background: {theme.surface}; color: {theme.ink}; border: 1px solid {theme.line}; padding: 6px; }}
 QMenu::item {{ padding: 6px 26px 6px 22px; border-radius: 6px; }}
 QMenu::item:selected {{ background: {theme.hover}; color: {theme.ink}; }}
 QMenu::separator {{ height: 1px; background: {theme.line}; margin: 5px 8px; }}
 QCheckBox {{ color: {theme.ink}; spacing: 8px; }}
+QCheckBox::indicator {{
+  width: 16px; height: 16px; border: 1px solid {theme.soft}; border-radius: 5px;
+  background: {theme.surface}; }}
+QCheckBox::indicator:checked {{ background: {theme.ink}; image: url({FILES}/check-{theme.name}.svg); }}
+QCheckBox:focus {{ text-decoration: underline; }}
+QDialogButtonBox {{ dialogbuttonbox-buttons-have-icons: 0; }}
+QMenu::item:disabled {{ color: {theme.soft}; background: transparent; }}
 """

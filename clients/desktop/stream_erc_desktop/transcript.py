@@ -210,10 +210,12 @@ class Transcript(QListView):
 
     Signals:
         chosen: the index of the turn that was clicked or walked to.
+        left: no turn is selected any more; the newest is what counts.
         corrected: a turn's index and who really spoke it.
     """
 
     chosen = Signal(int)
+    left = Signal()
     corrected = Signal(int, str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -265,8 +267,12 @@ class Transcript(QListView):
         return turn
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        """Enter asks who spoke the turn; a digit says it: 1 is the first lane."""
+        """Enter asks who spoke the turn; a digit says it: 1 is the first lane; Escape leaves the turn."""
         turn = self.current_turn
+        if turn is not None and event.key() == Qt.Key.Key_Escape:
+            self.setCurrentIndex(QModelIndex())
+            self.scrollToBottom()
+            return
         if turn is not None and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             self._ask_who(turn, self.viewport().mapToGlobal(self.visualRect(self.currentIndex()).center()))
         elif turn is not None and event.text().isdecimal() and not event.modifiers():
@@ -303,7 +309,7 @@ class Transcript(QListView):
         """The speakers to choose from, and somebody new."""
         menu = QMenu(self)
         menu.setAccessibleName("Who spoke this turn")
-        menu.addSection("Who spoke this turn?")
+        menu.addAction("Who spoke this turn?").setEnabled(False)
         for number, speaker in enumerate(self.speakers, 1):
             action = menu.addAction(f"{speaker}\t{number}" if number < 10 else speaker)
             action.setCheckable(True)
@@ -340,6 +346,8 @@ class Transcript(QListView):
         turn = current.data(TURN)
         if turn is not None:
             self.chosen.emit(turn.index)
+        else:
+            self.left.emit()
 
 
 def _words(turn: Turn) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QLineF, QPointF, QRectF, Qt, Signal
+from PySide6.QtCore import QLineF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QPainter, QPen, QTransform
 
 from stream_erc_desktop.model import clock
@@ -21,6 +21,7 @@ LONG_STEPS_MS = (120_000, 300_000, 600_000, 900_000, 1_800_000, 3_600_000)
 EVER_MS = 1e9
 
 Spans = Sequence[tuple[float, float]]
+Words = Sequence[tuple[QRectF, int, str]]
 
 
 class TimeView(pg.PlotWidget):
@@ -63,9 +64,9 @@ class ClockAxis(pg.AxisItem):
     def __init__(self) -> None:
         super().__init__("top", maxTickLength=0)
         self.setHeight(RULER_PX)
-        font = QFont()
-        font.setPixelSize(11)
-        self.setStyle(tickFont=font, tickTextOffset=6, autoReduceTextSpace=False)
+        self.font = QFont()
+        self.font.setPixelSize(11)
+        self.setStyle(tickFont=self.font, tickTextOffset=6, autoReduceTextSpace=False)
 
     def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:  # noqa: N802, N803
         """One kind of ticks, as dense as they can be read."""
@@ -73,9 +74,12 @@ class ClockAxis(pg.AxisItem):
         steps = (*STEPS_MS, *LONG_STEPS_MS)
         return [(next((step for step in steps if step / per_pixel >= TICK_PX), steps[-1]), 0)]
 
-    def drawPicture(self, painter: QPainter, line: object, ticks: object, words: object) -> None:  # noqa: N802
+    def drawPicture(self, painter: QPainter, line: object, ticks: object, words: Words) -> None:  # noqa: N802
         """The times only: the line and the ticks would be one more pattern beside the bars."""
-        super().drawPicture(painter, (pg.mkPen(None), QPointF(), QPointF()), [], words)
+        painter.setPen(self.textPen())
+        painter.setFont(self.font)
+        for box, flags, text in words:
+            painter.drawText(box, int(flags), text)
 
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:  # noqa: N802
         """The times."""

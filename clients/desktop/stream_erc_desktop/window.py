@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from stream_erc_client import SessionClosed, TurnFinal, TurnRevised
+from stream_erc_client import Failed, SessionClosed, TurnFinal, TurnRevised
 
 from stream_erc_desktop import captions
 from stream_erc_desktop.controls import Controls
@@ -167,7 +167,7 @@ class Window(QMainWindow):
         feed.started.connect(self._source_started)
         feed.source_ended.connect(self._source_ended)
         feed.failed.connect(self._failed)
-        feed.refused.connect(lambda reason: self.notice_bar.show_notice(Notice(reason, Tone.BAD)))
+        feed.refused.connect(self._refused)
         feed.saved.connect(self._saved)
         feed.microphones.connect(self._show_microphones)
         controls.record.connect(self.record)
@@ -185,7 +185,8 @@ class Window(QMainWindow):
         self.timeline.renamed.connect(feed.rename)
         self.timeline.chosen.connect(self.select)
         self.transcript.chosen.connect(self.select)
-        self.transcript.corrected.connect(feed.correct)
+        self.transcript.left.connect(self._leave_turn)
+        self.transcript.corrected.connect(self._correct)
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._apply_look)
         actions = {
             "R": controls.primary.click,
@@ -260,6 +261,15 @@ class Window(QMainWindow):
         dialog.accepted.connect(self._apply_look)
         dialog.open()
 
+    def _leave_turn(self) -> None:
+        self._selected = None
+        self._soon()
+
+    def _correct(self, turn: int, speaker: str) -> None:
+        self.feed.correct(turn, speaker)
+        words = f"Turn {turn + 1} goes to {speaker}; the turns after it are read again."
+        self.notice_bar.show_notice(Notice(words))
+
     def _rename_selected(self) -> None:
         turn, speakers = self.transcript.current_turn, self.conversation.speakers
         speaker = turn.speaker if turn is not None else next(iter(speakers), None)
@@ -307,6 +317,8 @@ class Window(QMainWindow):
             self._unsaved = True
         if isinstance(event, TurnFinal) and (turn := self.conversation.turn(event.turn)) is not None:
             announce(self.transcript, turn.said)
+        if isinstance(event, Failed):
+            self.timeline.lanes.take_back_names()
         if isinstance(event, SessionClosed):
             self._set_phase(Phase.OVER)
             self.timeline.waveform.show_whole()
@@ -339,6 +351,10 @@ class Window(QMainWindow):
                 self.feed.token = token.strip()
                 self.feed.open(self.preferences.options)
 
+    def _refused(self, reason: str) -> None:
+        self.timeline.lanes.take_back_names()
+        self.notice_bar.show_notice(Notice(reason, Tone.BAD))
+
     def _saved(self, path: str) -> None:
         self._unsaved = False
         self.notice_bar.show_notice(Notice(f"Saved to {path}", Tone.GOOD))
@@ -369,7 +385,8 @@ class Window(QMainWindow):
             self._refresh_words(rows)
         self.timeline.show_turns(rows, conversation.speakers, self._styles, self._selected)
         self.timeline.show_audio(self.outline, rows, conversation.pending_ms)
-        self.controls.meter.show_level(self.outline.level if self.phase is Phase.HEARING else 0.0)
+        if self.controls.meter.show_level(self.outline.level if self.phase is Phase.HEARING else 0.0):
+            self._soon()
         chosen = None if self._selected is None else conversation.turn(self._selected)
         self.reading.show_turn(chosen or conversation.last_turn, self._styles)
 
