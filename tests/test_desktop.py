@@ -969,10 +969,12 @@ def test_lanes_stand_below_each_other_and_a_click_selects(window: Window) -> Non
 
 
 def test_the_lanes_and_the_waveform_show_the_same_time(window: Window) -> None:
-    listening(window)
-    window.feed.heard.emit(bytes(32 * 90_000))
     waveform, strip = window.timeline.waveform, window.timeline.lanes.strip
+    listening(window)
     tell(window, final(0))
+    assert strip.span_ms == pytest.approx(waveform.span_ms) == pytest.approx((0, 30_000))
+    window.feed.heard.emit(bytes(32 * 90_000))
+    window.refresh()
     assert waveform.span_ms == pytest.approx((60_000, 90_000))
     for act in (waveform.show_whole, lambda: waveform.zoom(0.25), lambda: waveform.show_span(100, 200)):
         act()

@@ -174,7 +174,7 @@ class Strip(TimeView):
         self._waveform = waveform
         self.getViewBox().invertY(True)
         # Not pyqtgraph's own link: that one shifts views whose frames differ by a pixel.
-        waveform.sigXRangeChanged.connect(lambda _, span: self.setXRange(*span, padding=0))
+        waveform.sigXRangeChanged.connect(self._follow)
         self.getViewBox().sigRangeChangedManually.connect(lambda *_: waveform.move_by_hand(*self.span_ms))
         self._item = _Turns(self)
         self.addItem(self._item)
@@ -191,6 +191,7 @@ class Strip(TimeView):
         """Show these turns."""
         self.turns, self.speakers, self.styles, self.selected = turns, list(speakers), styles, selected
         self.setYRange(0, max(1, len(speakers)), padding=0)
+        self._follow()
         self._item.update()
 
     def turn_at(self, position: QPointF) -> Turn | None:
@@ -205,6 +206,9 @@ class Strip(TimeView):
             if turn.start_ms <= place.x() < turn.end_ms:
                 return turn
         return None
+
+    def _follow(self, *_: object) -> None:
+        self.setXRange(*self._waveform.span_ms, padding=0)
 
     def _clicked(self, event: MouseClickEvent) -> None:
         turn = self.turn_at(event.scenePos())
