@@ -418,6 +418,21 @@ def test_a_dropped_file_is_heard_sample_for_sample(
     assert summary(told(page, tmp_path)) == heard_alone(talk())
 
 
+def test_a_turn_can_be_heard_again(watched: Watched, server: Running, tmp_path: Path) -> None:
+    page = watched.ready(server.url)
+    choose(page, pace="replay")
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    expect(page.locator("#hint")).to_have_text(re.compile("Finished"))
+    turns(page).nth(2).locator(".when").click()
+    expect(page.locator("#turns .turn.sounding")).to_have_attribute("data-turn", "2")
+    expect(page.locator("#turns .turn.current")).to_have_attribute("data-turn", "2")
+    expect(page.locator("#turns .turn.sounding")).to_have_count(0)  # it comes to its end
+    turns(page).nth(2).locator(".when").click()
+    expect(page.locator("#turns .turn.sounding")).to_have_count(1)
+    turns(page).nth(2).locator(".when").click()
+    expect(page.locator("#turns .turn.sounding")).to_have_count(0, timeout=600)  # pressed again: stopped
+
+
 def test_a_file_that_is_none_is_said_so(watched: Watched, server: Running, tmp_path: Path) -> None:
     page = watched.ready(server.url)
     (tmp_path / "letter.txt").write_text("not audio")
@@ -515,7 +530,7 @@ def test_a_speaker_is_renamed_and_a_turn_corrected_by_keyboard(
 
 def test_cut_connections_lose_nothing(watched: Watched, wire: Wire, tmp_path: Path) -> None:
     page = watched.ready(wire.url)
-    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav", talk(2)))
     expect(page.locator("#turns .turn.partial")).to_be_visible()
     wire.cut()  # in the middle of a turn
     expect(turns(page).nth(0)).to_be_visible()
@@ -528,9 +543,9 @@ def test_cut_connections_lose_nothing(watched: Watched, wire: Wire, tmp_path: Pa
     wire.mend()
     expect(page.locator("#connection-text")).to_have_text("Connected")
     wire.cut()
-    expect(page.locator("#hint")).to_have_text(f"Finished: {len(TURNS)} turns, 00:07")
-    assert wire.sockets >= 3
-    expected = [(i, who.replace("speaker_1", "Anna"), *rest) for i, who, *rest in heard_alone(talk())]
+    expect(page.locator("#hint")).to_have_text(f"Finished: {2 * len(TURNS)} turns, 00:14")
+    assert wire.sockets >= 4
+    expected = [(i, who.replace("speaker_1", "Anna"), *rest) for i, who, *rest in heard_alone(talk(2))]
     events = told(page, tmp_path)
     assert [m["event_id"] for m in events[1:]] == list(range(1, len(events)))
     assert summary(events) == expected

@@ -1,6 +1,6 @@
 // The bar at the bottom: start and pause, push-to-talk, the microphone, the clock and the level.
 
-import { $, clock, el } from "./elements.js";
+import { $, clock, el, write } from "./elements.js";
 import { microphones } from "./recorder.js";
 
 const BUSY_KEYS = "input, select, textarea, button, dialog, [role=slider]";
@@ -99,11 +99,8 @@ export class Controls {
     if (!running) this.level(0);
   }
 
-  hint(text) { if ($("hint").textContent !== text) $("hint").textContent = text; }
-
   time(ms, totalMs = null) {
-    const text = totalMs === null ? clock(ms) : `${clock(ms)} / ${clock(totalMs)}`;
-    if ($("clock").textContent !== text) $("clock").textContent = text;
+    write("clock", totalMs === null ? clock(ms) : `${clock(ms)} / ${clock(totalMs)}`);
   }
 
   /** @param {number} level 0 to 1, shown in decibels: -54 dB is nothing. */

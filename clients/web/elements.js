@@ -6,6 +6,11 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export const $ = (id) => document.getElementById(id);
 
+/** Set an element's text, if it is another one: what stays is neither laid out nor read aloud again. */
+export function write(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
 /** An element with properties and children; text only ever goes in as text. */
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);

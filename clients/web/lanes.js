@@ -26,6 +26,11 @@ export class Lanes {
     this.#listen();
   }
 
+  clear() {
+    this.current = this.editing = null;
+    this.pending.clear();
+  }
+
   // --- names -------------------------------------------------------------------------------------
 
   /** The list of speakers, when it changed. */

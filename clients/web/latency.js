@@ -61,8 +61,6 @@ export class Departures {
     const at = this.sent.find(([ms]) => ms >= audioMs);
     return at ? now - at[1] : null;
   }
-
-  clear() { this.sent = []; }
 }
 
 export function showLatency(latencies) {

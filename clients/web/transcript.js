@@ -31,7 +31,7 @@ export class Transcript {
     this.rows = new Map();
     this.dirty = new Set();
     this.open = new Set();       // turns whose probabilities are unfolded
-    this.current = null;
+    this.current = this.sounding = null;
     this.unseen = 0;
     this.following = true;
     this.top = 0;                // where it was scrolled to
@@ -95,11 +95,12 @@ export class Transcript {
   #row(turn, previous) {
     const style = turn.failed === null ? this.look.style(turn.emotion.label) : null;
     const when = turn.start === null ? String(turn.index + 1) : clock(turn.start);
-    const time = el("button", { type: "button", class: "when", "aria-label": `Turn ${turn.index + 1}, at ${when}: show it in the timeline` }, when);
+    const time = el("button", { type: "button", class: "when", "aria-label": `Turn ${turn.index + 1}, at ${when}: show and hear it` }, when);
     time.addEventListener("click", () => this.onSelect(turn));
     const row = el("li", { class: `turn ${style?.css ?? "failed"}` }, time);
     row.dataset.turn = String(turn.index);
     if (turn.index === this.current) row.classList.add("current");
+    if (turn.index === this.sounding) row.classList.add("sounding");
     if (turn.failed !== null) {
       row.append(el("div", { class: "who" }, "failed"), el("p", { class: "said" }, turn.failed));
       return row;
@@ -202,6 +203,13 @@ export class Transcript {
     scroller.scrollTop = scroller.scrollHeight - before;
     this.top = scroller.scrollTop;
     this.rows.get(this.first)?.querySelector("button").focus({ preventScroll: true });
+  }
+
+  /** Mark the turn that is heard again, null for none. */
+  sound(index) {
+    this.rows.get(this.sounding)?.classList.remove("sounding");
+    this.sounding = index;
+    this.rows.get(index)?.classList.add("sounding");
   }
 
   /** Mark a turn and bring it into view. */

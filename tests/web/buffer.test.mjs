@@ -57,7 +57,7 @@ test("resuming twice gives the same", () => {
 
 test("audio that did not outlive a reload is told, and what is left moves up", () => {
   const buffer = new Buffer();
-  buffer.restore([{ start: 16 * 200, pcm: pcm(40) }, { message: { type: "turn.correct", input_id: 5 } }]);
+  buffer.restore([{ start: 16 * 200, pcm: pcm(40) }, { message: { type: "turn.correct", input_id: 5 } }], 16 * 240);
   const { items, lostMs } = buffer.resume(100, 3, 16 * 240);
   assert.equal(lostMs, 100);
   assert.deepEqual(shape(items), [[100, 40], 4]);
@@ -66,8 +66,20 @@ test("audio that did not outlive a reload is told, and what is left moves up", (
 
 test("a server that is ahead of an empty page is believed", () => {
   const buffer = new Buffer();
+  buffer.restore([], 16 * 4_000);
   const { items, lostMs } = buffer.resume(5_000, 2, 16 * 4_000);
   assert.deepEqual([items, lostMs, buffer.samples], [[], 0, 80_000]);
+});
+
+test("what was said between a reload and the server's answer is sent, wherever the server stands", () => {
+  const buffer = new Buffer();
+  buffer.restore([{ start: 16 * 3_960, pcm: pcm(40) }], 16 * 4_000);
+  buffer.pushAudio(pcm(100, 5));
+  buffer.pushInput({ type: "turn.correct" });
+  const { items, lostMs } = buffer.resume(5_000, 2, 16 * 4_000);
+  assert.deepEqual([shape(items), lostMs, items[0].pcm[0]], [[[5_000, 100], 3], 0, 5]);
+  buffer.pushAudio(pcm(20));
+  assert.deepEqual(shape(buffer.resume(5_050, 3).items), [[5_050, 50], [5_100, 20]]);
 });
 
 test("a shelf is told of everything kept, forgotten and replaced", () => {

@@ -7,8 +7,10 @@ import { Conversation } from "../../clients/web/conversation.js";
 import { eventLines } from "../../clients/web/downloads.js";
 import { Departures, Latencies, quantile } from "../../clients/web/latency.js";
 import { emotionStyles } from "../../clients/web/palette.js";
+import { Playback } from "../../clients/web/playback.js";
 import { reportPage } from "../../clients/web/report.js";
 import { Resampler, toInt16 } from "../../clients/web/resampler.js";
+import { hintText, linkSpoken, linkText } from "../../clients/web/status.js";
 import { wav } from "../../clients/web/wav.js";
 import { Peaks } from "../../clients/web/waveform.js";
 
@@ -195,4 +197,32 @@ test("a report holds the turns, runs no script, and takes hostile words as words
   assert.ok(page.includes("words 1") && page.includes("joy"));
   assert.ok(!/<script|<img|onerror="|https?:\/\//.test(page));
   assert.match(page, /default-src 'none'/);
+});
+
+// --- hearing again, and words -------------------------------------------------------------------
+
+test("the last half hour can be heard again, sample for sample, and no more is kept", () => {
+  const playback = new Playback(() => {});
+  const second = (n) => new Int16Array(16_000).fill(n % 1000);
+  for (let n = 0; n < 2_000; n++) playback.push(second(n));
+  assert.ok(playback.blocks.size <= 1_801);
+  assert.ok(!playback.has(100_000, 101_000) && playback.has(1_990_000, 2_000_000) && !playback.has(1_999_000, 2_000_001));
+  const samples = playback.samples(1_997_500, 1_998_500);
+  assert.deepEqual([samples.length, samples[0] * 32_768, samples.at(-1) * 32_768], [16_000, 997, 998]);
+  const odd = new Playback(() => {});
+  odd.clear(1_234);
+  for (let at = 0; at < 40_000; at += 97) odd.push(Int16Array.from({ length: 97 }, (_, i) => (at + i) % 30_000));
+  const from = Math.ceil((1_234 + 100) / 16);
+  assert.equal(odd.samples(from, from + 1)[0] * 32_768, 16 * from - 1_234);
+  assert.ok(!odd.has(0, 10));
+});
+
+test("every state of the connection has words", () => {
+  const more = { begun: true, keptMs: 12_400, waitS: 4 };
+  assert.equal(linkText({ name: "reconnecting", attempt: 2 }, more), "Connection lost, next attempt in 4 s, 12 s of audio kept");
+  assert.equal(linkSpoken({ name: "reconnecting", attempt: 2 }, more), "Connection lost, connecting again");
+  for (const name of ["connecting", "connected", "full", "needs_token", "asleep", "lost", "taken_over", "failed", "ended"]) {
+    assert.ok(linkText({ name, attempt: 1 }, more), name);
+  }
+  assert.equal(hintText("listening", { pushToTalk: true, holding: false }), "Hold Space to talk");
 });

@@ -1,0 +1,47 @@
+// Starts the page: its buttons, files that are dropped on it, and what it does when it is left.
+
+import { App } from "./app.js";
+import { $ } from "./elements.js";
+import { Shelf } from "./shelf.js";
+
+function listen(app) {
+  const on = (id, act) => $(id).addEventListener("click", act);
+  on("open-settings", () => app.openSettings());
+  on("open-side", () => $("open-side").setAttribute("aria-expanded", String(document.body.classList.toggle("side-open"))));
+  on("retry", () => app.connection.now());
+  on("finish", () => app.finish());
+  on("sample", () => app.openSample());
+  on("choose-file", () => $("file").click());
+  on("mute", () => {
+    const muted = $("mute").getAttribute("aria-pressed") !== "true";
+    $("mute").setAttribute("aria-pressed", String(muted));
+    app.player?.setMuted(muted);
+  });
+  on("save-events", () => app.saveEvents());
+  on("save-report", () => app.saveReport());
+  $("file").addEventListener("change", () => {
+    app.openFile($("file").files[0]);
+    $("file").value = "";
+  });
+  const files = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragover", (event) => {
+    if (!files(event)) return;
+    event.preventDefault();
+    $("drop").hidden = false;
+  });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
+  addEventListener("drop", (event) => {
+    $("drop").hidden = true;
+    if (!files(event)) return;
+    event.preventDefault();
+    app.openFile(event.dataTransfer.files[0]);
+  });
+  addEventListener("online", () => app.connection.now());
+  addEventListener("pagehide", () => app.leave());
+  document.addEventListener("visibilitychange", () => { if (document.hidden) app.leave(); });
+  setInterval(() => app.tick(), 500);
+}
+
+const app = new App(await Shelf.open());
+listen(app);
+await app.restore();

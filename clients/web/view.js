@@ -1,0 +1,168 @@
+// What is on the screen of a conversation: the timeline, the transcript, the last emotion, the latency.
+
+import { Axis } from "./axis.js";
+import { SAMPLES_PER_MS } from "./buffer.js";
+import { $, clock, el, onceAFrame, plural, write } from "./elements.js";
+import { showFeeling } from "./feeling.js";
+import { Lanes } from "./lanes.js";
+import { Departures, Latencies, showLatency } from "./latency.js";
+import { Look } from "./look.js";
+import { Playback } from "./playback.js";
+import { emptyText } from "./status.js";
+import { Transcript } from "./transcript.js";
+import { Peaks, Waveform } from "./waveform.js";
+
+export class View {
+  /**
+   * @param {import("./conversation.js").Conversation} conversation
+   * @param {object} hooks
+   * @param {(speaker: string, name: string) => void} hooks.onRename
+   * @param {(turn: object) => void} hooks.onCorrect
+   */
+  constructor(conversation, { onRename, onCorrect }) {
+    this.conversation = conversation;
+    this.mode = "idle";
+    this.ready = false;                  // whether a server is there to talk to
+    this.look = new Look();
+    this.axis = new Axis(innerWidth < 760 ? 10_000 : 20_000);
+    this.wave = new Waveform($("wave"), this.axis, this.look);
+    this.lanes = new Lanes(this.axis, this.look, { onRename, onSelect: (turn) => this.select(turn, true), onMove: () => this.paint() });
+    this.transcript = new Transcript(this.look, { onCorrect, onSelect: (turn) => this.select(turn, false) });
+    this.playback = new Playback((turn) => this.transcript.sound(turn));
+    this.latencies = new Latencies();
+    this.departures = new Departures();
+    this.render = onceAFrame(() => this.#render());
+    this.paint = onceAFrame(() => this.#paint());
+    this.#listen();
+  }
+
+  get live() { return this.mode === "listening" || this.mode === "playing"; }
+  get audioMs() { return this.wave.peaks.ms; }
+
+  /** Show another conversation, from nothing. */
+  open(conversation) {
+    this.conversation = conversation;
+    if (conversation.labels.length) this.look.setLabels(conversation.labels);
+    this.latencies = new Latencies();
+    this.departures = new Departures();
+    this.wave.peaks = new Peaks();
+    this.playback.clear();
+    this.axis.advance(0);
+    this.axis.follow();
+    this.lanes.clear();
+    this.transcript.clear();
+    $("feeling").replaceChildren(el("p", { class: "soft" }, "The last turn's emotion appears here."));
+    write("announce", "");
+    this.changed();
+  }
+
+  setMode(mode, ready) {
+    this.mode = mode;
+    this.ready = ready;
+    if (this.live) this.playback.stop();
+    this.changed();
+  }
+
+  changed() {
+    this.render();
+    this.paint();
+  }
+
+  /** Audio went out. */
+  hear(pcm) {
+    this.wave.peaks.push(pcm);
+    this.playback.push(pcm);
+    this.departures.note(this.audioMs, performance.now());
+    this.axis.advance(this.audioMs);
+    this.paint();
+  }
+
+  /** After a reload: what was heard before is not here; what was kept of it, and what came since, is. */
+  goOnFrom(audioMs, pcm) {
+    this.wave.peaks = new Peaks();
+    this.wave.peaks.skipTo(audioMs * SAMPLES_PER_MS);
+    this.playback.clear(audioMs * SAMPLES_PER_MS);
+    this.departures = new Departures();
+    this.wave.peaks.push(pcm);
+    this.playback.push(pcm);
+    this.axis.advance(this.audioMs);
+    this.paint();
+  }
+
+  /**
+   * A turn came or changed.
+   * @param {boolean} fresh it is told for the first time, and as it is spoken.
+   */
+  told(turn, isNew, fresh) {
+    this.transcript.touch(turn.index);
+    if (isNew && turn.failed === null) {
+      this.latencies.push(turn.latency, fresh ? this.departures.since(turn.end, performance.now()) : null);
+    }
+    this.changed();
+  }
+
+  /** A speaker has a name, or keeps the old one. */
+  named(speaker) {
+    this.lanes.settle(speaker);
+    this.transcript.touchAll();
+    this.changed();
+  }
+
+  /** Mark a turn here and there, and hear it once more while nothing else is to be heard. */
+  select(turn, scroll) {
+    this.lanes.current = turn.index;
+    this.transcript.select(turn.index, scroll);
+    if (turn.start !== null) this.axis.reveal(turn.start);
+    if (!this.live && turn.start !== null && this.playback.has(turn.start, turn.end)) this.playback.play(turn);
+    this.paint();
+  }
+
+  // --- drawing -----------------------------------------------------------------------------------
+
+  #render() {
+    const { conversation } = this, { partial, turns } = conversation;
+    this.transcript.render(conversation);
+    this.lanes.list(conversation);
+    showFeeling(partial?.emotion ? partial : conversation.latest(), Boolean(partial?.emotion), this.look);
+    showLatency(this.latencies);
+    write("count", turns.length ? plural(turns.length, "turn") : "");
+    $("empty").hidden = turns.length > 0 || partial !== null || conversation.speechFrom !== null;
+    $("sample").hidden = this.mode !== "idle" || !this.ready;
+    const [title, text] = emptyText(this.mode, this.ready);
+    write("empty-title", title);
+    write("empty-text", text);
+    $("save-events").disabled = $("save-report").disabled = conversation.events.length === 0;
+  }
+
+  #paint() {
+    const { axis } = this;
+    this.wave.paint(this.conversation, this.live);
+    this.lanes.paint(this.conversation, this.live);
+    $("follow").hidden = axis.following;
+    $("zoom-in").disabled = !axis.canZoomIn;
+    $("zoom-out").disabled = !axis.canZoomOut;
+    write("length", axis.nowMs ? clock(axis.nowMs) : "");
+  }
+
+  #listen() {
+    const still = matchMedia("(prefers-reduced-motion: reduce)");
+    this.axis.paged = still.matches;
+    still.addEventListener("change", () => { this.axis.paged = still.matches; });
+    this.look.onChange(() => {
+      this.transcript.touchAll();
+      this.changed();
+    });
+    new ResizeObserver(() => this.paint()).observe($("wave").parentElement);
+    const on = (id, act) => $(id).addEventListener("click", () => {
+      act();
+      this.paint();
+    });
+    on("theme", () => this.look.toggle());
+    on("zoom-in", () => this.axis.zoom(-1));
+    on("zoom-out", () => this.axis.zoom(1));
+    on("follow", () => {
+      this.axis.follow();
+      $("overview").focus({ preventScroll: true });
+    });
+  }
+}
