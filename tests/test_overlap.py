@@ -76,6 +76,16 @@ def test_short_dialogues_repeat_only_word_for_word_and_empty_ones_never() -> Non
     ]
 
 
+def test_what_is_held_out_is_not_repeated_by_the_rest() -> None:
+    dialogues = [anything(f"d{k}", k) for k in range(40)]
+    dialogues += [dialogue(f"again {k}", *(u.text for u in d.utterances)) for k, d in enumerate(dialogues)]
+    fit, held = overlap.held_out(dialogues, 0.25)
+    assert len(fit) == 60
+    assert not any(repeats(held, fit))
+    assert 0 < len(held) < 20  # those whose copy was held out too
+    assert overlap.held_out(dialogues, 0.25) == (fit, held)
+
+
 def test_all_counts() -> None:
     train = [anything("a", 1), anything("b", 2), dialogue("c", "Oh I'm so very happy."), anything("d", 4)]
     held_out = [*HELD_OUT, changed(anything("", 2), 0.125), anything("new", 5)]

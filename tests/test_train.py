@@ -1,8 +1,12 @@
+import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from erc_models import label_bias
 from erc_models.batching import (
     audio_statistics,
     class_weights,
@@ -15,7 +19,7 @@ from erc_models.checkpoint import load
 from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
 from erc_models.si_lstm import SiLstm, SiLstmConfig
 from erc_models.streaming import TurnInput
-from erc_models.train import Data, main, read_config
+from erc_models.train import Data, Sources, corpus_dialogues, main, read_config, run
 from erc_models.trainer import Corpus, Learner, Trained, Training, fit_temperature, predict, train
 
 LABELS = ("calm", "cross")
@@ -295,6 +299,60 @@ def test_the_command_writes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.Mon
     assert checkpoint.network.config.audio_groups == (3, 2)
     assert set(checkpoint.about["dev"]) == {"dev:all", "dev:text", "dev:audio"}
     assert "| dev:all |" in (out / "README.md").read_text()
+
+
+def test_a_bias_is_chosen_on_what_nothing_was_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(
+        CONFIG_TOML.replace("lr = 1", "lr = 0.001").replace('["dev"]', '["dev", "held"]')
+    )
+    for name, seed in (("train", 0), ("dev", 1), ("held", 2)):
+        replace(echoes(20, seed), labels=("neutral", "cross")).save(tmp_path / f"{name}.safetensors")
+    plain = read_config(tmp_path / "run.toml")
+    sources = Sources(features=tmp_path)
+    before, dev = run(plain, sources)
+    decided = replace(plain, data=replace(plain.data, decide="held:text"))
+    after, _ = run(decided, sources)
+    assert isinstance(before.model, SiLstm) and isinstance(after.model, SiLstm)
+    logits, labels, _ = predict(Learner(before.model), dev["held"], "text")
+    bias = label_bias.choose(logits.double().numpy(), labels.numpy(), ("neutral", "cross"))
+    torch.testing.assert_close(after.model.head.bias - before.model.head.bias, torch.from_numpy(bias).float())
+    worth = [np.mean([getattr(t.scores["held:text"], name) for name in label_bias.CHOSEN_BY])
+             for t in (before, after)]  # fmt: skip
+    assert worth[1] >= worth[0]
+    wrong = replace(plain, data=replace(plain.data, decide="hold:text"))
+    with pytest.raises(ValueError, match="decide: expected SET:CONDITION with one of dev, held"):
+        run(wrong, sources)
+
+
+def test_a_split_has_two_parts_and_dev_one_without_repeats(tmp_path: Path) -> None:
+    (tmp_path / "talk").mkdir()
+    said = [f"this is what the dialogue of number {i} says and no other" for i in range(50)]
+    lines = {
+        "train": said,
+        "dev": [said[3], "here is one that training has not got at all"],
+    }
+    for split, texts in lines.items():
+        rows = [
+            {
+                "corpus": "talk",
+                "dialogue": f"{split}_{i}",
+                "turns": [{"speaker": "A", "text": text, "emotion": "joy"}],
+            }
+            for i, text in enumerate(texts)
+        ]
+        packed = gzip.compress("\n".join(map(json.dumps, rows)).encode())
+        (tmp_path / "talk" / f"{split}.jsonl.gz").write_bytes(packed)
+
+    def names(name: str) -> list[str]:
+        return [dialogue.name for dialogue in corpus_dialogues(name, tmp_path)]
+
+    fit, held = names("talk_train_fit"), names("talk_train_held")
+    assert (len(fit), len(held)) == (41, 9)
+    assert sorted(fit + held) == sorted(names("talk_train"))
+    assert names("talk_train_held") == held  # always the same
+    assert names("talk_dev_new") == ["dev_1"]
+    with pytest.raises(ValueError, match="expected a corpus at"):
+        names("talk_test")
 
 
 def test_a_configuration_is_read_and_checked(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ dropped where a figure is to be free of them, the training side where a model is
 """
 
 import argparse
+import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ PIECE_WORDS = 5
 
 NEARLY = 0.5
 """Two dialogues are nearly the same when they have this share of their runs in common (Jaccard)."""
+
+HELD_OUT = 0.18
+"""The share of a training set that `held_out` keeps from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,13 @@ def without_repeats(
 def without_overlap(train: Sequence[Dialogue], held_out: Sequence[Dialogue]) -> list[Dialogue]:
     """The training dialogues that neither share a long utterance with a held-out one nor repeat it nearly."""
     return without_repeats(without_shared_utterances(train, held_out), held_out)
+
+
+def held_out(dialogues: Sequence[Dialogue], share: float = HELD_OUT) -> tuple[list[Dialogue], list[Dialogue]]:
+    """A training set in two, always the same: to fit on; to choose on, without what the first repeats."""
+    chosen = set(random.Random(0).sample(range(len(dialogues)), round(share * len(dialogues))))
+    fit = [d for i, d in enumerate(dialogues) if i not in chosen]
+    return fit, without_repeats([d for i, d in enumerate(dialogues) if i in chosen], fit)
 
 
 def measure(train: Sequence[Dialogue], held_out: Sequence[Dialogue]) -> Overlap:

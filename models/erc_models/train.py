@@ -24,19 +24,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from erc_models import results
+from erc_models import label_bias, results
 from erc_models.asr_noise import Vocabulary
 from erc_models.checkpoint import ARCHITECTURES, Checkpoint, build, save, text_encoder_folder
 from erc_models.checkpoint import read_config as read_checkpoint_config
 from erc_models.datasets import CORPUS_LABELS, DAILYDIALOG_TO_MELD, MELD_LABELS, Dialogue, read, relabel
-from erc_models.evaluate import command_of
+from erc_models.evaluate import CONDITIONS
+from erc_models.evaluation_report import command_of
 from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
 from erc_models.fine_tuning import FineTuning, LiveText, prepare_encoder
 from erc_models.metrics import Predictions
-from erc_models.overlap import without_overlap
+from erc_models.overlap import held_out, without_overlap, without_repeats
 from erc_models.si_lstm import SiLstm
 from erc_models.text_encoder import TextEncoder, TextEncoderConfig
-from erc_models.trainer import Corpus, Learner, Trained, Training, predict, train
+from erc_models.trainer import Corpus, Learner, Trained, Training, evaluate, predict, train
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class Data:
         select: what to choose the epoch by, the mean over these ``set:condition`` (see `trainer.CONDITIONS`).
         corpus_weights: weight of a corpus in the loss, 1 where not named.
         unseen: sets whose sentences no training dialogue may share (the corpora of one show overlap).
+        decide: a ``set:condition`` of those to score on, of no training dialogue, by which a bias is chosen
+            for each label after the training (see `label_bias`); "" leaves the network's own.
     """
 
     train: tuple[str, ...] = ()
@@ -58,6 +61,7 @@ class Data:
     select: tuple[str, ...] = ()
     corpus_weights: dict[str, float] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
+    decide: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,15 +106,23 @@ def read_config(path: Path) -> RunConfig:
 def corpus_dialogues(name: str, folder: Path) -> list[Dialogue]:
     """The dialogues of ``<corpus>_<split>``, DailyDialog's with MELD's names of the same emotions.
 
+    ``_fit`` and ``_held`` behind a split are its two parts, see `held_out`; ``_dev_new`` is dev without the
+    dialogues that train repeats.
+
     Raises:
         ValueError: there is no such corpus.
     """
-    corpus, _, split = name.rpartition("_")
-    path = folder / corpus / f"{split}.jsonl.gz"
-    if not corpus or not path.is_file():
+    whole, _, part = name.rpartition("_")
+    if part in ("fit", "held"):
+        return held_out(corpus_dialogues(whole, folder))[part == "held"]
+    if part == "new":
+        training = corpus_dialogues(f"{whole.rpartition('_')[0]}_train", folder)
+        return without_repeats(corpus_dialogues(whole, folder), training)
+    path = folder / whole / f"{part}.jsonl.gz"
+    if not whole or not path.is_file():
         raise ValueError(f"{name}: expected a corpus at {path}, found no such file")
     dialogues = read(path)
-    return relabel(dialogues, DAILYDIALOG_TO_MELD) if corpus == "dailydialog" else dialogues
+    return relabel(dialogues, DAILYDIALOG_TO_MELD) if whole == "dailydialog" else dialogues
 
 
 def word_set(dialogues: Sequence[Dialogue], labels: Sequence[str], width: int) -> FeatureSet:
@@ -249,7 +261,26 @@ def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[
         tuning=config.text_encoder,
         keep=keep,
     )
+    if config.data.decide:
+        trained = decided(trained, dev, config.data.decide)
     return trained, dev
+
+
+def decided(trained: Trained, dev: Mapping[str, Corpus], by: str) -> Trained:
+    """The same network with a bias for each label, chosen by a ``set:condition``; its temperature stays.
+
+    Raises:
+        ValueError: `by` names what is not there.
+    """
+    name, _, condition = by.partition(":")
+    if name not in dev or condition not in CONDITIONS:
+        raise ValueError(f"decide: expected SET:CONDITION with one of {', '.join(dev)}, got {by!r}")
+    learner = Learner(trained.model, trained.encoder)
+    logits, labels, _ = predict(learner, dev[name], condition)
+    bias = label_bias.choose(logits.double().numpy(), labels.numpy(), dev[name].features.labels)
+    log.info("bias by %s: %s", by, " ".join(f"{value:.2f}" for value in bias))
+    label_bias.add(trained.model, bias)
+    return replace(trained, scores=evaluate(learner, dev, trained.temperature))
 
 
 def predictions(trained: Trained, dev: Mapping[str, Corpus]) -> dict[str, Predictions]:
