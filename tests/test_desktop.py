@@ -22,7 +22,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-pytest.importorskip("PySide6", reason="the window needs PySide6-Essentials")
+pytest.importorskip(
+    "PySide6.QtWidgets",
+    reason="the window needs PySide6-Essentials and what it draws with",
+    exc_type=ImportError,
+)
 pytest.importorskip("pyqtgraph", reason="the window needs pyqtgraph")
 pytest.importorskip("stream_erc_client", reason="the window needs clients/python")
 pytest.importorskip("stream_erc_desktop", reason="not installed: pip install -e clients/desktop")
@@ -772,6 +776,9 @@ class ScriptedFeed(QObject):
     def hear(self, source: Source, options: Options) -> None:
         self.asked.append(("hear", source, options))
 
+    def end_source(self) -> None:
+        self.asked.append(("end_source",))
+
     def finish(self) -> None:
         self.asked.append(("finish",))
 
@@ -891,8 +898,12 @@ def test_record_and_finish(window: Window, feed: ScriptedFeed) -> None:
     assert options == Options()
     feed.started.emit(source)
     window.refresh()
-    assert window.controls.primary.text() == "Finish"
+    assert window.controls.primary.text() == "Stop"
     assert not window.controls.devices.isEnabled()
+    QTest.keyClick(window, Qt.Key.Key_R)
+    assert feed.asked[-1] == ("end_source",)
+    feed.source_ended.emit()
+    assert (window.phase, window.controls.primary.text()) == (Phase.OPEN, "Finish")
     QTest.mouseClick(window.controls.primary, Qt.MouseButton.LeftButton)
     assert feed.asked[-1] == ("finish",)
     assert not window.controls.primary.isEnabled()
@@ -1474,14 +1485,20 @@ def test_nothing_is_lost_when_the_cable_is_cut(talk: Path, preferences: Preferen
     assert len(links) == 2
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 def test_a_recording_that_is_stopped_ends_the_conversation_with_what_was_heard(
-    talk: Path, preferences: Preferences
+    talk: Path, preferences: Preferences, at_once: bool
 ) -> None:
     with serve() as server, opened(server.url, preferences) as window:
         connected(window)
         window.open_recording(talk)
         until(lambda: window.outline.end_ms > 2_000)
-        QTest.keyClick(window, Qt.Key.Key_R)
+        if at_once:
+            window.finish()
+        else:
+            QTest.keyClick(window, Qt.Key.Key_R)
+            until(lambda: window.phase is Phase.OPEN)
+            QTest.keyClick(window, Qt.Key.Key_R)
         assert window.phase is Phase.FINISHING
         until(lambda: window.phase is Phase.OVER)
         assert window.conversation.totals.audio_ms == window.outline.end_ms < 6_000
@@ -1523,9 +1540,13 @@ def test_a_microphone_is_heard(preferences: Preferences, monkeypatch: pytest.Mon
         assert window.outline.end_ms == len(pcm) // 16
         assert window.header.title.text() == "Conversation"
         QTest.keyClick(window, Qt.Key.Key_R)
-        until(lambda: window.phase is Phase.OVER)
+        until(lambda: window.phase is Phase.OPEN)
         assert card.streams[0].closed
-        assert window.conversation.totals.audio_ms == len(pcm) // 16
+        window.timeline.renamed.emit("speaker_1", "Anna")  # after the last word, before the end
+        until(lambda: "Anna" in window.conversation.speakers)
+        QTest.keyClick(window, Qt.Key.Key_R)
+        until(lambda: window.phase is Phase.OVER)
+        assert window.conversation.totals.audio_ms == window.outline.end_ms > len(pcm) // 16
 
 
 def test_a_server_that_is_not_there_can_be_tried_again(preferences: Preferences) -> None:

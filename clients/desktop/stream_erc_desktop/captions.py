@@ -55,7 +55,7 @@ def state(conversation: Conversation, phase: Phase) -> str:
     return {
         Phase.WAITING: "ready" if conversation.link is Link.CONNECTED else "",
         Phase.HEARING: "listening",
-        Phase.OPEN: "recording over",
+        Phase.OPEN: "stopped",
         Phase.FINISHING: "finishing",
         Phase.OVER: "finished" if conversation.totals else "",
     }[phase]

@@ -12,6 +12,14 @@ from stream_erc_desktop.phase import Phase
 from stream_erc_desktop.recorder import Microphone
 
 LOOK_AGAIN = "Look again"
+PRIMARY = {
+    Phase.WAITING: ("Record", "Record the microphone (R)"),
+    Phase.HEARING: ("Stop", "Hear no more; names and speakers can still be put right (R)"),
+    Phase.OPEN: ("Finish", "End the conversation (R)"),
+    Phase.FINISHING: ("Finishing …", "The last turns are awaited"),
+    Phase.OVER: ("Record", "Record the microphone (R)"),
+}
+"""What the large button says and does."""
 
 
 class Meter(QWidget):
@@ -49,6 +57,7 @@ class Controls(QFrame):
 
     Signals:
         record: begin with this microphone.
+        stop: hear no more.
         finish: end the conversation.
         open_file: ask for a file.
         paused: a recording is to pause, or to go on.
@@ -58,6 +67,7 @@ class Controls(QFrame):
     """
 
     record = Signal(object)
+    stop = Signal()
     finish = Signal()
     open_file = Signal()
     paused = Signal(bool)
@@ -156,15 +166,16 @@ class Controls(QFrame):
         self._refresh()
 
     def _refresh(self) -> None:
+        words, tip = PRIMARY[self.phase]
         going = self.phase in (Phase.HEARING, Phase.OPEN)
         finishing = self.phase is Phase.FINISHING
         ready = bool(self._microphones)
-        self.primary.setText("Finishing …" if finishing else "Finish" if going else "Record")
+        self.primary.setText(words)
         self.primary.setEnabled(not finishing and (going or ready))
         on = ink_on(self.theme.record) if self.primary.isEnabled() else self.theme.soft
-        self.primary.setIcon(icon("stop" if going else "record", on))
+        pictures = {Phase.HEARING: "stop", Phase.OPEN: "done"}
+        self.primary.setIcon(icon(pictures.get(self.phase, "record"), on))
         self.primary.setIconSize(QSize(20, 20))
-        tip = "End the conversation (R)" if going else "Record the microphone (R)"
         self.primary.setToolTip(tip if going or ready else self.why_no_microphone)
         self.primary.setAccessibleDescription(self.primary.toolTip())
         playing = self.phase is Phase.HEARING and self._from_file
@@ -182,7 +193,9 @@ class Controls(QFrame):
         self.hint.setText("Hold Space to talk" if self.talk.isVisibleTo(self) else "")
 
     def _primary_clicked(self) -> None:
-        if self.phase in (Phase.HEARING, Phase.OPEN):
+        if self.phase is Phase.HEARING:
+            self.stop.emit()
+        elif self.phase is Phase.OPEN:
             self.finish.emit()
         elif self.microphone is not None:
             self.record.emit(self.microphone)

@@ -99,6 +99,10 @@ class Feed(QObject):
         """Hear a source, in a new conversation unless one waits for it."""
         self._ask(self._hear(source, options))
 
+    def end_source(self) -> None:
+        """Hear no more; the conversation stays open for corrections."""
+        self._loop.call_soon_threadsafe(self._end_source)
+
     def finish(self) -> None:
         """End the source, then the conversation."""
         self._ask(self._finish())
@@ -224,7 +228,7 @@ class Feed(QObject):
                 async for block in blocks:
                     await session.send_audio(block)
                     self.heard.emit(block)
-            if not take.finishing:  # a pause, so that the last turn of a recording ends
+            if not take.finishing:  # a pause, so that the last turn ends
                 await self._send_silence(session, take)
         except SourceError as error:
             self.refused.emit(str(error))
@@ -242,6 +246,10 @@ class Feed(QObject):
             await session.send_audio(block)
             self.heard.emit(block)
             await asyncio.sleep(BLOCK_MS / 1_000 if take.live else 0)
+
+    def _end_source(self) -> None:
+        if self._take is not None and self._take.source.done() and not self._take.source.cancelled():
+            self._take.source.result().stop()
 
     async def _finish(self) -> None:
         take = self._take

@@ -14,6 +14,8 @@ _ICONS = {
     '<path d="M10 3.5a6.5 6.5 0 0 1 0 13z" fill="{c}"/>',
     "record": '<circle cx="10" cy="10" r="5.2" fill="{c}"/>',
     "stop": '<rect x="5.4" y="5.4" width="9.2" height="9.2" rx="1.8" fill="{c}"/>',
+    "done": '<path d="M5.2 10.4l3.2 3.2 6.4-7.2" fill="none" stroke="{c}" stroke-width="2"'
+    ' stroke-linecap="round" stroke-linejoin="round"/>',
     "pause": '<path d="M6.5 5h2.4v10H6.5zM11.1 5h2.4v10h-2.4z" fill="{c}"/>',
     "play": '<path d="M7 4.6v10.8l8.4-5.4z" fill="{c}"/>',
     "open": f'<path d="M3.2 15.5V5h4.4l1.8 2h7.4v8.5z" {_STROKE}/>',

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 SHORTCUTS = (
-    ("R", "record, or finish"),
+    ("R", "record; stop; finish"),
     ("Ctrl+O", "open a recording"),
     ("Space", "talk while it is held (push to talk); pause a recording"),
     ("P", "push to talk on or off"),

@@ -171,6 +171,7 @@ class Window(QMainWindow):
         feed.saved.connect(self._saved)
         feed.microphones.connect(self._show_microphones)
         controls.record.connect(self.record)
+        controls.stop.connect(feed.end_source)
         controls.finish.connect(self.finish)
         controls.open_file.connect(self._ask_file)
         controls.paused.connect(feed.pause)
@@ -338,7 +339,7 @@ class Window(QMainWindow):
     def _source_ended(self) -> None:
         if self.phase is Phase.HEARING:
             self._set_phase(Phase.OPEN)
-            words = "The recording is over. Names and speakers can be put right until you finish."
+            words = "Nothing more is heard. Names and speakers can be put right until you finish."
             self.notice_bar.show_notice(Notice(words))
 
     def _failed(self, reason: str, asks_for_token: bool) -> None:
