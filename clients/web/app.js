@@ -350,6 +350,10 @@ export class App {
     const { name } = state;
     if (name !== "connected" && this.keptFrom === undefined) this.keptFrom = this.protocol?.buffer.samples ?? 0;
     if (name === "connected") this.keptFrom = undefined;
+    if (name === "reconnecting") {
+      this.conversation.dropPartial();
+      this.view.changed();
+    }
     this.retryAt = state.delayMs === undefined ? null : performance.now() + state.delayMs;
     if (name === "connected") {
       unnote("link");

@@ -8,7 +8,7 @@ export class Conversation {
     this.labels = configuration?.labels ?? created?.labels ?? [];
     this.turns = [];           // by index; a gap is undefined until its turn came
     this.partial = null;
-    this.speechFrom = null;    // ms, while somebody speaks
+    this.speeches = [];        // {start, end} in ms, that began and are no turn yet; the end as far as it is known
     this.closed = null;
     this.events = [];          // what a file of this session holds
     this.tally = null;         // of `speakers()`, made when asked for
@@ -22,11 +22,11 @@ export class Conversation {
     if (KEPT.has(event.type)) this.events.push(event);
     switch (event.type) {
       case "speech.started":
-        this.speechFrom = event.audio_start_ms;
+        this.#speak(event.audio_start_ms, null);
         return null;
       case "turn.partial":
         this.partial = event;
-        if (this.speechFrom === null) this.speechFrom = event.audio_start_ms;
+        this.#speak(event.audio_start_ms, event.audio_end_ms);
         return null;
       case "turn.final":
       case "turn.revised":
@@ -67,16 +67,23 @@ export class Conversation {
     this.turns[event.turn] = turn;
     this.tally = null;
     if (isNew && this.partial && this.partial.turn <= event.turn) this.partial = null;
-    if (isNew && (this.speechFrom === null || event.audio_end_ms === null || this.speechFrom < event.audio_end_ms)) {
-      this.speechFrom = null;
-    }
+    if (isNew) this.speeches = this.speeches.filter(({ start }) => event.audio_end_ms !== null && start >= event.audio_end_ms);
     return { turn, isNew };
   }
 
   /** What was provisional may have changed while the connection was gone. */
   dropPartial() {
     this.partial = null;
-    this.speechFrom = null;
+    this.speeches = [];
+  }
+
+  /** Since when somebody speaks, in ms; null where nobody does. */
+  get speechFrom() { return this.speeches.at(-1)?.start ?? null; }
+
+  #speak(start, end) {
+    const known = this.speeches.find((speech) => speech.start === start);
+    if (known) known.end = end;
+    else if (start !== null) this.speeches.push({ start, end });
   }
 
   /** Every speaker by order of appearance: `{name, turns, ms, byLabel}`. */

@@ -62,8 +62,8 @@ function luminance(colour) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
-/** Black or white, whichever reads better on a colour given as [r, g, b]. */
-export const inkOn = (colour) => (luminance(colour) > 0.18 ? "#16171a" : "#ffffff");
+/** Black or white on a colour given as [r, g, b]: the contrast is 4.5 to 1 or better on every colour. */
+export const inkOn = (colour) => (luminance(colour) > 0.179 ? "#000000" : "#ffffff");
 
 /** An emotion's colour on a surface, as strong as the confidence, and the ink on it. */
 export function tint(colour, surface, confidence) {

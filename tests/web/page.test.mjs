@@ -6,7 +6,7 @@ import { Axis } from "../../clients/web/axis.js";
 import { Conversation } from "../../clients/web/conversation.js";
 import { eventLines } from "../../clients/web/downloads.js";
 import { Departures, Latencies, quantile } from "../../clients/web/latency.js";
-import { emotionStyles } from "../../clients/web/palette.js";
+import { emotionStyles, tint } from "../../clients/web/palette.js";
 import { Playback } from "../../clients/web/playback.js";
 import { reportPage } from "../../clients/web/report.js";
 import { Resampler, toInt16 } from "../../clients/web/resampler.js";
@@ -53,6 +53,16 @@ test("a final turn ends what was provisional of it, and not the speech that bega
   assert.equal(conversation.partial, null);
   assert.equal(conversation.speechFrom, 1000);
   conversation.apply(final(1));
+  assert.equal(conversation.speechFrom, null);
+});
+
+test("speech that waits to be understood is kept apart from speech that goes on", () => {
+  const conversation = talk({ type: "speech.started", audio_start_ms: 0 }, { type: "turn.partial", turn: 0, speaker: null, audio_start_ms: 0, audio_end_ms: 700, text: "", emotion: null },
+    { type: "speech.started", audio_start_ms: 1000 });
+  assert.deepEqual(conversation.speeches, [{ start: 0, end: 700 }, { start: 1000, end: null }]);
+  conversation.apply(final(0));
+  assert.deepEqual(conversation.speeches, [{ start: 1000, end: null }]);
+  conversation.dropPartial();
   assert.equal(conversation.speechFrom, null);
 });
 
@@ -225,4 +235,19 @@ test("every state of the connection has words", () => {
     assert.ok(linkText({ name, attempt: 1 }, more), name);
   }
   assert.equal(hintText("listening", { pushToTalk: true, holding: false }), "Hold Space to talk");
+});
+
+test("words on an emotion's colour can be read, however faint it is", () => {
+  const luminance = (rgb) => rgb.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const labels = ["neutral", "joy", "sadness", "anger", "fear", "surprise", "disgust", "a", "b", "c", "d", "e"];
+  for (const style of emotionStyles(labels).values()) {
+    for (const [theme, surface] of [["light", "#ffffff"], ["dark", "#191c20"]]) {
+      for (let confidence = 0; confidence <= 1; confidence += 0.05) {
+        const { fill, ink } = tint(style[theme], surface, confidence);
+        const [a, b] = [luminance(fill.match(/\d+/g).map(Number)), ink === "#ffffff" ? 1 : 0].sort((x, y) => y - x);
+        assert.ok((a + 0.05) / (b + 0.05) >= 4.5, `${style.label} ${theme} ${confidence}: ${(a + 0.05) / (b + 0.05)}`);
+      }
+    }
+  }
 });
