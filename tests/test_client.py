@@ -1718,17 +1718,17 @@ def sample_wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_example_of_the_readme_runs(sample_wav: Path) -> None:
     """In real time, in a process of its own, with the real engine."""
     [example] = re.findall(r"```python\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
-    assert len(example.splitlines()) <= 12
+    assert len([line for line in example.splitlines() if line]) <= 10
     with serve({"si-lstm": real_engine()}) as running:
         assert "ws://127.0.0.1:8765" in example
         code = example.replace("ws://127.0.0.1:8765", running.socket_url)
         done = subprocess.run(
-            [sys.executable, "-X", "dev", "-c", code],
+            [sys.executable, "-W", "error", "-c", code],
             capture_output=True,
             text=True,
             check=False,
             cwd=sample_wav.parent,
-            timeout=60,
+            timeout=400,  # recognizing words takes long where others use the processor too
         )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -1751,7 +1751,7 @@ def test_conversations_survive_cuts_kills_and_lost_networks(tmp_path: Path) -> N
     """The quick form of scripts/kill_test: a real process and a real store, an engine that hashes."""
     (tmp_path / "fake_server.py").write_text(FAKE_SERVER)
     command = f"{sys.executable} {tmp_path / 'fake_server.py'} {{port}} {{store}}"
-    words = ["--moments", "3", "--seconds", "20", "--speed", "10", "--seed", "1", "--server", command]
+    words = ["--moments", "2", "--seconds", "20", "--speed", "10", "--seed", "1", "--server", command]
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "kill_test"), *words],
         capture_output=True,
@@ -1763,9 +1763,9 @@ def test_conversations_survive_cuts_kills_and_lost_networks(tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
     assert [(row[1].strip(), int(row[2])) for row in rows] == [
-        ("connection", 3),
-        ("server", 3),
-        ("network", 3),
+        ("connection", 2),
+        ("server", 2),
+        ("network", 2),
     ]
     assert all(int(row[3]) > 0 and int(row[6]) == 0 for row in rows)
 
