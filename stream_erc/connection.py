@@ -303,7 +303,6 @@ class Connection:
                 code=refusal.code,
                 message=_in_one_line(str(refusal)),
                 retryable=refusal.retryable,
-                input_id=refusal.input_id,
             )
         )
 
@@ -350,7 +349,9 @@ class Connection:
         while True:
             await asyncio.sleep(min(1.0, self._config.heartbeat_s / 2))
             now, idle_s = time.monotonic(), self._config.idle_timeout_s
-            if self._listening_since is not None and now - self._listening_since > idle_s:
+            silent_s = 0.0 if self._listening_since is None else now - self._listening_since
+            owed = self.live.closing and self._worker.pending(self.live.session) > 0
+            if silent_s > idle_s and not owed:
                 raise Refusal("idle", f"expected audio, a message or a ping within {idle_s:g} s, got nothing")
             if now - self._outbox.sent_at > self._config.heartbeat_s and not self._outbox.unread:
                 envelope = self.live.encoder.envelope()

@@ -43,8 +43,11 @@ PING_S = 20.0
 is asked for in time: from a client that is not read from, it would not be seen."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-LEAVE_S = 5.0
-"""How long connections may take to end after they were drained."""
+OPEN_S = CLOSE_S = 5.0
+"""How long a client may take to ask for a WebSocket, and to answer a close."""
+
+LEAVE_S = 10.0
+"""How long connections may take to end after they were drained: a farewell and a close, or an open."""
 
 POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; worker-src 'self' blob:; "
@@ -130,6 +133,8 @@ class Server:
             compression=None,
             max_size=self._config.max_message_bytes,
             max_queue=4,
+            open_timeout=OPEN_S,
+            close_timeout=CLOSE_S,
             ping_interval=PING_S,
             ping_timeout=None,
             server_header=None,
@@ -254,7 +259,17 @@ class _Socket:
             raise _gone(closed) from None
 
     async def close(self, code: int, reason: str) -> None:
-        await self._client.close(code, reason)
+        # The client's answer comes after all that it sent before: what waits to be read is thrown away.
+        rest = asyncio.create_task(self._discard())
+        try:
+            await self._client.close(code, reason)
+        finally:
+            rest.cancel()
+
+    async def _discard(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self._client.recv()
 
 
 def _gone(closed: ConnectionClosed) -> Gone:
