@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import re
+import warnings
 import weakref
 from queue import LifoQueue
 from typing import Protocol
@@ -115,6 +116,7 @@ class _LibraryDecoder:
         weakref.finalize(self, self._sphinx.ps_free, self._decoder)
 
     def decode(self, pcm: bytes) -> str:
+        self._sphinx.ps_start_stream(self._decoder)  # forget the noise of the utterance before
         self._sphinx.ps_start_utt(self._decoder)
         self._sphinx.ps_process_raw(self._decoder, pcm, len(pcm) // 2, 0, 1)  # search; the whole utterance
         self._sphinx.ps_end_utt(self._decoder)
@@ -131,6 +133,7 @@ def _declare(sphinx: ctypes.CDLL) -> ctypes.CDLL:
         ("ps_config_free", ctypes.c_int, [pointer]),
         ("ps_init", pointer, [pointer]),
         ("ps_free", ctypes.c_int, [pointer]),
+        ("ps_start_stream", ctypes.c_int, [pointer]),
         ("ps_start_utt", ctypes.c_int, [pointer]),
         ("ps_process_raw", ctypes.c_int, [pointer, text, ctypes.c_size_t, ctypes.c_int, ctypes.c_int]),
         ("ps_end_utt", ctypes.c_int, [pointer]),
@@ -150,6 +153,9 @@ class _PackageDecoder:
         self._decoder = pocketsphinx.Decoder(**settings)
 
     def decode(self, pcm: bytes) -> str:
+        with warnings.catch_warnings():  # it says that this is not needed, but noise is remembered without
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._decoder.start_stream()
         self._decoder.start_utt()
         self._decoder.process_raw(pcm, full_utt=True)
         self._decoder.end_utt()

@@ -122,6 +122,26 @@ class Latency:
     total: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class TurnCorrection:
+    """Somebody outside says who really spoke a finished turn."""
+
+    turn: int
+    speaker: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerRenaming:
+    """Somebody outside gives a speaker another name."""
+
+    speaker: str
+    name: str
+
+
+Said: TypeAlias = GivenTurn | TurnCorrection | SpeakerRenaming
+"""What is said of a conversation from outside, in line with its audio."""
+
+
 # --- what a session reports -----------------------------------------------------------------------
 
 
@@ -193,7 +213,20 @@ class SessionClosed:
     speakers: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class SaidRefused:
+    """What was said from outside cannot be used, and has changed nothing.
+
+    Attributes:
+        number: 1, 2, 3 ... over all that was said in the session.
+    """
+
+    number: int
+    said: Said
+    message: str
+
+
 LastingEvent: TypeAlias = EmotionEvent | TurnFailed | SpeakerRenamed | SessionClosed
 """What becomes part of the session; the others are of the moment."""
 
-Event: TypeAlias = SpeechStarted | PartialTurn | LastingEvent
+Event: TypeAlias = SpeechStarted | PartialTurn | SaidRefused | LastingEvent

@@ -21,7 +21,7 @@ import msgspec
 from stream_erc import messages, snapshots
 from stream_erc.agreement import ENCODINGS, Agreement, Offer
 from stream_erc.audio import SAMPLE_RATE
-from stream_erc.events import Event, GivenTurn, Samples
+from stream_erc.events import Event, GivenTurn, Said, SaidRefused, Samples, SpeakerRenaming, TurnCorrection
 from stream_erc.exceptions import AudioError, ConfigError, InputError
 from stream_erc.messages import PROTOCOL_VERSION, SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.protocol import Message, MessageEncoder, Refusal, to_json, to_message, to_samples
@@ -31,8 +31,8 @@ from stream_erc.wire_audio import WireAudio, send_from_ms
 ACKNOWLEDGE_EVERY = SAMPLE_RATE
 """In silence, a checkpoint is due after so many samples."""
 
-WAITING_TURNS = 1_000
-"""How many appended turns may wait."""
+MAX_WAITING = 1_000
+"""How many inputs may wait for audio, or for one another."""
 
 KEPT_VERSION = 1
 
@@ -64,8 +64,6 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
     version: int
     asked: SessionUpdate
-    input_id: int
-    ahead: tuple[int, ...]
     snapshot: bytes
 
 
@@ -96,19 +94,16 @@ class LiveSession:
         now: Callable[[], str],
         kept: tuple[bytes, Mapping[int, bytes]] | None = None,
     ) -> None:
-        input_id, snapshot = 0, None
-        ahead: tuple[int, ...] = ()
-        self.terms = Agreement(offer)
-        if kept is not None:
-            self.terms, input_id, ahead, snapshot = _restored(offer, *kept)
+        self.terms, snapshot = (Agreement(offer), None) if kept is None else _restored(offer, *kept)
         self.closing = False
         self._open(snapshot)
         first = self.session.snapshot()
-        self.begun = first.mark.position > 0 or first.events > 0 or first.appended > 0
-        self._inputs = _Inputs(input_id, ahead, first)
+        self.begun = first.mark.position > 0 or first.events > 0 or first.said > 0
+        self._inputs = first.said  # how many came
+        self._numbered: bool | None = None
         self._steps = {step.heard.turn.index: step for step in first.done}
         self._out: deque[Message] = deque()
-        self._saved_events, self._saved_audio, self._saved_input = first.events, first.acknowledged, input_id
+        self._saved_events, self._saved_audio, self._saved_said = first.events, first.acknowledged, first.said
         self.encoder = MessageEncoder(session_id, event_id=first.events, now=now)
 
     # --- the beginning ----------------------------------------------------------------------------
@@ -182,7 +177,7 @@ class LiveSession:
             messages.SessionResumed(
                 **self.encoder.envelope(),
                 audio_ms=self._audio.send_from_ms,
-                input_id=self._inputs.received,
+                input_id=self._inputs,
                 event_id=newest,
                 configuration=self.terms.configuration(),
                 limits=self.terms.offer.limits(),
@@ -215,25 +210,26 @@ class LiveSession:
         self.session.receive_audio(self._audio.push(samples))
 
     def receive(self, message: TurnAppend | TurnCorrect | SpeakerRename) -> None:
-        """Take an input in; one that came before is ignored.
+        """Take an input; one that came before is ignored. Whether it can be used is told later.
 
         Raises:
-            Refusal: it cannot be used. Its `input_id` counts as used, unless that is what is wrong.
+            Refusal: its `input_id` is wrong, too many wait, or the session was closed.
         """
         self._check_open("an input")
-        number = self._inputs.next(message.input_id)
-        if number is None:
-            return
-        try:
-            if isinstance(message, TurnAppend):
-                self._append(message)
-                self._inputs.appended.append(number)
-            else:
-                self._say(message)
-                self._inputs.said.append(number)
-        except Refusal as refusal:
-            refusal.input_id = number
-            raise
+        if self._numbered not in (None, message.input_id is not None):
+            raise Refusal("invalid_input_id", "expected an input_id in all inputs or in none, got some")
+        if message.input_id is not None:
+            if message.input_id > self._inputs + 1:
+                raise Refusal(
+                    "invalid_input_id", f"expected the input_id {self._inputs + 1}, got {message.input_id}"
+                )
+            if message.input_id <= self._inputs:
+                return
+        if self.session.waiting >= MAX_WAITING:
+            raise Refusal("too_many_messages", f"expected at most {MAX_WAITING} inputs to wait, got more")
+        self._numbered, self.begun = message.input_id is not None, True
+        self._inputs += 1
+        self.session.say(_said(message))
 
     def close(self) -> None:
         """No more input comes.
@@ -250,15 +246,18 @@ class LiveSession:
 
     def tell(self, events: Iterable[Event]) -> None:
         """Line up what the session reports."""
-        self._out.extend(self.encoder.encode(self.terms.in_asked_labels(event)) for event in events)
+        for event in events:
+            message = self.encoder.encode(self.terms.in_asked_labels(event))
+            if isinstance(event, SaidRefused) and not self._numbered:
+                message["input_id"] = None
+            self._out.append(message)
 
     def checkpoint(self, *, always: bool = False) -> Checkpoint | None:
         """What has to be stored before more can be told; None where nothing is due, unless `always`."""
         snapshot = self.session.snapshot()
         events = [(n, m) for m in self._out if self._saved_events < (n := _event_id(m)) <= snapshot.events]
-        self._inputs.settle(snapshot)
-        input_id = self._inputs.done
-        moved = snapshot.acknowledged - self._saved_audio >= ACKNOWLEDGE_EVERY or input_id > self._saved_input
+        quiet = snapshot.acknowledged - self._saved_audio
+        moved = quiet >= ACKNOWLEDGE_EVERY or snapshot.said > self._saved_said
         if not (always or events or moved):
             return None
         steps = {step.heard.turn.index: step for step in snapshot.done}
@@ -268,8 +267,6 @@ class LiveSession:
         kept = _Kept(
             KEPT_VERSION,
             self.terms.asked,
-            input_id,
-            tuple(sorted(self._inputs.ahead)),
             snapshots.encode_header(snapshot, codec),
         )
         return Checkpoint(
@@ -279,14 +276,14 @@ class LiveSession:
             events=tuple((number, to_json(message)) for number, message in events),
             closed=any(message["type"] == "session.closed" for _, message in events),
             audio_ms=send_from_ms(self.terms.asked.audio, snapshot.acknowledged),
-            input_id=input_id,
+            input_id=snapshot.said,
         )
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """The checkpoint is stored: its events may leave, and the client is told what it may forget."""
         if checkpoint.events:
             self._saved_events = checkpoint.events[-1][0]
-        self._saved_input = checkpoint.input_id
+        self._saved_said = checkpoint.input_id
         acknowledged = messages.InputAcknowledged(
             **self.encoder.envelope(), audio_ms=checkpoint.audio_ms, input_id=checkpoint.input_id
         )
@@ -314,78 +311,8 @@ class LiveSession:
         if self.closing:
             raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
 
-    def _append(self, message: TurnAppend) -> None:
-        if self.terms.asked.turns != "appended":
-            raise Refusal("invalid_turn", 'expected turn.append where session.update said turns "appended"')
-        if self.session.appended_turns >= WAITING_TURNS:
-            raise Refusal("invalid_turn", f"expected at most {WAITING_TURNS} turns to wait for their audio")
-        self.begun = True
-        span = [
-            None if ms is None else to_samples(ms) for ms in (message.audio_start_ms, message.audio_end_ms)
-        ]
-        try:
-            self.session.append_turn(GivenTurn(message.speaker, message.text, *span))
-        except InputError as error:
-            raise Refusal("invalid_turn", str(error)) from error
 
-    def _say(self, message: TurnCorrect | SpeakerRename) -> None:
-        try:
-            if isinstance(message, TurnCorrect):
-                self.session.correct_speaker(message.turn, message.speaker)
-            else:
-                self.session.rename_speaker(message.speaker, message.name)
-        except InputError as error:
-            code = "invalid_turn" if isinstance(message, TurnCorrect) else "invalid_speaker"
-            raise Refusal(code, str(error)) from error
-
-
-class _Inputs:
-    """Which inputs came, and which of them a snapshot holds.
-
-    Appended turns are taken in one after another, corrections and names at once; so a snapshot may hold a
-    later input and not an earlier one.
-
-    Attributes:
-        received: the last input that came.
-        ahead: inputs that the last snapshot holds though one before them is still waited for.
-        appended, said: inputs that no snapshot holds yet, by kind.
-    """
-
-    def __init__(self, received: int, ahead: Iterable[int], first: Snapshot) -> None:
-        self.received, self.ahead = received, set(ahead)
-        self.appended: deque[int] = deque()
-        self.said: deque[int] = deque()
-        self._counted_appended, self._counted_said = first.appended, first.said
-
-    @property
-    def done(self) -> int:
-        """The last input up to which a snapshot holds all, but for those that were refused."""
-        waiting = [ids[0] for ids in (self.appended, self.said) if ids]
-        return min(waiting, default=self.received + 1) - 1
-
-    def next(self, asked: int | None) -> int | None:
-        """The number of an input that comes now; None where it had come before."""
-        number = self.received + 1 if asked is None else asked
-        if number > self.received + 1:
-            raise Refusal("invalid_input_id", f"expected the input_id {self.received + 1}, got {number}")
-        if number <= self.received:
-            return None
-        self.received = number
-        return None if number in self.ahead else number
-
-    def settle(self, snapshot: Snapshot) -> None:
-        """Note what the snapshot holds by now."""
-        for _ in range(snapshot.appended - self._counted_appended):
-            self.ahead.add(self.appended.popleft())
-        for _ in range(snapshot.said - self._counted_said):
-            self.ahead.add(self.said.popleft())
-        self._counted_appended, self._counted_said = snapshot.appended, snapshot.said
-        self.ahead = {number for number in self.ahead if number > self.done}
-
-
-def _restored(
-    offer: Offer, header: bytes, steps: Mapping[int, bytes]
-) -> tuple[Agreement, int, tuple[int, ...], Snapshot]:
+def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[Agreement, Snapshot]:
     """What `LiveSession.checkpoint` wrote."""
     try:
         kept = msgspec.msgpack.decode(header, type=_Kept)
@@ -397,7 +324,18 @@ def _restored(
         raise Refusal(
             "resume_refused", f"expected a session that this server can go on with: {error}"
         ) from error
-    return terms, kept.input_id, kept.ahead, snapshot
+    return terms, snapshot
+
+
+def _said(message: TurnAppend | TurnCorrect | SpeakerRename) -> Said:
+    match message:
+        case TurnAppend(text=text, speaker=speaker, audio_start_ms=start, audio_end_ms=end):
+            span = [None if ms is None else to_samples(ms) for ms in (start, end)]
+            return GivenTurn(speaker, text, *span)
+        case TurnCorrect(turn=turn, speaker=speaker):
+            return TurnCorrection(turn, speaker)
+        case SpeakerRename(speaker=speaker, name=name):
+            return SpeakerRenaming(speaker, name)
 
 
 def _event_id(message: Message) -> int:

@@ -17,6 +17,7 @@ Encoding: TypeAlias = Literal["pcm_s16le", "pcm_f32le", "mulaw", "opus"]
 Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=100)]
+InputId: TypeAlias = Annotated[int, Meta(ge=1, le=2**53)]
 Text: TypeAlias = Annotated[str, Meta(max_length=20_000)]
 Id: TypeAlias = Annotated[str, Meta(max_length=100)]
 Language: TypeAlias = Annotated[str, Meta(max_length=16)]
@@ -94,7 +95,7 @@ class TurnAppend(ClientMessage, tag="turn.append", frozen=True, kw_only=True):
         None
     )
     audio_end_ms: Annotated[Milliseconds | None, Meta(description="where it ends")] = None
-    input_id: Annotated[Count | None, Meta(description="1, 2, 3 ... over all inputs of the session")] = None
+    input_id: Annotated[InputId | None, Meta(description="1, 2, 3 ... over all inputs of the session")] = None
 
 
 class TurnCorrect(ClientMessage, tag="turn.correct", frozen=True, kw_only=True):
@@ -102,7 +103,7 @@ class TurnCorrect(ClientMessage, tag="turn.correct", frozen=True, kw_only=True):
 
     turn: Annotated[Count, Meta(description="its index")]
     speaker: Annotated[Name, Meta(description="a name, known or new")]
-    input_id: Annotated[Count | None, Meta(description="as in `turn.append`")] = None
+    input_id: Annotated[InputId | None, Meta(description="as in `turn.append`")] = None
 
 
 class SpeakerRename(ClientMessage, tag="speaker.rename", frozen=True, kw_only=True):
@@ -110,7 +111,7 @@ class SpeakerRename(ClientMessage, tag="speaker.rename", frozen=True, kw_only=Tr
 
     speaker: Annotated[Name, Meta(description="the name so far")]
     name: Annotated[Name, Meta(description="the new one, which nobody else has")]
-    input_id: Annotated[Count | None, Meta(description="as in `turn.append`")] = None
+    input_id: Annotated[InputId | None, Meta(description="as in `turn.append`")] = None
 
 
 class Ping(ClientMessage, tag="ping", frozen=True, kw_only=True):

@@ -138,8 +138,10 @@ from stream_erc.events import (
     Event,
     Latency,
     PartialTurn,
+    SaidRefused,
     SessionClosed,
     SpeakerRenamed,
+    SpeakerRenaming,
     SpeechStarted,
     TurnFailed,
 )
@@ -176,15 +178,11 @@ class Refusal(Exception):
     Args:
         code: one of `ERRORS`.
         message: what was expected and what came.
-
-    Attributes:
-        input_id: of the input, where it was one.
     """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.input_id: int | None = None
         self.close_code, self.retryable = ERRORS[code]
 
 
@@ -271,6 +269,11 @@ class MessageEncoder:
                     audio_end_ms=to_ms(event.end),
                     text=event.text,
                     emotion=None if event.emotion is None else _reading(event.emotion),
+                )
+            case SaidRefused(number, said, reason):
+                code = "invalid_speaker" if isinstance(said, SpeakerRenaming) else "invalid_turn"
+                return messages.Failed(
+                    **envelope, code=code, message=reason, retryable=ERRORS[code][1], input_id=number
                 )
         self.event_id += 1
         match event:

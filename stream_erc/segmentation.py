@@ -17,7 +17,6 @@ from stream_erc import endpointing
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
 from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted
-from stream_erc.exceptions import InputError
 from stream_erc.vad import WINDOW, Vad, VadState
 
 Found: TypeAlias = SpeechStarted | SpeechSegment
@@ -271,6 +270,9 @@ class AppendedSegmenter:
     Args:
         keep: samples of past audio that are held for turns still to be said.
         mark: where to go on from.
+
+    Attributes:
+        needed_from: audio from here on is held, too, for turns that were said and wait.
     """
 
     def __init__(self, keep: int, mark: SegmenterMark | None = None) -> None:
@@ -280,6 +282,7 @@ class AppendedSegmenter:
         self._tail = AudioTail(mark.audio_from)
         self._span: tuple[int, int, int] | None = None  # index, start, end
         self._ended = False
+        self.needed_from = sys.maxsize
 
     @property
     def idle(self) -> bool:
@@ -291,14 +294,6 @@ class AppendedSegmenter:
         """The index of the turn whose audio has not come."""
         return () if self._span is None else (self._span[0],)
 
-    def check(self, start: int) -> None:
-        """Raise `InputError` where the audio from `start` on is no longer held."""
-        if start < self._tail.start:
-            raise InputError(
-                f"expected a turn within the last {self._keep / SAMPLE_RATE:g} s of audio, from "
-                f"{self._tail.start / SAMPLE_RATE:.3f} s on, got one from {start / SAMPLE_RATE:.3f} s on"
-            )
-
     def request(self, index: int, start: int, end: int) -> tuple[Found, ...]:
         """Ask for the segment of a turn, which comes now or when its audio does; one at a time."""
         self._span = (index, start, end)
@@ -309,7 +304,7 @@ class AppendedSegmenter:
         self._tail.push(window)
         self.position += len(window)
         found = self._cut()
-        needed = self._span[1] if self._span else self.position
+        needed = min(self.needed_from, self._span[1] if self._span else self.position)
         self._tail.trim(min(self.position - self._keep, needed))
         return found
 

@@ -12,6 +12,7 @@ Work may run anywhere and analyses may come back in any order; speakers are clus
 classified in turn order. A session is used by one thread at a time.
 """
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,10 +30,14 @@ from stream_erc.events import (
     GivenTurn,
     LastingEvent,
     PartialTurn,
+    Said,
+    SaidRefused,
     Samples,
     SessionClosed,
+    SpeakerRenaming,
     SpeechSegment,
     SpeechStarted,
+    TurnCorrection,
     TurnFailed,
 )
 from stream_erc.exceptions import InputError, ProtocolMisuse
@@ -54,7 +59,9 @@ APPENDED_AUDIO_MS = 30_000
 
 
 CROWD = 64
-"""Appended turns that may wait for those before them."""
+"""How much that was said may wait for what was said before."""
+
+TAKES_NO_TURNS = "expected no appended turns in a session that finds its turns in audio, got one"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,8 +74,7 @@ class Snapshot:
         failed: turns that could not be read.
         done: the last turns, which a speaker correction can still reach.
         events: how many lasting events had been reported; it stands for those, and for no other.
-        appended: how many appended turns are in it.
-        said: how many corrections and names from outside are in it.
+        said: how much of what was said from outside is in it, or was refused.
     """
 
     conversation: Conversation
@@ -76,13 +82,21 @@ class Snapshot:
     failed: int
     done: tuple[Step, ...] = ()
     events: int = 0
-    appended: int = 0
     said: int = 0
 
     @property
     def acknowledged(self) -> int:
         """The position of the first sample to send again."""
         return self.mark.audio_from
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What was said from outside, after how many samples, and why it cannot be used, if so."""
+
+    said: Said
+    at: int
+    problem: str | None
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +116,7 @@ class Session:
         vad: the speech detector's weights; not needed where turns are given.
         clustering: not needed where speakers are given.
         given: what is known beforehand, in order of start; replaces those stages.
-        appended: turns come with `append_turn`, with or without a span of the audio.
+        appended: turns come with `say`, with or without a span of the audio.
         resume: a snapshot to go on from.
     """
 
@@ -125,7 +139,7 @@ class Session:
         elif vad is not None:
             self._segmenter = SpeechSegmenter(vad, config, self._kept.mark)
         self._given = None if given is None else tuple(given)
-        self._appended: deque[GivenTurn] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._appending: GivenTurn | None = None
         known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
         self._conversing = Conversing(
@@ -137,8 +151,7 @@ class Session:
         self._chunks: deque[Samples] = deque()
         self._buffered = 0
         self._received = self._kept.mark.audio_from
-        self._reported = self._kept.events
-        self._finished, self._said = self._kept.appended, self._kept.said
+        self._reported, self._said = self._kept.events, self._kept.said
         self._eof = self._heard_all = self._closed = False
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
@@ -163,41 +176,45 @@ class Session:
             self._received += len(chunk)
 
     def append_turn(self, turn: GivenTurn) -> None:
-        """Take the next turn: a text, a span of the audio, or both; then call `work_to_do`.
-
-        A span may lie ahead of the audio received so far; the turn, and those after it, wait for it.
+        """As `say` of a turn, but one that cannot be used is refused at once.
 
         Raises:
             InputError: neither text nor span, a span without length, or one out of reach.
         """
-        if self._eof:
-            raise ProtocolMisuse("append_turn after receive_eof")
         if self._segmenter is not None and not isinstance(self._segmenter, AppendedSegmenter):
-            raise ProtocolMisuse("a session that finds turns in audio takes no appended ones")
-        if (turn.start is None) != (turn.end is None) or (turn.start or 0) >= (turn.end or 1):
-            raise InputError(f"expected a span that begins before it ends, got {turn.start} to {turn.end}")
-        if turn.start is not None and self._segmenter is None:
-            raise InputError("expected a text without a span in a session without audio, got a span")
-        if turn.start is None and not (turn.text and turn.text.strip()):
-            raise InputError(f"expected a turn with a text or a span of audio, got the text {turn.text!r}")
-        if turn.start is not None and isinstance(self._segmenter, AppendedSegmenter):
-            self._segmenter.check(turn.start)
-        self._appended.append(turn)
+            raise ProtocolMisuse(TAKES_NO_TURNS)
+        problem = self._problem(turn)
+        if problem is not None:
+            raise InputError(problem)
+        self.say(turn)
+
+    def say(self, said: Said) -> None:
+        """Take what is known outside, in line with the audio received so far; then call `work_to_do`.
+
+        It takes effect when all that was heard and said before is settled, so what follows does not depend on
+        how long work takes. The span of an appended turn may lie ahead of the audio; the turn, and what is
+        said after it, wait for it. What cannot be used is reported as `SaidRefused`.
+        """
+        if self._eof:
+            raise ProtocolMisuse("say after receive_eof")
+        problem = self._problem(said) if isinstance(said, GivenTurn) else None
+        self._waiting.append(_Waiting(said, self._received, problem))
+        self._hold_audio()
 
     def receive_eof(self) -> None:
         """No more input comes; when all work is done the events end with `SessionClosed`."""
         self._eof = True
 
     @property
-    def appended_turns(self) -> int:
-        """How many appended turns have not been begun."""
-        return len(self._appended)
+    def waiting(self) -> int:
+        """How much of what was said has not been taken in."""
+        return len(self._waiting)
 
     @property
     def crowded(self) -> bool:
-        """Whether so many turns wait, for other turns and not for audio, that more should wait outside."""
-        waits_for_audio = self._segmenter is not None and not self._segmenter.idle
-        return len(self._appended) > CROWD and not waits_for_audio
+        """Whether so much that was said waits, and not for audio, that more should wait outside."""
+        waits_for_audio = isinstance(self._segmenter, AppendedSegmenter) and not self._segmenter.idle
+        return len(self._waiting) > CROWD and not waits_for_audio
 
     # --- work and events --------------------------------------------------------------------------
 
@@ -207,9 +224,9 @@ class Session:
         Each call hears no further than the first window that gives work. So a caller that runs the work at
         once and calls again sees the same events whatever the chunking was.
         """
-        self._begin_appended()
+        self._take_said()
         while not self._work and self._hear_window():
-            self._begin_appended()
+            self._take_said()
         self._close_when_done()
         work = list(self._work)
         self._work.clear()
@@ -246,7 +263,6 @@ class Session:
             InputError: no such turn, or it is older than `SessionConfig.rewind_turns`.
         """
         self._conversing.correct(turn, speaker)
-        self._said += 1
         self._classify_next()
 
     def rename_speaker(self, speaker: str, name: str) -> None:
@@ -256,7 +272,6 @@ class Session:
             InputError: nobody has the name, or somebody else has the new one.
         """
         self._report(self._conversing.rename(speaker, name))
-        self._said += 1
         self._keep()
 
     def snapshot(self) -> Snapshot:
@@ -283,47 +298,100 @@ class Session:
         else:
             mark = self._marks.get(conversation.turns)
         if mark is not None and not self._conversing.busy:
-            self._kept = Snapshot(
-                conversation, mark, self._failed, done, self._reported, self._finished, self._said
-            )
+            self._kept = Snapshot(conversation, mark, self._failed, done, self._reported, self._said)
             self._marks = {turns: m for turns, m in self._marks.items() if turns >= conversation.turns}
 
     def _report(self, event: LastingEvent) -> None:
         self._events.append(event)
         self._reported += 1
 
-    # --- hearing ----------------------------------------------------------------------------------
+    # --- what is said from outside ----------------------------------------------------------------
 
-    def _begin_appended(self) -> None:
-        """Begin with the next appended turn when the one before it is finished."""
-        while self._appended and self._appending is None:
-            self._appending = turn = self._appended.popleft()
-            index = self._conversing.now.turns
-            if turn.start is None or turn.end is None:
-                self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
-            elif isinstance(self._segmenter, AppendedSegmenter):
-                self._take_found(self._segmenter.request(index, turn.start, turn.end))
-                if self._heard_all:
-                    self._fail_missing(self._segmenter)
+    def _problem(self, turn: GivenTurn) -> str | None:
+        """Why an appended turn cannot be used, if so."""
+        if self._segmenter is not None and not isinstance(self._segmenter, AppendedSegmenter):
+            return TAKES_NO_TURNS
+        start, end = (None if at is None else at / SAMPLE_RATE for at in (turn.start, turn.end))
+        if (start is None) != (end is None) or (start or 0.0) >= (end or 1.0):
+            return f"expected a span that begins before it ends, got {_seconds(start)} to {_seconds(end)}"
+        if start is None and not (turn.text and turn.text.strip()):
+            return f"expected a turn with a text or a span of audio, got the text {turn.text!r}"
+        if start is not None and self._segmenter is None:
+            return "expected a text without a span in a session without audio, got a span"
+        reach = (self._received - milliseconds(APPENDED_AUDIO_MS)) / SAMPLE_RATE
+        if start is not None and start < reach:
+            return f"expected a turn from {_seconds(reach)} on, got one from {_seconds(start)} on"
+        return None
+
+    def _hold_audio(self) -> None:
+        """Have the audio held that turns which wait will need."""
+        if isinstance(self._segmenter, AppendedSegmenter):
+            turns = [w.said for w in self._waiting if isinstance(w.said, GivenTurn)]
+            self._segmenter.needed_from = min(
+                (turn.start for turn in turns if turn.start is not None), default=sys.maxsize
+            )
+
+    def _take_said(self) -> None:
+        """Take in what was said, as far as everything before it is settled."""
+        while self._waiting and self._is_settled(self._waiting[0].at):
+            said, problem = self._waiting[0].said, self._waiting[0].problem
+            self._waiting.popleft()
+            self._hold_audio()
+            if isinstance(said, GivenTurn) and problem is None:
+                self._begin_appended(said)
+                continue
+            try:
+                if problem is not None:
+                    raise InputError(problem)
+                if isinstance(said, TurnCorrection):
+                    self._conversing.correct(said.turn, said.speaker)
+                elif isinstance(said, SpeakerRenaming):
+                    self._report(self._conversing.rename(said.speaker, said.name))
+            except InputError as error:
+                self._events.append(SaidRefused(self._said + 1, said, str(error)))
+            self._said += 1
+            self._keep()
             self._classify_next()
+
+    def _is_settled(self, at: int) -> bool:
+        """Whether all audio before `at` was heard, and every turn in it or begun is finished."""
+        if self._appending is not None or self._pending or self._conversing.busy:
+            return False
+        if self._segmenter is None or isinstance(self._segmenter, AppendedSegmenter):
+            return True
+        return self._segmenter.position + WINDOW > at
+
+    def _begin_appended(self, turn: GivenTurn) -> None:
+        self._appending, index = turn, self._conversing.now.turns
+        if turn.start is None or turn.end is None:
+            self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
+        elif isinstance(self._segmenter, AppendedSegmenter):
+            self._take_found(self._segmenter.request(index, turn.start, turn.end))
+            if self._heard_all:
+                self._fail_missing(self._segmenter)
+        self._classify_next()
 
     def _finish_appended(self) -> None:
         """The turn that was begun has its emotion, or has failed."""
         if self._appending is not None:
             self._appending = None
-            self._finished += 1
+            self._said += 1
+
+    # --- hearing ----------------------------------------------------------------------------------
 
     def _hear_window(self) -> bool:
-        """Feed the segmenter one window; False where there is not enough audio."""
+        """Feed the segmenter one window; False where there is none, or something was said before it."""
         if self._segmenter is None:
             return False
-        before = self._found
+        before, appended = self._found, isinstance(self._segmenter, AppendedSegmenter)
+        if not appended and self._waiting and self._segmenter.position + WINDOW > self._waiting[0].at:
+            return False
         if self._buffered >= WINDOW:
             found = self._segmenter.advance(self._take(WINDOW))
         elif self._eof and not self._heard_all:
             self._heard_all = True
             found = self._segmenter.finish(self._take(self._buffered))
-        elif self._buffered and isinstance(self._segmenter, AppendedSegmenter) and not self._segmenter.idle:
+        elif self._buffered and appended and not self._segmenter.idle:
             found = self._segmenter.advance(self._take(self._buffered))  # a turn waits for these very samples
         else:
             return False
@@ -472,7 +540,8 @@ class Session:
         if (
             self._eof
             and heard_all
-            and not (self._closed or self._work or self._pending or self._appended or self._conversing.busy)
+            and not (self._closed or self._work or self._pending or self._conversing.busy)
+            and not (self._waiting or self._appending)
         ):
             self._closed = True
             now, failed = self._conversing.now, self._failed
@@ -486,3 +555,7 @@ class Session:
     def _new_id(self) -> int:
         self._last_id += 1
         return self._last_id
+
+
+def _seconds(at: float | None) -> str:
+    return "nothing" if at is None else f"{at:.3f} s"

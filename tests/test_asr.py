@@ -62,6 +62,17 @@ def test_a_call_leaves_nothing_behind(sphinx, clips, texts):
     assert [sphinx.transcribe(clip).text for clip in reversed(clips)] == texts[::-1]
 
 
+def test_an_utterance_is_heard_the_same_whatever_came_before(clips):
+    """To the last digit: what the decoder says of the channel is computed from the utterance alone."""
+    decoder = _PackageDecoder(SEARCH)
+    heard = []
+    for order in ([0], [0], [1, 0], [2, 1, 0]):
+        for clip in order:
+            decoder.decode(to_pcm16(clips[clip]))
+        heard.append(decoder._decoder.get_cmn(False))
+    assert len(set(heard)) == 1
+
+
 def test_threads_share_a_recognizer(sphinx, clips, texts):
     with ThreadPoolExecutor(3) as pool:  # more than the decoders there are
         assert [hypothesis.text for hypothesis in pool.map(sphinx.transcribe, clips)] == texts

@@ -15,10 +15,13 @@ from stream_erc.events import (
     EmotionEvent,
     GivenTurn,
     PartialTurn,
+    SaidRefused,
     SessionClosed,
     SpeakerRenamed,
+    SpeakerRenaming,
     SpeechSegment,
     SpeechStarted,
+    TurnCorrection,
     TurnFailed,
 )
 from stream_erc.exceptions import InputError, ProtocolMisuse
@@ -214,9 +217,10 @@ def test_property_7_a_restored_session_goes_on_bit_for_bit(cut):
 
 LASTING = (EmotionEvent, TurnFailed, SpeakerRenamed, SessionClosed)
 INPUTS = {
-    30: lambda session: session.rename_speaker("speaker_1", "Anna"),
-    45: lambda session: session.correct_speaker(0, "Tom"),
-    60: lambda session: session.rename_speaker("speaker_2", "Eva"),
+    30: SpeakerRenaming("speaker_1", "Anna"),
+    45: TurnCorrection(0, "Tom"),
+    50: TurnCorrection(99, "Tom"),
+    60: SpeakerRenaming("speaker_2", "Eva"),
 }
 """What is said from outside, before the chunk of a number."""
 
@@ -236,7 +240,7 @@ def hear(session, engine, position, done, *, until=None):
         if number == until:
             return events
         if number in INPUTS and number not in done:
-            INPUTS[number](session)
+            session.say(INPUTS[number])
             done.append(number)
         session.receive_audio(chunk)
         events += drive(session, engine)
@@ -320,6 +324,57 @@ def test_appended_turns_take_their_span_of_the_audio_before_or_after_it_came(ahe
     assert events[-1] == SessionClosed(len(TALK), 4, 0, ("Anna", "speaker_1", "Tom"))
 
 
+def test_what_is_said_takes_effect_in_its_turn_however_long_work_takes():
+    """Answers come at once or as late as they may: the same events, the refusals too."""
+    said = [
+        GivenTurn("Ann", "one"),
+        GivenTurn("Ben", "two"),
+        SpeakerRenaming("Ben", "Bob"),
+        GivenTurn("Ben", "three"),
+        TurnCorrection(1, "Ann"),
+        TurnCorrection(9, "Ann"),
+        SpeakerRenaming("nobody", "x"),
+        GivenTurn("Ann", ""),
+        GivenTurn("Bob", "four"),
+    ]
+    runs = []
+    for at_once in (True, False):
+        session, engine, events = Session(CONFIG, appended=True), HashEngine(), []
+        for one in said:
+            session.say(one)
+            events += drive(session, engine) if at_once else []
+        session.receive_eof()
+        runs.append(events + drive(session, engine))
+    assert runs[0] == runs[1]
+    assert [e.number for e in runs[0] if isinstance(e, SaidRefused)] == [6, 7, 8]
+    assert [e.speaker_name for e in runs[0] if isinstance(e, EmotionEvent) and not e.revision] == [
+        "Ann", "Ben", "Ben", "Bob",
+    ]  # fmt: skip
+    assert session.snapshot().said == len(said)
+
+
+@pytest.mark.parametrize("delay", [0, 3, 30])
+def test_what_is_said_of_heard_turns_waits_for_the_turns_heard_before(delay):
+    """The same while analyses come late, by so many chunks."""
+    session, engine, events, late = open_session(), HashEngine(), [], []
+    for number, chunk in chunks_from(0):
+        if number in INPUTS:
+            session.say(INPUTS[number])
+        session.receive_audio(chunk)
+        late.append(session.work_to_do())
+        if len(late) > delay:
+            for work in late.pop(0):
+                session.receive_result(work, engine.run([work])[0])
+            events += session.events_received()
+    for works in late:
+        for work in works:
+            session.receive_result(work, engine.run([work])[0])
+    session.receive_eof()
+    events += drive(session, engine)
+    expected = hear(open_session(), HashEngine(), 0, [])
+    assert [e for e in events if isinstance(e, LASTING)] == [e for e in expected if isinstance(e, LASTING)]
+
+
 def test_an_appended_turn_that_ends_with_the_audio_so_far_comes_at_once():
     session, engine = Session(CONFIG, appended=True), HashEngine()
     session.receive_audio(TALK[:20_100])  # no whole number of windows
@@ -348,7 +403,7 @@ def test_appended_turns_beyond_the_audio_fail_and_one_out_of_reach_is_refused():
     for _ in range(8):
         session.receive_audio(TALK)
         drive(session, engine)
-    with pytest.raises(InputError, match=r"within the last 30 s.*got one from 1.000 s on"):
+    with pytest.raises(InputError, match=r"expected a turn from 42.000 s on, got one from 1.000 s on"):
         session.append_turn(GivenTurn("Anna", "late", 16_000, 32_000))
     for start, end in ((10, 10), (None, 10), (10, None)):
         with pytest.raises(InputError, match="begins before it ends"):
@@ -377,7 +432,7 @@ def test_property_7_appended_turns_come_once_after_a_cut(cut):
     rest = run(
         Session(CONFIG, appended=True, resume=snapshot),
         snapshot.acknowledged,
-        list(APPENDED[::3])[snapshot.appended :],
+        list(APPENDED[::3])[snapshot.said :],
     )
     assert before[: snapshot.events] + rest == whole
 
@@ -483,7 +538,7 @@ def test_misuse_is_named():
     session = open_session()
     with pytest.raises(ProtocolMisuse, match=r"float32.*float64"):
         session.receive_audio(np.zeros(10))
-    with pytest.raises(ProtocolMisuse, match="takes no appended"):
+    with pytest.raises(ProtocolMisuse, match="no appended turns"):
         session.append_turn(GivenTurn("ann", "hello"))
     session.receive_eof()
     with pytest.raises(ProtocolMisuse, match="after receive_eof"):
