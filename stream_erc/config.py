@@ -122,14 +122,15 @@ class EngineConfig:
         device: where the network and its conversation states live.
         labels_from: a folder or file of a few examples for each label (see `label_examples`); the model
             answers in these labels. It needs an embedding space, as ``sentemocontext`` has.
-        max_batch: how many sessions' turns are stepped together.
+        max_batch: how many sessions' turns are stepped together. More is faster, above all on a GPU, and
+            makes the last digits of a probability depend on who else speaks.
     """
 
     model: str = "si-lstm"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     labels_from: str | None = None
     asr: AsrConfig = field(default_factory=AsrConfig)
-    max_batch: int = 64
+    max_batch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class ServerConfig:
     tls_certificate: str | None = None
     tls_key: str | None = None
     max_sessions: int = 64
-    max_message_bytes: int = 1_048_576
+    max_message_bytes: int = 2_097_152
     max_frame_ms: int = 10_000
     burst_ms: int = 10_000
     messages_per_s: float = 100.0

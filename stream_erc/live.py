@@ -200,7 +200,7 @@ class LiveSession:
         duration_ms, longest = self._audio.duration_ms(samples), self.terms.offer.server.max_frame_ms
         if duration_ms > longest:
             raise Refusal(
-                "invalid_audio", f"expected at most {longest} ms of audio in a frame, got {duration_ms:.0f}"
+                "invalid_audio", f"expected at most {longest} ms of audio in a frame, got {duration_ms:.2f}"
             )
         return samples, duration_ms
 

@@ -227,7 +227,7 @@ class SessionResumed(ServerMessage, tag="session.resumed", frozen=True, kw_only=
 
     audio_ms: Annotated[Milliseconds, Meta(description="send the audio from here on again")]
     input_id: Annotated[Count, Meta(description="send the inputs after this one again")]
-    event_id: Annotated[Count, Meta(description="the last event of the session so far")]
+    event_id: Annotated[Count, Meta(description="that of the last event so far; this message is none")]
     configuration: Annotated[Configuration, Meta(description="as it was asked for")]
     limits: Annotated[Limits, Meta(description="what the server accepts")]
 

@@ -9,6 +9,9 @@ Connecting
     ``ws://HOST:PORT/v1/session`` (``wss://`` with TLS). Text frames are UTF-8 JSON objects with a ``type``;
     binary frames are audio. Compression is not used.
 
+    Any other path, or a plain GET of this one, is answered by HTTP: 404, 426; a wrong bearer token by 401, a
+    page that may not connect by 403, a server that stops by 503.
+
     Where the server asks for a token, it comes as the request's header ``Authorization: Bearer TOKEN``, or,
     since a browser cannot set headers, as the first message ``session.authenticate``; until then the server
     says nothing. A browser's ``Origin`` has to be the server's own or one that it was told to allow.
@@ -21,6 +24,7 @@ Beginning
        Sent again, it replaces the one before.
     3. The client sends binary frames of audio: mono, of the encoding and rate agreed on, of any length up to
        ``limits.max_frame_ms``; 20 to 100 ms are usual. Time counts samples: silence has to be sent too.
+       (Without waiting for ``session.updated``, it has to be sure that the server has what it asked for.)
 
 Listening
     ``speech.started``, then ``turn.partial`` while the turn is spoken (with ``partials``), then
@@ -31,35 +35,42 @@ Listening
     the session's audio began.
 
     Between two events the server sends ``input.acknowledged`` now and then, and ``heartbeat`` where nothing
-    else was sent for ten seconds. ``ping`` is answered by ``pong``. A connection on which the client sends
-    nothing at all for ``limits.idle_timeout_ms`` is closed (4408); it can be resumed.
+    else was sent for ten seconds. ``ping`` is answered by ``pong``. A connection on which the client sends no
+    frame for ``limits.idle_timeout_ms``, though the server would read one, is closed (4408); it can be
+    resumed. WebSocket's own pings and pongs do not count.
 
 Turns that the client knows
     With ``turns: "appended"`` in ``session.update``, the client says each turn with ``turn.append``, in
     order: ``text``, or an audio span (``audio_start_ms``, ``audio_end_ms``), or both, and the ``speaker``
     where it is known. A span may lie ahead of the audio that was sent (the turn waits for it) and back by
     ``limits.appended_audio_ms``. What is missing is found out: words by the recognizer, the speaker by the
-    voice. A session in which every turn has a text needs no audio at all.
+    voice. A turn whose span begins after the end of the audio fails. A session in which every turn has a text
+    needs no audio at all.
 
 Speakers
     ``speaker.rename`` gives a speaker another name; ``speaker.updated`` tells it, and it holds for all turns,
     earlier ones too. ``turn.correct`` says who spoke a turn.
 
+    Every input acts when all that was sent before it has been understood: audio, turns and other inputs. So
+    its effect does not depend on how busy the server is; a rename right after an appended turn finds its
+    speaker.
+
 Ending
     The client sends ``session.close``; the server finishes what it heard and sends ``session.closed`` with
     totals: audio, turns, failed turns, speakers. It closes the connection with 1000. Both sides can
-    reconcile: ``audio_ms`` is what the client sent, and ``turns + failed_turns`` how many turns it was told
-    of.
+    reconcile: ``audio_ms`` is what the client sent, rounded, and ``turns + failed_turns`` how many turns it
+    was told of.
 
 Losing nothing
-    Messages with an ``event_id`` (turns final, revised and failed, ``speaker.updated``, ``session.closed``)
-    are *events*: 1, 2, 3 ... without a gap over the whole session. The server stores the session before it
-    sends an event. The others (partial turns, ``speech.started``, acknowledgements) may come again after a
-    reconnection, or never.
+    ``turn.final``, ``turn.revised``, ``turn.failed``, ``speaker.updated`` and ``session.closed`` are
+    *events*. Their ``event_id`` is 1, 2, 3 ... without a gap over the whole session. The server stores the
+    session before it sends an event. The others (partial turns, ``speech.started``, acknowledgements) may
+    come again after a reconnection, or never.
 
     Inputs (``turn.append``, ``turn.correct``, ``speaker.rename``) may carry an ``input_id``: 1, 2, 3 ... in
-    the order in which they are sent, all of them or none. One that came before is ignored. Audio is known by
-    its position.
+    the order in which they are sent, all of them or none. One that came before is ignored, without an answer
+    and whatever it says. One that is refused has used up its ``input_id`` all the same, unless it was the
+    message or the ``input_id`` itself that was wrong. Audio is known by its position.
 
     ``input.acknowledged`` says up to where the server will never ask again: the client forgets the audio
     before ``audio_ms`` and the inputs up to ``input_id``, and keeps the rest, in order.
@@ -77,11 +88,13 @@ Losing nothing
 
     A session is resumed on one connection at a time: a second one takes it over and the first is closed
     (4409). A token opens the one session that it was given for, until ``limits.retention_ms`` after the loss.
-    After that, and for any unknown token, the answer is the error ``resume_refused`` and close code 4404:
-    begin a new session.
+    After that, for any unknown token, and for a ``last_event_id`` that the session does not have, the answer
+    is the error ``resume_refused`` and close code 4404: begin a new session. A session that was closed can be
+    resumed for its last events, too.
 
     A session that had not begun (no audio, no turn) can be configured by ``session.update`` after
-    ``session.resumed``, too; ``session.resumed`` says which configuration holds.
+    ``session.resumed``, too; ``session.resumed`` says which configuration holds: where ``session.updated``
+    never came, compare it, and send ``session.update`` again if it is not the one that was asked for.
 
     Before a planned stop the server sends ``session.going_away``, stores the session and closes with 1012;
     resume.
@@ -90,7 +103,8 @@ Limits
     Live audio may run ahead of the clock by ``limits.burst_ms`` (after a resumption, by what was not yet
     acknowledged and the time that the connection was gone, too); beyond it, the error ``audio_too_fast`` and
     1008. With ``pace: "replay"`` audio is read as fast as it is worked on, behind live sessions. A client
-    that does not read what the server sends is not read from either, and after a while is closed (4429).
+    that does not read what the server sends is not read from either, and after a while is closed (4429). Text
+    frames: a hundred a second, a thousand at once.
 
 Errors
     An ``error`` has a ``code``, a ``message`` that says what was expected and what came, and ``retryable``.
@@ -119,7 +133,9 @@ Errors
     ``internal``               1011      yes        a mistake of the server; resume
     =========================  ========  =========  ==================================================
 
-    A frame larger than ``limits.max_message_bytes`` closes with 1009, without an ``error``.
+    Without an ``error``, a frame larger than ``limits.max_message_bytes`` closes with 1009, a text that is
+    not UTF-8 with 1007. Samples that are no numbers are heard as silence, those beyond full scale at full
+    scale.
 """
 
 import json
