@@ -23,7 +23,7 @@ from stream_erc_client import (
     Warned,
 )
 
-MAX_TURNS = 2_000  # shown; the earlier ones are in the file of events
+MAX_TURNS = 1_000  # shown; the earlier ones are in the file of events
 MAX_LATENCIES = 1_000  # turns that the percentiles are taken over
 
 STAGES = {

@@ -35,6 +35,7 @@ Index = QModelIndex | QPersistentModelIndex
 PAD_X, PAD_Y, GAP = 14, 9, 14  # px
 WHEN_PX, WHO_PX, FELT_PX = 46, 96, 148
 NARROW_PX = 560  # below, the words get a line of their own
+MAX_SIZES = 10_000  # rows
 MAX_NAME = 100  # characters, as the protocol has it
 TURN = Qt.ItemDataRole.UserRole
 SAME_SPEAKER = Qt.ItemDataRole.UserRole + 1
@@ -100,16 +101,26 @@ class TurnDelegate(QStyledItemDelegate):
     def __init__(self, view: "Transcript") -> None:
         super().__init__(view)
         self._view = view
-        self._heights: dict[tuple[str, int], int] = {}
+        self._sizes: dict[int, tuple[Turn, QSize]] = {}
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:  # noqa: N802
         """As high as the words need in the width there is."""
-        turn: Turn = index.data(TURN)
-        wide = self._view.viewport().width()
+        # A list asks for all of its rows whenever one changes: the answers are kept.
+        turn, wide = self._view.list.turns[index.row()], self._view.viewport().width()
+        known = self._sizes.get(turn.index)
+        if known is None or known[0] is not turn or known[1].width() != wide:
+            if len(self._sizes) > MAX_SIZES:
+                self._sizes.clear()
+            known = self._sizes[turn.index] = (turn, self._size(turn, wide))
+        return known[1]
+
+    def _size(self, turn: Turn, wide: int) -> QSize:
         line = self._view.fontMetrics().height()
         beside = (2 * line if turn.revision else line) + 5
         words = self._said(QRect(0, 0, wide, 0).adjusted(PAD_X, PAD_Y, -PAD_X, -PAD_Y))
-        height = self._text_height(_words(turn), words.width())
+        room = QRect(0, 0, words.width(), 100_000)
+        metrics = self._view.fontMetrics()
+        height = metrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap), _words(turn)).height()
         return QSize(wide, max(words.top() - PAD_Y + height, beside) + 2 * PAD_Y)
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
@@ -135,9 +146,9 @@ class TurnDelegate(QStyledItemDelegate):
             self._paint_emotion(painter, inner, turn.emotion, turn.partial)
         painter.restore()
 
-    def forget_heights(self) -> None:
+    def forget_sizes(self) -> None:
         """The font changed."""
-        self._heights.clear()
+        self._sizes.clear()
 
     def _paint_when_and_who(self, painter: QPainter, inner: QRect, turn: Turn, same: bool) -> None:
         theme, metrics = self._view.theme, painter.fontMetrics()
@@ -193,17 +204,6 @@ class TurnDelegate(QStyledItemDelegate):
             return inner.adjusted(WHEN_PX + GAP, self._view.fontMetrics().height() + 7, 0, 0)
         return inner.adjusted(WHEN_PX + WHO_PX + 2 * GAP, 0, -FELT_PX - GAP - 6, 0)
 
-    def _text_height(self, words: str, wide: int) -> int:
-        found = self._heights.get((words, wide))
-        if found is None:
-            if len(self._heights) > 10_000:
-                self._heights.clear()
-            room = QRect(0, 0, wide, 100_000)
-            metrics = self._view.fontMetrics()
-            found = metrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap), words).height()
-            self._heights[words, wide] = found
-        return found
-
 
 class Transcript(QListView):
     """The list of turns.
@@ -256,7 +256,7 @@ class Transcript(QListView):
     def set_theme(self, theme: Theme) -> None:
         """Take the colours of a theme."""
         self.theme = theme
-        self._delegate.forget_heights()
+        self._delegate.forget_sizes()
         self.viewport().update()
 
     @property
