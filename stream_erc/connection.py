@@ -327,6 +327,9 @@ class Connection:
                     break
             for message in live.outgoing():
                 self._service.telemetry.count_turn(message)
+                if message["type"] == "error":  # of an input, told in line with what it was said between
+                    self._service.telemetry.errors.labels(message["code"]).inc()
+                    message["message"] = _in_one_line(str(message["message"]))
                 await self._outbox.put(message, self._told_at.pop(int(str(message.get("event_id", 0))), None))
                 if message["type"] == "session.closed":
                     await self._outbox.end()

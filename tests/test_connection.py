@@ -94,6 +94,18 @@ def test_twenty_mistakes_in_a_row():
         closed(client, 1008, "too_many_errors")
 
 
+def test_a_refused_input_is_told_in_one_line_and_counted():
+    with serve() as running, Client(running.socket_url) as client:
+        client.send("speaker.rename", speaker="some\nbody", name="Anna", input_id=1)
+        error = client.until("error")
+        assert (error["code"], error["input_id"]) == ("invalid_speaker", 1)
+        assert "\n" not in str(error["message"])
+        service = running.server._service
+        assert service is not None
+        text = service.telemetry.text().decode()
+        assert 'stream_erc_errors_total{code="invalid_speaker"} 1.0' in text
+
+
 # --- silence --------------------------------------------------------------------------------------
 
 
