@@ -84,7 +84,7 @@ Losing nothing
     whatever is new; ``session.close`` too, if it had been sent. Partial turns that it shows should be
     dropped. What follows is what would have followed without the interruption: no turn is lost, none comes
     twice, speakers and probabilities are the same. (The audio position is a whole second where the rate is
-    not 16 kHz. There, and with opus, probabilities may differ by rounding.)
+    not 16 kHz. With opus, probabilities may differ by rounding.)
 
     A session is resumed on one connection at a time: a second one takes it over and the first is closed
     (4409). A token opens the one session that it was given for, until ``limits.retention_ms`` after the loss.

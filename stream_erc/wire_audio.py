@@ -39,8 +39,10 @@ class WireAudio:
 
     def __init__(self, audio: AudioFormat, resume_at: int = 0) -> None:
         self._decode, self._rate_hz = _decoder(audio), audio.sample_rate_hz
-        self._resampler = Resampler(audio.sample_rate_hz)
         self.send_from_ms = send_from_ms(audio, resume_at)
+        self._resampler: Resampler | SecondwiseResampler = Resampler(audio.sample_rate_hz)
+        if audio.sample_rate_hz != SAMPLE_RATE:
+            self._resampler = SecondwiseResampler(audio.sample_rate_hz, self.send_from_ms // 1000)
         self._skip = resume_at - self.send_from_ms * SAMPLE_RATE // 1000
         self._heard = 0
 
@@ -77,8 +79,61 @@ class WireAudio:
         return samples[skipped:]
 
 
+class SecondwiseResampler:
+    """Any rate -> 16 kHz, so that it can begin again at any whole second with the same result, bit for bit.
+
+    A filter's rounding depends on where it began. So each second of the output comes from a stream of its
+    own, which began one second before (in the first second, at the beginning).
+
+    Args:
+        rate_hz: of the input.
+        begin_s: the second at which the input begins; unless 0, its output is rounded otherwise.
+    """
+
+    def __init__(self, rate_hz: int, begin_s: int = 0) -> None:
+        self._rate_hz = rate_hz
+        self._second = begin_s  # of the output
+        self._stream = Resampler(rate_hz)
+        self._kept: list[Samples] = []  # the input of the stream, which begins at this second:
+        self._from = begin_s
+        self._missing = SAMPLE_RATE  # of the output's second
+        self._warm_up = 0  # output still to be left out
+
+    def push(self, samples: Samples) -> Samples:
+        """Feed the next samples, (N,); what is ready, (M,)."""
+        self._kept.append(samples)
+        return self._from_second(self._stream.push(samples), last=False)
+
+    def flush(self) -> Samples:
+        """The rest."""
+        return self._from_second(self._stream.flush(), last=True)
+
+    def _from_second(self, ready: Samples, *, last: bool) -> Samples:
+        """What is ready, each second from its own stream."""
+        given = []
+        while True:
+            skipped = min(self._warm_up, len(ready))
+            self._warm_up -= skipped
+            ready = ready[skipped:]
+            given.append(ready[: self._missing])
+            self._missing -= len(given[-1])
+            if self._missing > 0:
+                return np.concatenate(given)
+            ready = self._next_second()
+            if last:
+                ready = np.concatenate([ready, self._stream.flush()])
+
+    def _next_second(self) -> Samples:
+        """Begin the stream of the next second; what it has ready, from its warm-up on."""
+        kept = np.concatenate(self._kept)[(self._second - self._from) * self._rate_hz :]
+        self._from, self._second = self._second, self._second + 1
+        self._stream, self._kept = Resampler(self._rate_hz), [kept]
+        self._missing = self._warm_up = SAMPLE_RATE
+        return self._stream.push(kept)
+
+
 def send_from_ms(audio: AudioFormat, resume_at: int) -> int:
-    """Where the client's audio has to begin so that a session can go on at sample `resume_at`.
+    """Where the client's audio has to begin for a session to go on at sample `resume_at`.
 
     At 16 kHz it is that sample (the VAD's windows are whole milliseconds). At other rates it is a whole
     second before, where the samples of both rates fall together.
