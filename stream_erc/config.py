@@ -141,7 +141,7 @@ class ServerConfig:
         host, port: where to listen; port 0 takes a free one.
         models: further checkpoints that a client may choose, beside the engine's.
         store: ``memory``, ``sqlite:PATH`` or ``redis://...``: what a resumed session goes on from.
-        retention_s: how long after a lost connection a session can be resumed.
+        retention_s: how long after a lost connection a session can be resumed; it is kept a third longer.
         token_file: a file with the bearer tokens that are taken, one a line; None asks for none.
         allow_origins: web pages besides the server's own that may connect, as ``https://host[:port]``; ``*``
             allows all.

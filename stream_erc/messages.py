@@ -42,7 +42,7 @@ class AudioFormat(Part, frozen=True, kw_only=True):
 
     encoding: Annotated[
         Encoding,
-        Meta(description="`opus`: one packet a frame, no container; needs `sample_rate_hz` 48000"),
+        Meta(description="`opus`: one packet a frame, of 2.5 to 40 ms, no container; at 48000 Hz"),
     ] = "pcm_s16le"
     sample_rate_hz: Annotated[int, Meta(ge=8_000, le=48_000, description="samples a second")] = 16_000
 

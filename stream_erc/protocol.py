@@ -120,7 +120,7 @@ Errors
     ``invalid_speaker``        -         no         nobody has the name, or somebody else has it
     ``invalid_input_id``       -         no         one that leaves one out
     ``out_of_order``           -         no         does not fit here, as audio after ``session.close``
-    ``too_many_errors``        1008      no         twenty errors in a row without one usable message
+    ``too_many_errors``        1008      no         twenty frames in a row that could not be read
     ``authentication``         1008      no         no token, a wrong one, or none in time
     ``audio_too_fast``         1008      yes        live audio faster than spoken beyond the burst
     ``too_many_messages``      1008      yes        more than 100 text frames a second beyond the burst

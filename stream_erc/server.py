@@ -313,9 +313,10 @@ def _tokens(config: ServerConfig) -> frozenset[str]:
     if config.token_file is None:
         return frozenset()
     try:
-        lines = Path(config.token_file).read_text(encoding="utf-8").split()
+        text = Path(config.token_file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"server.token_file: expected a text file of tokens, got {error}") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise ConfigError(f"server.token_file: expected at least one token in {config.token_file}, got none")
     return frozenset(lines)

@@ -279,7 +279,7 @@ class Session:
         if not self._pending and not self._conversing.busy:
             if self._segmenter is None:
                 self._keep()
-            elif self._segmenter.idle:
+            elif self._closed or self._segmenter.idle:
                 self._marks[self._found] = self._segmenter.mark()
                 self._keep()
         return self._kept

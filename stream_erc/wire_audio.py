@@ -177,5 +177,8 @@ class _Opus:
         if not parts:
             raise AudioError(f"expected an opus packet, got {len(data)} bytes without audio")
         pcm = np.concatenate([part.reshape(-1) for part in parts])
+        if OPUS_RATE_HZ % len(pcm):  # a whole second, from which audio is sent again, has to begin one
+            milliseconds = 1000 * len(pcm) / OPUS_RATE_HZ
+            raise AudioError(f"expected opus packets of 2.5, 5, 10, 20 or 40 ms, got one of {milliseconds:g}")
         scale = np.float32(32_768) if pcm.dtype == np.int16 else np.float32(1)
         return pcm.astype(np.float32) / scale

@@ -1,7 +1,11 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from stream_erc import protocol
 from stream_erc.events import (
     Emotion,
     EmotionEvent,
@@ -13,7 +17,9 @@ from stream_erc.events import (
     Turn,
     TurnFailed,
 )
-from stream_erc.protocol import MessageEncoder, to_json, to_ms
+from stream_erc.protocol import ERRORS, MessageEncoder, to_json, to_ms
+
+ROOT = Path(__file__).resolve().parents[1]
 
 JOY = Emotion("joy", 0.75, {"neutral": 0.25, "joy": 0.75})
 TURN = EmotionEvent(
@@ -77,3 +83,16 @@ def test_json_is_one_line_and_never_not_a_number():
 
 def test_milliseconds():
     assert to_ms(None) is None and to_ms(0) == 0 and to_ms(24) == 2 and to_ms(16_000 * 7200) == 7_200_000
+
+
+def test_the_rendered_specification_is_up_to_date():
+    script = ROOT / "scripts" / "render_protocol"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "up to date\n"), done.stderr
+
+
+def test_the_table_of_errors_is_that_of_the_code():
+    rows = [line.split() for line in (protocol.__doc__ or "").splitlines() if line.startswith("    ``")]
+    table = {row[0].strip("`"): (None if row[1] == "-" else int(row[1]), row[2] == "yes")
+             for row in rows if len(row) > 3 and row[1].strip("-0123456789") == ""}  # fmt: skip
+    assert table == dict(ERRORS)
