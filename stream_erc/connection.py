@@ -27,6 +27,9 @@ from stream_erc.service import Service
 
 log = logging.getLogger(__name__)
 
+AHEAD_MS = 1_000.0
+"""Live audio that runs further ahead of the clock is worked on when there is nothing else to do."""
+
 PIECE_MS = 250
 """A frame of audio is heard in pieces of this length, between which other sessions have their turn."""
 
@@ -107,6 +110,7 @@ class Connection:
                 reason = "" if ending.refusal is None else ending.refusal.code
                 await self._outbox.farewell(ending.code, reason, failed)
         finally:
+            self._worker.detach(self.live.session)
             self._service.leave(self.live.session_id, self)
             self._service.telemetry.ended.labels(ending.code).inc()
             about = {"session": self.live.session_id, "code": ending.code, "audio_ms": self.live.received_ms}
@@ -242,6 +246,9 @@ class Connection:
                 'ask for pace "replay" to send a recording',
             )
         self._begin()
+        if self.live.paced:  # whoever runs ahead of the clock is not waited for by those who do not
+            ahead_ms = self._config.burst_ms - self._audio.level
+            self._worker.set_patient(self.live.session, ahead_ms > AHEAD_MS)
         self._service.telemetry.audio.inc(duration_ms / 1000)
         pieces = max(1, round(duration_ms / PIECE_MS))
         for k in range(pieces):

@@ -62,13 +62,14 @@ class _Lane:
 
     Attributes:
         arrived: called, in a worker's thread, when there is an answer to take.
-        patient: its work waits where others' does not.
+        patient: its analyses wait while there are others.
+        gone: nobody waits for its answers any more.
     """
 
     def __init__(self, arrived: Callable[[], None] = lambda: None, *, patient: bool = False) -> None:
         self.answers: queue.SimpleQueue[tuple[Work, Result, float]] = queue.SimpleQueue()
         self.in_flight = 0
-        self.arrived, self.patient = arrived, patient
+        self.arrived, self.patient, self.gone = arrived, patient, False
         self._analysed: dict[int, float] = {}  # when the analysis of a turn was taken
 
     def put(self, work: Work, result: Result, since: float) -> None:
@@ -149,6 +150,16 @@ class ThreadWorker:
         """
         self._lanes[session] = _Lane(arrived, patient=patient)
 
+    def set_patient(self, session: Session, patient: bool) -> None:
+        """Whether a session's analyses wait from now on while there are others."""
+        self._lanes[session].patient = patient
+
+    def detach(self, session: Session) -> None:
+        """Nobody waits for a session any more: its work that has not been begun is left undone."""
+        lane = self._lanes.pop(session, None)
+        if lane is not None:
+            lane.gone = True
+
     def poll(self, session: Session) -> list[Event]:
         """As `advance`, but never waits: a session that is `busy` hears on when answers have arrived."""
         lane = self._lanes.setdefault(session, _Lane())
@@ -197,7 +208,8 @@ class ThreadWorker:
             if job.work is None or job.lane is None:
                 return
             result: Result = Failure("nobody waits for it any more")
-            if job.rank != _PARTIAL or time.perf_counter() - job.since < STALE_S:
+            stale = job.rank == _PARTIAL and time.perf_counter() - job.since > STALE_S
+            if not (stale or job.lane.gone):
                 result = self._engine.analyze(job.work)
             job.lane.put(job.work, result, job.since)
 
@@ -213,6 +225,7 @@ class ThreadWorker:
                     self._turns.put(None)
                     break
                 batch.append(more)
+            batch = [item for item in batch if not item[2].gone]
             results = self._engine.classify([work for _, work, _ in batch])
             for (since, work, lane), result in zip(batch, results, strict=True):
                 lane.put(work, result, since)

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from fakes import CONFIG, HashEngine, conversation, open_session, play
+from fakes import CONFIG, HashEngine, conversation, open_session, play, silence, tone
 
 from stream_erc.events import EmotionEvent, GivenTurn, SessionClosed
 from stream_erc.session import Session
@@ -193,3 +193,31 @@ def test_a_partial_turn_that_nobody_waits_for_is_not_analysed():
     worker.close()
     assert len([event for event in events if isinstance(event, EmotionEvent)]) == 4
     assert analysed.count(True) == 4 and analysed.count(False) <= 1
+
+
+def test_who_is_gone_or_patient_holds_up_nobody():
+    """One thread: the work of a session that went is left undone, a patient one's comes last."""
+    analysed, held = [], threading.Event()
+
+    class Held(SlowEngine):
+        def analyze(self, work):
+            if not analysed:
+                held.wait(20)
+            analysed.append(work.segment.samples[2_000])
+            return self.run([work])[0]
+
+    worker, sessions = ThreadWorker(Held(), threads=1), {}
+    for name, level in (("first", 0.2), ("gone", 0.3), ("patient", 0.4), ("last", 0.5)):
+        sessions[name] = open_session()
+        worker.attach(sessions[name], lambda: None)
+        worker.set_patient(sessions[name], name == "patient")
+        sessions[name].receive_audio(np.concatenate([silence(0.3), tone(0.5, 200, level), silence(0.5)]))
+        worker.poll(sessions[name])
+    worker.detach(sessions.pop("gone"))
+    held.set()
+    turns = [sum(isinstance(event, EmotionEvent) for event in worker.advance(session, wait=True))
+             for session in sessions.values()]  # fmt: skip
+    worker.close()
+    assert turns == [1, 1, 1] and len(analysed) == 3
+    loudness = np.abs(np.array(analysed)) / max(np.abs(analysed))
+    assert list(np.argsort(loudness)) == [0, 2, 1]
