@@ -152,6 +152,8 @@ class ServerConfig:
         burst_ms: how far live audio may run ahead of the clock.
         messages_per_s: text frames that a connection may send; ten times as many at once.
         idle_timeout_s: a connection that sends nothing for so long is closed.
+        penalty_s: a connection that broke a limit, or had no token, is closed after so long, and not read
+            from meanwhile.
         slow_reader_s: a connection that takes nothing for so long is closed.
         heartbeat_s: a connection to which nothing was sent for so long gets a heartbeat.
         drain_s: how long what was heard may still be worked on when the server is told to stop.
@@ -173,6 +175,7 @@ class ServerConfig:
     burst_ms: int = 10_000
     messages_per_s: float = 100.0
     idle_timeout_s: float = 60.0
+    penalty_s: float = 5.0
     slow_reader_s: float = 30.0
     heartbeat_s: float = 10.0
     drain_s: float = 5.0

@@ -27,6 +27,8 @@ from stream_erc.service import Service
 
 log = logging.getLogger(__name__)
 
+VIOLATION = 1008
+
 AHEAD_MS = 1_000.0
 """Live audio that runs further ahead of the clock is worked on when there is nothing else to do."""
 
@@ -105,6 +107,11 @@ class Connection:
         ending = _Ending(1006, there=False)
         try:
             ending = await self._until_the_end()
+            self._worker.detach(self.live.session)
+            if ending.code == VIOLATION:  # whoever sends too much cannot come again at once to send more
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._config.penalty_s):
+                        await self._service.leaving.wait()
             if ending.there:
                 failed = None if ending.refusal is None else self._failed(ending.refusal)
                 reason = "" if ending.refusal is None else ending.refusal.code

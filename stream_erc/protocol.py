@@ -133,6 +133,9 @@ Errors
     ``internal``               1011      yes        a mistake of the server; resume
     =========================  ========  =========  ==================================================
 
+    Where a limit was broken or the token is wrong, ``error`` and close (1008) come after some seconds in
+    which nothing is read.
+
     Without an ``error``, a frame larger than ``limits.max_message_bytes`` closes with 1009, a text that is
     not UTF-8 with 1007. Samples that are no numbers are heard as silence, those beyond full scale at full
     scale.

@@ -125,7 +125,7 @@ def start(
     fake = all(isinstance(engine, FakeEngine) for engine in (engines or {}).values())
     config = Config(
         session=session or (CONFIG if fake else SessionConfig()),
-        server=ServerConfig(**{"port": 0, "drain_s": 1.0} | options),  # type: ignore[arg-type]
+        server=ServerConfig(**{"port": 0, "drain_s": 1.0, "penalty_s": 0.0} | options),  # type: ignore[arg-type]
     )
     server = Server(config, engines or {"hash": FakeEngine()}, store or MemoryStore(), web or web_folder())  # type: ignore[arg-type]
     listening, urls, problems = threading.Event(), [], []
