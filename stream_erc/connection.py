@@ -1,8 +1,8 @@
 """One client's connection: frames in, work done, checkpoints stored, messages out.
 
-Tasks share a `LiveSession` on the event loop: one reads frames, one moves the session on whenever there is
-something to do and stores what must not be lost, one writes. Each waits for the next: a client that does not
-read what is written is not read from either, and holds up nobody else.
+Tasks share a `LiveSession` on the event loop: one reads frames into a line, one takes them in, one moves the
+session on whenever there is something to do and stores what must not be lost, one writes. Each waits for the
+next: a client that does not read what is written is not read from either, and holds up nobody else.
 """
 
 import asyncio
@@ -13,14 +13,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from stream_erc import messages
 from stream_erc.claim import Claim
+from stream_erc.events import Samples
 from stream_erc.exceptions import StoreError
 from stream_erc.limits import HELD_BACK_MS, Bucket
 from stream_erc.live import Checkpoint, LiveSession
-from stream_erc.messages import Ping, SessionAuthenticate, SessionClose, SessionResume, SessionUpdate
+from stream_erc.messages import (
+    Ping,
+    SessionAuthenticate,
+    SessionClose,
+    SessionResume,
+    SessionUpdate,
+    SpeakerRename,
+    TurnAppend,
+    TurnCorrect,
+)
 from stream_erc.outbox import Gone, Outbox, Socket
 from stream_erc.protocol import Message, Refusal, parse, to_message
 from stream_erc.service import Service
@@ -30,10 +40,13 @@ log = logging.getLogger(__name__)
 VIOLATION = 1008
 
 AHEAD_MS = 1_000.0
-"""Live audio that runs further ahead of the clock is worked on when there is nothing else to do."""
+"""Live audio that runs further ahead of the clock waits in line, unheard, until the clock has come up."""
 
-PIECE_MS = 250
-"""A frame of audio is heard in pieces of this length, between which other sessions have their turn."""
+LINE = 1_024
+"""Frames and inputs that may wait in line before no more are read."""
+
+PIECE = 4_000
+"""A frame of audio is heard in pieces of this many samples, between which other sessions have their turn."""
 
 AUTHENTICATE_S = 10.0
 MISTAKES = 20
@@ -62,6 +75,10 @@ class _Ending:
     there: bool = True
 
 
+_InLine: TypeAlias = Samples | TurnAppend | TurnCorrect | SpeakerRename | None
+"""What waits to be taken in; None is the end."""
+
+
 class Connection:
     """A client's connection, from its first frame to the close.
 
@@ -84,6 +101,8 @@ class Connection:
         now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
         self._audio = Bucket.of_live_audio(self._config.burst_ms, now)
+        self._line: asyncio.Queue[tuple[float, _InLine]] = asyncio.Queue(LINE)  # and from when on it is heard
+        self._closing = False
         self._asked = False  # whether the session has been configured or resumed
         self._claim: Claim | None = None
         self._open(f"s_{secrets.token_hex(8)}", None)
@@ -132,6 +151,7 @@ class Connection:
                 parts = (
                     self._write(),
                     self._read(),
+                    self._hear(),
                     self._advance(),
                     self._watch(),
                     self._yield(),
@@ -245,22 +265,51 @@ class Connection:
                 await self._refuse(refusal)
 
     async def _take_audio(self, data: bytes) -> None:
+        """Audio joins the line; what runs ahead of the clock is heard when the clock has come up."""
+        self._check_open("audio")
         samples, duration_ms = self.live.decode(data)
-        if self.live.paced and not self._audio.take(duration_ms, time.monotonic()):
-            raise Refusal(
-                "audio_too_fast",
-                f"expected live audio at most {self._config.burst_ms} ms ahead of the clock, got more: "
-                'ask for pace "replay" to send a recording',
-            )
+        now = due = time.monotonic()
+        if self.live.paced:
+            if not self._audio.take(duration_ms, now):
+                raise Refusal(
+                    "audio_too_fast",
+                    f"expected live audio at most {self._config.burst_ms} ms ahead of the clock, got more: "
+                    'ask for pace "replay" to send a recording',
+                )
+            due += max(0.0, self._config.burst_ms - self._audio.level - AHEAD_MS) / 1000
         self._begin()
-        if self.live.paced:  # whoever runs ahead of the clock is not waited for by those who do not
-            ahead_ms = self._config.burst_ms - self._audio.level
-            self._worker.set_patient(self.live.session, ahead_ms > AHEAD_MS)
         self._service.telemetry.audio.inc(duration_ms / 1000)
-        pieces = max(1, round(duration_ms / PIECE_MS))
-        for k in range(pieces):
-            self.live.hear(samples[len(samples) * k // pieces : len(samples) * (k + 1) // pieces])
+        await self._join(samples, due)
+
+    async def _join(self, item: "_InLine", due: float) -> None:
+        """Put something in line; where audio comes as fast as it is read, wait until it was heard."""
+        await self._line.put((due, item))
+        if not self.live.paced:
+            await self._line.join()
+
+    def _check_open(self, what: str) -> None:
+        if self._closing:
+            raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
+
+    async def _hear(self) -> None:
+        """Take in what is in line, each when it is due."""
+        while True:
+            due, item = await self._line.get()
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            try:
+                if item is None:
+                    self.live.close()
+                elif isinstance(item, TurnAppend | TurnCorrect | SpeakerRename):
+                    self.live.receive(item)
+                else:
+                    pieces = max(1, -(-len(item) // PIECE))
+                    for k in range(pieces):
+                        self.live.hear(item[k * PIECE : (k + 1) * PIECE])
+                        await self._taken()
+            except Refusal as refusal:
+                await self._refuse(refusal)
             await self._taken()
+            self._line.task_done()
 
     async def _take_text(self, text: str) -> None:
         if not self._frames.take(1, time.monotonic()):
@@ -278,19 +327,20 @@ class Connection:
             case SessionResume() as message:
                 await self._resume(message)
             case SessionClose():
+                self._check_open("it again")
                 self._begin()
-                self.live.close()
-                self._due.set()
+                self._closing = True
+                await self._join(None, time.monotonic())
             case SessionAuthenticate():
                 pass  # it was known before
             case message:
+                self._check_open("an input")
                 self._begin()
-                self.live.receive(message)
-                await self._taken()
+                await self._join(message, time.monotonic())
 
     def _begin(self) -> None:
         if not self.live.begun:
-            self._asked = True
+            self._asked = self.live.begun = True
             self._service.telemetry.opened.labels("new").inc()
             log.info("session begun", extra={"session": self.live.session_id, "peer": self._socket.peer})
 
@@ -367,7 +417,7 @@ class Connection:
             await asyncio.sleep(min(1.0, self._config.heartbeat_s / 2))
             now, idle_s = time.monotonic(), self._config.idle_timeout_s
             silent_s = 0.0 if self._listening_since is None else now - self._listening_since
-            owed = self.live.closing and self._worker.pending(self.live.session) > 0
+            owed = self._closing and (self._line.qsize() or self._worker.pending(self.live.session)) > 0
             if silent_s > idle_s and not owed:
                 raise Refusal("idle", f"expected audio, a message or a ping within {idle_s:g} s, got nothing")
             if now - self._outbox.sent_at > self._config.heartbeat_s and not self._outbox.unread:

@@ -150,10 +150,6 @@ class ThreadWorker:
         """
         self._lanes[session] = _Lane(arrived, patient=patient)
 
-    def set_patient(self, session: Session, patient: bool) -> None:
-        """Whether a session's analyses wait from now on while there are others."""
-        self._lanes[session].patient = patient
-
     def detach(self, session: Session) -> None:
         """Nobody waits for a session any more: its work that has not been begun is left undone."""
         lane = self._lanes.pop(session, None)

@@ -209,8 +209,7 @@ def test_who_is_gone_or_patient_holds_up_nobody():
     worker, sessions = ThreadWorker(Held(), threads=1), {}
     for name, level in (("first", 0.2), ("gone", 0.3), ("patient", 0.4), ("last", 0.5)):
         sessions[name] = open_session()
-        worker.attach(sessions[name], lambda: None)
-        worker.set_patient(sessions[name], name == "patient")
+        worker.attach(sessions[name], lambda: None, patient=name == "patient")
         sessions[name].receive_audio(np.concatenate([silence(0.3), tone(0.5, 200, level), silence(0.5)]))
         worker.poll(sessions[name])
     worker.detach(sessions.pop("gone"))
