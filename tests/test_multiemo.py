@@ -230,12 +230,14 @@ def test_learning_reaches_every_parameter_of_three_modalities() -> None:
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device; training on a CPU is in float32")
 def test_it_learns_in_mixed_precision() -> None:
-    model = build().train()
-    x, speaker = dialogues(4, 7)
-    label = torch.arange(28).view(4, 7) % 3
+    model = build().train().cuda()
+    x, speaker = (given.to("cuda") for given in dialogues(4, 7))
+    label = (torch.arange(28).view(4, 7) % 3).cuda()
     exact = model.learn(x, speaker, label, mean_loss)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cuda", torch.bfloat16):
         mixed = model.learn(x, speaker, label, mean_loss)
     for name, loss in exact.items():
         torch.testing.assert_close(mixed[name], loss, atol=0.02, rtol=0.05, check_dtype=False)
