@@ -10,7 +10,7 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -25,8 +25,11 @@ def suffix(path: Path) -> str:
     return Path(path.name[: -len(".gz")] if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
-def read_lines(path: Path, limit: int | None = None) -> Iterator[str]:
-    """Lines with their ends; every complete one before a fault comes before the error."""
+def read_lines(path: Path, limit: int | None = None) -> Generator[str, None, None]:
+    """Lines with their ends; every complete one before a fault comes before the error.
+
+    Whoever may stop before the end closes it (`contextlib.closing`), and the file with it.
+    """
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
             for number, line in enumerate(_decoded(path, cast(BinaryIO, stream), limit), 1):

@@ -25,6 +25,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -109,11 +110,7 @@ def read_dialogues(path: Path) -> Iterator[TextDialogue]:
     kind = suffix(path)
     found: Iterator[TextDialogue]
     if kind == ".jsonl":
-        found = (
-            _dialogue(f"{path}, line {n}", parse_json(path, line, n))
-            for n, line in enumerate(read_lines(path), 1)
-            if line.strip()
-        )
+        found = _dialogue_lines(path)
     elif kind == ".json":
         whole = "".join(read_lines(path, MAX_FILE_BYTES))
         found = (_dialogue(f"{path}", data) for data in ([parse_json(path, whole)] if whole.strip() else []))
@@ -126,6 +123,14 @@ def read_dialogues(path: Path) -> Iterator[TextDialogue]:
         yield dialogue
     if not count:
         raise TurnsError(f"{path}: expected at least one dialogue, got none")
+
+
+def _dialogue_lines(path: Path) -> Iterator[TextDialogue]:
+    """A dialogue on each line."""
+    with closing(read_lines(path)) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _dialogue(f"{path}, line {number}", parse_json(path, line, number))
 
 
 def is_text_input(path: Path) -> bool:
