@@ -8,8 +8,8 @@ from stream_erc.config import ServerConfig, SessionConfig
 from stream_erc.engine import Engine
 from stream_erc.events import Emotion, EmotionEvent, Event, PartialTurn
 from stream_erc.exceptions import ConfigError
+from stream_erc.inputs import APPENDED_AUDIO_MS
 from stream_erc.messages import PROTOCOL_VERSION, SessionUpdate
-from stream_erc.session import APPENDED_AUDIO_MS
 
 ENCODINGS: tuple[messages.Encoding, ...] = ("pcm_s16le", "pcm_f32le", "mulaw", "opus")
 

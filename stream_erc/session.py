@@ -12,7 +12,6 @@ Work may run anywhere and analyses may come back in any order; speakers are clus
 classified in turn order. A session is used by one thread at a time.
 """
 
-import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +40,8 @@ from stream_erc.events import (
     TurnFailed,
 )
 from stream_erc.exceptions import InputError, ProtocolMisuse
+from stream_erc.hearing import Hearing
+from stream_erc.inputs import APPENDED_AUDIO_MS, TAKES_NO_TURNS, Inputs
 from stream_erc.segmentation import (
     BEGINNING,
     AppendedSegmenter,
@@ -51,17 +52,8 @@ from stream_erc.segmentation import (
     SpeechSegmenter,
     milliseconds,
 )
-from stream_erc.vad import WINDOW, Vad
+from stream_erc.vad import Vad
 from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
-
-APPENDED_AUDIO_MS = 30_000
-"""How far back into the audio an appended turn may reach."""
-
-
-CROWD = 64
-"""How much that was said may wait for what was said before."""
-
-TAKES_NO_TURNS = "expected no appended turns in a session that finds its turns in audio, got one"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,15 +80,6 @@ class Snapshot:
     def acknowledged(self) -> int:
         """The position of the first sample to send again."""
         return self.mark.audio_from
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """What was said from outside, after how many samples, and why it cannot be used, if so."""
-
-    said: Said
-    at: int
-    problem: str | None
 
 
 @dataclass(slots=True, eq=False)
@@ -131,28 +114,24 @@ class Session:
         resume: Snapshot | None = None,
     ) -> None:
         self._kept = resume or Snapshot(Conversation(), BEGINNING, 0)
-        self._segmenter: Segmenter | None = None
+        segmenter: Segmenter | None = None
         if given is not None:
-            self._segmenter = GivenSegmenter(given, self._kept.mark)
+            segmenter = GivenSegmenter(given, self._kept.mark)
         elif appended:
-            self._segmenter = AppendedSegmenter(milliseconds(APPENDED_AUDIO_MS), self._kept.mark)
+            segmenter = AppendedSegmenter(milliseconds(APPENDED_AUDIO_MS), self._kept.mark)
         elif vad is not None:
-            self._segmenter = SpeechSegmenter(vad, config, self._kept.mark)
+            segmenter = SpeechSegmenter(vad, config, self._kept.mark)
+        self._hearing = Hearing(segmenter, self._kept.mark, self._kept.conversation.turns)
+        self._inputs = Inputs(self._hearing)
         self._given = None if given is None else tuple(given)
-        self._waiting: deque[_Waiting] = deque()
         self._appending: GivenTurn | None = None
         known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
         self._conversing = Conversing(
             clustering, config.rewind_turns, self._kept.conversation, self._kept.done, known
         )
         self._failed = self._kept.failed
-        self._found = self._found_to = self._kept.conversation.turns  # turns, and the end of their range
-        self._marks: dict[int, SegmenterMark] = {self._found: self._kept.mark}  # after how many turns
-        self._chunks: deque[Samples] = deque()
-        self._buffered = 0
-        self._received = self._kept.mark.audio_from
         self._reported, self._said = self._kept.events, self._kept.said
-        self._eof = self._heard_all = self._closed = False
+        self._closed = False
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
         self._provisional: Identified | None = None
@@ -164,16 +143,13 @@ class Session:
 
     def receive_audio(self, chunk: Samples) -> None:
         """Take mono float32 samples at 16 kHz, any number of them; then call `work_to_do`."""
-        if self._eof:
+        if self._hearing.eof:
             raise ProtocolMisuse("receive_audio after receive_eof")
-        if self._segmenter is None:
+        if self._hearing.silent:
             raise ProtocolMisuse("this session hears text only: it was made without a VAD and without turns")
         if chunk.ndim != 1 or chunk.dtype != np.float32:
             raise ProtocolMisuse(f"expected mono float32 samples (N,), got {chunk.dtype} {chunk.shape}")
-        if len(chunk):
-            self._chunks.append(chunk)
-            self._buffered += len(chunk)
-            self._received += len(chunk)
+        self._hearing.receive(chunk)
 
     def append_turn(self, turn: GivenTurn) -> None:
         """As `say` of a turn, but one that cannot be used is refused at once.
@@ -181,9 +157,9 @@ class Session:
         Raises:
             InputError: neither text nor span, a span without length, or one out of reach.
         """
-        if self._segmenter is not None and not isinstance(self._segmenter, AppendedSegmenter):
+        if not self._hearing.takes_turns:
             raise ProtocolMisuse(TAKES_NO_TURNS)
-        problem = self._problem(turn)
+        problem = self._inputs.problem(turn)
         if problem is not None:
             raise InputError(problem)
         self.say(turn)
@@ -195,26 +171,23 @@ class Session:
         how long work takes. The span of an appended turn may lie ahead of the audio; the turn, and what is
         said after it, wait for it. What cannot be used is reported as `SaidRefused`.
         """
-        if self._eof:
+        if self._hearing.eof:
             raise ProtocolMisuse("say after receive_eof")
-        problem = self._problem(said) if isinstance(said, GivenTurn) else None
-        self._waiting.append(_Waiting(said, self._received, problem))
-        self._hold_audio()
+        self._inputs.add(said)
 
     def receive_eof(self) -> None:
         """No more input comes; when all work is done the events end with `SessionClosed`."""
-        self._eof = True
+        self._hearing.eof = True
 
     @property
     def waiting(self) -> int:
         """How much of what was said has not been taken in."""
-        return len(self._waiting)
+        return len(self._inputs)
 
     @property
     def crowded(self) -> bool:
         """Whether so much that was said waits, and not for audio, that more should wait outside."""
-        waits_for_audio = isinstance(self._segmenter, AppendedSegmenter) and not self._segmenter.idle
-        return len(self._waiting) > CROWD and not waits_for_audio
+        return self._inputs.crowded
 
     # --- work and events --------------------------------------------------------------------------
 
@@ -276,30 +249,16 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """The session after its last finished turn, or as it is now while nothing is said or worked on."""
-        if not self._pending and not self._conversing.busy:
-            if self._segmenter is None:
-                self._keep()
-            elif self._closed or self._segmenter.idle:
-                self._marks[self._found] = self._segmenter.mark()
-                self._keep()
+        if (self._closed or self._hearing.idle) and not (self._pending or self._conversing.busy):
+            self._hearing.mark_here()
+            self._keep()
         return self._kept
 
     def _keep(self) -> None:
-        """Take over what is settled where a point in the audio fits it.
-
-        Given turns may overlap: where one ends within another, the later one is found first, and only after
-        both is there a point behind which turns are either found and finished, or still to be found.
-        """
+        """Take over what is settled where a point in the audio fits it."""
         conversation, done = self._conversing.settled
-        if self._segmenter is None:
-            mark: SegmenterMark | None = self._kept.mark
-        elif isinstance(self._segmenter, AppendedSegmenter):
-            mark = self._segmenter.mark()
-        else:
-            mark = self._marks.get(conversation.turns)
-        if mark is not None and not self._conversing.busy:
+        if not self._conversing.busy and (mark := self._hearing.mark_after(conversation.turns)) is not None:
             self._kept = Snapshot(conversation, mark, self._failed, done, self._reported, self._said)
-            self._marks = {turns: m for turns, m in self._marks.items() if turns >= conversation.turns}
 
     def _report(self, event: LastingEvent) -> None:
         self._events.append(event)
@@ -307,42 +266,18 @@ class Session:
 
     # --- what is said from outside ----------------------------------------------------------------
 
-    def _problem(self, turn: GivenTurn) -> str | None:
-        """Why an appended turn cannot be used, if so."""
-        if self._segmenter is not None and not isinstance(self._segmenter, AppendedSegmenter):
-            return TAKES_NO_TURNS
-        start, end = (None if at is None else at / SAMPLE_RATE for at in (turn.start, turn.end))
-        if (start is None) != (end is None) or (start or 0.0) >= (end or 1.0):
-            return f"expected a span that begins before it ends, got {_seconds(start)} to {_seconds(end)}"
-        if start is None and not (turn.text and turn.text.strip()):
-            return f"expected a turn with a text or a span of audio, got the text {turn.text!r}"
-        if start is not None and self._segmenter is None:
-            return "expected a text without a span in a session without audio, got a span"
-        reach = (self._received - milliseconds(APPENDED_AUDIO_MS)) / SAMPLE_RATE
-        if start is not None and start < reach:
-            return f"expected a turn from {_seconds(reach)} on, got one from {_seconds(start)} on"
-        return None
-
-    def _hold_audio(self) -> None:
-        """Have the audio held that turns which wait will need."""
-        if isinstance(self._segmenter, AppendedSegmenter):
-            turns = [w.said for w in self._waiting if isinstance(w.said, GivenTurn)]
-            self._segmenter.needed_from = min(
-                (turn.start for turn in turns if turn.start is not None), default=sys.maxsize
-            )
-
     def _take_said(self) -> None:
         """Take in what was said, as far as everything before it is settled."""
-        while self._waiting and self._is_settled(self._waiting[0].at):
-            said, problem = self._waiting[0].said, self._waiting[0].problem
-            self._waiting.popleft()
-            self._hold_audio()
-            if isinstance(said, GivenTurn) and problem is None:
+        while not (self._appending or self._pending or self._conversing.busy):
+            if (taken := self._inputs.take()) is None:
+                return
+            said = taken.said
+            if isinstance(said, GivenTurn) and taken.problem is None:
                 self._begin_appended(said)
                 continue
             try:
-                if problem is not None:
-                    raise InputError(problem)
+                if taken.problem is not None:
+                    raise InputError(taken.problem)
                 if isinstance(said, TurnCorrection):
                     self._conversing.correct(said.turn, said.speaker)
                 elif isinstance(said, SpeakerRenaming):
@@ -353,22 +288,12 @@ class Session:
             self._keep()
             self._classify_next()
 
-    def _is_settled(self, at: int) -> bool:
-        """Whether all audio before `at` was heard, and every turn in it or begun is finished."""
-        if self._appending is not None or self._pending or self._conversing.busy:
-            return False
-        if self._segmenter is None or isinstance(self._segmenter, AppendedSegmenter):
-            return True
-        return self._segmenter.position + WINDOW > at
-
     def _begin_appended(self, turn: GivenTurn) -> None:
         self._appending, index = turn, self._conversing.now.turns
         if turn.start is None or turn.end is None:
             self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
-        elif isinstance(self._segmenter, AppendedSegmenter):
-            self._take_found(self._segmenter.request(index, turn.start, turn.end))
-            if self._heard_all:
-                self._fail_missing(self._segmenter)
+        else:
+            self._take_found(self._hearing.request(index, turn.start, turn.end))
         self._classify_next()
 
     def _finish_appended(self) -> None:
@@ -380,27 +305,12 @@ class Session:
     # --- hearing ----------------------------------------------------------------------------------
 
     def _hear_window(self) -> bool:
-        """Feed the segmenter one window; False where there is none, or something was said before it."""
-        if self._segmenter is None:
-            return False
-        before, appended = self._found, isinstance(self._segmenter, AppendedSegmenter)
-        if not appended and self._waiting and self._segmenter.position + WINDOW > self._waiting[0].at:
-            return False
-        if self._buffered >= WINDOW:
-            found = self._segmenter.advance(self._take(WINDOW))
-        elif self._eof and not self._heard_all:
-            self._heard_all = True
-            found = self._segmenter.finish(self._take(self._buffered))
-        elif self._buffered and appended and not self._segmenter.idle:
-            found = self._segmenter.advance(self._take(self._buffered))  # a turn waits for these very samples
-        else:
+        """Hear one window; False where there is none, or something was said before it."""
+        found = self._hearing.advance(self._inputs.before)
+        if found is None:
             return False
         self._take_found(found)
-        if self._heard_all:
-            self._fail_missing(self._segmenter)
-        if before < self._found == self._found_to:
-            self._marks[self._found] = self._segmenter.mark()
-        if self._heard_all:
+        if self._hearing.over:
             self._classify_next()  # given turns that the audio did not reach have failed by now
         return True
 
@@ -411,37 +321,21 @@ class Session:
             else:
                 self._analyze(item)
 
-    def _fail_missing(self, segmenter: Segmenter) -> None:
-        """Turns that the audio did not reach cannot be heard."""
-        for index in segmenter.missing:
+        for index in self._hearing.missing:
             given = self._given_turn(index)
             start = given.start or 0
             message = (
                 f"turn {index + 1} begins at {start / SAMPLE_RATE:.2f} s: expected a turn within the audio, "
-                f"which ends at {self._received / SAMPLE_RATE:.2f} s"
+                f"which ends at {self._hearing.received / SAMPLE_RATE:.2f} s"
             )
             self._pending[index] = _Pending(None, given, Failure(message))
 
-    def _take(self, count: int) -> Samples:
-        """The next `count` buffered samples."""
-        parts: list[Samples] = []
-        self._buffered -= count
-        while count:
-            chunk = self._chunks.popleft()
-            parts.append(chunk[:count])
-            if len(chunk) > count:
-                self._chunks.appendleft(chunk[count:])
-            count -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros(0, dtype=np.float32)])
-
     def _analyze(self, segment: SpeechSegment) -> None:
         """Ask for the analysis of a found segment."""
-        assert self._segmenter is not None
         given = self._given_turn(segment.index)
         work = AnalyzeSegment(self._new_id(), segment, given.text is None, given.speaker is None)
         if segment.final:
             self._pending[segment.index] = _Pending(segment, given)
-            self._found, self._found_to = self._found + 1, max(self._found_to, segment.index + 1)
         elif self._partial is None and not self._pending:
             self._partial = work
         else:
@@ -536,16 +430,11 @@ class Session:
 
     def _close_when_done(self) -> None:
         """Report the end once, when everything heard has been understood."""
-        heard_all = self._heard_all or self._segmenter is None
-        if (
-            self._eof
-            and heard_all
-            and not (self._closed or self._work or self._pending or self._conversing.busy)
-            and not (self._waiting or self._appending)
-        ):
+        done = not (self._work or self._pending or self._conversing.busy or self._inputs or self._appending)
+        if self._hearing.eof and self._hearing.over and done and not self._closed:
             self._closed = True
             now, failed = self._conversing.now, self._failed
-            self._report(SessionClosed(self._received, now.turns - failed, failed, now.speakers))
+            self._report(SessionClosed(self._hearing.received, now.turns - failed, failed, now.speakers))
 
     def _given_turn(self, index: int) -> GivenTurn:
         if self._appending is not None:
@@ -555,7 +444,3 @@ class Session:
     def _new_id(self) -> int:
         self._last_id += 1
         return self._last_id
-
-
-def _seconds(at: float | None) -> str:
-    return "nothing" if at is None else f"{at:.3f} s"
