@@ -1,5 +1,7 @@
 """Sessions in Redis: the store for servers on several machines. The only module that imports redis-py."""
 
+# ruff: noqa: D102 (what a method does stands in SessionStore)
+
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,13 +13,13 @@ from redis.client import Pipeline
 from redis.retry import Retry
 
 from stream_erc.exceptions import ConfigError, SessionGone, StoreError
-from stream_erc.store import BUSY_TIMEOUT_S, Saved, check_owner, check_save
+from stream_erc.store import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
 
 _Change: TypeAlias = Callable[[Pipeline], None]
 """Reads through a pipeline, then queues what is to be written; raises to write nothing."""
 
 
-class RedisStore:
+class RedisStore(SessionStore):
     """Sessions in Redis, for servers on several machines; one Redis, with or without replicas, no cluster.
 
     A session is a hash (owner, header, steps ...), a list of its events, and the token's key that leads to
@@ -62,7 +64,6 @@ class RedisStore:
     def create(
         self, session_id: str, token_hash: bytes, header: bytes, *, now: float, expires_at: float
     ) -> int:
-        """See `SessionStore.create`."""
         key, token = self._session(session_id), self._token(token_hash)
 
         def change(pipe: Pipeline) -> None:
@@ -78,7 +79,6 @@ class RedisStore:
         return 1
 
     def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> Saved | None:
-        """See `SessionStore.claim`."""
         with self._told():
             found = cast("bytes | None", self._redis.get(self._token(token_hash)))
         if found is None:
@@ -120,7 +120,6 @@ class RedisStore:
         expires_at: float,
         closed: bool = False,
     ) -> None:
-        """See `SessionStore.save`."""
         key = self._session(session_id)
 
         def change(pipe: Pipeline) -> None:
@@ -141,8 +140,6 @@ class RedisStore:
         self._change(change, key)
 
     def touch(self, session_id: str, owner: int, *, expires_at: float) -> None:
-        """See `SessionStore.touch`."""
-
         def change(pipe: Pipeline) -> None:
             token_hash, _ = self._owned(pipe, session_id, owner)
             pipe.multi()
@@ -151,13 +148,11 @@ class RedisStore:
         self._change(change, self._session(session_id))
 
     def events(self, session_id: str, after: int) -> list[tuple[int, str]]:
-        """See `SessionStore.events`."""
         with self._told():
             lines = cast("list[bytes]", self._redis.lrange(self._events(session_id), after, -1))
         return [(event_id, line.decode()) for event_id, line in enumerate(lines, after + 1)]
 
     def forget(self, session_id: str, owner: int) -> None:
-        """See `SessionStore.forget`."""
         key = self._session(session_id)
 
         def change(pipe: Pipeline) -> None:
@@ -171,16 +166,13 @@ class RedisStore:
         self._change(change, key)
 
     def sweep(self, now: float) -> int:
-        """See `SessionStore.sweep`: Redis drops what has expired by itself."""
-        return 0
+        return 0  # Redis drops what has expired by itself
 
     def ready(self) -> None:
-        """See `SessionStore.ready`."""
         with self._told():  # a write: a replica, a full Redis and one that cannot save answer a ping too
             self._redis.set(f"{self._prefix}ready", b"", px=1000)
 
     def close(self) -> None:
-        """See `SessionStore.close`."""
         self._closed = True
         self._redis.close()
 

@@ -29,7 +29,8 @@ from stream_erc.engine import Engine
 from stream_erc.events import Samples
 from stream_erc.server import Server, web_folder
 from stream_erc.session import Session
-from stream_erc.store import MemoryStore, SessionStore
+from stream_erc.store import SessionStore
+from stream_erc.store_sqlite import MemoryStore
 from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure
 
 

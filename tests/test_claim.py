@@ -10,7 +10,7 @@ from serving import Client, FakeEngine, Running, converse, eventually, serve
 from websockets.exceptions import ConnectionClosed
 
 from stream_erc.limits import HELD_BACK_MS
-from stream_erc.store import MemoryStore, SqliteStore
+from stream_erc.store_sqlite import MemoryStore, SqliteStore
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
 HALF = len(TALK) * 5 // 8  # within the third turn

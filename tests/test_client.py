@@ -50,7 +50,7 @@ from websockets.asyncio.server import serve as serve_sockets
 from websockets.http11 import Request, Response
 
 from stream_erc import messages
-from stream_erc.store import SqliteStore
+from stream_erc.store_sqlite import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENT = ROOT / "clients" / "python"
@@ -1740,7 +1740,7 @@ FAKE_SERVER = """
 import sys, threading
 from pathlib import Path
 from serving import start
-from stream_erc.store import SqliteStore
+from stream_erc.store_sqlite import SqliteStore
 start(port=int(sys.argv[1]), store=SqliteStore(Path(sys.argv[2].removeprefix("sqlite:"))))
 threading.Event().wait()
 """

@@ -17,7 +17,7 @@ from stream_erc.config import ServerConfig
 from stream_erc.live import MAX_WAITING, Checkpoint, LiveSession
 from stream_erc.messages import AudioFormat, SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.protocol import Refusal
-from stream_erc.store import MemoryStore
+from stream_erc.store_sqlite import MemoryStore
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900), (0.9, 200), (1.1, 900)])
 CHUNK = 1600

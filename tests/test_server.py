@@ -32,7 +32,8 @@ from stream_erc.config import Config, ServerConfig
 from stream_erc.diagnostics import structured
 from stream_erc.exceptions import ConfigError, InputError
 from stream_erc.server import Server
-from stream_erc.store import MemoryStore, SqliteStore, open_store
+from stream_erc.store import open_store
+from stream_erc.store_sqlite import MemoryStore, SqliteStore
 
 ROOT = Path(__file__).resolve().parents[1]
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])

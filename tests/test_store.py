@@ -28,9 +28,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from stream_erc import store as store_module
+from stream_erc import store_sqlite
 from stream_erc.exceptions import ConfigError, Fenced, SessionGone, StoreError, StreamErcError
-from stream_erc.store import MemoryStore, Saved, SessionStore, SqliteStore, open_store
+from stream_erc.store import Saved, SessionStore, open_store
+from stream_erc.store_sqlite import MemoryStore, SqliteStore
 
 NOW = float(int(time.time()))  # of today, since Redis goes by its own clock
 LATER = NOW + 10_000.0
@@ -708,7 +709,7 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     SqliteStore(path).close()
     newer = sqlite3.connect(path)
-    newer.execute(f"PRAGMA user_version = {store_module.SCHEMA_VERSION + 1}")
+    newer.execute(f"PRAGMA user_version = {store_sqlite.SCHEMA_VERSION + 1}")
     newer.close()
     with pytest.raises(StoreError, match="expected a store of version 1, got 2, of a newer stream_erc"):
         SqliteStore(path)
@@ -727,7 +728,7 @@ def test_a_folder_that_is_not_writable_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o555)
     code = (
-        "import os, sys; from pathlib import Path; from stream_erc.store import SqliteStore\n"
+        "import os, sys; from pathlib import Path; from stream_erc.store_sqlite import SqliteStore\n"
         "os.chdir(sys.argv[1])\n"
         "if os.getuid() == 0: os.setuid(65534)\n"
         "SqliteStore(Path('sessions.db'))"
@@ -755,7 +756,7 @@ def test_a_deleted_file_is_not_ready(tmp_path: Path) -> None:
 def test_another_process_that_never_ends_its_write_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(store_sqlite, "BUSY_TIMEOUT_S", 0.1)
     store = SqliteStore(tmp_path / "sessions.db")
     owner = create(store)
     other = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
