@@ -79,11 +79,11 @@ from stream_erc_client.events import AudioFormat, Limits
 from stream_erc_desktop import __main__ as command
 from stream_erc_desktop import captions
 from stream_erc_desktop import palette as look
+from stream_erc_desktop.course import Phase
 from stream_erc_desktop.event_log import EventLog
 from stream_erc_desktop.feed import Feed, Options
 from stream_erc_desktop.model import Conversation, Link, Notice, Tone, Turn, clock
 from stream_erc_desktop.outline import BLOCK_MS, Outline
-from stream_erc_desktop.phase import Phase
 from stream_erc_desktop.player import Recording
 from stream_erc_desktop.preferences import Preferences
 from stream_erc_desktop.recorder import Microphone, Recorder, find_microphones
@@ -812,7 +812,7 @@ def window(feed: ScriptedFeed, preferences: Preferences) -> Iterator[Window]:
     opened.show()
     QTest.qWaitForWindowActive(opened)
     yield opened
-    opened._unsaved = False
+    opened.course.unsaved = False
     opened.close()
     opened.deleteLater()
     QTest.qWait(1)
@@ -860,17 +860,17 @@ def test_the_window_asks_for_a_connection_and_for_microphones_at_once(
     window: Window, feed: ScriptedFeed
 ) -> None:
     assert feed.asked == [("look_for_microphones",), ("open", Options())]
-    assert window.header.status.text() == "Connecting …"
-    assert window.empty.text() == "Connecting …"
+    assert window.page.header.status.text() == "Connecting …"
+    assert window.page.empty.text() == "Connecting …"
 
 
 def test_without_a_microphone_recording_is_off_and_says_why(window: Window, feed: ScriptedFeed) -> None:
     feed.microphones.emit("This computer has no microphone")
     tell(window, created())
-    assert not window.controls.primary.isEnabled()
-    assert window.controls.primary.toolTip() == "This computer has no microphone"
-    assert "no microphone" in window.empty_detail.text()
-    assert not window.controls.ptt.isEnabled()
+    assert not window.page.controls.primary.isEnabled()
+    assert window.page.controls.primary.toolTip() == "This computer has no microphone"
+    assert "no microphone" in window.page.empty_detail.text()
+    assert not window.page.controls.ptt.isEnabled()
 
 
 def test_the_default_microphone_is_chosen_and_can_be_looked_for_again(
@@ -878,11 +878,11 @@ def test_the_default_microphone_is_chosen_and_can_be_looked_for_again(
 ) -> None:
     other = replace(MICROPHONE, index=5, name="Other", is_default=False)
     feed.microphones.emit([other, MICROPHONE])
-    assert window.controls.microphone == MICROPHONE
-    devices = window.controls.devices
+    assert window.page.controls.microphone == MICROPHONE
+    devices = window.page.controls.devices
     devices.setCurrentIndex(0)
     feed.microphones.emit([MICROPHONE, other])
-    assert window.controls.microphone == other  # the choice stays
+    assert window.page.controls.microphone == other  # the choice stays
     feed.asked.clear()
     devices.setCurrentIndex(devices.count() - 1)
     devices.activated.emit(devices.count() - 1)
@@ -898,37 +898,37 @@ def test_record_and_finish(window: Window, feed: ScriptedFeed) -> None:
     assert options == Options()
     feed.started.emit(source)
     window.refresh()
-    assert window.controls.primary.text() == "Stop"
-    assert not window.controls.devices.isEnabled()
+    assert window.page.controls.primary.text() == "Stop"
+    assert not window.page.controls.devices.isEnabled()
     QTest.keyClick(window, Qt.Key.Key_R)
     assert feed.asked[-1] == ("end_source",)
     feed.source_ended.emit()
-    assert (window.phase, window.controls.primary.text()) == (Phase.OPEN, "Finish")
-    QTest.mouseClick(window.controls.primary, Qt.MouseButton.LeftButton)
+    assert (window.course.phase, window.page.controls.primary.text()) == (Phase.OPEN, "Finish")
+    QTest.mouseClick(window.page.controls.primary, Qt.MouseButton.LeftButton)
     assert feed.asked[-1] == ("finish",)
-    assert not window.controls.primary.isEnabled()
+    assert not window.page.controls.primary.isEnabled()
     tell(window, closed(0))
-    assert (window.phase, window.header.status.text()) == (Phase.OVER, "Finished")
-    assert window.controls.primary.text() == "Record"
+    assert (window.course.phase, window.page.header.status.text()) == (Phase.OVER, "Finished")
+    assert window.page.controls.primary.text() == "Record"
 
 
 def test_turns_come_grey_then_final_then_revised(window: Window) -> None:
     listening(window)
     tell(window, started(0), partial(0, "hel"))
-    assert window.pages.currentIndex() == 1
-    (row,) = window.transcript.list.turns
+    assert window.page.pages.currentIndex() == 1
+    (row,) = window.page.transcript.list.turns
     assert row.partial
     tell(window, final(0, "hello"), final(1, "good day", "Tom"), partial(2))
-    assert [turn.text for turn in window.transcript.list.turns] == ["hello", "good day", "hel"]
+    assert [turn.text for turn in window.page.transcript.list.turns] == ["hello", "good day", "hel"]
     tell(window, revised(0, "hello", "Tom"))
-    assert [turn.speaker for turn in window.transcript.list.turns] == ["Tom", "Tom", "Anna"]
-    assert window.count.text() == "2 turns"
+    assert [turn.speaker for turn in window.page.transcript.list.turns] == ["Tom", "Tom", "Anna"]
+    assert window.page.count.text() == "2 turns"
 
 
 def test_a_final_turn_is_darker_than_a_partial_one(window: Window) -> None:
     def darkest(row: int) -> float:
-        box = window.transcript.visualRect(window.transcript.list.index(row))
-        box.moveTo(window.transcript.viewport().mapTo(window, box.topLeft()))
+        box = window.page.transcript.visualRect(window.page.transcript.list.index(row))
+        box.moveTo(window.page.transcript.viewport().mapTo(window, box.topLeft()))
         image, words = window.grab(box).toImage(), range(190, 300)
         assert image.height() > 20
         colours = (image.pixelColor(x, y).name() for x in words for y in range(5, image.height() - 5))
@@ -942,7 +942,7 @@ def test_a_final_turn_is_darker_than_a_partial_one(window: Window) -> None:
 
 def test_rows_that_change_are_the_only_ones_told(window: Window) -> None:
     changes: list[tuple[str, int, int]] = []
-    rows = window.transcript.list
+    rows = window.page.transcript.list
     rows.rowsInserted.connect(lambda _, first, last: changes.append(("in", first, last)))
     rows.rowsRemoved.connect(lambda _, first, last: changes.append(("out", first, last)))
     rows.dataChanged.connect(lambda first, last: changes.append(("new", first.row(), last.row())))
@@ -962,25 +962,25 @@ def test_lanes_stand_below_each_other_and_a_click_selects(window: Window) -> Non
     window.feed.heard.emit(bytes(32 * 6_000))
     tell(window, final(0), final(1, speaker="Tom"), final(2), final(3, speaker="Tom"))
     QTest.qWait(50)
-    assert [window.timeline.lanes.name_of(s) is not None for s in ("Anna", "Tom")] == [True, True]
-    strip = window.timeline.lanes.strip
+    assert [window.page.timeline.lanes.name_of(s) is not None for s in ("Anna", "Tom")] == [True, True]
+    strip = window.page.timeline.lanes.strip
     place = strip.getViewBox().mapViewToScene(QPointF(3_400, 1.5))
     QTest.mouseClick(strip.viewport(), Qt.MouseButton.LeftButton, pos=strip.mapFromScene(place))
-    until(lambda: window.transcript.current_turn is not None)
+    until(lambda: window.page.transcript.current_turn is not None)
     window.refresh()
-    assert window.transcript.current_turn.index == 3
-    assert window.reading.turn.index == 3
+    assert window.page.transcript.current_turn.index == 3
+    assert window.page.reading.turn.index == 3
     assert strip.turn_at(strip.getViewBox().mapViewToScene(QPointF(3_400, 0.5))) is None
-    QTest.keyClick(window.transcript, Qt.Key.Key_Up)
+    QTest.keyClick(window.page.transcript, Qt.Key.Key_Up)
     window.refresh()
-    assert window.reading.turn.index == 2
-    QTest.keyClick(window.transcript, Qt.Key.Key_Escape)
+    assert window.page.reading.turn.index == 2
+    QTest.keyClick(window.page.transcript, Qt.Key.Key_Escape)
     tell(window, final(4))
-    assert window.reading.turn.index == 4  # the newest again
+    assert window.page.reading.turn.index == 4  # the newest again
 
 
 def test_the_lanes_and_the_waveform_show_the_same_time(window: Window) -> None:
-    waveform, strip = window.timeline.waveform, window.timeline.lanes.strip
+    waveform, strip = window.page.timeline.waveform, window.page.timeline.lanes.strip
     listening(window)
     tell(window, final(0))
     assert strip.span_ms == pytest.approx(waveform.span_ms)
@@ -1002,7 +1002,7 @@ def test_what_the_user_moves_is_followed_while_the_newest_audio_is_seen(window: 
     listening(window)
     window.feed.heard.emit(bytes(32 * 60_000))
     window.refresh()
-    waveform = window.timeline.waveform
+    waveform = window.page.timeline.waveform
     waveform.move_by_hand(50_000, 60_000)  # the wheel, at the right edge
     assert waveform.following
     window.feed.heard.emit(bytes(32 * 5_000))
@@ -1017,29 +1017,29 @@ def test_what_the_user_moves_is_followed_while_the_newest_audio_is_seen(window: 
 def test_a_speaker_is_renamed_by_a_click(window: Window, feed: ScriptedFeed) -> None:
     listening(window)
     tell(window, final(0))
-    name = window.timeline.lanes.name_of("Anna")
+    name = window.page.timeline.lanes.name_of("Anna")
     QTest.mouseClick(name.findChild(QAbstractButton), Qt.MouseButton.LeftButton)
     field = name.findChild(QLineEdit)
     assert (name.currentWidget(), field.selectedText()) == (field, "Anna")
     tell(window, final(1))  # a turn that comes meanwhile does not take the field away
     QTest.keyClicks(field, "Anne R")
-    assert window.phase is Phase.HEARING  # R was a letter
+    assert window.course.phase is Phase.HEARING  # R was a letter
     QTest.keyClick(field, Qt.Key.Key_Return)
     assert feed.asked[-1] == ("rename", "Anna", "Anne R")
     assert name.button.text() == "Anne R …"  # until the server says so
     feed.refused.emit("somebody has that name")
     assert name.button.text() == "Anna"
     tell(window, renamed("Anna", "Anne R"))
-    assert window.timeline.lanes.name_of("Anna") is None
-    assert window.timeline.lanes.name_of("Anne R") is not None
-    assert window.transcript.list.turns[0].speaker == "Anne R"
+    assert window.page.timeline.lanes.name_of("Anna") is None
+    assert window.page.timeline.lanes.name_of("Anne R") is not None
+    assert window.page.transcript.list.turns[0].speaker == "Anne R"
 
 
 def test_escape_leaves_the_name(window: Window, feed: ScriptedFeed) -> None:
     listening(window)
     tell(window, final(0))
     QTest.keyClick(window, Qt.Key.Key_F2)
-    name = window.timeline.lanes.name_of("Anna")
+    name = window.page.timeline.lanes.name_of("Anna")
     field = name.findChild(QLineEdit)
     QTest.keyClicks(field, "Nobody")
     QTest.keyClick(field, Qt.Key.Key_Escape)
@@ -1050,7 +1050,7 @@ def test_escape_leaves_the_name(window: Window, feed: ScriptedFeed) -> None:
 def test_a_turns_speaker_is_corrected_by_a_digit_or_from_the_menu(window: Window, feed: ScriptedFeed) -> None:
     listening(window)
     tell(window, final(0), final(1, speaker="Tom"), partial(2))
-    transcript = window.transcript
+    transcript = window.page.transcript
     transcript.setFocus()
     transcript.setCurrentIndex(transcript.list.index(0))
     QTest.keyClick(transcript, Qt.Key.Key_2)
@@ -1075,7 +1075,7 @@ def test_a_turns_speaker_is_corrected_by_a_digit_or_from_the_menu(window: Window
 def test_a_click_on_the_name_of_a_row_asks_who_spoke(window: Window) -> None:
     listening(window)
     tell(window, final(0))
-    transcript = window.transcript
+    transcript = window.page.transcript
     row = transcript.visualRect(transcript.list.index(0))
     QTest.mouseClick(transcript.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(90, row.center().y()))
     menu = QApplication.activePopupWidget()
@@ -1087,7 +1087,7 @@ def test_a_click_on_the_name_of_a_row_asks_who_spoke(window: Window) -> None:
 
 def test_the_newest_turn_stays_in_view_unless_the_reader_went_up(window: Window) -> None:
     listening(window)
-    bar = window.transcript.verticalScrollBar()
+    bar = window.page.transcript.verticalScrollBar()
     tell(window, *(final(n) for n in range(40)))
     until(lambda: bar.maximum() > 0 and bar.value() == bar.maximum())
     bar.setValue(0)
@@ -1108,18 +1108,18 @@ def test_push_to_talk_is_heard_while_space_is_held(window: Window, feed: Scripte
     assert not source.talking
     feed.started.emit(source)
     window.refresh()
-    assert window.controls.talk.isVisible()
-    for focus in (window.transcript, window.controls.primary, window.controls.ptt):
+    assert window.page.controls.talk.isVisible()
+    for focus in (window.page.transcript, window.page.controls.primary, window.page.controls.ptt):
         feed.asked.clear()
         focus.setFocus()
         QTest.keyPress(focus, Qt.Key.Key_Space)
-        assert (feed.asked, window.controls.talk.text()) == ([("pause", False)], "Talking")
+        assert (feed.asked, window.page.controls.talk.text()) == ([("pause", False)], "Talking")
         again = QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_Space, Qt.KeyboardModifier.NoModifier, " ", True)
         QApplication.sendEvent(focus, again)
         QTest.keyRelease(focus, Qt.Key.Key_Space)
-        assert (feed.asked, window.controls.talk.text()) == ([("pause", False), ("pause", True)], "Talk")
-    QTest.mousePress(window.controls.talk, Qt.MouseButton.LeftButton)
-    QTest.mouseRelease(window.controls.talk, Qt.MouseButton.LeftButton)
+        assert (feed.asked, window.page.controls.talk.text()) == ([("pause", False), ("pause", True)], "Talk")
+    QTest.mousePress(window.page.controls.talk, Qt.MouseButton.LeftButton)
+    QTest.mouseRelease(window.page.controls.talk, Qt.MouseButton.LeftButton)
     assert feed.asked[-2:] == [("pause", False), ("pause", True)]
     QTest.keyClick(window, Qt.Key.Key_P)  # open again
     assert feed.asked[-1] == ("pause", False)
@@ -1129,12 +1129,12 @@ def test_space_pauses_a_recording_but_presses_a_button_that_has_the_focus(
     window: Window, feed: ScriptedFeed, tmp_path: Path
 ) -> None:
     listening(window, Recording(tmp_path / "talk.wav"))
-    assert (window.header.title.text(), window.controls.pause.isVisible()) == ("talk.wav", True)
+    assert (window.page.header.title.text(), window.page.controls.pause.isVisible()) == ("talk.wav", True)
     QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Space)
     assert feed.asked[-1] == ("pause", True)
-    assert window.controls.pause.text() == "Go on"
-    window.controls.pause.setFocus()
-    QTest.keyClick(window.controls.pause, Qt.Key.Key_Space)
+    assert window.page.controls.pause.text() == "Go on"
+    window.page.controls.pause.setFocus()
+    QTest.keyClick(window.page.controls.pause, Qt.Key.Key_Space)
     assert feed.asked[-1] == ("pause", False)
 
 
@@ -1144,9 +1144,9 @@ def test_a_file_that_is_dropped_is_heard(window: Window, feed: ScriptedFeed, tmp
     buttons = (Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
     enter = QDragEnterEvent(QPoint(300, 300), *buttons)
     QApplication.sendEvent(window, enter)
-    assert enter.isAccepted() and window.timeline.property("drop")
+    assert enter.isAccepted() and window.page.timeline.property("drop")
     QApplication.sendEvent(window, QDropEvent(QPointF(300, 300), *buttons))
-    assert not window.timeline.property("drop")
+    assert not window.page.timeline.property("drop")
     until(lambda: feed.asked[-1][0] == "hear")
     assert feed.asked[-1][1].path == tmp_path / "talk.wav"
     words = QMimeData()
@@ -1180,39 +1180,43 @@ def test_a_new_conversation_begins_empty(window: Window, feed: ScriptedFeed) -> 
     tell(window, final(0), closed())
     feed.connecting.emit()
     window.refresh()
-    assert (window.transcript.list.turns, window.outline.end_ms, window.phase) == ([], 0, Phase.WAITING)
-    assert window.timeline.clock.text() == "00:00"
-    assert window.timeline.waveform.following
+    assert (window.page.transcript.list.turns, window.course.outline.end_ms, window.course.phase) == (
+        [],
+        0,
+        Phase.WAITING,
+    )
+    assert window.page.timeline.clock.text() == "00:00"
+    assert window.page.timeline.waveform.following
 
 
 def test_losing_the_connection_is_shown_and_coming_back_too(window: Window) -> None:
     listening(window)
     tell(window, final(0), partial(1), Disconnected("the cable", 1, 0.0))
-    assert window.header.status.text() == "Reconnecting …"
-    assert "the cable" in window.header.status.toolTip()
-    assert len(window.transcript.list.turns) == 1
+    assert window.page.header.status.text() == "Reconnecting …"
+    assert "the cable" in window.page.header.status.toolTip()
+    assert len(window.page.transcript.list.turns) == 1
     tell(window, Reconnected(1))
-    assert window.header.status.text() == "Connected"
-    assert window.notice_bar.words.text().startswith("Connected again")
+    assert window.page.header.status.text() == "Connected"
+    assert window.page.notice_bar.words.text().startswith("Connected again")
 
 
 def test_a_failure_offers_to_try_again(window: Window, feed: ScriptedFeed) -> None:
     feed.failed.emit("nobody answers", False)
     window.refresh()
-    assert (window.empty.text(), window.empty_detail.text()) == ("Not connected", "nobody answers")
-    assert window.notice_bar.isVisible()
-    QTest.mouseClick(window.header.again, Qt.MouseButton.LeftButton)
+    assert (window.page.empty.text(), window.page.empty_detail.text()) == ("Not connected", "nobody answers")
+    assert window.page.notice_bar.isVisible()
+    QTest.mouseClick(window.page.header.again, Qt.MouseButton.LeftButton)
     assert feed.asked[-1] == ("open", Options())
 
 
 def test_what_is_refused_is_said_and_the_conversation_goes_on(window: Window, feed: ScriptedFeed) -> None:
     listening(window)
     feed.refused.emit("somebody has that name")
-    assert window.notice_bar.words.text() == "somebody has that name"
-    assert window.notice_bar.property("tone") == "bad"
-    assert window.phase is Phase.HEARING
-    window.notice_bar.shut.click()
-    assert not window.notice_bar.isVisible()
+    assert window.page.notice_bar.words.text() == "somebody has that name"
+    assert window.page.notice_bar.property("tone") == "bad"
+    assert window.course.phase is Phase.HEARING
+    window.page.notice_bar.shut.click()
+    assert not window.page.notice_bar.isVisible()
 
 
 def test_the_look_follows_the_system_until_it_is_chosen(window: Window, preferences: Preferences) -> None:
@@ -1224,7 +1228,7 @@ def test_the_look_follows_the_system_until_it_is_chosen(window: Window, preferen
     QTest.qWait(20)
     ground = window.grab().toImage().pixelColor(4, 4).name()
     assert ground == look.DARK.background
-    QTest.mouseClick(window.header.look, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.page.header.look, Qt.MouseButton.LeftButton)
     assert (window.theme, preferences.look) == (look.LIGHT, "light")
 
 
@@ -1269,17 +1273,25 @@ def test_everything_can_be_reached_and_is_named(window: Window, feed: ScriptedFe
             if widget.isVisible():
                 assert widget.accessibleName() or widget.text(), widget
     QTest.qWait(20)
-    reached, widget = set(), window.controls.open
+    reached, widget = set(), window.page.controls.open
     widget.setFocus()
     for _ in range(40):
         QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
         reached.add(QApplication.focusWidget())
-    wanted = {window.transcript, window.controls.primary, window.header.save, window.header.look}
-    wanted |= {window.timeline.lanes.name_of("Anna").findChild(QAbstractButton), window.controls.devices}
+    wanted = {
+        window.page.transcript,
+        window.page.controls.primary,
+        window.page.header.save,
+        window.page.header.look,
+    }
+    wanted |= {
+        window.page.timeline.lanes.name_of("Anna").findChild(QAbstractButton),
+        window.page.controls.devices,
+    }
     assert wanted <= reached
-    row = window.transcript.list.index(0)
+    row = window.page.transcript.list.index(0)
     assert row.data(Qt.ItemDataRole.AccessibleTextRole) == "Anna: hello, joy 70%"
-    assert "joy 70%" in window.reading.accessibleDescription()
+    assert "joy 70%" in window.page.reading.accessibleDescription()
 
 
 def test_the_shortcuts_are_listed(window: Window) -> None:
@@ -1291,7 +1303,7 @@ def test_the_shortcuts_are_listed(window: Window) -> None:
 
 def test_a_long_conversation_is_drawn_fast_enough(window: Window) -> None:
     listening(window)
-    window.conversation = told(
+    window.course.conversation = told(
         created(), *(final(n, "some words of a turn " * 6, f"voice {n % 6}") for n in range(2_000))
     )
     window.feed.heard.emit(bytes(32 * 600_000))
@@ -1301,7 +1313,7 @@ def test_a_long_conversation_is_drawn_fast_enough(window: Window) -> None:
     began = time.perf_counter()
     for n in range(10):
         tell(window, partial(2_000, "more words " * n))
-        window.timeline.grab()
+        window.page.timeline.grab()
     assert (time.perf_counter() - began) / 10 < 0.25
 
 
@@ -1326,7 +1338,7 @@ def expected_turns() -> list[tuple[str, str, str]]:
 
 
 def shown_turns(window: Window) -> list[tuple[str | None, str, str]]:
-    return [(t.speaker, t.text, t.emotion.label) for t in window.transcript.list.turns if t.emotion]
+    return [(t.speaker, t.text, t.emotion.label) for t in window.page.transcript.list.turns if t.emotion]
 
 
 @contextmanager
@@ -1337,7 +1349,7 @@ def opened(url: str, preferences: Preferences, token: str | None = None) -> Iter
     try:
         yield window
     finally:
-        window._unsaved = False
+        window.course.unsaved = False
         window.close()
         window.deleteLater()
         QTest.qWait(1)
@@ -1345,7 +1357,7 @@ def opened(url: str, preferences: Preferences, token: str | None = None) -> Iter
 
 
 def connected(window: Window) -> None:
-    until(lambda: window.header.status.text() == "Connected")
+    until(lambda: window.page.header.status.text() == "Connected")
 
 
 class Cable:
@@ -1404,14 +1416,14 @@ def test_a_recording_is_heard_as_without_a_network(
     with serve() as server, opened(server.url, preferences) as window:
         connected(window)
         window.open_recording(talk)
-        until(lambda: window.phase is Phase.OPEN and len(shown_turns(window)) == len(VOICES))
+        until(lambda: window.course.phase is Phase.OPEN and len(shown_turns(window)) == len(VOICES))
         assert shown_turns(window) == expected_turns()
-        assert window.timeline.clock.text() == "00:07"
-        assert not window.conversation.pending_ms
+        assert window.page.timeline.clock.text() == "00:07"
+        assert not window.course.conversation.pending_ms
         window.finish()
-        until(lambda: window.phase is Phase.OVER)
-        assert window.conversation.totals.turns == len(VOICES)
-        assert window.conversation.link is Link.FINISHED
+        until(lambda: window.course.phase is Phase.OVER)
+        assert window.course.conversation.totals.turns == len(VOICES)
+        assert window.course.conversation.link is Link.FINISHED
         window.feed.save(tmp_path / "events.jsonl")
         until(lambda: (tmp_path / "events.jsonl").exists())
     lines = (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()
@@ -1431,7 +1443,7 @@ def test_live_shows_turns_while_they_are_spoken_and_they_end_the_same(
         connected(window)
         began = time.monotonic()
         window.open_recording(talk)
-        until(lambda: window.phase is Phase.OPEN, 60)
+        until(lambda: window.course.phase is Phase.OPEN, 60)
         assert time.monotonic() - began > 6.4  # as long as it takes to speak
         until(lambda: len(shown_turns(window)) == len(VOICES))
         assert shown_turns(window) == expected_turns()
@@ -1443,19 +1455,24 @@ def test_names_and_speakers_are_put_right_after_a_recording(talk: Path, preferen
     with serve() as server, opened(server.url, preferences) as window:
         connected(window)
         window.open_recording(talk)
-        until(lambda: window.phase is Phase.OPEN and len(shown_turns(window)) == len(VOICES))
-        window.timeline.renamed.emit("speaker_1", "Anna")
-        until(lambda: window.conversation.speakers == ["Anna", "speaker_2"])
-        window.transcript.corrected.emit(1, "Anna")
-        until(lambda: window.conversation.turn(1).speaker == "Anna" and window.conversation.turn(1).revision)
-        window.timeline.renamed.emit("Anna", "speaker_2")  # somebody has that name
-        until(lambda: window.notice_bar.property("tone") == "bad")
-        assert "speaker_2" in window.notice_bar.words.text()
+        until(lambda: window.course.phase is Phase.OPEN and len(shown_turns(window)) == len(VOICES))
+        window.page.timeline.renamed.emit("speaker_1", "Anna")
+        until(lambda: window.course.conversation.speakers == ["Anna", "speaker_2"])
+        window.page.transcript.corrected.emit(1, "Anna")
+        until(
+            lambda: (
+                window.course.conversation.turn(1).speaker == "Anna"
+                and window.course.conversation.turn(1).revision
+            )
+        )
+        window.page.timeline.renamed.emit("Anna", "speaker_2")  # somebody has that name
+        until(lambda: window.page.notice_bar.property("tone") == "bad")
+        assert "speaker_2" in window.page.notice_bar.words.text()
         window.finish()
-        until(lambda: window.phase is Phase.OVER)
-        window.timeline.renamed.emit("Anna", "Too late")
-        until(lambda: "is over" in window.notice_bar.words.text())
-        assert window.conversation.turn(1).speaker == "Anna"
+        until(lambda: window.course.phase is Phase.OVER)
+        window.page.timeline.renamed.emit("Anna", "Too late")
+        until(lambda: "is over" in window.page.notice_bar.words.text())
+        assert window.course.conversation.turn(1).speaker == "Anna"
 
 
 @pytest.mark.slow
@@ -1467,21 +1484,24 @@ def test_nothing_is_lost_when_the_cable_is_cut(talk: Path, preferences: Preferen
             connected(window)
             window.open_recording(talk)
             for at_ms in (1_500, 4_000):
-                until(lambda at=at_ms: window.outline.end_ms > at)
+                until(lambda at=at_ms: window.course.outline.end_ms > at)
                 cable.cut()
-                until(lambda: window.header.status.text() == "Reconnecting …")
-                assert not [turn for turn in window.conversation.rows if turn.partial]
-                links.append(window.header.status.text())
-                heard_ms = window.outline.end_ms
-                until(lambda before=heard_ms: window.outline.end_ms > before + 300)  # hearing goes on
+                until(lambda: window.page.header.status.text() == "Reconnecting …")
+                assert not [turn for turn in window.course.conversation.rows if turn.partial]
+                links.append(window.page.header.status.text())
+                heard_ms = window.course.outline.end_ms
+                until(lambda before=heard_ms: window.course.outline.end_ms > before + 300)  # hearing goes on
                 cable.mend()
                 connected(window)
-            until(lambda: window.phase is Phase.OPEN and len(shown_turns(window)) == len(VOICES), 60)
+            until(lambda: window.course.phase is Phase.OPEN and len(shown_turns(window)) == len(VOICES), 60)
             assert shown_turns(window) == expected_turns()
             window.finish()
-            until(lambda: window.phase is Phase.OVER)
-            assert window.conversation.totals.turns == len(VOICES)
-            assert window.conversation.notice is None or window.conversation.notice.tone is not Tone.BAD
+            until(lambda: window.course.phase is Phase.OVER)
+            assert window.course.conversation.totals.turns == len(VOICES)
+            assert (
+                window.course.conversation.notice is None
+                or window.course.conversation.notice.tone is not Tone.BAD
+            )
         cable.close()
     assert len(links) == 2
 
@@ -1493,16 +1513,16 @@ def test_a_recording_that_is_stopped_ends_the_conversation_with_what_was_heard(
     with serve() as server, opened(server.url, preferences) as window:
         connected(window)
         window.open_recording(talk)
-        until(lambda: window.outline.end_ms > 2_000)
+        until(lambda: window.course.outline.end_ms > 2_000)
         if at_once:
             window.finish()
         else:
             QTest.keyClick(window, Qt.Key.Key_R)
-            until(lambda: window.phase is Phase.OPEN)
+            until(lambda: window.course.phase is Phase.OPEN)
             QTest.keyClick(window, Qt.Key.Key_R)
-        assert window.phase is Phase.FINISHING
-        until(lambda: window.phase is Phase.OVER)
-        assert window.conversation.totals.audio_ms == window.outline.end_ms < 6_000
+        assert window.course.phase is Phase.FINISHING
+        until(lambda: window.course.phase is Phase.OVER)
+        assert window.course.conversation.totals.audio_ms == window.course.outline.end_ms < 6_000
 
 
 def test_another_recording_takes_the_place_of_the_one_that_runs(
@@ -1511,17 +1531,19 @@ def test_another_recording_takes_the_place_of_the_one_that_runs(
     other = write_wav(tmp_path / "other.wav", bursts(400), 8_000)
     with serve(max_sessions=1) as server, opened(server.url, preferences) as window:
         connected(window)
-        first = window.conversation.session_id
+        first = window.course.conversation.session_id
         window.open_recording(talk)
-        until(lambda: window.outline.end_ms > 1_000)
-        assert window.conversation.session_id == first  # the one that waited
+        until(lambda: window.course.outline.end_ms > 1_000)
+        assert window.course.conversation.session_id == first  # the one that waited
         window.open_recording(other)
-        until(lambda: window.header.title.text() == "other.wav" and window.phase is Phase.OPEN, 40)
-        assert window.conversation.session_id != first
-        assert window.conversation.turns <= 1
+        until(
+            lambda: window.page.header.title.text() == "other.wav" and window.course.phase is Phase.OPEN, 40
+        )
+        assert window.course.conversation.session_id != first
+        assert window.course.conversation.turns <= 1
         window.open_recording(tmp_path / "gone.wav")
-        until(lambda: "expected a file" in window.notice_bar.words.text())
-        assert window.header.title.text() == "other.wav"
+        until(lambda: "expected a file" in window.page.notice_bar.words.text())
+        assert window.page.header.title.text() == "other.wav"
 
 
 def test_a_microphone_is_heard(preferences: Preferences, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1530,24 +1552,24 @@ def test_a_microphone_is_heard(preferences: Preferences, monkeypatch: pytest.Mon
     pcm = (spoken(VOICES[:2]) * 32_767).round().astype("<i2")
     with serve() as server, opened(server.url, preferences) as window:
         connected(window)
-        until(lambda: window.controls.microphone is not None)
+        until(lambda: window.page.controls.microphone is not None)
         QTest.keyClick(window, Qt.Key.Key_R)
         until(lambda: card.streams and card.streams[0].active)
         for at in range(0, len(pcm), 640):
             card.streams[0].options.callback(
                 pcm[at : at + 640].tobytes(), len(pcm[at : at + 640]), None, None
             )
-        until(lambda: window.conversation.turns == 2)
-        assert window.outline.end_ms == len(pcm) // 16
-        assert window.header.title.text() == "Conversation"
+        until(lambda: window.course.conversation.turns == 2)
+        assert window.course.outline.end_ms == len(pcm) // 16
+        assert window.page.header.title.text() == "Conversation"
         QTest.keyClick(window, Qt.Key.Key_R)
-        until(lambda: window.phase is Phase.OPEN)
+        until(lambda: window.course.phase is Phase.OPEN)
         assert card.streams[0].closed
-        window.timeline.renamed.emit("speaker_1", "Anna")  # after the last word, before the end
-        until(lambda: "Anna" in window.conversation.speakers)
+        window.page.timeline.renamed.emit("speaker_1", "Anna")  # after the last word, before the end
+        until(lambda: "Anna" in window.course.conversation.speakers)
         QTest.keyClick(window, Qt.Key.Key_R)
-        until(lambda: window.phase is Phase.OVER)
-        assert window.conversation.totals.audio_ms == window.outline.end_ms > len(pcm) // 16
+        until(lambda: window.course.phase is Phase.OVER)
+        assert window.course.conversation.totals.audio_ms == window.course.outline.end_ms > len(pcm) // 16
 
 
 def test_a_server_that_is_not_there_can_be_tried_again(preferences: Preferences) -> None:
@@ -1555,9 +1577,9 @@ def test_a_server_that_is_not_there_can_be_tried_again(preferences: Preferences)
         cable = Cable(server.url)
         cable.cut()
         with opened(cable.url, preferences) as window:
-            until(lambda: window.header.status.text() == "Not connected")
+            until(lambda: window.page.header.status.text() == "Not connected")
             cable.mend()
-            QTest.mouseClick(window.header.again, Qt.MouseButton.LeftButton)
+            QTest.mouseClick(window.page.header.again, Qt.MouseButton.LeftButton)
             connected(window)
         cable.close()
 
@@ -1586,11 +1608,11 @@ def test_a_server_that_stops_is_waited_for(talk: Path, preferences: Preferences)
         with opened(server.url, preferences) as window:
             connected(window)
             window.open_recording(talk)
-            until(lambda: window.outline.end_ms > 1_000)
+            until(lambda: window.course.outline.end_ms > 1_000)
             server.stop()
-            until(lambda: window.header.status.text() == "Reconnecting …")
-            heard_ms = window.outline.end_ms
-            until(lambda: window.outline.end_ms > heard_ms + 200)
+            until(lambda: window.page.header.status.text() == "Reconnecting …")
+            heard_ms = window.course.outline.end_ms
+            until(lambda: window.course.outline.end_ms > heard_ms + 200)
 
 
 @pytest.mark.slow
@@ -1604,9 +1626,11 @@ def test_the_window_stays_responsive_while_a_recording_is_read_as_fast_as_possib
     with serve() as server, opened(server.url, preferences) as window:
         connected(window)
         window.open_recording(path)
-        until(lambda: window.phase is Phase.HEARING)
+        until(lambda: window.course.phase is Phase.HEARING)
         end = time.monotonic() + 60
-        while not (window.phase is Phase.OPEN and window.conversation.turns == 10 * len(VOICES)):
+        while not (
+            window.course.phase is Phase.OPEN and window.course.conversation.turns == 10 * len(VOICES)
+        ):
             assert time.monotonic() < end
             last = time.monotonic()
             QApplication.processEvents()
@@ -1647,15 +1671,15 @@ def test_the_sample_with_the_real_engine(preferences: Preferences, tmp_path: Pat
     with serve({"si-lstm": real_engine()}) as server, opened(server.url, preferences) as window:
         connected(window)
         window.open_recording(SAMPLE / "conversation.flac")
-        until(lambda: window.phase is Phase.OPEN and len(shown_turns(window)) == len(truth), 400)
-        assert len(window.conversation.speakers) == 2
+        until(lambda: window.course.phase is Phase.OPEN and len(shown_turns(window)) == len(truth), 400)
+        assert len(window.course.conversation.speakers) == 2
         known = [turn["speaker"] for turn in truth]
-        shown = [turn.speaker for turn in window.transcript.list.turns]
+        shown = [turn.speaker for turn in window.page.transcript.list.turns]
         assert len(set(zip(known, shown, strict=True))) == 2  # each voice has one name
-        assert all(turn.text for turn in window.transcript.list.turns)
+        assert all(turn.text for turn in window.page.transcript.list.turns)
         window.finish()
-        until(lambda: window.phase is Phase.OVER, 60)
-        assert window.conversation.totals.failed_turns == 0
+        until(lambda: window.course.phase is Phase.OVER, 60)
+        assert window.course.conversation.totals.failed_turns == 0
         folder = Path(os.environ.get("STREAM_ERC_SHOTS", tmp_path))
         for theme in (look.LIGHT, look.DARK):
             window.set_theme(theme)

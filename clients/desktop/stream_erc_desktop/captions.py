@@ -1,7 +1,7 @@
 """What the window says in words. No Qt."""
 
+from stream_erc_desktop.course import Phase
 from stream_erc_desktop.model import Conversation, Link, clock, plural
-from stream_erc_desktop.phase import Phase
 
 MANY_BEHIND = 2  # turns on the way; more mean a server that is slow
 

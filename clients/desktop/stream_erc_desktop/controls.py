@@ -6,9 +6,9 @@ from PySide6.QtCore import QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
 
+from stream_erc_desktop.course import Phase
 from stream_erc_desktop.icons import icon, rounded
 from stream_erc_desktop.palette import LIGHT, Theme, ink_on
-from stream_erc_desktop.phase import Phase
 from stream_erc_desktop.recorder import Microphone
 
 LOOK_AGAIN = "Look again"
@@ -61,8 +61,7 @@ class Controls(QFrame):
         finish: end the conversation.
         open_file: ask for a file.
         paused: a recording is to pause, or to go on.
-        talking: the talk button is held, or let go.
-        push_to_talk: silence is sent unless a key is held.
+        talking: the microphone is to be heard, or not.
         look_for_microphones: ask again which there are.
     """
 
@@ -72,7 +71,6 @@ class Controls(QFrame):
     open_file = Signal()
     paused = Signal(bool)
     talking = Signal(bool)
-    push_to_talk = Signal(bool)
     look_for_microphones = Signal()
 
     def __init__(self) -> None:
@@ -108,8 +106,8 @@ class Controls(QFrame):
         self.talk.setCheckable(True)
         self.talk.setAccessibleDescription("Hold to be heard; the Space key does the same")
         self.talk.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Space is the key to it, wherever the focus is
-        self.talk.pressed.connect(lambda: self.talking.emit(True))
-        self.talk.released.connect(lambda: self.talking.emit(False))
+        self.talk.pressed.connect(lambda: self._talk(True))
+        self.talk.released.connect(lambda: self._talk(False))
         self.meter = Meter()
         self.hint = QLabel()
         self.hint.setObjectName("soft")
@@ -128,6 +126,25 @@ class Controls(QFrame):
         """The one that is chosen."""
         found = self.devices.currentData()
         return found if isinstance(found, Microphone) else None
+
+    @property
+    def recording(self) -> bool:
+        """Whether a microphone is heard now."""
+        return self.phase is Phase.HEARING and not self._from_file
+
+    def space_talks(self, down: bool) -> bool:
+        """Talk while the space bar is down, where that is how one talks now; says so."""
+        talks = self.recording and self.ptt.isChecked()
+        if talks:
+            self._talk(down)
+        return talks
+
+    def space_pauses(self) -> bool:
+        """Pause a recording, or let it go on, where one is heard; says so."""
+        pauses = self.phase is Phase.HEARING and self._from_file
+        if pauses:
+            self.pause.toggle()
+        return pauses
 
     def show_microphones(self, found: Sequence[Microphone] | str) -> None:
         """Offer these, or say why there is none."""
@@ -185,11 +202,10 @@ class Controls(QFrame):
             if self.pause.isChecked()
             else icon("pause", self.theme.ink)
         )
-        recording = self.phase is Phase.HEARING and not self._from_file
-        self.open.setVisible(not recording)
-        self.devices.setEnabled(not recording)
+        self.open.setVisible(not self.recording)
+        self.devices.setEnabled(not self.recording)
         self.ptt.setEnabled(ready)
-        self.talk.setVisible(self.ptt.isChecked() and recording)
+        self.talk.setVisible(self.ptt.isChecked() and self.recording)
         self.hint.setText("Hold Space to talk" if self.talk.isVisibleTo(self) else "")
 
     def _primary_clicked(self) -> None:
@@ -207,7 +223,12 @@ class Controls(QFrame):
 
     def _ptt_toggled(self, held: bool) -> None:
         self._refresh()
-        self.push_to_talk.emit(held)
+        if self.recording:
+            self._talk(not held)
+
+    def _talk(self, talking: bool) -> None:
+        self.show_talking(talking)
+        self.talking.emit(talking)
 
     def _device_chosen(self, row: int) -> None:
         if self.devices.itemText(row) == LOOK_AGAIN and row == self.devices.count() - 1:

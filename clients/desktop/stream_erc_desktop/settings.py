@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -27,6 +28,7 @@ class SettingsDialog(QDialog):
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Settings")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._preferences, options = preferences, preferences.options
         self.model = _choice((None, SERVER_CHOOSES), *((name, name) for name in models))
         self.language = _choice((None, SERVER_CHOOSES), *((code, code) for code in languages))

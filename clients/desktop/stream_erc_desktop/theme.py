@@ -1,13 +1,28 @@
-"""A theme as Qt wants it: a palette and a style sheet."""
+"""A theme as Qt wants it: a palette and a style sheet; which one it is, and the program in it."""
 
 from pathlib import Path
 
-from PySide6.QtGui import QColor, QPalette
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QGuiApplication, QPalette
+from PySide6.QtWidgets import QApplication
 
-from stream_erc_desktop.palette import Theme, ink_on
+from stream_erc_desktop.keys import application
+from stream_erc_desktop.palette import DARK, LIGHT, Theme, ink_on
 
 FONT_PX = 14
 FILES = Path(__file__).parent.as_posix()  # style sheets take pictures from files only
+
+
+def chosen_theme(look: str) -> Theme:
+    """The theme of a look: `dark`, `light`, or as the system is."""
+    system = QGuiApplication.styleHints().colorScheme()
+    return DARK if look == "dark" or (look == "system" and system is Qt.ColorScheme.Dark) else LIGHT
+
+
+def wear(theme: Theme) -> None:
+    """Give the program the colours of a theme."""
+    QApplication.setPalette(qt_palette(theme))
+    application().setStyleSheet(style_sheet(theme))
 
 
 def qt_palette(theme: Theme) -> QPalette:

@@ -91,6 +91,12 @@ class Timeline(QFrame):
         self.waveform.show_audio(outline, spans, list(pairwise(edges)))
         self.clock.setText(clock(outline.end_ms))
 
+    def show_drop(self, over: bool) -> None:
+        """Show that a file may be dropped."""
+        self.setProperty("drop", over)
+        self.style().unpolish(self)
+        self.style().polish(self)
+
     def set_theme(self, theme: Theme) -> None:
         """Take the colours of a theme."""
         self.waveform.set_theme(theme)

@@ -1,0 +1,135 @@
+"""What is in the window: the parts put together, and each shown its share of the conversation."""
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QStackedWidget, QVBoxLayout, QWidget
+
+from stream_erc_desktop import captions
+from stream_erc_desktop.controls import Controls
+from stream_erc_desktop.course import Course, Phase
+from stream_erc_desktop.header import Header, NoticeBar
+from stream_erc_desktop.latency import LatencyPanel, ReadingPanel
+from stream_erc_desktop.model import Notice
+from stream_erc_desktop.palette import EmotionStyle, Theme, emotion_styles
+from stream_erc_desktop.timeline import Timeline
+from stream_erc_desktop.transcript import Transcript
+
+SIDE_PX = 344
+
+
+class Page(QWidget):
+    """All parts of the window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.header, self.notice_bar, self.timeline = Header(), NoticeBar(), Timeline()
+        self.controls = Controls()
+        self._styles: dict[str, EmotionStyle] = {}
+        self._notice: Notice | None = None
+        body = QHBoxLayout()
+        body.setSpacing(14)
+        body.addWidget(self._talk_card(), 1)
+        body.addWidget(self._side())
+        page = QVBoxLayout()
+        page.setContentsMargins(24, 18, 24, 16)
+        page.setSpacing(14)
+        page.addWidget(self.header)
+        page.addWidget(self.notice_bar)
+        page.addWidget(self.timeline)
+        page.addLayout(body, 1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(0)
+        whole.addLayout(page, 1)
+        whole.addWidget(self.controls)
+
+    def show_words(self, course: Course, url: str) -> None:
+        """Show everything but the audio."""
+        conversation, rows = course.conversation, course.conversation.rows
+        if tuple(self._styles) != conversation.labels:
+            self._styles = emotion_styles(conversation.labels)
+        self.transcript.show_turns(rows, conversation.speakers, self._styles)
+        self.latency.show_stages(conversation.stages())
+        self.header.show_link(conversation.link, conversation.link_detail)
+        title = course.recording.name if course.recording else "Conversation"
+        duration_ms = course.source.duration_ms if course.source else None
+        self.header.show_facts(title, captions.facts(conversation, duration_ms))
+        self.header.save.setEnabled(conversation.turns > 0)
+        self.count.setText(captions.count(conversation))
+        self.pages.setCurrentIndex(1 if rows else 0)
+        what, more = captions.empty(conversation, course.phase, url, self.controls.why_no_microphone)
+        self.empty.setText(what)
+        self.empty_detail.setText(more)
+        self.timeline.state.setText(captions.state(conversation, course.phase))
+        if conversation.notice is not None and conversation.notice is not self._notice:
+            self.notice_bar.show_notice(conversation.notice)
+        self._notice = conversation.notice
+
+    def show_time(self, course: Course) -> bool:
+        """Show what was heard until now; says whether something still moves."""
+        conversation, rows = course.conversation, course.conversation.rows
+        self.timeline.show_turns(rows, conversation.speakers, self._styles, course.selected)
+        self.timeline.show_audio(course.outline, rows, conversation.pending_ms)
+        self.reading.show_turn(course.turn, self._styles)
+        return self.controls.meter.show_level(course.outline.level if course.phase is Phase.HEARING else 0.0)
+
+    def set_theme(self, theme: Theme) -> None:
+        """Take the colours of a theme."""
+        for part in (self.header, self.timeline, self.transcript, self.reading, self.latency, self.controls):
+            part.set_theme(theme)
+
+    def _talk_card(self) -> QWidget:
+        """The transcript, or what to do while there is none."""
+        self.transcript, self.pages = Transcript(), QStackedWidget()
+        self.count, self.empty, self.empty_detail = _label("soft"), _label("empty"), _label("soft")
+        empty = QWidget()
+        middle = QVBoxLayout(empty)
+        middle.setSpacing(8)
+        middle.addStretch(2)
+        for label in (self.empty, self.empty_detail):
+            label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+            label.setWordWrap(True)
+            middle.addWidget(label)
+        middle.addStretch(3)
+        self.pages.addWidget(empty)
+        self.pages.addWidget(self.transcript)
+        head = QHBoxLayout()
+        head.setContentsMargins(14, 0, 14, 0)
+        head.addWidget(_label("heading", "Transcript"))
+        head.addWidget(self.count, 1)
+        card = QFrame()
+        card.setObjectName("card")
+        layout = QVBoxLayout(card)
+        layout.setContentsMargins(4, 14, 4, 8)
+        layout.addLayout(head)
+        layout.addWidget(self.pages, 1)
+        return card
+
+    def _side(self) -> QWidget:
+        """The panels right of the transcript; they scroll where the window is low."""
+        self.reading, self.latency = ReadingPanel(), LatencyPanel()
+        card = QFrame()
+        card.setObjectName("card")
+        layout = QVBoxLayout(card)
+        layout.setContentsMargins(18, 14, 18, 16)
+        layout.setSpacing(7)
+        layout.addWidget(_label("heading", "Expressed emotion"))
+        layout.addWidget(self.reading)
+        layout.addSpacing(10)
+        layout.addWidget(_label("heading", "Latency"))
+        layout.addWidget(self.latency)
+        layout.addStretch(1)
+        scroller = QScrollArea()
+        scroller.setWidget(card)
+        scroller.setWidgetResizable(True)
+        scroller.setFrameShape(QFrame.Shape.NoFrame)
+        scroller.setFixedWidth(SIDE_PX)
+        scroller.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroller.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        return scroller
+
+
+def _label(name: str, text: str = "") -> QLabel:
+    label = QLabel(text)
+    label.setObjectName(name)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    return label
