@@ -227,7 +227,7 @@ def test_a_revised_turn_replaces_the_earlier_one_and_its_latency_is_not_counted(
     slow = replace(LATENCY, total=9_000.0)
     conversation = told(final(0), final(1), revised(0, latency_ms=slow))
     assert [(row.speaker, row.revision) for row in conversation.rows] == [("Tom", 1), ("Anna", 0)]
-    assert max(stage.p95 for stage in conversation.stages()) == 445.0
+    assert max(stage.p95 for stage in conversation.latencies.stages()) == 445.0
 
 
 def test_a_failed_turn_keeps_its_place_and_says_why() -> None:
@@ -342,16 +342,16 @@ def test_a_long_conversation_keeps_its_newest_turns_and_counts_all() -> None:
 def test_latency_is_told_by_stage() -> None:
     parts = [LatencyParts(320.0, 10.0 * n, 0.0, 5.0, 325.0 + 10 * n) for n in range(1, 12)]
     conversation = told(*(final(n, latency_ms=part) for n, part in enumerate(parts)))
-    stages = {stage.name: stage for stage in conversation.stages()}
+    stages = {stage.name: stage for stage in conversation.latencies.stages()}
     assert list(stages) == ["Waiting for silence", "Speech recognition", "Emotion", "Total"]
     asr = stages["Speech recognition"]
     assert (asr.last, asr.median, asr.p95) == (110.0, 60.0, 105.0)
-    assert told(created()).stages() == []
+    assert told(created()).latencies.stages() == []
 
 
 def test_only_so_many_latencies_are_kept() -> None:
     conversation = told(*(final(n) for n in range(1_500)), max_turns=5)
-    assert len(conversation._latencies) == 1_000
+    assert len(conversation.latencies._kept) == 1_000
 
 
 some_events = st.lists(

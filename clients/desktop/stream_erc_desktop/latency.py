@@ -7,8 +7,9 @@ from PySide6.QtGui import QColor, QFont, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from stream_erc_desktop.icons import paint_face, rounded
-from stream_erc_desktop.model import Stage, Turn, percent
+from stream_erc_desktop.model import Turn, percent
 from stream_erc_desktop.palette import LIGHT, EmotionStyle, Theme
+from stream_erc_desktop.stages import Stage
 
 ROW_PX = 22
 STAGE_PX = 30

@@ -1,6 +1,5 @@
 """The conversation as the window knows it: events in, what is to be shown out. No Qt, no clock, no thread."""
 
-from collections import deque
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -23,17 +22,9 @@ from stream_erc_client import (
     Warned,
 )
 
-MAX_TURNS = 1_000  # shown; the earlier ones are in the file of events
-MAX_LATENCIES = 1_000  # turns that the percentiles are taken over
+from stream_erc_desktop.stages import Latencies
 
-STAGES = {
-    "endpointing": "Waiting for silence",
-    "asr": "Speech recognition",
-    "features": "Features",
-    "emotion": "Emotion",
-    "total": "Total",
-}
-"""Where the time goes from the end of speech to the event: the wire's word and the window's."""
+MAX_TURNS = 1_000  # shown; the earlier ones are in the file of events
 
 
 class Link(Enum):
@@ -94,16 +85,6 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One stage of the latency, in milliseconds."""
-
-    name: str
-    last: float
-    median: float
-    p95: float
-
-
-@dataclass(frozen=True, slots=True)
 class Totals:
     """What the server counted at the end."""
 
@@ -121,6 +102,7 @@ class Conversation:
         link, link_detail: how the window stands with the server.
         notice: the newest line that the user should read.
         totals: once the session is closed.
+        latencies: how long finished turns took.
         dropped: how many turns are no longer kept.
     """
 
@@ -135,11 +117,11 @@ class Conversation:
     link_detail: str = ""
     notice: Notice | None = None
     totals: Totals | None = None
+    latencies: Latencies = field(default_factory=Latencies)
     dropped: int = 0
     _turns: dict[int, Turn] = field(default_factory=dict)  # by index, in order
     _partials: dict[int, Turn] = field(default_factory=dict)
     _started: list[int] = field(default_factory=list)  # speech that no turn has covered yet
-    _latencies: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=MAX_LATENCIES))
 
     # --- what is shown ------------------------------------------------------------------------------
 
@@ -172,19 +154,6 @@ class Conversation:
     def turn(self, index: int) -> Turn | None:
         """A turn by its index."""
         return self._turns.get(index) or self._partials.get(index)
-
-    def stages(self) -> list[Stage]:
-        """The latency by stage of the last turn and over the last ones; empty before the first."""
-        if not self._latencies:
-            return []
-        found = []
-        for key, name in STAGES.items():
-            values = sorted(latency[key] for latency in self._latencies)
-            if values[-1] > 0:
-                found.append(
-                    Stage(name, self._latencies[-1][key], _quantile(values, 0.5), _quantile(values, 0.95))
-                )
-        return found
 
     # --- what happens -------------------------------------------------------------------------------
 
@@ -265,7 +234,7 @@ class Conversation:
         span = (event.audio_start_ms, event.audio_end_ms)
         turn = Turn(event.turn, event.speaker, *span, event.text, event.emotion, event.revision)
         if isinstance(event, TurnFinal):
-            self._latencies.append({stage: float(getattr(event.latency_ms, stage)) for stage in STAGES})
+            self.latencies.add(event.latency_ms)
         self._keep(turn)
 
     def _keep(self, turn: Turn) -> None:
@@ -314,9 +283,3 @@ def clock(ms: float, *, tenths: bool = False) -> str:
     hours, minutes, seconds = total // 36_000, total // 600 % 60, total // 10 % 60
     text = (f"{hours}:" if hours else "") + f"{minutes:02d}:{seconds:02d}"
     return text + (f".{total % 10}" if tenths else "")
-
-
-def _quantile(ordered: list[float], share: float) -> float:
-    at = share * (len(ordered) - 1)
-    low = int(at)
-    return ordered[low] + (at - low) * (ordered[min(low + 1, len(ordered) - 1)] - ordered[low])

@@ -48,7 +48,7 @@ class Page(QWidget):
         if tuple(self._styles) != conversation.labels:
             self._styles = emotion_styles(conversation.labels)
         self.transcript.show_turns(rows, conversation.speakers, self._styles)
-        self.latency.show_stages(conversation.stages())
+        self.latency.show_stages(conversation.latencies.stages())
         self.header.show_link(conversation.link, conversation.link_detail)
         title = course.recording.name if course.recording else "Conversation"
         duration_ms = course.source.duration_ms if course.source else None

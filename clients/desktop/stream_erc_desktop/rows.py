@@ -1,0 +1,206 @@
+"""The rows of the transcript: the turns as Qt's views want them, and how one is painted."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
+from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
+from stream_erc_client import EmotionReading
+
+from stream_erc_desktop.icons import paint_face, rounded
+from stream_erc_desktop.model import Turn, clock, percent
+from stream_erc_desktop.palette import LIGHT, EmotionStyle, Theme
+
+Index = QModelIndex | QPersistentModelIndex
+
+PAD_X, PAD_Y, GAP = 14, 9, 14  # px
+WHEN_PX, WHO_PX, FELT_PX = 46, 96, 148
+NARROW_PX = 560  # below, the words get a line of their own
+MAX_SIZES = 10_000  # rows
+TURN = Qt.ItemDataRole.UserRole
+SAME_SPEAKER = Qt.ItemDataRole.UserRole + 1
+
+
+class TurnList(QAbstractListModel):
+    """The turns as Qt's views want them; `sync` tells them only what changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: list[Turn] = []
+
+    def sync(self, turns: Sequence[Turn]) -> None:
+        """Take over the turns of the conversation, in order."""
+        root, new = QModelIndex(), list(turns)
+        gone = 0  # from the front, where the oldest make room
+        first = new[0].index if new else None
+        while gone < len(self.turns) and (first is None or self.turns[gone].index < first):
+            gone += 1
+        if gone:
+            self.beginRemoveRows(root, 0, gone - 1)
+            del self.turns[:gone]
+            self.endRemoveRows()
+        if len(self.turns) > len(new):
+            self.beginRemoveRows(root, len(new), len(self.turns) - 1)
+            del self.turns[len(new) :]
+            self.endRemoveRows()
+        changed = [at for at, turn in enumerate(self.turns) if turn is not new[at]]
+        for at in changed:
+            self.turns[at] = new[at]
+        if changed:
+            # A row shows a repeated name paler, so the one below may change with it.
+            self.dataChanged.emit(
+                self.index(changed[0]), self.index(min(changed[-1] + 1, len(self.turns) - 1))
+            )
+        if len(new) > len(self.turns):
+            self.beginInsertRows(root, len(self.turns), len(new) - 1)
+            self.turns.extend(new[len(self.turns) :])
+            self.endInsertRows()
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008, N802
+        """How many turns."""
+        return 0 if parent.isValid() else len(self.turns)
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        """A turn, or its sentence."""
+        if not index.isValid() or index.row() >= len(self.turns):
+            return None
+        turn = self.turns[index.row()]
+        if role == TURN:
+            return turn
+        if role == SAME_SPEAKER:
+            above = self.turns[index.row() - 1] if index.row() else None
+            return above is not None and above.speaker == turn.speaker and not above.failed
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+            return turn.said
+        return None
+
+
+class TurnDelegate(QStyledItemDelegate):
+    """Paints a turn in one row: when, who, what was said, what it expressed."""
+
+    def __init__(self, view: QListView) -> None:
+        super().__init__(view)
+        self._view = view
+        self.theme: Theme = LIGHT
+        self.styles: dict[str, EmotionStyle] = {}
+        self._sizes: dict[int, tuple[Turn, QSize]] = {}
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:  # noqa: N802
+        """As high as the words need in the width there is."""
+        # A list asks for all of its rows whenever one changes: the answers are kept.
+        turn, wide = index.data(TURN), self._view.viewport().width()
+        known = self._sizes.get(turn.index)
+        if known is None or known[0] is not turn or known[1].width() != wide:
+            if len(self._sizes) > MAX_SIZES:
+                self._sizes.clear()
+            known = self._sizes[turn.index] = (turn, self._size(turn, wide))
+        return known[1]
+
+    def _size(self, turn: Turn, wide: int) -> QSize:
+        line = self._view.fontMetrics().height()
+        beside = (2 * line if turn.revision else line) + 5
+        words = self._said(QRect(0, 0, wide, 0).adjusted(PAD_X, PAD_Y, -PAD_X, -PAD_Y))
+        room = QRect(0, 0, words.width(), 100_000)
+        metrics = self._view.fontMetrics()
+        height = metrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap), _words(turn)).height()
+        return QSize(wide, max(words.top() - PAD_Y + height, beside) + 2 * PAD_Y)
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
+        """Paint the row."""
+        turn: Turn = index.data(TURN)
+        theme = self.theme
+        box: QRect = option.rect
+        painter.save()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        selected = bool(option.state & QStyle.StateFlag.State_Selected)
+        if selected or option.state & QStyle.StateFlag.State_MouseOver:
+            painter.fillPath(rounded(QRectF(box.adjusted(4, 1, -4, -1)), 8), QColor(theme.hover))
+        if index.row():
+            painter.setPen(QColor(theme.line))
+            painter.drawLine(box.left() + PAD_X, box.top(), box.right() - PAD_X, box.top())
+        if selected and self._view.hasFocus():
+            painter.setPen(QColor(theme.ink))
+            painter.drawPath(rounded(QRectF(box.adjusted(4, 2, -5, -2)), 8))
+        inner = box.adjusted(PAD_X, PAD_Y, -PAD_X, -PAD_Y)
+        self._paint_when_and_who(painter, inner, turn, bool(index.data(SAME_SPEAKER)))
+        self._paint_words(painter, inner, turn)
+        if turn.emotion is not None and not turn.failed:
+            self._paint_emotion(painter, inner, turn.emotion, turn.partial)
+        painter.restore()
+
+    def set_theme(self, theme: Theme) -> None:
+        """Take the colours of a theme; its font may need other room."""
+        self.theme = theme
+        self._sizes.clear()
+
+    def _paint_when_and_who(self, painter: QPainter, inner: QRect, turn: Turn, same: bool) -> None:
+        theme, metrics = self.theme, painter.fontMetrics()
+        painter.setPen(QColor(theme.error if turn.failed else theme.soft))
+        painter.setFont(_font(self._view.font(), 0.9))
+        when = str(turn.index + 1) if turn.start_ms is None else clock(turn.start_ms)
+        line = QRect(inner.left(), inner.top(), WHEN_PX, metrics.height())
+        painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, when)
+        quiet = same or turn.partial
+        painter.setFont(_font(self._view.font(), 1, bold=not quiet))
+        painter.setPen(QColor(theme.error if turn.failed else theme.soft if quiet else theme.ink))
+        who = "failed" if turn.failed else turn.speaker or "…"
+        line = QRect(inner.left() + WHEN_PX + GAP, inner.top(), WHO_PX, metrics.height())
+        elided = painter.fontMetrics().elidedText(who, Qt.TextElideMode.ElideRight, WHO_PX)
+        painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, elided)
+        if turn.revision:
+            painter.setFont(_font(self._view.font(), 0.8))
+            painter.setPen(QColor(theme.soft))
+            painter.drawText(line.translated(0, metrics.height()), Qt.AlignmentFlag.AlignVCenter, "revised")
+
+    def _paint_words(self, painter: QPainter, inner: QRect, turn: Turn) -> None:
+        theme = self.theme
+        painter.setFont(_font(self._view.font(), 1, italic=turn.partial or not turn.text))
+        quiet = turn.partial or not turn.text
+        painter.setPen(QColor(theme.error if turn.failed else theme.soft if quiet else theme.ink))
+        painter.drawText(self._said(inner), int(Qt.TextFlag.TextWordWrap), _words(turn))
+
+    def _paint_emotion(self, painter: QPainter, inner: QRect, emotion: EmotionReading, partial: bool) -> None:
+        theme = self.theme
+        style = self.styles.get(emotion.label)
+        if style is None:
+            return
+        painter.setOpacity(0.55 if partial else 1.0)
+        font = _font(self._view.font(), 0.95)
+        painter.setFont(font)
+        high = QFontMetrics(font).height()
+        left, top = inner.right() - FELT_PX, inner.top()
+        paint_face(painter, QRectF(left, top + (high - 17) / 2, 17, 17), style, theme)
+        label = QRect(left + 25, top, FELT_PX - 25, high)
+        painter.setPen(QColor(theme.soft if partial else theme.ink))
+        painter.drawText(label, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, emotion.label)
+        painter.setPen(QColor(theme.soft))
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        painter.drawText(label, right, percent(emotion.confidence))
+        track = QRectF(left + 25, top + high + 3, FELT_PX - 25, 3)
+        painter.fillPath(rounded(track, 1.5), QColor(theme.line))
+        track.setWidth(max(3.0, track.width() * emotion.confidence))
+        painter.fillPath(rounded(track, 1.5), QColor(style.colour(theme)))
+
+    def _said(self, inner: QRect) -> QRect:
+        """Where the words stand in a row: between the name and the emotion, or below."""
+        if inner.width() < NARROW_PX:
+            return inner.adjusted(WHEN_PX + GAP, self._view.fontMetrics().height() + 7, 0, 0)
+        return inner.adjusted(WHEN_PX + WHO_PX + 2 * GAP, 0, -FELT_PX - GAP - 6, 0)
+
+
+def on_name(x: float) -> bool:
+    """Whether a place in a row is on the speaker's name."""
+    return PAD_X + WHEN_PX + GAP / 2 <= x < PAD_X + WHEN_PX + GAP + WHO_PX
+
+
+def _words(turn: Turn) -> str:
+    return turn.failed or turn.text or ("…" if turn.partial else "no words")
+
+
+def _font(base: QFont, scale: float, *, bold: bool = False, italic: bool = False) -> QFont:
+    font = QFont(base)
+    if scale != 1:
+        font.setPixelSize(round((base.pixelSize() if base.pixelSize() > 0 else 14) * scale))
+    font.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
+    font.setItalic(italic)
+    return font
