@@ -1035,6 +1035,35 @@ def test_a_silent_server_is_taken_for_gone() -> None:
     assert told(events) == undisturbed(samples(1))
 
 
+def test_a_client_with_nothing_to_send_pings_a_server_that_speaks() -> None:
+    """What the server says is no word of ours: it would close the connection as idle."""
+    pinged: list[str | bytes] = []
+
+    async def speak(talk: Talk) -> None:
+        await until_configured(talk)
+
+        async def listen() -> None:
+            async for frame in talk.socket:
+                pinged.append(frame)
+
+        listening = asyncio.create_task(listen())
+        while not pinged:
+            await talk.say("heartbeat", audio_ms=0)
+            await asyncio.sleep(0.05)
+        await talk.say("session.closed", event_id=1, audio_ms=0, turns=0, failed_turns=0, speakers=[])
+        await listening
+
+    server = StandIn(speak)
+    server.limits["idle_timeout_ms"] = 400
+
+    async def once() -> None:
+        async with server.serving() as url, erc.connect(url) as session:
+            assert [event async for event in session]
+
+    run(once())
+    assert json.loads(pinged[0]) == {"type": "ping"}
+
+
 def test_a_slow_reader_slows_the_server_down_and_goes_on_speaking() -> None:
     """The inbox fills, the server's sending stalls, pings and audio go on, and no event is lost."""
     count, sent, said = 3_000, 0, {"ping": 0, "audio": 0}

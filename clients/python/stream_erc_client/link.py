@@ -216,24 +216,26 @@ class Link:
         """Send what there is to send, and a ping where there is nothing for long."""
         # No asyncio.wait_for here and in _read: before Python 3.12 it may swallow a cancellation.
         loop = asyncio.get_running_loop()
+        said_at = loop.time()
         with contextlib.suppress(ConnectionClosed):  # the reader learns why
             while True:
+                self._wake.clear()
                 while (frame := self._connection.next_frame()) is not None:
                     await socket.send(frame)
+                    said_at = loop.time()
                     self.moved.set()
                     if isinstance(frame, str):
                         await asyncio.sleep(TEXT_PAUSE_S)
-                self._wake.clear()
                 limits = self._connection.limits
                 ping_s = min(PING_S, limits.idle_timeout_ms / 2000) if limits else PING_S
-                quiet_since = loop.time()
-                alarm = loop.call_later(ping_s, self.wake)
+                if loop.time() >= said_at + ping_s:
+                    await socket.send(PING)
+                    said_at = loop.time()
+                alarm = loop.call_at(said_at + ping_s, self.wake)
                 try:
                     await self._wake.wait()
                 finally:
                     alarm.cancel()
-                if loop.time() >= quiet_since + ping_s:
-                    await socket.send(PING)
 
     async def _pause(self, reason: str) -> None:
         """Wait before the next attempt: none at first, then 0.25, 0.5, 1 ... s.
