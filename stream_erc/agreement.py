@@ -84,7 +84,13 @@ class Agreement:
             diarization = replace(diarization, speakers=asked.speakers)
         if asked.min_silence_ms is not None:
             endpointing = replace(endpointing, min_silence_ms=asked.min_silence_ms)
-        return replace(config, diarization=diarization, endpointing=endpointing, partials=asked.partials)
+        return replace(
+            config,
+            diarization=diarization,
+            endpointing=endpointing,
+            language=asked.language or config.language,
+            partials=asked.partials,
+        )
 
     def configuration(self) -> messages.Configuration:
         """The terms as the client is told them."""
@@ -94,7 +100,7 @@ class Agreement:
             turns=asked.turns,
             model=asked.model or next(iter(self.offer.engines)),
             labels=engine.classifier.labels if asked.labels is None else asked.labels,
-            language=asked.language or next(iter(engine.languages), None),
+            language=config.language or (engine.language if engine.languages else None),
             speakers=config.diarization.speakers,
             partials=asked.partials,
             min_silence_ms=config.endpointing.min_silence_ms,

@@ -27,12 +27,17 @@ class Recognizer(Protocol):
     def name(self) -> str:
         """Engine and model, as ``faster-whisper:base.en``."""
 
-    def transcribe(self, samples: Samples, *, final: bool = True) -> Hypothesis:
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes of the languages it knows; none where it writes nothing."""
+
+    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
         """The words in `samples` (N,), empty where there are none.
 
         Args:
             samples: one segment of speech, any length.
             final: False for a segment that still goes on, where speed counts more than the last word.
+            language: one of `languages`; None for the one that it was loaded for.
         """
 
 
@@ -40,8 +45,9 @@ class NoRecognizer:
     """No words at all: the emotion is recognized from the voice alone."""
 
     name = "none"
+    languages: tuple[str, ...] = ()
 
-    def transcribe(self, samples: Samples, *, final: bool = True) -> Hypothesis:
+    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
         """An empty hypothesis."""
         return Hypothesis("", final)
 

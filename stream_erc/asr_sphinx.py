@@ -43,13 +43,13 @@ class PocketSphinx:
     def __init__(self, config: AsrConfig) -> None:
         if config.language not in (None, "en"):
             raise ConfigError(f"pocketsphinx knows English only: expected language en, got {config.language}")
-        self.name = "pocketsphinx"
+        self.name, self.languages = "pocketsphinx", ("en",)
         self._idle: LifoQueue[_Decoder | None] = LifoQueue()  # None: a decoder that may still be made
         for _ in range(config.parallel - 1):
             self._idle.put(None)
         self._idle.put(_make_decoder())
 
-    def transcribe(self, samples: Samples, *, final: bool = True) -> Hypothesis:
+    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
         """The words of `samples` (N,), empty for silence; waits while all decoders are busy."""
         if len(samples) < MIN_SAMPLES or is_silent(samples):
             return Hypothesis("", final)

@@ -61,28 +61,32 @@ class FasterWhisper:
         self._model = _load_whisper(folder, device, config)
         self._language = config.language
         self._beam_size = config.beam_size
-        if config.language is not None and config.language not in self._model.supported_languages:
-            known = ", ".join(self._model.supported_languages)
+        self.languages = tuple(self._model.supported_languages)
+        if config.language is not None and config.language not in self.languages:
+            known = ", ".join(self.languages)
             raise ConfigError(f"{self.name}: expected a language among {known}, got {config.language}")
 
-    def transcribe(self, samples: Samples, *, final: bool = True) -> Hypothesis:
+    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
         """The words of `samples` (N,); greedy while the segment goes on, by beam search when it is final."""
         if is_silent(samples):
             return Hypothesis("", final)
-        windows = self._decode(samples, self._beam_size if final else 1)
+        language = language or self._language
+        windows = self._decode(samples, language, self._beam_size if final else 1)
         if final and any(is_loop(window.text) for window in windows):
-            windows = self._decode(samples, self._beam_size, no_repeat_ngram_size=3)
+            windows = self._decode(samples, language, self._beam_size, no_repeat_ngram_size=3)
         heard = [(text, window) for window in windows if (text := believable(window))]
         if not heard:
             return Hypothesis("", final)
         logprob = sum(w.avg_logprob * w.seconds for _, w in heard) / sum(w.seconds for _, w in heard)
         return Hypothesis(" ".join(text for text, _ in heard), final, min(1.0, math.exp(logprob)))
 
-    def _decode(self, samples: Samples, beam_size: int, no_repeat_ngram_size: int = 0) -> list[Heard]:
+    def _decode(
+        self, samples: Samples, language: str | None, beam_size: int, no_repeat_ngram_size: int = 0
+    ) -> list[Heard]:
         seconds = min(len(samples) / SAMPLE_RATE, WINDOW_SECONDS)
         segments, _ = self._model.transcribe(
             samples,
-            language=self._language,
+            language=language,
             beam_size=beam_size,
             temperature=0.0,
             no_repeat_ngram_size=no_repeat_ngram_size,

@@ -80,7 +80,7 @@ class AsrConfig:
 
     Attributes:
         engine: ``auto``, ``faster-whisper[:MODEL]``, ``pocketsphinx`` or ``none``.
-        language: ISO 639-1 code, or None to detect it (Whisper only).
+        language: ISO 639-1 code, or None to detect it (Whisper only); a session may ask for another.
         device: ``auto``, ``cpu`` or ``cuda`` (Whisper only).
         compute_type: one of CTranslate2's, or ``auto``: int8 on a CPU, float16 on a GPU.
         beam_size: hypotheses kept in a final decoding; a partial one is greedy (Whisper only).
@@ -100,6 +100,7 @@ class SessionConfig:
     """How one conversation is heard.
 
     Attributes:
+        language: ISO 639-1 code of what is spoken; the recognizer's own where None.
         partials: whether a running segment is transcribed and classified provisionally.
         partial_interval_ms: audio between two partial hypotheses.
         rewind_turns: how many past turns a late speaker correction can reach.
@@ -108,6 +109,7 @@ class SessionConfig:
     vad: VadConfig = field(default_factory=VadConfig)
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
     diarization: DiarizationConfig = field(default_factory=DiarizationConfig)
+    language: str | None = None
     partials: bool = False
     partial_interval_ms: int = 1_000
     rewind_turns: int = 32

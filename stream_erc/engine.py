@@ -62,7 +62,8 @@ class Engine:
         vad, recognizer, speaker_encoder, acoustics: None where no session will need them.
         clock: seconds, for the latency of each stage; reads 0 where nobody asks.
         max_batch: how many turns are classified together.
-        languages: ISO 639-1 codes of what the recognizer hears; empty where it finds out by itself.
+        language: ISO 639-1 code that the recognizer expects of a session that asks for none; None where it
+            finds out by itself.
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class Engine:
         acoustics: Callable[[Samples], Vector] | None = None,
         clock: Callable[[], float] = lambda: 0.0,
         max_batch: int = 64,
-        languages: tuple[str, ...] = (),
+        language: str | None = None,
     ) -> None:
         self.classifier = classifier
         self.max_batch = max_batch
-        self.languages = languages
+        self.language = language
         self._vad, self._recognizer = vad, recognizer
         self._speaker_encoder, self._acoustics = speaker_encoder, acoustics
         self._clock = clock
@@ -128,7 +129,7 @@ class Engine:
             acoustics=acoustics,
             clock=clock,
             max_batch=config.max_batch,
-            languages=() if config.asr.language is None else (config.asr.language,),
+            language=config.asr.language,
         )
 
     def with_model(self, model: str, device: str = "auto") -> "Engine":
@@ -145,6 +146,11 @@ class Engine:
         elif classifier.acoustic_spec != self.classifier.acoustic_spec:
             other._acoustics = load_extractor(classifier.acoustic_spec, self._speaker_encoder)
         return other
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes that a session may ask for; none where nothing is transcribed."""
+        return self._recognizer.languages if self._recognizer else ()
 
     @property
     def asr_name(self) -> str:
@@ -181,7 +187,9 @@ class Engine:
         try:
             hypothesis = None
             if work.transcribe and self._recognizer is not None:
-                hypothesis = self._recognizer.transcribe(samples, final=work.segment.final)
+                hypothesis = self._recognizer.transcribe(
+                    samples, final=work.segment.final, language=work.language
+                )
             transcribed = self._clock()
             embedding = None
             if work.embed_speaker and self._speaker_encoder is not None:

@@ -67,7 +67,10 @@ class SessionUpdate(ClientMessage, tag="session.update", frozen=True, kw_only=Tr
         tuple[Name, ...] | None,
         Meta(description="answer in these labels of the model only; probabilities are given anew over them"),
     ] = None
-    language: Annotated[Language | None, Meta(description="ISO 639-1; one of `languages`")] = None
+    language: Annotated[
+        Language | None,
+        Meta(description="of what is spoken, ISO 639-1; one of `languages`; the server's own where null"),
+    ] = None
     speakers: Annotated[Speakers | None, Meta(description="how many there are, where it is known")] = None
     partials: Annotated[bool, Meta(description="whether turns are told while they are spoken")] = True
     min_silence_ms: Annotated[
@@ -207,7 +210,7 @@ class SessionCreated(ServerMessage, tag="session.created", frozen=True, kw_only=
     resume_token: Annotated[str | UnsetType, Meta(description="secret; opens this session again")] = UNSET
     models: Annotated[tuple[ModelInfo, ...] | UnsetType, Meta(description="to choose from")] = UNSET
     languages: Annotated[
-        tuple[str, ...] | UnsetType, Meta(description="to choose from; empty where any will do")
+        tuple[str, ...] | UnsetType, Meta(description="to choose from; empty where nothing is transcribed")
     ] = UNSET
     encodings: Annotated[tuple[Encoding, ...] | UnsetType, Meta(description="to choose from")] = UNSET
     configuration: Annotated[

@@ -123,6 +123,7 @@ class Session:
             segmenter = SpeechSegmenter(vad, config, self._kept.mark)
         self._hearing = Hearing(segmenter, self._kept.mark, self._kept.conversation.turns)
         self._inputs = Inputs(self._hearing)
+        self._language = config.language
         self._given = None if given is None else tuple(given)
         self._appending: GivenTurn | None = None
         known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
@@ -333,7 +334,9 @@ class Session:
     def _analyze(self, segment: SpeechSegment) -> None:
         """Ask for the analysis of a found segment."""
         given = self._given_turn(segment.index)
-        work = AnalyzeSegment(self._new_id(), segment, given.text is None, given.speaker is None)
+        work = AnalyzeSegment(
+            self._new_id(), segment, given.text is None, given.speaker is None, self._language
+        )
         if segment.final:
             self._pending[segment.index] = _Pending(segment, given)
         elif self._partial is None and not self._pending:

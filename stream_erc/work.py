@@ -26,12 +26,14 @@ class AnalyzeSegment:
         segment: its audio.
         transcribe: False where the words are given.
         embed_speaker: False where the speaker is given.
+        language: of the words, ISO 639-1; None for the recognizer's own.
     """
 
     id: int
     segment: SpeechSegment
     transcribe: bool
     embed_speaker: bool
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -56,7 +56,7 @@ class FakeEngine:
 
     max_batch = 8
     asr_name = "hash"
-    languages = ("en",)
+    language, languages = "en", ("en",)
 
     def __init__(self, analysis_s: float = 0.0) -> None:
         self.classifier, self._answers, self._analysis_s = FakeClassifier(), HashEngine(), analysis_s

@@ -222,6 +222,22 @@ def test_whisper_loads_and_transcribes(whisper):
         assert len({h.text for h in pool.map(recognizer.transcribe, [noise(2.0)] * 6)}) == 1
 
 
+def test_whisper_is_told_the_language(whisper, monkeypatch):
+    recognizer = FasterWhisper(str(whisper("no " * 140)), CPU)  # a loop, so it is asked again
+    assert recognizer.languages == ("en",)
+    asked = []
+    transcribe = recognizer._model.transcribe
+
+    def spy(samples, language, **options):
+        asked.append(language)
+        return transcribe(samples, language="en", **options)  # the only one that this model knows
+
+    monkeypatch.setattr(recognizer._model, "transcribe", spy)
+    for language in (None, "de"):
+        recognizer.transcribe(noise(6.0), language=language)
+    assert asked == ["en", "en", "de", "de"]
+
+
 def test_whisper_is_not_asked_about_silence(whisper):
     recognizer = FasterWhisper(str(whisper("You know what.")), CPU)
     assert recognizer.transcribe(noise(1.0)).text == "You know what."

@@ -17,12 +17,12 @@ SPOKEN = np.full(16_000, 0.1, dtype=np.float32)
 class Repeater:
     """Hears its own words; fails on silence."""
 
-    name = "repeater"
+    name, languages = "repeater", ("en", "de")
 
-    def transcribe(self, samples: Samples, *, final: bool = True) -> Hypothesis:
+    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
         if not samples.any():
             raise RuntimeError("expected a sound")
-        return Hypothesis("hello", final)
+        return Hypothesis("hallo" if language == "de" else "hello", final)
 
 
 class OneVoice:
@@ -90,6 +90,21 @@ def test_a_session_with_given_turns_needs_no_vad(engine) -> None:
     (work,) = session.work_to_do()
     assert isinstance(work, AnalyzeSegment)
     assert (work.transcribe, work.embed_speaker, len(work.segment.samples)) == (False, False, 8_000)
+
+
+@pytest.mark.parametrize(("language", "words"), [(None, "hello"), ("en", "hello"), ("de", "hallo")])
+def test_each_session_is_heard_in_its_language(engine, language, words) -> None:
+    assert engine.languages == ("en", "de")
+    given = [GivenTurn("ann", None, 0, 8_000)]
+    session = engine.open_session(SessionConfig(language=language), given=given)
+    session.receive_audio(SPOKEN)
+    (work,) = session.work_to_do()
+    (analysis,) = engine.run([work])
+    assert analysis.hypothesis.text == words
+
+
+def test_nothing_is_transcribed_in_any_language(classifier) -> None:
+    assert Engine(classifier, language="en").languages == ()
 
 
 def test_results_come_in_the_order_of_work(engine) -> None:

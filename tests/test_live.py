@@ -262,6 +262,19 @@ def test_labels_that_were_asked_for_share_all_the_probability() -> None:
         assert part["emotion"]["label"] == max(now, key=now.__getitem__)
 
 
+def test_a_session_may_have_a_language_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = OFFER.engines["hash"]
+    live = LiveSession(OFFER, "s", lambda: "now")
+    monkeypatch.setattr(engine, "languages", ("en", "de"))
+    assert live.update(SessionUpdate(language="de"))["configuration"]["language"] == "de"
+    assert live.terms.session_config().language == "de"
+    assert live.update(SessionUpdate())["configuration"]["language"] == "en"
+    assert live.terms.session_config().language is None  # the recognizer's own
+    monkeypatch.setattr(engine, "languages", ())
+    assert live.update(SessionUpdate(language="de"))["configuration"]["language"] == "de"
+    assert live.update(SessionUpdate())["configuration"]["language"] is None
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
