@@ -626,6 +626,8 @@ def test_some_closes_are_final(code: int, error: type[Exception]) -> None:
         lambda connection: connection.append_turn("yes", "", None, None),
         lambda connection: connection.correct_turn(-1, "Anna"),
         lambda connection: connection.rename_speaker("speaker_1", "x" * 101),
+        lambda connection: connection.append_turn("half a pair: \ud800", None, None, None),
+        lambda connection: connection.rename_speaker("speaker_1", "\udfff"),
     ],
 )
 def test_what_the_server_would_not_read_is_not_sent(say: Callable[[Connection], object]) -> None:

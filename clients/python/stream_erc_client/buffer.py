@@ -94,9 +94,13 @@ class Buffer:
             self.end += samples
 
     def append_input(self, fields: Mapping[str, object]) -> int:
-        """Take a message, number it, and give its id."""
+        """Take a message, number it, and give its id.
+
+        Raises:
+            InvalidInput: a text that UTF-8 cannot say.
+        """
+        text = as_text({**fields, "input_id": self.input_id + 1})
         self.input_id += 1
-        text = json.dumps({**fields, "input_id": self.input_id}, ensure_ascii=False, allow_nan=False)
         self._unsent.append(Input(self.input_id, text))
         return self.input_id
 
@@ -172,6 +176,20 @@ class Buffer:
             return audio
         at = (position - audio.start) * BYTES_PER_SAMPLE[self.encoding]
         return Audio(position, audio.end, audio.data[at:])
+
+
+def as_text(message: Mapping[str, object]) -> str:
+    """A message as it is sent.
+
+    Raises:
+        InvalidInput: a text that UTF-8 cannot say.
+    """
+    text = json.dumps(message, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"expected text that UTF-8 can say, got {text[error.start]!r}") from error
+    return text
 
 
 def packet_samples(packet: bytes) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final
 
-from stream_erc_client.buffer import Buffer
+from stream_erc_client.buffer import Buffer, as_text
 from stream_erc_client.errors import (
     AuthenticationFailed,
     ConfigurationRefused,
@@ -82,11 +82,14 @@ class Connection:
     """What is known of one session.
 
     Args:
-        update: the fields of `session.update`; `audio` has to be there.
+        update: the fields of `session.update`.
+
+    Raises:
+        InvalidInput: an encoding that there is not, a text that UTF-8 cannot say.
     """
 
     def __init__(self, update: Mapping[str, object], encoding: str, sample_rate_hz: int) -> None:
-        self._update = update
+        self._update = as_text({"type": "session.update", **update})
         self.buffer = Buffer(encoding, sample_rate_hz)
         self.phase = Phase.CLOSED
         self.created: SessionCreated | None = None
@@ -164,7 +167,8 @@ class Connection:
         if updated:
             assert self.created is not None
             token, last = self.created.resume_token, self.last_event_id
-            self._send("session.resume", {"resume_token": token, "last_event_id": last})
+            resume = {"type": "session.resume", "resume_token": token, "last_event_id": last}
+            self._control.append(as_text(resume))
 
     def next_frame(self) -> str | bytes | None:
         """What to send now: text or audio; None where there is nothing."""
@@ -223,7 +227,7 @@ class Connection:
                 if self.phase is not Phase.OPENING:
                     return []
                 self.created, self.limits = message, message.limits
-                self._send("session.update", self._update)
+                self._control.append(self._update)
             case SessionUpdated(configuration=configuration):
                 self.configuration, self.phase = configuration, Phase.OPEN
             case SessionResumed():
@@ -255,9 +259,6 @@ class Connection:
     def _append(self, kind: str, fields: Mapping[str, object]) -> int:
         self._require_open(kind)
         return self.buffer.append_input({"type": kind, **fields})
-
-    def _send(self, kind: str, fields: Mapping[str, object]) -> None:
-        self._control.append(json.dumps({"type": kind, **fields}, ensure_ascii=False, allow_nan=False))
 
     def _require_open(self, what: str) -> None:
         if self.closing or self.phase is Phase.ENDED:
