@@ -51,12 +51,15 @@ class RedisStore(SessionStore):
                 socket_timeout=BUSY_TIMEOUT_S,
                 socket_connect_timeout=BUSY_TIMEOUT_S,
             )
-        except ValueError as error:  # its text may hold a piece of the password
+            self.ready()
+        except ValueError:  # not told as the cause: its text may hold a piece of the password
             raise ConfigError(
                 f"--store: expected redis://[USER:PASSWORD@]HOST:PORT/NUMBER, got {self._name}"
-            ) from error
-        try:
-            self.ready()
+            ) from None
+        except TypeError:  # the same
+            raise ConfigError(
+                f"--store: expected options that redis-py knows, got another one for {self._name}"
+            ) from None
         except StoreError:
             self.close()
             raise
