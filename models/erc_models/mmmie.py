@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from erc_models.attention import hide
+from erc_models.cells import lstm
+from erc_models.each_modality import presence
 from erc_models.inputs import InputReduction, ModalLinear, ModalNorm
 from erc_models.losses import Club, Mine
 from erc_models.streaming import State, StreamingModel, TurnInput
-
-_HIDDEN = -1e9
-"""Added to the score of a key that may not be seen; its weight becomes exactly 0."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,9 @@ class ModalLstm(nn.Module):
 
     def step(self, gates: Tensor, mask: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One turn: what `read` gives of it (2, B, 4d), bool (2, B), and h, c (2, B, d) -> the next h, c."""
-        d, there = h.shape[2], mask.unsqueeze(2)
-        gates = torch.baddbmm(gates, h, self.recur.weight)
-        i, f, o = torch.sigmoid(gates[..., : 3 * d]).chunk(3, -1)
-        new_c = torch.addcmul(f * c, i, torch.tanh(gates[..., 3 * d :]))
-        return torch.where(there, o * torch.tanh(new_c), h), torch.where(there, new_c, c)
+        new_h, new_c = lstm(torch.baddbmm(gates, h, self.recur.weight), c)
+        there = mask.unsqueeze(2)
+        return torch.where(there, new_h, h), torch.where(there, new_c, c)
 
     def run(self, x: Tensor, mask: Tensor) -> Tensor:
         """The h (2, B, T, d) of whole dialogues `x` (2, B, T, d), `mask` bool (2, B, T)."""
@@ -214,14 +212,14 @@ class Mmmie(StreamingModel[MmmieState]):
 
     def advance(self, x: TurnInput, speaker: Tensor, state: MmmieState) -> tuple[Tensor, MmmieState]:
         """One turn of each conversation; see `StreamingModel.step`."""
-        mask = _presence(x)  # (2, B)
+        mask = presence(x)  # (2, B)
         row = speaker.unsqueeze(1)
         known = state.ranks.gather(1, row).squeeze(1)  # (B,)
         new = (known < 0) & mask.any(0)
         rank = torch.where(known < 0, state.met, known)
         encoded = self._tokens(x, rank.clamp(max=self.config.identities - 1)).unsqueeze(2)  # (2, B, 1, d)
         there = torch.cat([state.filled.transpose(0, 1), mask.unsqueeze(2)], 2)  # (2, B, W)
-        hidden = torch.where(there, 0.0, _HIDDEN)[:, :, None, None]  # (2, B, 1, 1, W)
+        hidden = hide(there)[:, :, None, None]  # (2, B, 1, 1, W)
         windows = []
         for layer, past in zip(self.encoder, state.window.permute(1, 2, 0, 3, 4), strict=True):
             encoded, now = layer(encoded, past, hidden + layer.position[:, None, :, None])
@@ -260,7 +258,7 @@ class Mmmie(StreamingModel[MmmieState]):
         """Logits (B, T, C) and f (2, B, T, d) of whole dialogues."""
         b, t = speaker.shape
         flat = x.flatten()
-        flat_mask = _presence(flat)  # (2, B T)
+        flat_mask = presence(flat)  # (2, B T)
         mask = flat_mask.view(2, b, t)
         identity = ranks_of_appearance(speaker, mask.any(0)).clamp(max=self.config.identities - 1)
         if self.training:
@@ -291,7 +289,7 @@ class Mmmie(StreamingModel[MmmieState]):
 
     def _information(self, x: TurnInput, f: Tensor) -> dict[str, Tensor]:
         """The information terms of N turns and their f (2, N, d)."""
-        config, mask = self.config, _presence(x)
+        config, mask = self.config, presence(x)
         both = mask.all(0)
         losses = {"mine": -config.mutual_weight * self.mine(f[0, both], f[1, both])}
         for index, (name, h) in enumerate({"text": x.text, "audio": self._acoustics(x)}.items()):
@@ -335,7 +333,7 @@ def _reach(mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """What attention over whole dialogues may see, bool (2, B, T) -> what the layers' biases are made of.
 
     Returns:
-        (2, B, T, T), 0 where the query of a row may see the key of a column, else `_HIDDEN`; and
+        (2, B, T, T), 0 where the query of a row may see the key of a column, else `HIDDEN`; and
         (2, B T T, W), one-hot, which position of the window the key then has.
     """
     t = mask.shape[2]
@@ -344,9 +342,4 @@ def _reach(mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
     turn = torch.arange(t, device=mask.device)
     seen = mask.unsqueeze(2) & (turn <= turn.unsqueeze(1)) & (slot >= 0)
     near = slot.unsqueeze(4) == torch.arange(window, device=mask.device)
-    return torch.where(seen, 0.0, _HIDDEN), near.flatten(1, 3).float()
-
-
-def _presence(x: TurnInput) -> Tensor:
-    """Whether each modality is there, bool (2, N)."""
-    return torch.cat([x.text_mask, x.audio_mask.any(1)]).view(2, -1)
+    return hide(seen), near.flatten(1, 3).float()

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from erc_models.attention import hide, sliding_windows
+from erc_models.dialogue_rnn import SpeakerContext
+from erc_models.each_modality import EachLinear, EachNorm, presence
 from erc_models.inputs import InputReduction
 from erc_models.losses import sample_weighted_focal_contrastive, soft_hgr
 from erc_models.streaming import State, StreamingModel, TurnInput
-
-_HIDDEN = -1e9
-"""Added to the score of a key that may not be seen; its weight becomes exactly 0."""
 
 
 @dataclass(frozen=True)
@@ -98,141 +98,13 @@ class MultiEmoState(State):
     speakers: Tensor
 
 
-class EachLinear(nn.Module):
-    """A linear map for each of M modalities: (M, N, inputs) -> (M, N, outputs)."""
-
-    def __init__(self, modalities: int, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__()
-        bound = inputs**-0.5
-        self.weight = nn.Parameter(torch.empty(modalities, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(modalities, 1, outputs)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The map of `x`."""
-        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
-
-
-class EachNorm(nn.Module):
-    """Layer normalisation with a gain and an offset for each of M modalities, (M, N, d)."""
-
-    def __init__(self, modalities: int, width: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(modalities, 1, width))
-        self.offset = nn.Parameter(torch.zeros(modalities, 1, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise over the last dimension."""
-        return torch.addcmul(self.offset, torch.layer_norm(x, x.shape[-1:]), self.gain)
-
-
-class EachGru(nn.Module):
-    """A GRU cell for each modality; its input is mapped apart, so that whole dialogues are mapped at once."""
-
-    def __init__(self, modalities: int, inputs: int, width: int) -> None:
-        super().__init__()
-        self.input = EachLinear(modalities, inputs, 3 * width)
-        self.recurrent = EachLinear(modalities, width, 3 * width)
-
-    def cell(self, mapped: Tensor, h: Tensor, present: Tensor) -> Tensor:
-        """The state after a turn; it stays as it was where the turn lacks the modality.
-
-        Args:
-            mapped: `input` of the turn, (M, N, 3d).
-            h: (M, N, d).
-            present: bool (M, N, 1).
-        """
-        d = h.shape[2]
-        mapped, from_h = mapped.to(h.dtype), self.recurrent(h).to(h.dtype)  # a state keeps its precision
-        reset, keep = torch.sigmoid(mapped[..., : 2 * d] + from_h[..., : 2 * d]).chunk(2, -1)
-        proposal = torch.tanh(torch.addcmul(mapped[..., 2 * d :], reset, from_h[..., 2 * d :]))
-        return torch.where(present, torch.lerp(proposal, h, keep), h)
-
-
-class SpeakerContext(nn.Module):
-    """What each modality has said so far: the causal half of DialogueRNN, which the paper encodes context by.
-
-    A GRU per speaker keeps q, how this one has been speaking; a GRU over all turns reads the speaker's new q
-    and keeps g, how the conversation goes. Both are DialogueRNN's and need no future. Left out are its
-    attention over earlier g, since the fusion attends to the same turns next, and its backward pass. Text has
-    the same encoder: the paper's text features already hold the whole dialogue, which ours must not.
-    """
-
-    def __init__(self, modalities: int, width: int) -> None:
-        super().__init__()
-        self.speaker = EachGru(modalities, width, width)
-        self.dialogue = EachGru(modalities, 2 * width, width)
-        self.start = nn.Parameter(0.1 * torch.randn(modalities, width))  # q of one not heard yet
-        self.map = EachLinear(modalities, 2 * width, width)
-        self.norm = EachNorm(modalities, width)
-
-    def speaker_step(
-        self, mapped: Tensor, present: Tensor, speaker: Tensor, speakers: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The speaker's new q (M, N, d), and every q (M, N, S, d) after the turn."""
-        m, _, _, d = speakers.shape
-        row = speaker.view(1, -1, 1, 1).expand(m, -1, 1, d)
-        q = self.speaker.cell(mapped, speakers.gather(2, row).squeeze(2), present)
-        return q, speakers.scatter(2, row, q.unsqueeze(2))
-
-    def step(
-        self, x: Tensor, mask: Tensor, speaker: Tensor, memory: Tensor, speakers: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One turn.
-
-        Args:
-            x: the turn's tokens (M, N, d).
-            mask: bool (M, N).
-            speaker: int64 (N,).
-            memory: g, (M, N, d).
-            speakers: q of each speaker, (M, N, S, d).
-
-        Returns:
-            The context features C (M, N, d), and g and every q after the turn.
-        """
-        present = mask.unsqueeze(2)
-        q, speakers = self.speaker_step(self.speaker.input(x), present, speaker, speakers)
-        memory = self.dialogue.cell(self.dialogue.input(torch.cat([x, q], 2)), memory, present)
-        return self.merge(x, q, memory), memory, speakers
-
-    def run(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
-        """`step` over whole dialogues from the start, all that does not recur computed at once.
-
-        Args:
-            x: (M, B T, d).
-            mask: bool (M, B T).
-            speaker: int64 (B, T).
-
-        Returns:
-            C (M, B T, d).
-        """
-        (m, _, d), (b, t) = x.shape, speaker.shape
-        present = mask.view(m, b, t, 1).unbind(2)
-        mapped = self.speaker.input(x).view(m, b, t, -1).unbind(2)
-        speakers = self.start.view(m, 1, 1, d).expand(m, b, int(speaker.max()) + 1, d)
-        states = []
-        for now in range(t):
-            state, speakers = self.speaker_step(mapped[now], present[now], speaker[:, now], speakers)
-            states.append(state)
-        q = torch.stack(states, 2).flatten(1, 2)  # (M, B T, d)
-        mapped = self.dialogue.input(torch.cat([x, q], 2)).view(m, b, t, -1).unbind(2)
-        state, states = x.new_zeros(m, b, d), []
-        for now in range(t):
-            state = self.dialogue.cell(mapped[now], state, present[now])
-            states.append(state)
-        return self.merge(x, q, torch.stack(states, 2).flatten(1, 2))
-
-    def merge(self, x: Tensor, q: Tensor, memory: Tensor) -> Tensor:
-        """C (M, N, d) of the turn itself and its context."""
-        return self.norm(x + self.map(torch.cat([q, memory], 2)))
-
-
 @dataclass(frozen=True, eq=False)
 class Source:
     """The window that each modality queries, another one for each.
 
     Attributes:
         turns: (M, N, K, d), context features.
-        bias: (M, N, 1, K), 0 or `_HIDDEN` for a turn that lacks the modality.
+        bias: (M, N, 1, K), 0 or `HIDDEN` for a turn that lacks the modality.
         any: bool (M, N, 1), whether a turn has it.
     """
 
@@ -384,21 +256,19 @@ class MultiEmo(StreamingModel[MultiEmoState]):
     def _represent(self, x: TurnInput, speaker: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of whole dialogues, the fused modalities F (M, B T, d), z (B T, d) and the mask (M, B T)."""
         b, t = speaker.shape
-        window = self.config.window
         tokens, mask = self._tokens(x.flatten())
         context = self.context.run(tokens, mask, speaker)
 
         def slide(rows: Tensor) -> Tensor:
             """(M, B T, D) -> (M, B T, W, D), the turns that each turn may attend to."""
-            rows = F.pad(rows.view(len(rows), b, t, -1), (0, 0, window - 1, 0))
-            return rows.unfold(2, window, 1).transpose(3, 4).flatten(1, 2)
+            return sliding_windows(rows.view(len(rows), b, t, -1), self.config.window).flatten(1, 2)
 
         return *self._fuse(context, mask, slide(context), slide(mask.unsqueeze(2)).squeeze(3)), mask
 
     def _tokens(self, x: TurnInput) -> tuple[Tensor, Tensor]:
         """Turns (N, ...) -> tokens (M, N, d) and bool (M, N), which of them there are."""
         tokens = self.reduce(x)
-        mask = torch.stack([x.text_mask, x.audio_mask.any(1)])
+        mask = presence(x)
         if self.config.vision_dim:
             vision, there = x.vision, x.vision_mask
             if vision is None or there is None:
@@ -465,7 +335,7 @@ def _sources(window: Tensor, heard: Tensor) -> list[Source]:
         found.append(
             Source(
                 turns=torch.stack([window[i] for i in other]),
-                bias=torch.where(there, 0.0, _HIDDEN).unsqueeze(2),
+                bias=hide(there).unsqueeze(2),
                 any=there.any(2, keepdim=True),
             )
         )

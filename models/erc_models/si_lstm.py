@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erc_models.acoustic_encoder import AcousticEncoderConfig
+from erc_models.attention import HIDDEN, WindowAttention, hide, sliding_windows
+from erc_models.cells import gru, lstm
+from erc_models.each_modality import presence
 from erc_models.inputs import InputReduction, ModalLinear, ModalNorm, VoiceReduction
 from erc_models.streaming import State, StreamingModel, TurnInput
-
-_HIDDEN = -1e9
-"""Added to the score of a key that may not be seen; its weight becomes exactly 0."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class SiLstmState(State):
     Attributes:
         window: (B, L + 1, 2, W - 1, d), the inputs of the L encoder layers and their output H at the last
             W - 1 turns, oldest first.
-        key_bias: (B, 2, W - 1), 0 where that turn had the modality, else `_HIDDEN`.
+        key_bias: (B, 2, W - 1), 0 where that turn had the modality, else `HIDDEN`.
         cells: (B, 2, k d), the SI-LSTM's [z, h, c], with x_{t-1} behind them for the literal eq. 8.
         speakers: (B, S, d), q of each speaker.
         voices: (B, S, voice_hidden + 1), mean and count of each speaker's voice; (B, S, 0) without.
@@ -90,40 +90,6 @@ class SiLstmState(State):
     cells: Tensor
     speakers: Tensor
     voices: Tensor
-
-
-class WindowAttention(nn.Module):
-    """Attention of the current turn over a window of turns, with a bias for each relative position.
-
-    The scores need W_q W_k^T and the output W_v W_o only as products, so those are what is learned, a
-    matrix of full rank per head. Then the cached turns are keys and values themselves: nothing has to be
-    projected or cached twice. Positions count back from the current turn, so time shifts change nothing.
-    """
-
-    def __init__(self, width: int, heads: int, positions: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.scale = width**-0.5
-        self.query = ModalLinear(width, heads * width)
-        self.value = ModalLinear(heads * width, width, bias=False)
-        self.position = nn.Parameter(torch.zeros(2, 1, heads, positions))
-
-    def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None = None) -> Tensor:
-        """Residual and attention, `x` + attn.
-
-        Args:
-            x: (2, N, d).
-            keys: (2, N, K, d), the turns to attend to.
-            key_bias: (2, N, 1, K), 0 or `_HIDDEN`.
-            slots: (N, K), the relative position of each key; None: the last K positions in their order.
-        """
-        _, n, k, d = keys.shape
-        position = self.position if slots is None else self.position[:, 0, :, slots].transpose(1, 2)
-        bias = (key_bias + position).reshape(2 * n, self.heads, k)
-        turns = keys.reshape(2 * n, k, d)
-        query = self.query(x).view(2 * n, self.heads, d)
-        weight = torch.baddbmm(bias, query, turns.transpose(1, 2), alpha=self.scale).softmax(-1)
-        return torch.baddbmm(x, torch.bmm(weight, turns).view(2, n, -1), self.value.weight)
 
 
 class EncoderLayer(nn.Module):
@@ -181,20 +147,11 @@ class SpeakerLstm(nn.Module):
         row = speaker.view(-1, 1, 1).expand(-1, 1, d)
         q = speakers.gather(1, row).squeeze(1)  # (N, d)
         mapped = F.linear(q, self.from_speaker, self.bias)  # (N, 11d)
-        reset, keep = torch.sigmoid(u[:, : 2 * d] + mapped[:, 8 * d : 10 * d]).chunk(2, 1)
-        proposal = torch.tanh(torch.addcmul(u[:, 2 * d :], reset, mapped[:, 10 * d :]))
-        after = torch.where(present, torch.lerp(proposal, q, keep), q)
+        after = torch.where(present, gru(u, mapped[:, 8 * d :], q), q)
         if self.config.updated_speaker:
             mapped = F.linear(after, self.from_speaker[: 8 * d], self.bias[: 8 * d])
         gates = mapped[:, : 8 * d].view(-1, 2, 4 * d).transpose(0, 1)
         return gates, speakers.scatter(1, row, after.unsqueeze(1))
-
-    def cell_step(self, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """h_t and c_t (2, N, d) from the gates' arguments (2, N, 4d) and c_{t-1} (eq. 5-10)."""
-        d = self.width
-        i, f, o = torch.sigmoid(gates[..., : 3 * d]).chunk(3, -1)
-        c = torch.addcmul(f * c, i, torch.tanh(gates[..., 3 * d :]))
-        return o * torch.tanh(c), c
 
     def step(
         self, x: Tensor, z: Tensor | None, mask: Tensor, speaker: Tensor, cells: Tensor, speakers: Tensor
@@ -224,7 +181,7 @@ class SpeakerLstm(nn.Module):
             last = torch.cat([cells[..., read + d :], past], -1)
             candidate = torch.baddbmm(base[..., 3 * d :], last, self.gates.weight[..., 3 * d :])
             gates = torch.cat([gates[..., : 3 * d], candidate], -1)
-        h, c = self.cell_step(gates, cells[..., read : read + d])
+        h, c = lstm(gates, cells[..., read : read + d])
         parts = [h, c] if z is None else [z, h, c]
         parts += [x] if self.config.literal_candidate else []
         cells = torch.where(mask.unsqueeze(2), torch.cat(parts, -1), cells)
@@ -263,7 +220,7 @@ class SpeakerLstm(nn.Module):
         h = c = x.new_zeros(2, b, d)
         hidden = []
         for now in range(t):
-            new_h, new_c = self.cell_step(torch.baddbmm(gates[:, :, now], h, recurrent), c)
+            new_h, new_c = lstm(torch.baddbmm(gates[:, :, now], h, recurrent), c)
             there = mask[:, :, now].unsqueeze(2)
             h, c = torch.where(there, new_h, h), torch.where(there, new_c, c)
             hidden.append(h)
@@ -318,7 +275,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         past, d = config.window - 1, config.width
         state = SiLstmState(
             window=like.new_zeros(batch, config.layers + 1, 2, past, d),
-            key_bias=like.new_full((batch, 2, past), _HIDDEN),
+            key_bias=like.new_full((batch, 2, past), HIDDEN),
             cells=like.new_zeros(batch, 2, self.recurrence.size),
             speakers=like.new_zeros(batch, 0, d if config.speaker_state else 0),
             voices=like.new_zeros(batch, 0, config.voice_hidden + 1 if config.voice_hidden else 0),
@@ -339,8 +296,8 @@ class SiLstm(StreamingModel[SiLstmState]):
         """One turn of each conversation; see `StreamingModel.step`."""
         if self.config.offline:
             raise NotImplementedError("an offline SI-LSTM reads whole dialogues; it has no step")
-        mask = _presence(x)
-        now_bias = _hide(mask)
+        mask = presence(x)
+        now_bias = hide(mask)
         key_bias = torch.cat([state.key_bias.transpose(0, 1), now_bias.unsqueeze(2)], 2)  # (2, B, W)
         past = state.window.permute(1, 2, 0, 3, 4).unbind()  # L + 1 of (2, B, W - 1, d)
         windows: list[Tensor] = []
@@ -371,8 +328,8 @@ class SiLstm(StreamingModel[SiLstmState]):
         """Logits (B, T, C) of whole dialogues, everything but the two recurrences in one go."""
         b, t = speaker.shape
         flat = x.flatten()
-        mask = _presence(flat)  # (2, B T)
-        now_bias = _hide(mask)
+        mask = presence(flat)  # (2, B T)
+        now_bias = hide(mask)
         window, slots = self.config.window, None
         if self.config.offline:
             index = torch.arange(t, device=speaker.device)
@@ -384,10 +341,9 @@ class SiLstm(StreamingModel[SiLstmState]):
             rows = rows.view(2, b, t, -1)
             if self.config.offline:
                 return rows.unsqueeze(2).expand(2, b, t, t, -1).flatten(1, 2)
-            before = rows.new_full((2, b, window - 1, rows.shape[3]), empty)
-            return torch.cat([before, rows], 2).unfold(2, window, 1).transpose(3, 4).flatten(1, 2)
+            return sliding_windows(rows, window, empty).flatten(1, 2)
 
-        key_bias = slide(now_bias.unsqueeze(2), _HIDDEN).transpose(2, 3)  # (2, B T, 1, W)
+        key_bias = slide(now_bias.unsqueeze(2), HIDDEN).transpose(2, 3)  # (2, B T, 1, W)
         heard = isinstance(self.reduce, VoiceReduction)
         tokens = self._drop(self.reduce.dialogue(x, speaker) if heard else self.reduce(flat))
         h, cross, z = self._read(tokens, mask, now_bias, key_bias, lambda _, now: slide(now, 0.0), slots)
@@ -466,16 +422,6 @@ def _reduction(config: SiLstmConfig) -> InputReduction | VoiceReduction:
     reduction = VoiceReduction(config.text_dim, voice, config.width)
     reduction.voice.requires_grad_(not config.freeze_voice)
     return reduction
-
-
-def _presence(x: TurnInput) -> Tensor:
-    """Whether each modality is there, bool (2, N)."""
-    return torch.cat([x.text_mask, x.audio_mask.any(1)]).view(2, -1)
-
-
-def _hide(mask: Tensor) -> Tensor:
-    """What to add to a score: 0 where there is something, else `_HIDDEN`."""
-    return torch.where(mask, 0.0, _HIDDEN)
 
 
 def _last(values: Tensor, mask: Tensor) -> Tensor:

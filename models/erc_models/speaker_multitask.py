@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from erc_models.attention import HIDDEN
+from erc_models.cells import gru
+from erc_models.each_modality import presence
 from erc_models.inputs import InputReduction, ModalLinear
 from erc_models.losses import cross_entropy, orthogonality
 from erc_models.streaming import State, StreamingModel, TurnInput
 
-_HIDDEN = -1e9
-"""Score of what may not be chosen or attended to; its weight becomes exactly 0."""
 UNSCORED = -100
 """Gold of the speaker task where there is no question: nobody was heard before, or the turn is empty."""
 EMOTION, SPEAKER = 0, 1
@@ -120,9 +121,7 @@ class TaskGrus(nn.Module):
         before = torch.stack([context, row], 2)  # (N, 2, 2, d)
         flat = before.permute(1, 2, 0, 3).flatten(0, 1)  # (4, N, d)
         u, v = read.flatten(0, 1), torch.baddbmm(self.bias, flat, self.hidden)
-        reset, keep = torch.sigmoid(u[..., : 2 * d] + v[..., : 2 * d]).chunk(2, 2)
-        proposal = torch.tanh(torch.addcmul(u[..., 2 * d :], reset, v[..., 2 * d :]))
-        after = torch.lerp(proposal, flat, keep).unflatten(0, (2, 2)).permute(2, 0, 1, 3)
+        after = gru(u, v, flat).unflatten(0, (2, 2)).permute(2, 0, 1, 3)
         after = torch.where(present.view(-1, 1, 1, 1), after, before)
         context, row = after.unbind(2)
         return context, row, speakers.scatter(1, index, row.unsqueeze(1))
@@ -153,7 +152,7 @@ class SpeakerPointer(nn.Module):
         new = self._row(self.new, (count > 0).sum(1))
         query = (self.query(turn) * self.scale).unsqueeze(2)
         scores = (torch.cat([keys, new.unsqueeze(1)], 1) @ query).squeeze(2)
-        return scores.masked_fill(F.pad(count == 0, (0, 1)), _HIDDEN)
+        return scores.masked_fill(F.pad(count == 0, (0, 1)), HIDDEN)
 
     def _row(self, table: Tensor, index: Tensor) -> Tensor:
         return F.embedding(index.clamp(max=self.horizon), table)
@@ -184,7 +183,7 @@ class CrossAttention(nn.Module):
         k, v = self.key_value(turns).view(n, w, 2, self.heads, -1).permute(2, 0, 3, 1, 4)  # (N, h, W, d / h)
         bias = torch.where(own.unsqueeze(1), self.position[1], self.position[0])
         scores = (q @ k.transpose(2, 3)).squeeze(2) * self.scale + bias
-        weight = scores.masked_fill(~there.unsqueeze(1), _HIDDEN).softmax(2)
+        weight = scores.masked_fill(~there.unsqueeze(1), HIDDEN).softmax(2)
         return self.output((weight.unsqueeze(2) @ v).view(n, d))
 
 
@@ -326,7 +325,7 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         return F.dropout(x, self.config.dropout, self.training)
 
     def _encode(self, x: TurnInput) -> _Utterance:
-        mask = torch.stack([x.text_mask, x.audio_mask.any(1)])  # (2, N)
+        mask = presence(x)  # (2, N)
         tokens = torch.where(mask.unsqueeze(2), self._drop(self.reduce(x)), self.absent)
         hidden = self.encoder(tokens.transpose(0, 1).flatten(1)).unflatten(1, (3, -1))
         shared, emotion, speaker = self.encoder_norm(torch.relu(hidden)).unbind(1)
