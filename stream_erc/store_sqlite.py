@@ -6,6 +6,7 @@ import os
 import queue
 import sqlite3
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,8 +159,13 @@ class SqliteStore(SessionStore):
             run("DELETE FROM sessions WHERE session_id = ?", session_id)
 
     def sweep(self, now: float) -> int:
-        with self._transaction() as run:
-            return run("DELETE FROM sessions WHERE expires_at <= ?", now).rowcount
+        # One at a time, and as long a pause after each: meanwhile others save, of other processes too.
+        swept, began = 0, time.monotonic()
+        while self._sweep_one(now):
+            swept += 1
+            time.sleep(time.monotonic() - began)
+            began = time.monotonic()
+        return swept
 
     def ready(self) -> None:
         # SQLite goes on writing to a file that somebody deleted, and nobody would ever find it again.
@@ -176,6 +182,12 @@ class SqliteStore(SessionStore):
                     connection.close()
         finally:
             self._idle.put(None)
+
+    def _sweep_one(self, now: float) -> bool:
+        """Delete one session that has expired; whether there was one."""
+        with self._transaction() as run:
+            expired = "SELECT rowid FROM sessions WHERE expires_at <= ? LIMIT 1"
+            return run(f"DELETE FROM sessions WHERE rowid = ({expired})", now).rowcount > 0
 
     @contextmanager
     def _lend(self) -> Iterator[sqlite3.Connection]:

@@ -602,6 +602,24 @@ def test_sweeping_deletes_what_expired(store: SessionStore) -> None:
     assert claim(store, bytes([3])).steps == {0: b"0"}
 
 
+def test_others_save_while_a_sweep_goes_on(tmp_path: Path) -> None:
+    swept, saved = SqliteStore(tmp_path / "sessions.db"), SqliteStore(tmp_path / "sessions.db")
+    create(saved)
+    for number in range(50):
+        swept.create(f"s{number}", bytes([number]), b"x" * 500_000, now=NOW, expires_at=NOW)
+    left = [50]
+    with ThreadPoolExecutor() as threads:
+        sweeping = threads.submit(swept.sweep, NOW)
+        while not sweeping.done():
+            save(saved, "a", 1, len(left))
+            with saved._lend() as connection:
+                left += connection.execute("SELECT COUNT(*) - 1 FROM sessions").fetchone()
+    assert sweeping.result() == 50
+    assert len({*left}) > 5, left
+    swept.close()
+    saved.close()
+
+
 def test_a_power_cut_loses_the_end_and_tears_nothing(tmp_path: Path) -> None:
     """The log cut off anywhere, as where its last pages never reached the disk."""
     path = tmp_path / "sessions.db"
