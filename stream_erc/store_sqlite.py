@@ -73,7 +73,7 @@ class SqliteStore(SessionStore):
         self._idle: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
         with self._told():
             if path is not None and not path.exists():
-                _make(path)
+                _make(Path(os.path.realpath(path)))  # of a link, where it leads to
             connection = _connect(path)
         self._idle.put(connection)
 

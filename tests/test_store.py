@@ -657,6 +657,17 @@ def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     assert modes == dict.fromkeys(["sessions.db", "sessions.db-wal", "sessions.db-shm"], 0o600)
 
 
+def test_a_link_to_a_file_that_is_not_there_yet_gives_a_private_one_too(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "sessions.db")
+    before = os.umask(0)
+    try:
+        SqliteStore(tmp_path / "link.db").close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "sessions.db").stat().st_mode) == 0o600
+    assert (tmp_path / "link.db").is_symlink()
+
+
 def test_what_was_forgotten_is_not_left_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     store = SqliteStore(path)
