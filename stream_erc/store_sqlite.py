@@ -74,6 +74,7 @@ class SqliteStore(SessionStore):
         with self._told():
             if path is not None and not path.exists():
                 _make(Path(os.path.realpath(path)))  # of a link, where it leads to
+            self._file = _file(path)
             connection = _connect(path)
         self._idle.put(connection)
 
@@ -168,11 +169,15 @@ class SqliteStore(SessionStore):
         return swept
 
     def ready(self) -> None:
-        # SQLite goes on writing to a file that somebody deleted, and nobody would ever find it again.
-        if self._path is not None and not self._path.exists():
-            raise StoreError(f"{self._path}: expected the store of sessions, got no file: it was deleted")
         with self._transaction() as run:
+            # SQLite goes on writing to a file that has lost its name, and nobody would ever find it again.
+            if _file(self._path) != self._file:
+                raise StoreError(
+                    f"{self._name}: expected the file that was opened, got none or another:"
+                    " it was deleted or replaced"
+                )
             run("SELECT COUNT(*) FROM sessions WHERE expires_at > 0")
+            run(f"PRAGMA application_id = {APPLICATION_ID}")  # a write: it finds a disk without room
 
     def close(self) -> None:
         connection = self._idle.get()
@@ -244,6 +249,14 @@ def _owned(run: _Run, session_id: str, owner: int) -> int:
     current, last_event_id = row or (None, 0)
     check_owner(session_id, current, owner)
     return int(last_event_id)
+
+
+def _file(path: Path | None) -> tuple[int, int] | None:
+    """Which file that is, by device and inode; None where there is none."""
+    if path is None or not path.exists():
+        return None
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _make(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -774,12 +776,56 @@ def test_a_folder_that_is_not_writable_is_told(tmp_path: Path) -> None:
     assert "StoreError" in last and "can be written" in last and "Permission denied" in last
 
 
-def test_a_deleted_file_is_not_ready(tmp_path: Path) -> None:
+def test_a_file_that_was_deleted_or_replaced_is_not_ready(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "sessions.db")
     store.ready()
     (tmp_path / "sessions.db").unlink()
-    with pytest.raises(StoreError, match="it was deleted"):
+    with pytest.raises(StoreError, match="it was deleted or replaced"):
         store.ready()
+    other = SqliteStore(tmp_path / "sessions.db")
+    with pytest.raises(StoreError, match="it was deleted or replaced"):
+        store.ready()
+    other.ready()
+    other.close()
+    store.close()
+
+
+def test_a_folder_that_was_closed_is_not_ready() -> None:
+    """In a process that is not root's, to whom every folder is open."""
+    code = (
+        "import os, sys; from pathlib import Path; from stream_erc.store_sqlite import SqliteStore\n"
+        "folder = Path(sys.argv[1])\n"
+        "if os.getuid() == 0: os.chown(folder, 65534, -1); os.setuid(65534)\n"
+        "store = SqliteStore(folder / 'sessions.db'); store.ready(); print('ready')\n"
+        "folder.chmod(0)\n"
+        "try: store.ready()\n"
+        "finally: folder.chmod(0o700)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", code, folder],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[1],
+        )
+    last = done.stderr.splitlines()[-1]
+    assert done.stdout == "ready\n", last
+    assert "StoreError" in last and "Permission denied" in last
+
+
+def test_a_disk_without_room_is_not_ready(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "sessions.db")
+    create(store)
+    store.ready()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "sessions.db-wal").stat().st_size, hard))
+    try:
+        with pytest.raises(StoreError, match="can be written"):
+            store.ready()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    store.ready()
     store.close()
 
 
