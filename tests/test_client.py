@@ -973,7 +973,19 @@ def test_nobody_there_is_told_at_once() -> None:
     opening_fails(erc.ConnectionFailed, "HTTP 404", StandIn(refused=(404,)))
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8765", "ftp://host", "ws://", "file.wav"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8765",
+        "ftp://host",
+        "ws://",
+        "file.wav",
+        "ws://host:99999",
+        "ws://host:x",
+        "ws://a..b",
+        "ws://[::1",
+    ],
+)
 def test_what_is_no_address_is_told(url: str) -> None:
     with pytest.raises(erc.InvalidInput, match="expected ws://HOST:PORT"):
         erc.connect(url)
@@ -1105,6 +1117,39 @@ def test_a_slow_reader_slows_the_server_down_and_goes_on_speaking() -> None:
         assert [e.event_id for e in events if isinstance(e, erc.TurnFinal)] == list(range(1, count + 1))
         assert server.connections == 1
 
+    run(once())
+
+
+@pytest.mark.parametrize("broken", ["next_frame", "receive"])
+def test_a_mistake_in_the_background_is_raised_and_not_waited_for(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise TypeError("expected a client without mistakes")
+
+    async def once() -> None:
+        async with StandIn().serving() as url:
+            with pytest.raises(TypeError, match="without mistakes"):
+                async with erc.connect(url):
+                    pass
+
+    monkeypatch.setattr(Connection, broken, fail)
+    run(once())
+
+
+def test_a_file_that_stops_being_readable_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("expected a disk")
+
+    async def once() -> None:
+        async with StandIn().serving() as url, erc.connect(url) as session:
+            session.play(write_wav(tmp_path / "a.wav", samples(0.1)))
+            with pytest.raises(OSError, match="expected a disk"):
+                [event async for event in session]
+
+    monkeypatch.setattr(WavFile, "chunks", fail)
     run(once())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import random
 from typing import Final
@@ -18,7 +17,6 @@ from stream_erc_client.errors import (
     AuthenticationFailed,
     ConnectionFailed,
     InvalidInput,
-    StreamErcClientError,
 )
 from stream_erc_client.events import Disconnected, Event, SessionGoingAway
 from stream_erc_client.inbox import Inbox
@@ -68,7 +66,7 @@ class Link:
         self._retry_for_s, self._silence_timeout_s = retry_for_s, silence_timeout_s
         self.connected = False
         self.ready, self.over, self.moved = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.failure: StreamErcClientError | None = None
+        self.failure: Exception | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._attempt = 0
@@ -83,7 +81,7 @@ class Link:
         """There is something to send."""
         self._wake.set()
 
-    def fail(self, error: StreamErcClientError) -> None:
+    def fail(self, error: Exception) -> None:
         """End it, with an error unless there was one before."""
         if not self.over.is_set():
             self.failure = self.failure or error
@@ -108,7 +106,7 @@ class Link:
                     self.failure = self.failure or self._connection.mismatch
                     return
                 await self._pause(reason)
-        except StreamErcClientError as error:
+        except Exception as error:  # a mistake of ours, too: nobody would see it here
             self.failure = self.failure or error
         finally:
             self.connected = False
@@ -217,7 +215,7 @@ class Link:
         # No asyncio.wait_for here and in _read: before Python 3.12 it may swallow a cancellation.
         loop = asyncio.get_running_loop()
         said_at = loop.time()
-        with contextlib.suppress(ConnectionClosed):  # the reader learns why
+        try:
             while True:
                 self._wake.clear()
                 while (frame := self._connection.next_frame()) is not None:
@@ -236,6 +234,10 @@ class Link:
                     await self._wake.wait()
                 finally:
                     alarm.cancel()
+        except ConnectionClosed:
+            return  # the reader learns why
+        except Exception as error:
+            self.fail(error)
 
     async def _pause(self, reason: str) -> None:
         """Wait before the next attempt: none at first, then 0.25, 0.5, 1 ... s.
@@ -267,10 +269,15 @@ def socket_url(url: str) -> str:
     Raises:
         InvalidInput: not an address.
     """
-    parts = urlsplit(url)
+    expected = f"url: expected ws://HOST:PORT or http://HOST:PORT, got {url!r}"
+    try:
+        parts = urlsplit(url)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError as error:  # of the port, of brackets, of the host's length
+        raise InvalidInput(f"{expected}: {error}") from error
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss") or not parts.netloc:
-        raise InvalidInput(f"url: expected ws://HOST:PORT or http://HOST:PORT, got {url!r}")
+    if scheme not in ("ws", "wss") or not host:
+        raise InvalidInput(expected)
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") or PATH, parts.query, ""))
 
 

@@ -20,7 +20,6 @@ from stream_erc_client.errors import (
     InvalidInput,
     SessionEnded,
     SessionLost,
-    StreamErcClientError,
 )
 from stream_erc_client.events import Configuration, Event, SessionCreated
 from stream_erc_client.inbox import Inbox
@@ -312,7 +311,7 @@ class Session:
     async def _watch(self, source: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await source()
-        except StreamErcClientError as error:
+        except Exception as error:
             self._link.fail(error)
 
     async def _stop_sources(self) -> None:
