@@ -5,14 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from erc_models.feature_store import NO_LABEL
-from erc_models.speaker_multitask import (
-    UNSCORED,
-    SpeakerMultitask,
-    SpeakerMultitaskConfig,
-    gold_of,
-    history,
-    score_speakers,
-)
+from erc_models.speaker_multitask import SpeakerMultitask, SpeakerMultitaskConfig
+from erc_models.speaker_scores import score_speakers
+from erc_models.speaker_task import UNSCORED, gold_of, history
 from erc_models.streaming import TurnInput, state_to_bytes
 from torch import Tensor, nn
 

@@ -33,7 +33,8 @@ from erc_models.datasets import Dialogue
 from erc_models.evaluation_report import Request, Result, as_json, command_of, report
 from erc_models.feature_store import NO_LABEL, FeatureSet
 from erc_models.metrics import Predictions, Scores, expected_calibration_error, score, scores_of
-from erc_models.speaker_multitask import SpeakerMultitask, score_speakers
+from erc_models.speaker_multitask import SpeakerMultitask
+from erc_models.speaker_scores import score_speakers
 from erc_models.streaming import StreamingModel, TurnInput
 from erc_models.text_features import default_cache
 

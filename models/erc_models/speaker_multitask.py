@@ -7,7 +7,7 @@ speakers heard so far says this turn, or a new one? A pointer scores a running r
 which a turn updates only after it was scored; the index of the turn's speaker is never an input to that task.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,10 +20,9 @@ from erc_models.cells import gru
 from erc_models.each_modality import presence
 from erc_models.inputs import InputReduction, ModalLinear
 from erc_models.losses import cross_entropy, orthogonality
+from erc_models.speaker_task import UNSCORED, SpeakerPointer, gold_of, history
 from erc_models.streaming import State, StreamingModel, TurnInput
 
-UNSCORED = -100
-"""Gold of the speaker task where there is no question: nobody was heard before, or the turn is empty."""
 EMOTION, SPEAKER = 0, 1
 """The tasks, in the order of every tensor that holds both."""
 
@@ -125,37 +124,6 @@ class TaskGrus(nn.Module):
         after = torch.where(present.view(-1, 1, 1, 1), after, before)
         context, row = after.unbind(2)
         return context, row, speakers.scatter(1, index, row.unsqueeze(1))
-
-
-class SpeakerPointer(nn.Module):
-    """Scores for each speaker heard so far and for a new one."""
-
-    def __init__(self, width: int, horizon: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(3 * width, width)
-        self.key = nn.Linear(width, width, bias=False)
-        self.age = nn.Parameter(0.1 * torch.randn(horizon + 1, width))
-        self.count = nn.Parameter(0.1 * torch.randn(horizon + 1, width))
-        self.new = nn.Parameter(0.1 * torch.randn(horizon + 1, width))  # by how many were heard
-        self.horizon, self.scale = horizon, width**-0.5
-
-    def forward(self, turn: Tensor, speakers: Tensor, age: Tensor, count: Tensor) -> Tensor:
-        """Logits (N, S + 1) of whose turn it is, the new speaker last.
-
-        Args:
-            turn: (N, 3 d), the turn and its context; nothing in it knows who speaks.
-            speakers: (N, S, d), before the turn.
-            age: int64 (N, S), before the turn, as the state keeps it.
-            count: int64 (N, S), likewise.
-        """
-        keys = self.key(speakers) + self._row(self.age, age) + self._row(self.count, count)
-        new = self._row(self.new, (count > 0).sum(1))
-        query = (self.query(turn) * self.scale).unsqueeze(2)
-        scores = (torch.cat([keys, new.unsqueeze(1)], 1) @ query).squeeze(2)
-        return scores.masked_fill(F.pad(count == 0, (0, 1)), HIDDEN)
-
-    def _row(self, table: Tensor, index: Tensor) -> Tensor:
-        return F.embedding(index.clamp(max=self.horizon), table)
 
 
 class CrossAttention(nn.Module):
@@ -404,85 +372,3 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         query = self._query(turn, context[:, :, SPEAKER].flatten(0, 1))
         logits = self.pointer(query, speakers.flatten(0, 1), age.flatten(0, 1), count.flatten(0, 1))
         return logits.unflatten(0, speaker.shape), gold_of(speaker, present, count)
-
-
-def history(speaker: Tensor, present: Tensor, speakers: int) -> tuple[Tensor, Tensor]:
-    """`age` and `count` of the state before each turn of whole dialogues, both int64 (B, T, S).
-
-    Args:
-        speaker: int64 (B, T).
-        present: bool (B, T), whether the turn is not empty.
-        speakers: S.
-    """
-    spoke = F.one_hot(speaker, speakers) * present.unsqueeze(2)  # (B, T, S)
-    time = present.cumsum(1).unsqueeze(2)  # which turn it is, from 1
-    last = F.pad((spoke * time).cummax(1).values[:, :-1], (0, 0, 1, 0))  # 0: never
-    before = time - present.long().unsqueeze(2)
-    return (before + 1 - last).where(last > 0, 0), spoke.cumsum(1) - spoke
-
-
-def gold_of(speaker: Tensor, present: Tensor, count: Tensor) -> Tensor:
-    """What the speaker task should answer (B, T): the index of a speaker heard before, S, or `UNSCORED`."""
-    heard = count.gather(2, speaker.unsqueeze(2)).squeeze(2) > 0
-    asked = present & count.any(2)
-    return speaker.where(heard, count.shape[2]).where(asked, UNSCORED)
-
-
-@dataclass(frozen=True)
-class SpeakerScores:
-    """Accuracy of the speaker task in percent, and of answers that read no feature.
-
-    Attributes:
-        turns: how many turns were asked about: all but empty ones and the first of each dialogue.
-        accuracy: of the network.
-        heard_accuracy: of the network where the speaker had been heard before.
-        majority: of answering who has had most turns so far (of several, who spoke last).
-        last_other: of answering who spoke last before the last speaker; a new one where there was nobody.
-        last: of answering the last speaker.
-        new: of answering a new speaker.
-    """
-
-    turns: int
-    accuracy: float
-    heard_accuracy: float
-    majority: float
-    last_other: float
-    last: float
-    new: float
-
-
-@torch.no_grad()
-def score_speakers(model: SpeakerMultitask, dialogues: Iterable[tuple[TurnInput, Tensor]]) -> SpeakerScores:
-    """Score the speaker task.
-
-    Args:
-        model: in eval mode.
-        dialogues: batches of whole dialogues, `x` (B, T, ...) and `speaker` (B, T).
-
-    Raises:
-        ValueError: no turn to ask about.
-    """
-    hits = torch.zeros(8, dtype=torch.float64)
-    for x, speaker in dialogues:
-        logits, gold = model.speaker_logits(x, speaker)
-        present = x.text_mask | x.audio_mask.any(2)
-        age, count = history(speaker, present, logits.shape[2] - 1)
-        asked, new = gold != UNSCORED, logits.shape[2] - 1
-        far = torch.iinfo(age.dtype).max
-        others = torch.where(age > 1, age, far)
-        answers = [
-            logits.argmax(2),
-            (count * (age.amax() + 1) - age).argmax(2),
-            others.argmin(2).where(others.amin(2) < far, new),
-            torch.where(age == 1, 1, 0).argmax(2),
-            torch.full_like(gold, new),
-        ]
-        right = [(answer == gold)[asked].sum() for answer in answers]
-        heard = asked & (gold != new)
-        hits += torch.stack([asked.sum(), heard.sum(), (answers[0] == gold)[heard].sum(), *right]).cpu()
-    turns, heard_turns = int(hits[0]), max(int(hits[1]), 1)
-    if not turns:
-        raise ValueError("expected dialogues of two or more turns to ask for their speakers, got none")
-    accuracy, majority, last_other, last, new_speaker = (100 * hits[3:] / turns).tolist()
-    heard_accuracy = 100 * float(hits[2]) / heard_turns
-    return SpeakerScores(turns, accuracy, heard_accuracy, majority, last_other, last, new_speaker)
