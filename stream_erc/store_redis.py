@@ -2,6 +2,7 @@
 
 # ruff: noqa: D102 (what a method does stands in SessionStore)
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from redis.retry import Retry
 
 from stream_erc.exceptions import ConfigError, SessionGone, StoreError
 from stream_erc.store import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
+
+TRIES = 100
+"""How often a change is tried: others may be faster, or something cut every answer off."""
 
 _Change: TypeAlias = Callable[[Pipeline], None]
 """Reads through a pipeline, then queues what is to be written; raises to write nothing."""
@@ -216,9 +220,19 @@ class RedisStore(SessionStore):
             pipe.pexpireat(name, math.ceil(expires_at * 1000))
 
     def _change(self, change: _Change, *watched: str) -> None:
-        """Run `change` as a transaction, again where a watched key was changed meanwhile."""
+        """Run `change` as a transaction, again where a watched key was changed or the answer was lost."""
+        tries = itertools.count(1)
+
+        def again(pipe: Pipeline) -> None:
+            if next(tries) > TRIES:
+                raise StoreError(
+                    f"{self._name}: expected a Redis that answers and saves,"
+                    f" got no change of {watched[0]} through in {TRIES} tries"
+                )
+            change(pipe)
+
         with self._told():
-            self._redis.transaction(change, *watched)
+            self._redis.transaction(again, *watched)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -962,6 +962,18 @@ def test_nothing_is_stored_twice_where_an_answer_of_redis_is_lost(
     store.close()
 
 
+def test_a_redis_that_cuts_every_change_off_is_told(tmp_path: Path, redis_server: RedisServer) -> None:
+    flush(redis_server.url)
+    between = LosesAnswers(tmp_path, redis_server)
+    store = open_store(between.url)
+    create(store)
+    between.lost = 1000
+    with pytest.raises(StoreError, match="expected a Redis that answers and saves"):
+        store.touch("a", 1, expires_at=LATER)
+    assert 0 < between.lost < 1000
+    store.close()
+
+
 def test_a_redis_that_dropped_events_is_not_believed(redis_server: RedisServer) -> None:
     import redis
 
