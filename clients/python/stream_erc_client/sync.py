@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -38,6 +39,7 @@ class Session:
     def __init__(self, make: Callable[[], asynchronous.Session]) -> None:
         self._session = make()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._leaving = threading.Lock()  # what is begun while it is held is begun before the end
 
     @property
     def id(self) -> str:
@@ -138,23 +140,40 @@ class Session:
         self._do(start())
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do it on the session's thread, and wait."""
-        if self._loop is None:
-            work.close()
-            raise SessionEnded("expected an open session: use `with connect(...) as session`")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Do it on the session's thread, and wait.
+
+        Raises:
+            SessionEnded: the session is not open, or was left meanwhile.
+        """
+        with self._leaving:
+            if self._loop is None:
+                work.close()
+                raise SessionEnded("expected an open session: use `with connect(...) as session`")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise SessionEnded("expected an open session, got one that was left meanwhile") from None
         except BaseException:
             future.cancel()  # where the wait was interrupted, as by Ctrl-C
             raise
 
     def _stop(self) -> None:
-        assert self._loop is not None
-        loop, self._loop = self._loop, None
+        with self._leaving:
+            assert self._loop is not None
+            loop, self._loop = self._loop, None
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
         loop.close()
+
+
+async def _cancel_others() -> None:
+    """End what still goes on in this loop: somebody on another thread may wait for it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _like(connect: Callable[P, asynchronous.Session]) -> Callable[P, Session]:
