@@ -408,6 +408,27 @@ def test_inputs_are_sent_again_where_they_were_said() -> None:
     assert [buffer.next(100) for _ in range(2)] == [bytes(range(12, 16)), None]
 
 
+def test_audio_counts_its_bytes_whatever_holds_them() -> None:
+    audio = np.arange(1_000, dtype="<i2")
+    for data in (audio, memoryview(audio), bytearray(audio.tobytes()), audio[::1]):
+        buffer = Buffer("pcm_s16le", 16_000)
+        buffer.append_audio(data)
+        assert buffer.end == 1_000
+        assert buffer.next(1_000) == audio.tobytes()
+
+
+def test_an_hour_in_one_piece_is_cut_without_copying_the_rest_each_time() -> None:
+    buffer = Buffer("pcm_s16le", 16_000)
+    hour = bytes(2 * 16_000 * 3_600)
+    began = time.process_time()
+    buffer.append_audio(hour)
+    sent = 0
+    while frame := buffer.next(8_000):
+        sent += len(frame)
+    assert sent == len(hour)
+    assert time.process_time() - began < 3
+
+
 def test_memory_is_let_go_with_the_acknowledgement() -> None:
     buffer = Buffer("pcm_s16le", 8_000)
     for _ in range(100):
@@ -1372,7 +1393,10 @@ def test_what_is_no_wav_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("no audio at all, but long enough to be read")
     (tmp_path / "empty.wav").write_bytes(b"")
     write_wav(tmp_path / "silent.wav", b"")
-    for name in ("text.wav", "empty.wav", "silent.wav", "nothing.wav", "."):
+    timeless = bytearray(write_wav(tmp_path / "timeless.wav", samples(0.1)).read_bytes())
+    timeless[24:28] = bytes(4)  # the sample rate
+    (tmp_path / "timeless.wav").write_bytes(timeless)
+    for name in ("text.wav", "empty.wav", "silent.wav", "timeless.wav", "nothing.wav", "."):
         with pytest.raises(erc.AudioError, match="expected"):
             WavFile(tmp_path / name)
 
@@ -1567,6 +1591,40 @@ def test_the_synchronous_session_plays_and_fails_alike(tmp_path: Path) -> None:
     with served(StandIn(refused=(401,))) as url, pytest.raises(erc.AuthenticationFailed):
         sync.connect(url).__enter__()
     assert "stream_erc_client" not in [thread.name for thread in threading.enumerate()]
+
+
+class Stuck:
+    """An asynchronous session in which a send never ends."""
+
+    def __init__(self) -> None:
+        self.sending = threading.Event()
+
+    async def __aenter__(self) -> "Stuck":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return
+
+    async def send_audio(self, data: bytes) -> None:
+        self.sending.set()
+        await asyncio.Event().wait()
+
+
+def test_leaving_the_synchronous_session_lets_go_of_every_thread() -> None:
+    stuck, raised = Stuck(), queue.Queue[BaseException]()
+    with sync.Session(lambda: stuck) as session:  # type: ignore[arg-type, return-value]
+
+        def send() -> None:
+            try:
+                session.send_audio(bytes(2))
+            except BaseException as error:
+                raised.put(error)
+
+        sending = threading.Thread(target=send, daemon=True)
+        sending.start()
+        assert stuck.sending.wait(10)
+    assert isinstance(raised.get(timeout=5), erc.SessionEnded)
+    sending.join()
 
 
 def test_the_synchronous_session_has_every_method_of_the_other() -> None:

@@ -38,10 +38,10 @@ class WavFile:
         except (wave.Error, EOFError) as error:
             raise AudioError(f"{path}: expected a WAV file of integers, got {error or 'its end'}") from error
         self.sample_rate_hz = self._wave.getframerate()
-        self.duration_ms = self._wave.getnframes() * 1000 / self.sample_rate_hz
-        if not self.duration_ms:
+        if not self.sample_rate_hz or not self._wave.getnframes():
             self._wave.close()
-            raise AudioError(f"{path}: expected audio, got a file without samples")
+            raise AudioError(f"{path}: expected audio, got a file without samples, or at 0 Hz")
+        self.duration_ms = self._wave.getnframes() * 1000 / self.sample_rate_hz
 
     def __enter__(self) -> WavFile:
         return self

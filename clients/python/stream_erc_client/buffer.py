@@ -22,7 +22,7 @@ class Audio:
 
     start: int
     end: int
-    data: bytes
+    data: memoryview
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,12 @@ class Buffer:
         return round(self.end * 1000 / self.sample_rate_hz)
 
     def append_audio(self, data: bytes) -> None:
-        """Take audio: whole samples, or one opus packet.
+        """Take audio: whole samples, or one opus packet; also of what holds bytes, as an array.
 
         Raises:
             InvalidInput: half a sample, or not an opus packet.
         """
+        data = memoryview(data).tobytes()  # whose length is in bytes, and which stays as it is
         if self.encoding == "opus":
             samples = packet_samples(data)
         else:
@@ -90,7 +91,7 @@ class Buffer:
             if rest:
                 raise InvalidInput(f"expected audio in whole samples of {size} bytes, got {len(data)} bytes")
         if samples:
-            self._unsent.append(Audio(self.end, self.end + samples, bytes(data)))
+            self._unsent.append(Audio(self.end, self.end + samples, memoryview(data)))
             self.end += samples
 
     def append_input(self, fields: Mapping[str, object]) -> int:
@@ -121,7 +122,7 @@ class Buffer:
         if isinstance(item, Input):
             return item.text
         self._first_unsent = item.end
-        return item.data
+        return bytes(item.data)
 
     def acknowledge(self, position: int, input_id: int) -> None:
         """Forget the audio before `position` (samples) and the inputs up to `input_id`.
