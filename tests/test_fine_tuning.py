@@ -12,12 +12,13 @@ from erc_models.datasets import MELD_LABELS, Dialogue, Utterance
 from erc_models.evaluation_sets import windows_of
 from erc_models.feature_store import FeatureSet
 from erc_models.fine_tuning import FineTuning, LiveText, SharedDropout, parameter_groups, prepare_encoder
+from erc_models.learner import Corpus, Learner
+from erc_models.run_config import Training
 from erc_models.sentemocontext import SentEmoContext, SentEmoContextConfig
 from erc_models.text_encoder import TextEncoder
 from erc_models.text_features import text_features
-from erc_models.train import corpus_dialogues, word_set
-from erc_models.trainer import Corpus, Learner, Training
 from erc_models.trainer import train as fit
+from erc_models.training_sets import corpus_dialogues, word_set
 
 SETTINGS = FineTuning(past_turns=3, plain=0.0, noise=0.0, context_dropout=0.0, chunk=4, lr=1e-3)
 HAPPY, SAD = ("I am so happy, yes!", "Yes, love is good."), ("No, I am sad.", "Why, oh why do I hate it?")

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from erc_models.datasets import DESCRIPTORS, MELD_LABELS, Dialogue, Utterance
 from erc_models.feature_store import NO_LABEL
-from erc_models.prepare import NEUTRAL, Clips, acted, compose, feature_set, heard, prosody
+from erc_models.prepare import NEUTRAL, Clips, acted, compose, heard, prosody
+from erc_models.training_sets import feature_set
 
 RNG = np.random.default_rng(0)
 

@@ -17,10 +17,13 @@ from erc_models.batching import (
 )
 from erc_models.checkpoint import load
 from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
+from erc_models.learner import Corpus, Learner, fit_temperature, predict
+from erc_models.run_config import Data, Training, read_config
 from erc_models.si_lstm import SiLstm, SiLstmConfig
 from erc_models.streaming import TurnInput
-from erc_models.train import Data, Sources, corpus_dialogues, main, read_config, run
-from erc_models.trainer import Corpus, Learner, Trained, Training, fit_temperature, predict, train
+from erc_models.train import Sources, main, run
+from erc_models.trainer import Trained, train
+from erc_models.training_sets import corpus_dialogues
 
 LABELS = ("calm", "cross")
 CONFIG = SiLstmConfig(

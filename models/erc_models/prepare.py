@@ -32,11 +32,12 @@ from torch import Tensor
 from erc_models.asr_noise import Vocabulary, corrupt
 from erc_models.datasets import DESCRIPTORS, MELD_LABELS, Dialogue, Utterance
 from erc_models.evaluation_sets import misheard, windows_of
-from erc_models.feature_store import NO_LABEL, FeatureSet
+from erc_models.feature_store import FeatureSet
 from erc_models.overlap import without_repeats
 from erc_models.text_encoder import TextEncoder
 from erc_models.text_features import default_cache, text_features
-from erc_models.train import corpus_dialogues, corpus_labels, load_text_encoder
+from erc_models.train import load_text_encoder
+from erc_models.training_sets import corpus_dialogues, corpus_labels, feature_set
 
 NEUTRAL = MELD_LABELS.index("neutral")
 COPIES = ("plain", "random1", "random2")
@@ -95,49 +96,6 @@ def prosody(dialogues: Sequence[Dialogue], width: int) -> np.ndarray:
         if u.prosody is not None:
             row[width - len(DESCRIPTORS) :] = u.prosody
     return audio
-
-
-def feature_set(
-    dialogues: Sequence[Dialogue],
-    labels: Sequence[str],
-    text: Tensor,
-    audio: np.ndarray,
-    spec: dict,
-    soft: Tensor | None = None,
-    groups: tuple[int, ...] = (len(DESCRIPTORS),),
-) -> FeatureSet:
-    """A feature set of dialogues of one corpus whose features (N, ...) stand in the same order.
-
-    Args:
-        dialogues: speakers and labels.
-        labels: the emotions; an utterance with another one counts as unlabelled.
-        text: (N, D_text).
-        audio: (N, D), NaN where there is none.
-        spec: of the features.
-        soft: (N, C) target probabilities; None: the labels, one-hot.
-        groups: sizes of the groups of acoustic features.
-    """
-    flat = [u for d in dialogues for u in d.utterances]
-    index = {label: i for i, label in enumerate(labels)}
-    label = torch.tensor([index.get(u.emotion or "", NO_LABEL) for u in flat])
-    known = np.split(np.isfinite(audio), np.cumsum(groups)[:-1], axis=1)
-    certain = torch.nn.functional.one_hot(label.clamp(min=0), len(labels)) * (label >= 0).unsqueeze(1).float()
-    return FeatureSet(
-        text=text.half(),
-        audio=torch.from_numpy(audio).float(),
-        text_mask=torch.tensor([bool(u.text) for u in flat]),
-        audio_mask=torch.from_numpy(np.stack([group.any(1) for group in known], 1)),
-        speaker=torch.tensor([i for d in dialogues for i in d.speaker_ids()]),
-        label=label,
-        offsets=torch.tensor([0, *np.cumsum([len(d.utterances) for d in dialogues])]),
-        corpus=torch.zeros(len(dialogues), dtype=torch.long),
-        labels=tuple(labels),
-        corpora=(dialogues[0].corpus,),
-        names=tuple(d.name for d in dialogues),
-        audio_groups=groups,
-        spec=spec,
-        soft=certain if soft is None else soft,
-    )
 
 
 def heard(dialogues: Sequence[Dialogue], rng: random.Random, most: float = 0.5) -> list[Dialogue]:

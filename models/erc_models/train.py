@@ -16,188 +16,27 @@ import argparse
 import copy
 import logging
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from erc_models import label_bias, results
-from erc_models.asr_noise import Vocabulary
 from erc_models.checkpoint import ARCHITECTURES, Checkpoint, build, save, text_encoder_folder
 from erc_models.checkpoint import read_config as read_checkpoint_config
-from erc_models.datasets import CORPUS_LABELS, DAILYDIALOG_TO_MELD, MELD_LABELS, Dialogue, read, relabel
 from erc_models.evaluate import CONDITIONS
 from erc_models.evaluation_report import command_of
-from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
-from erc_models.fine_tuning import FineTuning, LiveText, prepare_encoder
+from erc_models.fine_tuning import prepare_encoder
+from erc_models.learner import Corpus, Learner, evaluate, predict
 from erc_models.metrics import Predictions
-from erc_models.overlap import held_out, without_overlap, without_repeats
+from erc_models.run_config import RunConfig, read_config
 from erc_models.si_lstm import SiLstm
 from erc_models.text_encoder import TextEncoder, TextEncoderConfig
-from erc_models.trainer import Corpus, Learner, Trained, Training, evaluate, predict, train
+from erc_models.trainer import Trained, train
+from erc_models.training_sets import frozen_corpora, word_corpora
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Data:
-    """What to train and to score on.
-
-    Attributes:
-        train: names of the sets to train on, together.
-        dev: names of the sets to score on.
-        select: what to choose the epoch by, the mean over these ``set:condition`` (see `trainer.CONDITIONS`).
-        corpus_weights: weight of a corpus in the loss, 1 where not named.
-        unseen: sets whose sentences no training dialogue may share (the corpora of one show overlap).
-        decide: a ``set:condition`` of those to score on, of no training dialogue, by which a bias is chosen
-            for each label after the training (see `label_bias`); "" leaves the network's own.
-    """
-
-    train: tuple[str, ...] = ()
-    dev: tuple[str, ...] = ()
-    select: tuple[str, ...] = ()
-    corpus_weights: dict[str, float] = field(default_factory=dict)
-    unseen: tuple[str, ...] = ()
-    decide: str = ""
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """A configuration file: ``architecture``, ``[model]``, ``[data]``, ``[training]``, ``[text_encoder]``."""
-
-    architecture: str
-    model: Mapping[str, object]
-    data: Data
-    training: Training
-    text_encoder: FineTuning | None = None
-
-
-def read_config(path: Path) -> RunConfig:
-    """Read a TOML configuration.
-
-    Raises:
-        ValueError: a key or an architecture is unknown.
-    """
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    known = ("architecture", "model", "data", "training", "text_encoder")
-    unknown = table.keys() - set(known)
-    if unknown:
-        raise ValueError(f"{path}: expected {', '.join(known)}, got {', '.join(sorted(unknown))}")
-    architecture = table.get("architecture", "si_lstm")
-    if architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"{path}: expected an architecture of {', '.join(ARCHITECTURES)}, got {architecture!r}"
-        )
-    model = table.get("model", {})
-    build(ARCHITECTURES[architecture][1], model, f"{path}, model")
-    tuning = table.get("text_encoder")
-    return RunConfig(
-        architecture,
-        model,
-        build(Data, table.get("data", {}), f"{path}, data"),
-        build(Training, table.get("training", {}), f"{path}, training"),
-        None if tuning is None else build(FineTuning, tuning, f"{path}, text_encoder"),
-    )
-
-
-def corpus_dialogues(name: str, folder: Path) -> list[Dialogue]:
-    """The dialogues of ``<corpus>_<split>``, DailyDialog's with MELD's names of the same emotions.
-
-    ``_fit`` and ``_held`` behind a split are its two parts, see `held_out`; ``_dev_new`` is dev without the
-    dialogues that train repeats.
-
-    Raises:
-        ValueError: there is no such corpus.
-    """
-    whole, _, part = name.rpartition("_")
-    if part in ("fit", "held"):
-        return held_out(corpus_dialogues(whole, folder))[part == "held"]
-    if part == "new":
-        training = corpus_dialogues(f"{whole.rpartition('_')[0]}_train", folder)
-        return without_repeats(corpus_dialogues(whole, folder), training)
-    path = folder / whole / f"{part}.jsonl.gz"
-    if not whole or not path.is_file():
-        raise ValueError(f"{name}: expected a corpus at {path}, found no such file")
-    dialogues = read(path)
-    return relabel(dialogues, DAILYDIALOG_TO_MELD) if whole == "dailydialog" else dialogues
-
-
-def word_set(dialogues: Sequence[Dialogue], labels: Sequence[str], width: int) -> FeatureSet:
-    """A feature set of dialogues that are only words, to be encoded as they are read.
-
-    Args:
-        dialogues: of one corpus.
-        labels: the emotions; an utterance with another one counts as unlabelled.
-        width: of the text features that are to come.
-    """
-    flat = [u for d in dialogues for u in d.utterances]
-    index = {label: i for i, label in enumerate(labels)}
-    return FeatureSet(
-        text=torch.zeros(len(flat), width, dtype=torch.half),
-        audio=torch.full((len(flat), 1), torch.nan),
-        text_mask=torch.tensor([bool(u.text) for u in flat]),
-        audio_mask=torch.zeros(len(flat), 1, dtype=torch.bool),
-        speaker=torch.tensor([i for d in dialogues for i in d.speaker_ids()]),
-        label=torch.tensor([index.get(u.emotion or "", NO_LABEL) for u in flat]),
-        offsets=torch.tensor([0, *np.cumsum([len(d.utterances) for d in dialogues])]),
-        corpus=torch.zeros(len(dialogues), dtype=torch.long),
-        labels=tuple(labels),
-        corpora=(dialogues[0].corpus,),
-        names=tuple(d.name for d in dialogues),
-        audio_groups=(1,),
-    )
-
-
-def word_corpora(
-    data: Data, folder: Path, tuning: FineTuning, width: int
-) -> tuple[Corpus, dict[str, Corpus]]:
-    """Training and dev sets of words alone, for an encoder that learns.
-
-    Raises:
-        ValueError: a corpus is missing, or the training corpora have different labels.
-    """
-    unseen = [d for name in data.unseen for d in corpus_dialogues(name, folder)]
-    parts = [corpus_dialogues(name, folder) for name in data.train]
-    if unseen:
-        parts = [without_overlap(part, unseen) for part in parts]
-    labels = {corpus_labels(part) for part in parts}
-    if len(labels) != 1:
-        raise ValueError(f"train: expected corpora of the same labels, got {sorted(labels)}")
-    names = labels.pop()
-    dialogues = [d for part in parts for d in part]
-    vocabulary = Vocabulary.of(u.text for d in dialogues for u in d.utterances)
-    features = concatenate([word_set(part, names, width) for part in parts])
-    dev = {}
-    for name in data.dev:
-        heard = corpus_dialogues(name, folder)
-        dev[name] = Corpus(word_set(heard, names, width), LiveText(heard, tuning))
-    text = LiveText(dialogues, tuning, vocabulary)
-    if tuning.single_turns:
-        features, text = features.by_turn(), text.by_turn()
-    return Corpus(features, text), dev
-
-
-def corpus_labels(dialogues: Sequence[Dialogue]) -> tuple[str, ...]:
-    """The labels of a corpus's dialogues as `corpus_dialogues` gives them."""
-    corpus = dialogues[0].corpus
-    return MELD_LABELS if corpus == "dailydialog" else CORPUS_LABELS[corpus]
-
-
-def frozen_corpora(data: Data, folder: Path) -> tuple[Corpus, dict[str, Corpus]]:
-    """Training and dev sets of frozen features.
-
-    Raises:
-        ValueError: a set is missing, or its features are not those of the others.
-    """
-    training = concatenate([FeatureSet.load(folder / f"{name}.safetensors") for name in data.train])
-    dev = {name: FeatureSet.load(folder / f"{name}.safetensors") for name in data.dev}
-    for name, other in dev.items():
-        if (other.labels, other.audio_groups) != (training.labels, training.audio_groups):
-            raise ValueError(f"{name}: expected the labels and features of the training set, got others")
-    return Corpus(training), {name: Corpus(other) for name, other in dev.items()}
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The training loop that all conversation networks share.
 
-A `Learner` is a network and, where the text encoder learns too, the encoder. `train` minimises the
-network's own losses (`StreamingModel.learn`), keeps the exponential moving average of the weights, scores
-it on dev after every epoch, stops early, and returns the average of the best epoch with its temperature.
-On a CPU a seed decides everything; an interrupted run goes on from its last epoch to the same weights.
+`train` minimises a network's own losses (`StreamingModel.learn`), keeps the exponential moving average of the
+weights, scores it on dev after every epoch, stops early, and returns the average of the best epoch with its
+temperature. On a CPU a seed decides everything; an interrupted run goes on from its last epoch to the same
+weights.
 """
 
 import copy
@@ -12,7 +12,6 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,95 +23,16 @@ from torch.nn import functional as F
 
 from erc_models import fine_tuning
 from erc_models.batching import audio_statistics, class_weights, draw, drop_modalities, turn_batches
-from erc_models.evaluate import CONDITIONS, hide
-from erc_models.feature_store import NO_LABEL, DialogueBatch, FeatureSet
-from erc_models.fine_tuning import FineTuning, LiveText
+from erc_models.feature_store import NO_LABEL, DialogueBatch
+from erc_models.fine_tuning import FineTuning
+from erc_models.learner import Corpus, Learner, evaluate, fit_temperature, predict
 from erc_models.losses import r_drop
-from erc_models.metrics import Scores, score
+from erc_models.metrics import Scores
+from erc_models.run_config import Training
 from erc_models.streaming import StreamingModel
 from erc_models.text_encoder import TextEncoder
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Training:
-    """Settings of a run.
-
-    Attributes:
-        epochs: at most so many.
-        patience: stop after so many epochs without a better dev score.
-        batch_dialogues, batch_turns: dialogues of similar length per step, at most so many and together at
-            most so many turns (0: however many).
-        share: of the training dialogues, drawn anew for every epoch.
-        balance: 0 draws dialogues alike, 1 in proportion to the mean inverse frequency of their labels.
-        lr, lr_decay: Adam's step and its factor per epoch (1e-3 and 0.97 in the SI-LSTM paper).
-        warmup: share of all steps in which the step size rises; after it falls to 0 (0: neither).
-        weight_decay: decoupled.
-        clip_norm: the gradient's norm of each of the network's parameter groups is cut to this.
-        label_smoothing: of the target distribution.
-        soft_weight: share of the sets' soft labels, where they have some, in the target.
-        class_weight_power: a class of n utterances in a corpus weighs n^-power there.
-        r_drop: weight of the divergence of two passes under different dropout (Liang et al., 2021).
-        text_dropout: how often a turn that has audio loses its text, half of it for whole dialogues.
-        audio_dropout: how often a turn that has text loses its audio, likewise.
-        group_dropout: how often a group of acoustic features is lost where another is there, likewise.
-        ema: decay per step of the averaged weights, which are the ones scored and kept.
-        metric: the field of `Scores` to choose by.
-        seed: of weights, order and dropout.
-    """
-
-    epochs: int = 40
-    patience: int = 8
-    batch_dialogues: int = 32
-    batch_turns: int = 0
-    share: float = 1.0
-    balance: float = 0.0
-    lr: float = 1e-3
-    lr_decay: float = 0.97
-    warmup: float = 0.0
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    label_smoothing: float = 0.05
-    soft_weight: float = 0.5
-    class_weight_power: float = 0.5
-    r_drop: float = 0.0
-    text_dropout: float = 0.1
-    audio_dropout: float = 0.2
-    group_dropout: float = 0.2
-    ema: float = 0.99
-    metric: str = "weighted_f1"
-    seed: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """Dialogues to learn from or to score on.
-
-    Attributes:
-        features: who spoke, labels, acoustic features, and text features where they are frozen.
-        text: where the text features come from when the encoder learns.
-    """
-
-    features: FeatureSet
-    text: LiveText | None = None
-
-
-class Learner(nn.Module):
-    """A network and the text encoder that learns with it, if one does."""
-
-    def __init__(self, network: StreamingModel, encoder: TextEncoder | None = None) -> None:
-        super().__init__()
-        self.network = network
-        self.encoder = encoder
-
-    def read(self, corpus: Corpus, dialogues: Sequence[int], rng: random.Random | None) -> DialogueBatch:
-        """A batch on the learner's device, its words encoded; misheard now and then where `rng` is given."""
-        batch = corpus.features.batch(dialogues).to(next(self.parameters()).device)
-        if self.encoder is not None and corpus.text is not None:
-            with half_precision(batch.label.device):
-                batch = corpus.text.fill(batch, dialogues, self.encoder, rng)
-        return batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,17 +67,6 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def half_precision(device: torch.device) -> AbstractContextManager:
-    """Automatic mixed precision in bfloat16, on a GPU alone.
-
-    On a CPU it costs time where there are no matrix tiles, and some virtual machines claim tiles that they
-    do not have: there the process dies of an illegal instruction.
-    """
-    if device.type == "cpu":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
 def loss_of(logits: Tensor, batch: DialogueBatch, weights: Tensor, settings: Training) -> Tensor:
     """Weighted cross-entropy over the labelled turns.
 
@@ -177,56 +86,6 @@ def loss_of(logits: Tensor, batch: DialogueBatch, weights: Tensor, settings: Tra
     weight = weights[batch.corpus[:, None].expand_as(batch.label)[known], label]
     losses = -(target * logits[known].float().log_softmax(-1)).sum(-1)
     return (losses * weight).sum() / weight.sum().clamp(min=1e-9)
-
-
-@torch.no_grad()
-def predict(
-    learner: Learner, corpus: Corpus, condition: str = "all", size: int = 64
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the network says of the labelled utterances that have what the condition reads.
-
-    Returns:
-        Logits (N, C), labels (N,) and the rows of the feature set that they are of (N,), in its order.
-    """
-    learner.eval()
-    features = corpus.features
-    logits, labels, rows = [], [], []
-    for part in turn_batches(features.lengths(), range(len(features)), size, None, None):
-        batch = learner.read(corpus, part, None)
-        x = hide(batch.x, condition)
-        known = (batch.label != NO_LABEL) & (x.text_mask | x.audio_mask.any(2))
-        if not known.any():
-            continue
-        logits.append(learner.network(x, batch.speaker)[known].float().cpu())
-        labels.append(batch.label[known].cpu())
-        place = features.offsets[part].unsqueeze(1) + torch.arange(known.shape[1])
-        rows.append(place[known.cpu()])
-    if not logits:
-        return torch.zeros(0, len(features.labels)), torch.zeros(0).long(), torch.zeros(0).long()
-    order = torch.cat(rows).argsort()
-    return torch.cat(logits)[order], torch.cat(labels)[order], torch.cat(rows)[order]
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in [1/4, 4] that minimises the log loss."""
-    grid = torch.logspace(-2, 2, 401, base=2.0).tolist()
-    losses = [float(F.cross_entropy(logits / t, labels)) for t in grid]
-    return grid[int(np.argmin(losses))]
-
-
-def evaluate(learner: Learner, dev: Mapping[str, Corpus], temperature: float = 1.0) -> dict[str, Scores]:
-    """Scores by ``set:condition`` of every set in every condition that leaves it something to read."""
-    found = {}
-    for name, corpus in dev.items():
-        heard = bool(corpus.features.audio_mask.any())
-        for condition in CONDITIONS if heard else CONDITIONS[:1]:
-            logits, labels, _ = predict(learner, corpus, condition)
-            if len(labels):
-                probabilities = (logits / temperature).softmax(-1).numpy()
-                found[f"{name}:{condition}"] = score(probabilities, labels.numpy(), corpus.features.labels)
-        if not heard and f"{name}:all" in found:
-            found[f"{name}:text"] = found[f"{name}:all"]  # there is nothing else
-    return found
 
 
 class Run:
