@@ -3,6 +3,7 @@
 const PAUSES_MS = [0, 500, 1_000, 2_000, 4_000, 8_000, 15_000];      // before each attempt; the last repeats
 const PING_MS = 15_000;
 const SILENT_MS = 35_000;        // the server says something every ten seconds: it must be gone
+const SETTLED_MS = 10_000;       // a connection that lived so long was a good one: pauses begin anew
 const GREETING_MS = 2_000;       // a server that says nothing for so long waits for a token
 
 export class Connection {
@@ -102,11 +103,13 @@ export class Connection {
     this.#watch();
     this.#clear("greeting");
     if (message.type === "pong") this.#onPong(message);
+    const before = this.protocol.lastEventId;
     const events = this.protocol.receive(message);
+    if (this.protocol.lastEventId > before) this.attempt = 0;      // it brought the session on
     this.#flush();
     const through = message.type === "session.resumed" || (message.type === "session.created" && !this.protocol.begun);
     if (through) {
-      this.attempt = 0;
+      this.#after("settled", SETTLED_MS, () => { this.attempt = 0; });
       this.#tell({ name: "connected" });
       this.#ping();
     }

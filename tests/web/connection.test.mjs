@@ -55,7 +55,30 @@ test("pauses grow from attempt to attempt, and begin anew after a success", () =
   sockets.at(-1).open();
   sockets.at(-1).say({ type: "session.resumed", audio_ms: 0, input_id: 0, event_id: 0, configuration: CONFIGURATION });
   assert.equal(states.at(-1), "connected");
+  sockets.at(-1).say({ type: "turn.final", event_id: 1 });
   sockets.at(-1).drop(1006);
+  const before = sockets.length;
+  advance(0);
+  assert.equal(sockets.length, before + 1);
+  connection.stop();
+});
+
+test("pauses grow where the server resumes and closes at once, until a connection has lasted", () => {
+  const { connection, sockets, advance, begin } = bench();
+  begin();
+  const resumed = { type: "session.resumed", audio_ms: 0, input_id: 0, event_id: 0, configuration: CONFIGURATION };
+  for (const pause of [0, 500, 1_000, 2_000]) {
+    sockets.at(-1).drop(1011);
+    const before = sockets.length;
+    if (pause) advance(pause - 1);
+    assert.equal(sockets.length, before, `no attempt before ${pause} ms`);
+    advance(1);
+    assert.equal(sockets.length, before + 1);
+    sockets.at(-1).open();
+    sockets.at(-1).say(resumed);
+  }
+  advance(10_000);
+  sockets.at(-1).drop(1011);
   const before = sockets.length;
   advance(0);
   assert.equal(sockets.length, before + 1);
