@@ -7,6 +7,7 @@ import pytest
 import torch
 from erc_models.mmmie import Mmmie, MmmieConfig, ranks_of_appearance
 from erc_models.streaming import TurnInput, state_bytes
+from networks import stirred
 from torch import Tensor
 
 SMALL = MmmieConfig(
@@ -24,13 +25,9 @@ TERMS = {"mine", "club_text", "club_audio", "fit_text", "fit_audio"}
 
 
 def build(**changes: object) -> Mmmie:
-    """A network whose every parameter is off its initial value, so that none is invisible by chance."""
+    """A small network, `stirred`."""
     torch.manual_seed(0)
-    model = Mmmie(replace(SMALL, **changes)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return stirred(Mmmie(replace(SMALL, **changes)))
 
 
 def dialogues(batch: int, turns: int, seed: int = 1) -> TurnInput:

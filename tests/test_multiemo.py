@@ -8,8 +8,9 @@ import torch
 from erc_models.checkpoint import Checkpoint, load, save
 from erc_models.feature_store import NO_LABEL, FeatureSet, concatenate
 from erc_models.losses import sample_weighted_focal_contrastive, soft_hgr
-from erc_models.multiemo import MultiEmo, MultiEmoConfig, MultiEmoState, _sources, modal_hgr
+from erc_models.multiemo import MultiEmo, MultiEmoConfig, _sources, modal_hgr
 from erc_models.streaming import StreamingModel, TurnInput, stack, state_bytes, state_to_bytes, unstack
+from networks import play, stirred
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,12 +21,9 @@ THREE = replace(TWO, vision_dim=5)
 
 
 def build(config: MultiEmoConfig = THREE, seed: int = 0) -> MultiEmo:
-    """A network whose every parameter is off its initial value, so that none is invisible by chance."""
+    """A small network, `stirred`."""
     torch.manual_seed(seed)
-    model = MultiEmo(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+    model = stirred(MultiEmo(config))
     model.set_audio_normalisation(torch.arange(7.0), torch.arange(1.0, 8.0))
     return model
 
@@ -46,16 +44,6 @@ def dialogues(batch: int, turns: int, seed: int = 1, speakers: int = 3) -> tuple
 
 def mean_loss(logits: Tensor) -> Tensor:
     return logits.square().mean()
-
-
-@torch.no_grad()
-def play(model: MultiEmo, x: TurnInput, speaker: Tensor) -> tuple[Tensor, MultiEmoState]:
-    """`step` turn by turn: logits (B, T, C) and the last state."""
-    state, logits = model.initial_state(speaker.shape[0]), []
-    for t in range(speaker.shape[1]):
-        now, state = model.step(x.turn(t), speaker[:, t], state)
-        logits.append(now)
-    return torch.stack(logits, 1), state
 
 
 @torch.no_grad()

@@ -9,10 +9,10 @@ import pytest
 import torch
 from erc_models.checkpoint import ARCHITECTURES
 from erc_models.linear import Linear
-from erc_models.streaming import State, StreamingModel, TurnInput, state_to_bytes, step_each
+from erc_models.streaming import StreamingModel, TurnInput, state_to_bytes, step_each
+from networks import CLASSES, GROUPS, TEXT, dialogues, play, stirred
 from torch import Tensor
 
-TEXT, GROUPS, CLASSES = 6, (4, 3), 3
 SMALL: dict[str, dict[str, object]] = {
     "si_lstm": {"width": 8, "feedforward": 8, "window": 3},
     "multiemo": {"width": 8, "heads": 2, "feedforward": 8, "window": 3},
@@ -30,43 +30,17 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def build(name: str, seed: int = 0) -> StreamingModel:
-    """A network whose every parameter is off its initial value, so that none is invisible by chance."""
+    """The network of this name, or of a variant, `stirred`."""
     torch.manual_seed(seed)
     network, different = VARIANTS.get(name, (name, {}))
     model_type, config_type = ARCHITECTURES[network]
     fields = SMALL[network] | different
-    model = model_type(config_type(text_dim=TEXT, audio_groups=GROUPS, classes=CLASSES, **fields)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return stirred(model_type(config_type(text_dim=TEXT, audio_groups=GROUPS, classes=CLASSES, **fields)))
 
 
 @pytest.fixture(params=[*ARCHITECTURES, *VARIANTS])
 def model(request: pytest.FixtureRequest) -> StreamingModel:
     return build(request.param)
-
-
-def dialogues(batch: int, turns: int, seed: int = 1, speakers: int = 3) -> tuple[TurnInput, Tensor]:
-    """Random dialogues in which every combination of missing modalities occurs."""
-    g = torch.Generator().manual_seed(seed)
-    x = TurnInput(
-        torch.randn(batch, turns, TEXT, generator=g),
-        5 * torch.randn(batch, turns, sum(GROUPS), generator=g),
-        torch.rand(batch, turns, generator=g) > 0.3,
-        torch.rand(batch, turns, len(GROUPS), generator=g) > 0.4,
-    )
-    return x, torch.randint(0, speakers, (batch, turns), generator=g)
-
-
-@torch.no_grad()
-def play(model: StreamingModel, x: TurnInput, speaker: Tensor) -> tuple[Tensor, State]:
-    """`step` turn by turn: logits (B, T, C) and the last state."""
-    state, logits = model.initial_state(speaker.shape[0]), []
-    for t in range(speaker.shape[1]):
-        now, state = model.step(x.turn(t), speaker[:, t], state)
-        logits.append(now)
-    return torch.stack(logits, 1), state
 
 
 def test_every_network_is_tested() -> None:

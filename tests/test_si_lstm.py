@@ -18,7 +18,8 @@ from erc_models.streaming import (
     unstack,
 )
 from erc_models.train import main as train
-from torch import Tensor, nn
+from networks import dialogues, play, stirred
+from torch import nn
 
 SMALL = SiLstmConfig(text_dim=6, audio_groups=(4, 3), classes=3, width=8, feedforward=8, window=3)
 FLAGS = {
@@ -37,12 +38,9 @@ FLAGS = {
 
 
 def build(seed: int = 0, **flags: object) -> SiLstm:
-    """A network whose every parameter is off its initial value, so that none is invisible by chance."""
+    """A small network, `stirred`."""
     torch.manual_seed(seed)
-    model = SiLstm(replace(SMALL, **flags)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+    model = stirred(SiLstm(replace(SMALL, **flags)))
     model.set_audio_normalisation(torch.arange(7.0), torch.arange(1.0, 8.0))
     return model
 
@@ -50,28 +48,6 @@ def build(seed: int = 0, **flags: object) -> SiLstm:
 @pytest.fixture(params=FLAGS.values(), ids=FLAGS.keys())
 def model(request: pytest.FixtureRequest) -> SiLstm:
     return build(**request.param)
-
-
-def dialogues(batch: int, turns: int, seed: int = 1, speakers: int = 3) -> tuple[TurnInput, Tensor]:
-    """Random dialogues in which every combination of missing modalities occurs."""
-    g = torch.Generator().manual_seed(seed)
-    x = TurnInput(
-        torch.randn(batch, turns, 6, generator=g),
-        5 * torch.randn(batch, turns, 7, generator=g),
-        torch.rand(batch, turns, generator=g) > 0.3,
-        torch.rand(batch, turns, 2, generator=g) > 0.4,
-    )
-    return x, torch.randint(0, speakers, (batch, turns), generator=g)
-
-
-@torch.no_grad()
-def play(model: SiLstm, x: TurnInput, speaker: Tensor) -> tuple[Tensor, SiLstmState]:
-    """`step` turn by turn: logits (B, T, C) and the last state."""
-    state, logits = model.initial_state(speaker.shape[0]), []
-    for t in range(speaker.shape[1]):
-        now, state = model.step(x.turn(t), speaker[:, t], state)
-        logits.append(now)
-    return torch.stack(logits, 1), state
 
 
 def assert_states_equal(a: SiLstmState, b: SiLstmState, atol: float = 0.0) -> None:

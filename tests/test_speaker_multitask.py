@@ -9,20 +9,15 @@ from erc_models.speaker_multitask import SpeakerMultitask, SpeakerMultitaskConfi
 from erc_models.speaker_scores import score_speakers
 from erc_models.speaker_task import UNSCORED, gold_of, history
 from erc_models.streaming import TurnInput, state_to_bytes
+from networks import CLASSES, GROUPS, TEXT, stirred
 from torch import Tensor, nn
-
-TEXT, GROUPS, CLASSES = 6, (4, 3), 3
 
 
 def build(**changes: object) -> SpeakerMultitask:
-    """A small network, every parameter off its initial value."""
+    """A small network, `stirred`."""
     torch.manual_seed(0)
     sizes = {"width": 8, "heads": 2, "window": 3, "horizon": 3} | changes
-    model = SpeakerMultitask(SpeakerMultitaskConfig(TEXT, GROUPS, CLASSES, **sizes)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return stirred(SpeakerMultitask(SpeakerMultitaskConfig(TEXT, GROUPS, CLASSES, **sizes)))
 
 
 def dialogues(batch: int, turns: int, seed: int = 1, speakers: int = 3) -> tuple[TurnInput, Tensor]:
