@@ -5,13 +5,14 @@ was expected and what came; what was made until then is kept); 130 for a replay 
 """
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 INTERRUPTED = 130
 LIVE_CHUNK_MS = 32
+MOMENTARY = ("speech.started", "speech.stopped", "turn.partial")
 """A live session looks for answers at every chunk: a microphone's, and a file's that plays like one."""
 
 
@@ -167,38 +169,67 @@ def _serve(args: argparse.Namespace) -> int:
 
 def _desktop(args: argparse.Namespace) -> int:
     """The window is a client like any other, so it runs as one: a program of its own."""
-    import asyncio
     from importlib.util import find_spec
-
-    from stream_erc.server import Server
 
     if find_spec("stream_erc_desktop") is None or find_spec("PySide6") is None:
         raise EngineUnavailable(
             'the window expected PySide6 and its client: pip install "stream-erc[desktop]"'
         )
-    options = [
-        f"--{key}={value}" for key, value in (("token-file", args.token_file), ("file", args.file)) if value
-    ]
-    if args.url is not None:
-        return _window([f"--url={args.url}", *options])
     config = read_config(args, partials=True)
-    config = replace(config, server=replace(config.server, port=0))
-    server = Server(config, _engines(config), open_store("memory"))
-    done: list[int] = []
+    given = (("url", args.url or "-"), ("token-file", args.token_file), ("file", args.file))
+    program = [sys.executable, "-m", "stream_erc_desktop"]
+    program += [f"--{key}={value}" for key, value in given if value is not None]
+    if args.url is not None:
+        return subprocess.run(program, check=False).returncode
+    window = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert window.stdin is not None
+    try:
+        _serve_window(replace(config, server=replace(config.server, port=0)), window)
+        window.terminate()  # where it was the server that was told to stop
+    finally:
+        window.stdin.close()  # by which it knows that nothing more comes
+    code = window.wait()
+    return code if code >= 0 else INTERRUPTED
 
-    def opened(url: str) -> None:
-        def show() -> None:
-            done.append(_window([f"--url={url}", *options]))
-            server.stop()
 
-        threading.Thread(target=show, daemon=True).start()
+def _serve_window(config: Config, window: "subprocess.Popen[bytes]") -> None:
+    """Serve a window until it is closed; it is open already while the models are loaded.
 
-    asyncio.run(server.run(opened))
-    return done[0] if done else INTERRUPTED
+    It is told ``ready URL`` or ``failed REASON``, a line each, and asks to try again by a line.
+    """
+    import asyncio
 
+    assert window.stdin is not None and window.stdout is not None
+    to_window, from_window = window.stdin, window.stdout
+    again = threading.Semaphore(0)
+    stops: list[Callable[[], None]] = []
 
-def _window(options: list[str]) -> int:
-    return subprocess.run([sys.executable, "-m", "stream_erc_desktop", *options], check=False).returncode
+    def say(line: str) -> None:
+        with suppress(OSError):  # it is closed
+            to_window.write(f"{' '.join(line.split())}\n".encode())
+            to_window.flush()
+
+    def follow() -> None:
+        for _ in from_window:
+            again.release()
+        code = window.wait()
+        if not stops:  # models are being loaded, which nothing else can end, and nothing else is begun
+            os._exit(code if code >= 0 else INTERRUPTED)
+        stops[0]()
+
+    threading.Thread(target=follow, daemon=True).start()
+    from stream_erc.server import Server  # slow: here, where it can be ended
+
+    while window.poll() is None:
+        try:
+            server = Server(config, _engines(config), open_store("memory"))
+            stops.append(server.stop)
+            asyncio.run(server.run(lambda url: say(f"ready {url}")))
+            return
+        except StreamErcError as error:
+            stops.clear()
+            say(f"failed {error}")
+            again.acquire()
 
 
 def _engines(config: Config) -> dict[str, "Engine"]:
@@ -340,7 +371,7 @@ def _show(
         try:
             for message in messages:
                 events.write(message)
-                if args.report is not None and message["type"] not in ("turn.partial", "speech.started"):
+                if args.report is not None and message["type"] not in MOMENTARY:
                     kept.append(message)
                 view.show(message)
                 if heard_ms is not None:

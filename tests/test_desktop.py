@@ -82,6 +82,7 @@ from stream_erc_desktop import palette as look
 from stream_erc_desktop.course import Phase
 from stream_erc_desktop.event_log import EventLog
 from stream_erc_desktop.feed import Feed, Options
+from stream_erc_desktop.host import Host
 from stream_erc_desktop.model import Conversation, Link, Notice, Tone, Turn, clock
 from stream_erc_desktop.outline import BLOCK_MS, Outline
 from stream_erc_desktop.player import Recording
@@ -770,6 +771,10 @@ class ScriptedFeed(QObject):
         self.url, self.token = "ws://scripted", None
         self.asked: list[tuple[object, ...]] = []
 
+    def reach(self, url: str) -> None:
+        self.url = url
+        self.asked.append(("reach", url))
+
     def open(self, options: Options) -> None:
         self.asked.append(("open", options))
 
@@ -1204,8 +1209,24 @@ def test_a_failure_offers_to_try_again(window: Window, feed: ScriptedFeed) -> No
     feed.failed.emit("nobody answers", False)
     window.refresh()
     assert (window.page.empty.text(), window.page.empty_detail.text()) == ("Not connected", "nobody answers")
-    assert window.page.notice_bar.isVisible()
-    QTest.mouseClick(window.page.header.again, Qt.MouseButton.LeftButton)
+    assert not window.page.notice_bar.isVisible()  # once is enough
+    QTest.mouseClick(window.page.retry.same, Qt.MouseButton.LeftButton)
+    assert feed.asked[-1] == ("open", Options())
+
+
+def test_a_failure_after_the_first_turn_leaves_the_turns_and_says_why_above_them(
+    window: Window, feed: ScriptedFeed
+) -> None:
+    listening(window)
+    tell(window, final(0))
+    feed.failed.emit("nobody answers", False)
+    window.refresh()
+    assert window.page.notice_bar.isVisible() and window.page.header.retry.isVisible()
+    answering(QMessageBox.StandardButton.Cancel)
+    QTest.mouseClick(window.page.header.retry.same, Qt.MouseButton.LeftButton)
+    assert ("open", Options()) not in feed.asked[2:]  # what was spoken would be lost
+    feed.saved.emit("events.jsonl")
+    QTest.mouseClick(window.page.header.retry.same, Qt.MouseButton.LeftButton)
     assert feed.asked[-1] == ("open", Options())
 
 
@@ -1315,6 +1336,173 @@ def test_a_long_conversation_is_drawn_fast_enough(window: Window) -> None:
         tell(window, partial(2_000, "more words " * n))
         window.page.timeline.grab()
     assert (time.perf_counter() - began) / 10 < 0.25
+
+
+# --- the window, before there is a server -----------------------------------------------------------
+
+
+class Starter:
+    """The other end of a window's host: tells it lines, and hears what it asks."""
+
+    def __init__(self) -> None:
+        (told, self._tell), (self._asked, asks) = os.pipe(), os.pipe()
+        self._ours = [open(told, "rb", buffering=0), open(asks, "wb", buffering=0)]
+        self.host = Host(*self._ours)  # type: ignore[arg-type]
+
+    def say(self, line: str) -> None:
+        os.write(self._tell, f"{line}\n".encode())
+
+    def asked(self) -> bytes:
+        return os.read(self._asked, 100)
+
+    def end(self) -> None:
+        os.close(self._tell)
+        os.close(self._asked)
+
+
+@pytest.fixture
+def starter() -> Iterator[Starter]:
+    made = Starter()
+    yield made
+    with suppress(OSError):
+        made.end()
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "host"])
+    for end in made._ours:
+        end.close()
+
+
+@pytest.fixture
+def starting(feed: ScriptedFeed, preferences: Preferences, starter: Starter) -> Iterator[Window]:
+    """A window whose server is still being started."""
+    feed.url = ""
+    opened = Window(feed, preferences, starter.host)  # type: ignore[arg-type]
+    opened.show()
+    feed.connecting.emit()
+    opened.refresh()
+    yield opened
+    opened.close()
+    opened.deleteLater()
+    QTest.qWait(1)
+
+
+def test_the_window_is_there_before_its_server(
+    starting: Window, feed: ScriptedFeed, starter: Starter
+) -> None:
+    assert starting.page.header.status.text() == "Starting …"
+    assert starting.page.empty.text() == "Starting the recognizer …"
+    starting.open_recording(Path("talk.wav"))
+    starting.refresh()
+    assert starting.page.empty_detail.text() == "talk.wav is heard as soon as it is ready."
+    starter.say("ready http://127.0.0.1:1234")
+    until(lambda: feed.asked[-1] == ("reach", "http://127.0.0.1:1234"))
+    starting.refresh()
+    assert starting.page.empty.text() == "Connecting …"
+    tell(starting, created())
+    assert starting.page.header.status.text() == "Connected"
+
+
+def test_a_server_that_does_not_start_says_why_and_can_be_tried_again(
+    starting: Window, feed: ScriptedFeed, starter: Starter
+) -> None:
+    page = starting.page
+    starter.say("failed expected a model, got “nosuch”")
+    until(lambda: page.empty.text() == "The recognizer did not start")
+    assert page.empty_detail.text() == "expected a model, got “nosuch”"
+    QTest.mouseClick(page.retry.same, Qt.MouseButton.LeftButton)
+    assert starter.asked() == b"again\n"
+    starting.refresh()
+    assert page.empty.text() == "Starting the recognizer …" and not page.notice_bar.isVisible()
+    starter.say("failed once more")
+    until(lambda: page.empty_detail.text() == "once more")
+    starting.open_recording(Path("talk.wav"))  # asks for the server as well
+    assert starter.asked() == b"again\n" and feed.asked[-1][0] == "hear"
+    starter.end()
+    until(lambda: "ended before it was ready" in page.empty_detail.text())
+    QTest.mouseClick(page.retry.same, Qt.MouseButton.LeftButton)
+    until(lambda: "ended before it was ready" in page.empty_detail.text())
+
+
+def test_another_server_can_be_chosen(starting: Window, feed: ScriptedFeed, starter: Starter) -> None:
+    def type_it(url: str) -> None:
+        dialog = QApplication.activeModalWidget()
+        dialog.setTextValue(url)
+        dialog.accept()
+
+    starter.say("failed no room")
+    until(lambda: starting.page.retry.other.isVisible())
+    QTimer.singleShot(50, lambda: type_it("ws://elsewhere:1"))
+    starting.page.retry.other.click()
+    assert feed.asked[-1] == ("reach", "ws://elsewhere:1")  # the conversation that waited goes on
+    starter.end()
+    QTest.qWait(50)
+    assert starting.page.header.status.text() == "Connecting …"
+    feed.failed.emit("nobody there", False)
+    QTimer.singleShot(50, lambda: type_it("ws://elsewhere:2"))
+    starting.page.retry.other.click()
+    assert feed.asked[-2:] == [("reach", "ws://elsewhere:2"), ("open", Options())]
+
+
+def test_a_recording_that_is_opened_while_the_server_starts_is_heard(
+    talk: Path, preferences: Preferences, starter: Starter
+) -> None:
+    preferences.live = False
+    with serve() as server:
+        window = Window(Feed(), preferences, starter.host)
+        window.show()
+        until(lambda: window.page.empty.text() == "Starting the recognizer …")
+        window.open_recording(talk)
+        QTest.qWait(50)
+        starter.say(f"ready {server.url}")
+        until(lambda: window.course.phase is Phase.OPEN and len(shown_turns(window)) == len(VOICES))
+        window.close()
+        window.deleteLater()
+        QTest.qWait(1)
+
+
+STAND_IN = """
+import socket, sys, urllib.parse
+
+def told():
+    kind, _, rest = sys.stdin.readline().strip().partition(" ")
+    print(kind, rest, file=sys.stderr, flush=True)
+    return rest
+
+{deeds}
+sys.exit(7)
+"""
+
+
+def with_stand_in(folder: Path, deeds: str, *options: str) -> tuple[int, list[str]]:
+    """``stream-erc desktop`` with another program as its window: the exit code, and what it was told."""
+    (folder / "stream_erc_desktop").mkdir()
+    (folder / "stream_erc_desktop" / "__init__.py").touch()
+    (folder / "stream_erc_desktop" / "__main__.py").write_text(STAND_IN.format(deeds=deeds), encoding="utf-8")
+    program = [sys.executable, "-m", "stream_erc", "desktop", "--asr", "none", *options]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_a_window_that_is_closed_while_the_models_load_ends_the_command(tmp_path: Path) -> None:
+    assert with_stand_in(tmp_path, "") == (7, [])
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_start_is_told_to_the_window(tmp_path: Path) -> None:
+    code, told = with_stand_in(tmp_path, 'told(); print("again", flush=True); told()', "--model", "nosuch")
+    assert code == 7 and len(told) == 2
+    assert all(line.startswith("failed ") and "nosuch" in line for line in told)
+
+
+@pytest.mark.slow
+def test_the_server_ends_with_its_window(tmp_path: Path) -> None:
+    deeds = "at = urllib.parse.urlsplit(told()); socket.create_connection((at.hostname, at.port)).close()"
+    code, told = with_stand_in(tmp_path, deeds)
+    assert code == 7
+    (line,) = told
+    port = QUrl(line.removeprefix("ready ")).port()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
 
 
 # --- the window, and a real server ------------------------------------------------------------------
@@ -1579,7 +1767,7 @@ def test_a_server_that_is_not_there_can_be_tried_again(preferences: Preferences)
         with opened(cable.url, preferences) as window:
             until(lambda: window.page.header.status.text() == "Not connected")
             cable.mend()
-            QTest.mouseClick(window.page.header.again, Qt.MouseButton.LeftButton)
+            QTest.mouseClick(window.page.retry.same, Qt.MouseButton.LeftButton)
             connected(window)
         cable.close()
 

@@ -11,7 +11,11 @@ from stream_erc_desktop import __doc__ as about
 def parser() -> argparse.ArgumentParser:
     """What can be said on the command line."""
     made = argparse.ArgumentParser(prog="python -m stream_erc_desktop", description=about)
-    made.add_argument("--url", default="ws://127.0.0.1:8765", help="the server (%(default)s)")
+    made.add_argument(
+        "--url",
+        default="ws://127.0.0.1:8765",
+        help="the server (%(default)s); - is told it on standard input",
+    )
     made.add_argument("--file", type=Path, metavar="RECORDING", help="hear this recording at once")
     made.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the server's token")
     return made
@@ -32,15 +36,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"the desktop window needs PySide6-Essentials and pyqtgraph: {error}", file=sys.stderr)
         return 1
     from stream_erc_desktop.feed import Feed
+    from stream_erc_desktop.host import host_of_this_window
 
     application = QApplication(sys.argv[:1])
     application.setApplicationName("Stream ERC")
     application.setStyle("Fusion")
-    feed = Feed(said.url, token)  # connects while the rest is loaded
+    host = host_of_this_window() if said.url == "-" else None
+    feed = Feed("" if host else said.url, token)
     from stream_erc_desktop.preferences import Preferences
     from stream_erc_desktop.window import Window
 
-    window = Window(feed, Preferences(QSettings("stream_erc", "desktop")))
+    window = Window(feed, Preferences(QSettings("stream_erc", "desktop")), host)
     window.show()
     if said.file is not None:
         window.open_recording(said.file)

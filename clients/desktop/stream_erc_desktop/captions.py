@@ -33,7 +33,9 @@ def count(conversation: Conversation) -> str:
 def empty(conversation: Conversation, phase: Phase, url: str, why_no_microphone: str) -> tuple[str, str]:
     """What stands where the transcript will be: what to do, and more about it."""
     if conversation.link is Link.FAILED:
-        return "Not connected", conversation.link_detail
+        return "Not connected" if url else "The recognizer did not start", conversation.link_detail
+    if conversation.link is Link.STARTING:
+        return "Starting the recognizer …", conversation.link_detail
     if conversation.link is Link.CONNECTING:
         return "Connecting …", url
     if conversation.pending_ms:
@@ -45,6 +47,13 @@ def empty(conversation: Conversation, phase: Phase, url: str, why_no_microphone:
     if why_no_microphone:
         return "Drop a recording here", f"or press Ctrl+O to open one. {why_no_microphone}."
     return "Press Record and speak", "or drop a recording here."
+
+
+def starting(source: str | None) -> str:
+    """What can be done while the server starts, or is done as soon as it is there."""
+    if source is not None:
+        return f"{source} is heard as soon as it is ready."
+    return "Its models are being loaded. A recording can be opened already."
 
 
 def state(conversation: Conversation, phase: Phase) -> str:

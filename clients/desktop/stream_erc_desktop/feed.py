@@ -56,6 +56,10 @@ class Take:
 class Feed(QObject):
     """The window's way to the server.
 
+    Args:
+        url: of the server; "" where it is not known yet, see `reach`.
+        token: the server's bearer token.
+
     Signals:
         connecting: a new conversation begins; nothing of the one before comes after it.
         told: what the session tells (`stream_erc_client.Event`).
@@ -78,9 +82,10 @@ class Feed(QObject):
     saved = Signal(str)
     microphones = Signal(object)
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str = "", token: str | None = None) -> None:
         super().__init__()
-        self.url, self.token = url, token
+        self.url, self.token = "", token
+        self._known = asyncio.Event()  # where the server is
         self._take: Take | None = None
         self._log = EventLog()
         self._loop = asyncio.new_event_loop()
@@ -88,8 +93,15 @@ class Feed(QObject):
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()
+        if url:
+            self.reach(url)
 
     # --- what the window asks for: returns at once --------------------------------------------------
+
+    def reach(self, url: str) -> None:
+        """Say where the server is; until then, conversations wait for it."""
+        self.url = url
+        self._loop.call_soon_threadsafe(self._known.set)
 
     def open(self, options: Options) -> None:
         """Connect, so that the server's choices are known; the first source is heard in this session."""
@@ -191,6 +203,7 @@ class Feed(QObject):
     async def _converse(self, take: Take) -> None:
         """One conversation from its connection to its end."""
         options = take.options
+        await self._known.wait()
         try:
             async with connect(
                 self.url,

@@ -8,6 +8,7 @@ from stream_erc_desktop.icons import icon
 from stream_erc_desktop.model import Link, Notice, Tone
 from stream_erc_desktop.palette import COLOURS, LIGHT, Theme
 
+UNDER_WAY = (Link.STARTING, Link.CONNECTING, Link.RECONNECTING)
 NOTICE_MS = 7_000  # a good or plain line stays; a bad one stays until it is closed
 
 
@@ -51,14 +52,30 @@ class Elided(QLabel):
         painter.end()
 
 
-class Header(QWidget):
-    """The title, the facts, the connection and the small buttons.
+class Retry(QWidget):
+    """What can be done where there is no connection.
 
     Signals:
-        try_again: connect anew.
+        again: connect anew.
+        elsewhere: connect to another server.
     """
 
-    try_again = Signal()
+    again = Signal()
+    elsewhere = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same, self.other = QPushButton("Try again"), QPushButton("Another server …")
+        self.same.clicked.connect(self.again)
+        self.other.clicked.connect(self.elsewhere)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.same)
+        layout.addWidget(self.other)
+
+
+class Header(QWidget):
+    """The title, the facts, the connection and the small buttons."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +90,7 @@ class Header(QWidget):
         self.dot = Dot()
         self.status = QLabel()
         self.status.setAccessibleName("Connection")
-        self.again = QPushButton("Try again")
-        self.again.clicked.connect(self.try_again)
+        self.retry = Retry()
         self.save = self._plain("Save the events (Ctrl+S)")
         self.settings = self._plain("Settings (Ctrl+,)")
         self.help = self._plain("Keyboard shortcuts (F1)")
@@ -91,18 +107,18 @@ class Header(QWidget):
         layout.addSpacing(4)
         layout.addWidget(self.status)
         layout.addSpacing(6)
-        layout.addWidget(self.again)
+        layout.addWidget(self.retry)
         layout.addSpacing(6)
         for button in (self.save, self.settings, self.help, self.look):
             layout.addWidget(button)
 
-    def show_link(self, link: Link, detail: str) -> None:
-        """Show how the window stands with the server."""
+    def show_link(self, link: Link, detail: str, *, retry: bool) -> None:
+        """Show how the window stands with the server, and whether to offer to try again."""
         self._link = link
-        self.status.setText(link.value + (" …" if link in (Link.CONNECTING, Link.RECONNECTING) else ""))
+        self.status.setText(link.value + (" …" if link in UNDER_WAY else ""))
         self.status.setToolTip(detail)
         self.status.setAccessibleDescription(detail)
-        self.again.setVisible(link is Link.FAILED)
+        self.retry.setVisible(retry)
         self._colour()
 
     def show_facts(self, title: str, facts: list[str]) -> None:

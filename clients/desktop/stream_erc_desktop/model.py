@@ -30,6 +30,7 @@ MAX_TURNS = 1_000  # shown; the earlier ones are in the file of events
 class Link(Enum):
     """How the window stands with the server."""
 
+    STARTING = "Starting"
     CONNECTING = "Connecting"
     CONNECTED = "Connected"
     RECONNECTING = "Reconnecting"
@@ -157,9 +158,13 @@ class Conversation:
 
     # --- what happens -------------------------------------------------------------------------------
 
-    def connecting(self, detail: str = "") -> None:
-        """The window asks for a connection."""
-        self.link, self.link_detail = Link.CONNECTING, detail
+    def starting(self, detail: str) -> None:
+        """There is no server yet."""
+        self.link, self.link_detail = Link.STARTING, detail
+
+    def connecting(self) -> None:
+        """The server is asked for a connection."""
+        self.link, self.link_detail = Link.CONNECTING, ""
 
     def failed(self, reason: str) -> None:
         """The conversation cannot go on."""

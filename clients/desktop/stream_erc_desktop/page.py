@@ -6,9 +6,9 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QStacked
 from stream_erc_desktop import captions
 from stream_erc_desktop.controls import Controls
 from stream_erc_desktop.course import Course, Phase
-from stream_erc_desktop.header import Header, NoticeBar
+from stream_erc_desktop.header import Header, NoticeBar, Retry, announce
 from stream_erc_desktop.latency import LatencyPanel, ReadingPanel
-from stream_erc_desktop.model import Notice
+from stream_erc_desktop.model import Link, Notice
 from stream_erc_desktop.palette import EmotionStyle, Theme, emotion_styles
 from stream_erc_desktop.timeline import Timeline
 from stream_erc_desktop.transcript import Transcript
@@ -49,7 +49,8 @@ class Page(QWidget):
             self._styles = emotion_styles(conversation.labels)
         self.transcript.show_turns(rows, conversation.speakers, self._styles)
         self.latency.show_stages(conversation.latencies.stages())
-        self.header.show_link(conversation.link, conversation.link_detail)
+        failed = conversation.link is Link.FAILED
+        self.header.show_link(conversation.link, conversation.link_detail, retry=failed and bool(rows))
         title = course.recording.name if course.recording else "Conversation"
         duration_ms = course.source.duration_ms if course.source else None
         self.header.show_facts(title, captions.facts(conversation, duration_ms))
@@ -59,10 +60,14 @@ class Page(QWidget):
         what, more = captions.empty(conversation, course.phase, url, self.controls.why_no_microphone)
         self.empty.setText(what)
         self.empty_detail.setText(more)
+        self.retry.setVisible(failed)
         self.timeline.state.setText(captions.state(conversation, course.phase))
-        if conversation.notice is not None and conversation.notice is not self._notice:
-            self.notice_bar.show_notice(conversation.notice)
-        self._notice = conversation.notice
+        notice, self._notice = self._notice, conversation.notice
+        if conversation.notice is not None and conversation.notice is not notice:
+            if failed and not rows:  # it stands in the middle already
+                announce(self.empty, f"{what}: {more}")
+            else:
+                self.notice_bar.show_notice(conversation.notice)
 
     def show_time(self, course: Course) -> bool:
         """Show what was heard until now; says whether something still moves."""
@@ -81,6 +86,7 @@ class Page(QWidget):
         """The transcript, or what to do while there is none."""
         self.transcript, self.pages = Transcript(), QStackedWidget()
         self.count, self.empty, self.empty_detail = _label("soft"), _label("empty"), _label("soft")
+        self.retry = Retry()
         empty = QWidget()
         middle = QVBoxLayout(empty)
         middle.setSpacing(8)
@@ -89,6 +95,8 @@ class Page(QWidget):
             label.setAlignment(Qt.AlignmentFlag.AlignCenter)
             label.setWordWrap(True)
             middle.addWidget(label)
+        middle.addSpacing(4)
+        middle.addWidget(self.retry, 0, Qt.AlignmentFlag.AlignHCenter)
         middle.addStretch(3)
         self.pages.addWidget(empty)
         self.pages.addWidget(self.transcript)

@@ -30,6 +30,13 @@ def place(parent: QWidget) -> Path | None:
     return Path(name) if name else None
 
 
+def server(parent: QWidget, url: str) -> str | None:
+    """Which server to speak to."""
+    usual = QLineEdit.EchoMode.Normal
+    given, said = QInputDialog.getText(parent, TITLE, "The server's address", usual, url)
+    return given.strip() or None if said else None
+
+
 def token(parent: QWidget) -> str | None:
     """The server's token."""
     words, hidden = "The server asks for a token.", QLineEdit.EchoMode.Password

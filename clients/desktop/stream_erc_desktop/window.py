@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QEvent, QTimer
+from PySide6.QtCore import QEvent, Qt, QTimer
 from PySide6.QtGui import QCloseEvent, QGuiApplication
 from PySide6.QtWidgets import QMainWindow
 from stream_erc_client import Failed, SessionClosed, TurnFinal
 
-from stream_erc_desktop import questions
+from stream_erc_desktop import captions, questions
 from stream_erc_desktop.course import Course, Phase
 from stream_erc_desktop.drop import DropArea
 from stream_erc_desktop.feed import Feed
 from stream_erc_desktop.header import announce
+from stream_erc_desktop.host import Host
 from stream_erc_desktop.keys import SpaceBar, add_shortcuts, application, show_shortcuts
-from stream_erc_desktop.model import Notice, Tone
+from stream_erc_desktop.model import Link, Notice, Tone
 from stream_erc_desktop.page import Page
 from stream_erc_desktop.palette import DARK, LIGHT, Theme
 from stream_erc_desktop.player import Recording
@@ -33,11 +34,13 @@ class Window(QMainWindow):
     Args:
         feed: the way to the server.
         preferences: what the user chose before.
+        host: who brings up the server, where the feed does not know it yet.
     """
 
-    def __init__(self, feed: Feed, preferences: Preferences) -> None:
+    def __init__(self, feed: Feed, preferences: Preferences, host: Host | None = None) -> None:
         super().__init__()
-        self.feed, self.preferences = feed, preferences
+        self.feed, self.preferences, self._host = feed, preferences, host
+        self._next: Source | None = None  # what was asked for and is not heard yet
         self.course = Course()
         self.page = Page()
         self.theme: Theme = LIGHT
@@ -59,6 +62,11 @@ class Window(QMainWindow):
         self.page.controls.open.setFocus()
         feed.look_for_microphones()
         feed.open(preferences.options)
+        if host is not None:
+            host.ready.connect(self._reach)
+            host.failed.connect(self._not_started)
+            # Not before: the first conversation's beginning would hide what comes from the host.
+            feed.connecting.connect(host.listen, Qt.ConnectionType.SingleShotConnection)
 
     def _listen_to_feed(self) -> None:
         feed = self.feed
@@ -81,7 +89,9 @@ class Window(QMainWindow):
         controls.paused.connect(feed.pause)
         controls.talking.connect(lambda talking: feed.pause(not talking))
         controls.look_for_microphones.connect(feed.look_for_microphones)
-        page.header.try_again.connect(self._try_again)
+        for retry in (page.retry, page.header.retry):
+            retry.again.connect(self._try_again)
+            retry.elsewhere.connect(self._ask_server)
         page.header.save.clicked.connect(self._ask_where_to_save)
         page.header.settings.clicked.connect(self._ask_settings)
         page.header.help.clicked.connect(lambda: show_shortcuts(self))
@@ -126,8 +136,12 @@ class Window(QMainWindow):
         self._hear(Recording(path, live=self.preferences.live))
 
     def _hear(self, source: Source) -> None:
-        if self._may_let_go():
-            self.feed.hear(source, self.preferences.options)
+        if not self._may_let_go():
+            return
+        self._next = source
+        if not self.feed.url:
+            self._start()
+        self.feed.hear(source, self.preferences.options)
 
     def finish(self) -> None:
         """End the conversation."""
@@ -147,8 +161,18 @@ class Window(QMainWindow):
         return not self.course.would_be_lost or questions.may_discard(self)
 
     def _try_again(self) -> None:
-        if self._may_let_go():
+        if not self.feed.url:
+            self._start()
+        elif self._may_let_go():
             self.feed.open(self.preferences.options)
+
+    def _ask_server(self) -> None:
+        url = questions.server(self, self.feed.url or "ws://") if self._may_let_go() else None
+        if url is not None:
+            waits = not self.feed.url
+            self._reach(url)
+            if not waits:
+                self.feed.open(self.preferences.options)
 
     def _ask_file(self) -> None:
         path = questions.recording(self)
@@ -184,9 +208,31 @@ class Window(QMainWindow):
 
     # --- what happens -------------------------------------------------------------------------------
 
+    def _start(self) -> None:
+        """Have the server started, again where that failed, and show that it is."""
+        conversation = self.course.conversation
+        if self._host is not None and conversation.link is Link.FAILED:
+            self._host.again()
+        conversation.starting(captions.starting(self._next.name if self._next else None))
+        self.page.notice_bar.hide()
+        self._set_phase(Phase.WAITING)
+
+    def _reach(self, url: str) -> None:
+        self.feed.reach(url)
+        self.course.conversation.connecting()
+        self.page.notice_bar.hide()
+        self._set_phase(Phase.WAITING)
+
+    def _not_started(self, reason: str) -> None:
+        if not self.feed.url:  # else the user chose another server
+            self._failed(reason, asks_for_token=False)
+
     def _begin(self) -> None:
         """A new conversation: nothing of the last one is shown."""
         self.course = Course()
+        self.page.notice_bar.hide()
+        if not self.feed.url:
+            self._start()
         self.page.timeline.waveform.follow()
         self._set_phase(Phase.WAITING)
 
@@ -206,6 +252,7 @@ class Window(QMainWindow):
         self._soon()
 
     def _source_started(self, source: Source) -> None:
+        self._next = None
         self.course.start(source)
         self._set_phase(Phase.HEARING)
         self.setFocus()  # not on a button: the space bar talks or pauses now, and must not press Finish
@@ -227,6 +274,7 @@ class Window(QMainWindow):
             self.feed.open(self.preferences.options)
 
     def _refused(self, reason: str) -> None:
+        self._next = None
         self.page.timeline.lanes.take_back_names()
         self.page.notice_bar.show_notice(Notice(reason, Tone.BAD))
 
