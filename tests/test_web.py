@@ -368,6 +368,33 @@ def test_pausing_lets_go_of_the_microphone_and_ends_the_turn(watched: Watched, s
     expect(turns(page).nth(heard)).to_be_visible()
 
 
+SLOW_MICROPHONE = """
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    window.opened = [];
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+        await new Promise((go) => { setTimeout(go, 700); });
+        const stream = await open(wanted);
+        window.opened.push(stream);
+        return stream;
+    };
+"""
+
+
+def test_a_microphone_that_opens_late_is_heard_once(watched: Watched, server: Running) -> None:
+    watched.context.add_init_script(SLOW_MICROPHONE)
+    page = watched.ready(server.url)
+    for words in ("Pause", "Go on listening", "Pause"):
+        page.click("#talk-button")
+        expect(page.locator("#talk-text")).to_have_text(words)
+    page.wait_for_timeout(2_500)
+    alive = "opened.map((stream) => stream.getTracks()[0].readyState)"
+    assert sorted(page.evaluate(alive)) == ["ended", "live"]
+    page.click("#talk-button")
+    page.wait_for_timeout(1_000)
+    assert page.evaluate(alive) == ["ended", "ended"]
+    expect(page.locator("#notes")).to_be_empty()
+
+
 def test_push_to_talk_sends_silence_until_it_is_held(watched: Watched, server: Running) -> None:
     page = watched.ready(server.url)
     page.locator("label.switch").click()

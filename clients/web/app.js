@@ -118,14 +118,13 @@ export class App {
     try {
       const { device, cleanUp } = this.settings.values;
       this.#setOpen();
-      await this.recorder.start({ deviceId: device, cleanUp });
+      if (!(await this.recorder.start({ deviceId: device, cleanUp }))) return;
     } catch (error) {
       await this.recorder.stop();
       this.setMode(this.protocol.begun ? "paused" : "idle");
       note("microphone", microphoneTrouble(error));
       return;
     }
-    if (this.mode !== "listening") return this.recorder.stop();
     const date = new Date();
     this.source ??= { name: "microphone", title: `Conversation of ${date.toLocaleString()}`, stem: `conversation-${stamp(date)}`, durationMs: null };
     this.begin("live");

@@ -40,37 +40,42 @@ export class Recorder {
    * @param {object} options
    * @param {string} options.deviceId "" for the default one.
    * @param {boolean} options.cleanUp whether the browser takes out echo and noise and sets the level.
+   * @returns {Promise<boolean>} false where a stop, or another start, came before it was open.
    */
   async start({ deviceId, cleanUp }) {
     if (!navigator.mediaDevices) throw new DOMException("no media devices", "SecurityError");
-    const stream = await navigator.mediaDevices.getUserMedia({
-      audio: {
-        ...(deviceId ? { deviceId: { exact: deviceId } } : {}),
-        channelCount: 1, echoCancellation: cleanUp, noiseSuppression: cleanUp, autoGainControl: cleanUp,
-      },
-    });
-    this.stream = stream;
-    const [track] = stream.getAudioTracks();
-    track.addEventListener("ended", () => { if (this.stream === stream) this.onGone(); });
-    let source;
+    const asked = this.asked = {};
+    let stream, context;
     try {
-      this.context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
-      source = this.context.createMediaStreamSource(stream);
-    } catch {
-      // Firefox joins only equal rates: take the device's, the worklet converts.
-      await this.context?.close();
-      this.context = new AudioContext({ latencyHint: "interactive" });
-      source = this.context.createMediaStreamSource(stream);
+      stream = await navigator.mediaDevices.getUserMedia({
+        audio: {
+          ...(deviceId ? { deviceId: { exact: deviceId } } : {}),
+          channelCount: 1, echoCancellation: cleanUp, noiseSuppression: cleanUp, autoGainControl: cleanUp,
+        },
+      });
+      let source;
+      [context, source] = join(stream);
+      await context.audioWorklet.addModule("recorder-worklet.js");
+      await context.resume();
+      if (this.asked === asked) this.#listen(stream, context, source);
+    } catch (error) {
+      await letGo(stream, context);
+      if (this.asked === asked) throw error;
+      return false;
     }
-    await this.context.audioWorklet.addModule("recorder-worklet.js");
-    await this.context.resume();
-    const node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0, processorOptions: { open: this.open } });
+    if (this.asked !== asked) await letGo(stream, context);
+    return this.asked === asked;
+  }
+
+  #listen(stream, context, source) {
+    const node = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0, processorOptions: { open: this.open } });
     node.port.onmessage = ({ data }) => {
       if (data === "stopped") this.stopped?.();
       else this.onAudio(data);
     };
     source.connect(node);
-    this.node = node;
+    Object.assign(this, { stream, context, node });
+    stream.getAudioTracks()[0].addEventListener("ended", () => { if (this.stream === stream) this.onGone(); });
   }
 
   /** Let the microphone through, or silence; also before it has started. */
@@ -81,6 +86,7 @@ export class Recorder {
 
   /** Take what is on its way, and let go of the microphone. */
   async stop() {
+    this.asked = null;
     const { stream, context, node } = this;
     if (node) {
       const stopped = new Promise((resolve) => { this.stopped = resolve; });
@@ -89,8 +95,25 @@ export class Recorder {
       node.port.onmessage = null;
       node.disconnect();
     }
-    this.stream = this.context = this.node = null;
-    for (const track of stream?.getTracks() ?? []) track.stop();
-    await context?.close();
+    if (this.node === node) this.stream = this.context = this.node = null;
+    await letGo(stream, context);
   }
+}
+
+/** A context that hears a microphone, and the microphone in it. */
+function join(stream) {
+  let context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
+  try {
+    return [context, context.createMediaStreamSource(stream)];
+  } catch {
+    // Firefox joins only equal rates: take the device's, the worklet converts.
+    context.close();
+    context = new AudioContext({ latencyHint: "interactive" });
+    return [context, context.createMediaStreamSource(stream)];
+  }
+}
+
+async function letGo(stream, context) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
+  if (context && context.state !== "closed") await context.close();
 }
