@@ -147,9 +147,16 @@ Said: TypeAlias = GivenTurn | TurnCorrection | SpeakerRenaming
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Speech began at `start`; a turn may follow (too short a sound gives none)."""
+    """Speech began at `start`; a turn follows."""
 
     start: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The speech that began last ended at `end`; its turn is being understood."""
+
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,4 +236,4 @@ class SaidRefused:
 LastingEvent: TypeAlias = EmotionEvent | TurnFailed | SpeakerRenamed | SessionClosed
 """What becomes part of the session; the others are of the moment."""
 
-Event: TypeAlias = SpeechStarted | PartialTurn | SaidRefused | LastingEvent
+Event: TypeAlias = SpeechStarted | SpeechStopped | PartialTurn | SaidRefused | LastingEvent

@@ -248,6 +248,12 @@ class SpeechStarted(ServerMessage, tag="speech.started", frozen=True, kw_only=Tr
     audio_start_ms: Annotated[int | None, Meta(description="where")]
 
 
+class SpeechStopped(ServerMessage, tag="speech.stopped", frozen=True, kw_only=True):
+    """The speech that began last has ended; its turn is being understood."""
+
+    audio_end_ms: Annotated[int | None, Meta(description="where; the pause that tells it came after")]
+
+
 class EmotionReading(Part, frozen=True, kw_only=True):
     """The expressed emotion."""
 
@@ -364,6 +370,7 @@ FromServer: TypeAlias = (
     | SessionResumed
     | InputAcknowledged
     | SpeechStarted
+    | SpeechStopped
     | TurnPartial
     | TurnFinal
     | TurnRevised

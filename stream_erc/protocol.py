@@ -28,6 +28,7 @@ Beginning
 
 Listening
     ``speech.started``, then ``turn.partial`` while the turn is spoken (with ``partials``), then
+    ``speech.stopped`` as soon as the pause was long enough, then, when the turn has been understood,
     ``turn.final`` with the speaker, the words, the emotion and its probabilities, and the latency by stage.
     ``turn.revised`` replaces an earlier turn where later voices, or a ``turn.correct``, show that somebody
     else spoke it; the turns after it come again too, since the conversation's memory has changed.
@@ -64,8 +65,8 @@ Ending
 Losing nothing
     ``turn.final``, ``turn.revised``, ``turn.failed``, ``speaker.updated`` and ``session.closed`` are
     *events*. Their ``event_id`` is 1, 2, 3 ... without a gap over the whole session. The server stores the
-    session before it sends an event. The others (partial turns, ``speech.started``, acknowledgements) may
-    come again after a reconnection, or never.
+    session before it sends an event. The others (``speech.started``, ``speech.stopped``, partial turns,
+    acknowledgements) may come again after a reconnection, or never.
 
     Inputs (``turn.append``, ``turn.correct``, ``speaker.rename``) may carry an ``input_id``: 1, 2, 3 ... in
     the order in which they are sent, all of them or none. One that came before is ignored, without an answer
@@ -162,6 +163,7 @@ from stream_erc.events import (
     SpeakerRenamed,
     SpeakerRenaming,
     SpeechStarted,
+    SpeechStopped,
     TurnFailed,
 )
 from stream_erc.messages import EmotionReading, LatencyParts, ServerMessage
@@ -279,6 +281,8 @@ class MessageEncoder:
         match event:
             case SpeechStarted(start):
                 return messages.SpeechStarted(**envelope, audio_start_ms=to_ms(start))
+            case SpeechStopped(end):
+                return messages.SpeechStopped(**envelope, audio_end_ms=to_ms(end))
             case PartialTurn():
                 return messages.TurnPartial(
                     **envelope,

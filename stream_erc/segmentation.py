@@ -16,10 +16,10 @@ import numpy as np
 from stream_erc import endpointing
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
-from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted
+from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted, SpeechStopped
 from stream_erc.vad import WINDOW, Vad, VadState
 
-Found: TypeAlias = SpeechStarted | SpeechSegment
+Found: TypeAlias = SpeechStarted | SpeechStopped | SpeechSegment
 
 
 def milliseconds(ms: int) -> int:
@@ -179,8 +179,9 @@ class SpeechSegmenter:
                 self._partial_at = boundary.start + milliseconds(self._config.partial_interval_ms)
             elif isinstance(boundary, endpointing.Ended):
                 samples = self._tail.cut(self._from(boundary.start), boundary.decided_at)
-                found.append(
-                    SpeechSegment(self._segments, boundary.start, boundary.end, samples, boundary.decided_at)
+                found += (
+                    SpeechStopped(boundary.end),
+                    SpeechSegment(self._segments, boundary.start, boundary.end, samples, boundary.decided_at),
                 )
                 self._segments += 1
                 self._partial_at, self._last_end = None, boundary.end

@@ -35,7 +35,6 @@ from stream_erc.events import (
     SessionClosed,
     SpeakerRenaming,
     SpeechSegment,
-    SpeechStarted,
     TurnCorrection,
     TurnFailed,
 )
@@ -317,10 +316,10 @@ class Session:
 
     def _take_found(self, found: Sequence[Found]) -> None:
         for item in found:
-            if isinstance(item, SpeechStarted):
-                self._events.append(item)
-            else:
+            if isinstance(item, SpeechSegment):
                 self._analyze(item)
+            else:
+                self._events.append(item)
 
         for index in self._hearing.missing:
             given = self._given_turn(index)

@@ -78,8 +78,8 @@ class TerminalView:
         if kind == "session.created":
             self._sessions[session] = set()
             self._heading(message)
-        elif kind == "speech.started":
-            self._listening = True
+        elif kind in ("speech.started", "speech.stopped"):
+            self._listening = kind == "speech.started"
         elif kind == "turn.partial":
             self._partial = message
         elif kind in ("turn.final", "turn.revised", "turn.failed"):

@@ -14,6 +14,7 @@ from stream_erc.events import (
     SessionClosed,
     SpeakerRenamed,
     SpeechStarted,
+    SpeechStopped,
     Turn,
     TurnFailed,
 )
@@ -56,6 +57,7 @@ def test_messages_are_numbered_and_typed():
     created = encoder.created(model="m", asr="a", labels=("x",), name="f.wav", duration_ms=5)
     events = [
         SpeechStarted(160),
+        SpeechStopped(320),
         PartialTurn(0, "Anna", "so", 160, 320, None),
         TURN,
         EmotionEvent(TURN.turn, "Bob", JOY, Latency(), revision=1),
@@ -64,11 +66,11 @@ def test_messages_are_numbered_and_typed():
         SessionClosed(32_000, 1, 1, ("Anna",)),
     ]
     messages = [created, *map(encoder.encode, events)]
-    assert [m["seq"] for m in messages] == list(range(8))
-    assert [m.get("event_id") for m in messages] == [None, None, None, 1, 2, 3, 4, 5]
+    assert [m["seq"] for m in messages] == list(range(9))
+    assert [m.get("event_id") for m in messages] == [None, None, None, None, 1, 2, 3, 4, 5]
     assert [m["type"] for m in messages] == [
-        "session.created", "speech.started", "turn.partial", "turn.final", "turn.revised", "turn.failed",
-        "speaker.updated", "session.closed",
+        "session.created", "speech.started", "speech.stopped", "turn.partial", "turn.final", "turn.revised",
+        "turn.failed", "speaker.updated", "session.closed",
     ]  # fmt: skip
     assert created["source"] == {"name": "f.wav", "duration_ms": 5}
     assert messages[-1]["audio_ms"] == 2000 and messages[-1]["speakers"] == ["Anna"]

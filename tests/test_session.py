@@ -21,6 +21,7 @@ from stream_erc.events import (
     SpeakerRenaming,
     SpeechSegment,
     SpeechStarted,
+    SpeechStopped,
     TurnCorrection,
     TurnFailed,
 )
@@ -44,6 +45,9 @@ def test_tones_become_turns_of_two_speakers():
     assert all(abs(sum(t.emotion.probabilities.values()) - 1) < 1e-6 for t in turns.values())
     starts = [e.start for e in events if isinstance(e, SpeechStarted)]
     assert starts == [turns[i].turn.start for i in range(6)]
+    assert [e.end for e in events if isinstance(e, SpeechStopped)] == [turns[i].turn.end for i in range(6)]
+    kinds = [type(e) for e in events if isinstance(e, SpeechStarted | SpeechStopped | EmotionEvent)]
+    assert kinds[:3] == [SpeechStarted, SpeechStopped, EmotionEvent]  # before the turn was worked on
     assert abs(turns[0].turn.start - 8000) <= 512 and abs(turns[0].turn.end - 24000) <= 1024
     assert events[-1] == SessionClosed(len(TALK), 6, 0, ("speaker_1", "speaker_2"))
 
