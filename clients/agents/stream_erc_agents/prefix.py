@@ -21,10 +21,13 @@ MAX_NAME_LENGTH = 40
 LATELY = 3
 """How many of a speaker's last turns a summary calls "lately"."""
 
-_BRACKETS = str.maketrans(
-    dict.fromkeys("[\uff3b\u27e6\u3010\u3014", "(") | dict.fromkeys("]\uff3d\u27e7\u3011\u3015", ")")
+_SQUARE = re.compile("SQUARE|TORTOISE SHELL|LENTICULAR")
+"""In the Unicode names of square brackets and of what looks like them: they become round ones."""
+
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
 )
-"""Square brackets and what looks like them become round ones."""
+"""Fillers and variation selectors, which can carry a text that nobody sees; those of emoji are kept."""
 
 _JOINERS = "\u200c\u200d"
 """Invisible, and yet part of words and of emoji: the only format characters that are kept."""
@@ -127,7 +130,7 @@ def ranked(probabilities: Probabilities) -> list[tuple[str, float]]:
 
 def safe_text(text: str) -> str:
     """What was said, on one line, without square brackets and without characters that nobody sees."""
-    return " ".join("".join(map(_visible, text.translate(_BRACKETS))).split())
+    return " ".join("".join(map(_visible, _UNSEEN.sub("", text))).split())
 
 
 def safe_name(name: str) -> str:
@@ -140,6 +143,8 @@ def _visible(character: str) -> str:
     category = unicodedata.category(character)
     if category == "Cc":  # line ends and tabs part words
         return " "
+    if category in ("Ps", "Pe") and _SQUARE.search(unicodedata.name(character)):
+        return "(" if category == "Ps" else ")"
     return character if category[0] != "C" or character in _JOINERS else ""
 
 
