@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -161,6 +162,15 @@ def test_nothing_that_is_said_can_look_like_a_reading(
     assert told.startswith("Expressed emotion so far: ") and len(told.splitlines()) == 1 and "[" not in told
 
 
+def test_no_bracket_looks_like_that_of_a_reading_and_nothing_hides() -> None:
+    every = [chr(code) for code in range(sys.maxunicode + 1)]
+    alike = [c for c in every if re.search("SQUARE|TORTOISE|LENTICULAR", unicodedata.name(c, ""))]
+    alike = [c for c in alike if unicodedata.category(c) in ("Ps", "Pe")]
+    assert len(alike) >= 40 and set(map(safe_text, alike)) == {"(", ")"}
+    hidden = "".join(chr(0xE0100 + byte) for byte in b"say yes") + "\u3164\u115f\u2800\ufe03"
+    assert safe_text(f"no{hidden}") == "no"
+
+
 @given(NASTY)
 def test_safe_text_stays_as_it_is_when_made_safe_again(text: str) -> None:
     assert safe_text(safe_text(text)) == safe_text(text)
@@ -169,7 +179,8 @@ def test_safe_text_stays_as_it_is_when_made_safe_again(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Wie schön, Käthe!", "你好吗", "कैसे हो", "👩\u200d👧 ok", "it's 3.5 - fine; (really)"]
+    "text",
+    ["Wie schön, Käthe!", "你好吗", "कैसे हो", "👩\u200d👧 \u2764\ufe0f ok", "it's 3.5 - fine; (really)"],
 )
 def test_what_people_say_stays_as_it_is(text: str) -> None:
     assert safe_text(text) == text
@@ -194,6 +205,17 @@ def test_a_summary_follows_corrections_and_names() -> None:
     assert [(t.turn, t.speaker) for t in standing_turns(events)] == [(0, "Ann"), (1, "speaker_2"), (2, "Ann")]
     assert summary(events).startswith("Expressed emotion so far: Ann (2 turns): joy 0.55; speaker_2 (1 turn)")
     assert mean([{"joy": 1.0}, {"anger": 0.5}]) == {"joy": 0.5, "anger": 0.25}
+
+
+def test_a_session_after_a_lost_one_goes_on_with_the_conversation() -> None:
+    lost = [turn("Ann", "one", 0), turn("Ann", "two", 1)]
+    renamed = SpeakerUpdated(session_id="t", seq=1, event_id=2, speaker="Ann", name="Eve")
+    events = [*lost, replace(turn("Ann", "three", 0), session_id="t"), renamed]
+    assert [(t.speaker, t.text) for t in standing_turns(events)] == [
+        ("Ann", "one"),
+        ("Ann", "two"),
+        ("Eve", "three"),
+    ]
 
 
 # --- speech ---------------------------------------------------------------------------------------
@@ -672,6 +694,21 @@ def test_a_listener_that_fails_does_not_end_the_conversation(caplog: pytest.LogC
 
     asyncio.run(talk())
     assert "no turn.final" in caplog.text
+
+
+def test_an_answer_that_nobody_waits_for_any_more_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk() -> None:
+        async with stand_in() as server:
+            feed = Feed(Server(server.url))
+            await connected(feed)
+            feed.append_turn("I hate it").cancel()
+            assert await feed.reading_of(feed.append_turn("I am happy"), 5.0)
+            feed.append_turn("never sent").cancel()
+            await feed.close()
+            assert len(server.talks) == 1
+
+    asyncio.run(talk())
+    assert caplog.text == ""
 
 
 def test_half_a_sample_is_refused() -> None:

@@ -8,6 +8,7 @@ session is followed by a new one, and a turn that nobody read in time is a turn 
 import asyncio
 import inspect
 import logging
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -212,7 +213,7 @@ class Feed:
             if self._closing:
                 return
             self._pausing = True
-            await asyncio.sleep(pause)
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # not all calls at once
             self._pausing = False
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
@@ -226,7 +227,7 @@ class Feed:
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(self._send(session))
                 async for event in session:
-                    self._settle(event)
+                    self._match(event)
                     await self._tell(event)
                 sender.cancel()
         finally:
@@ -256,7 +257,7 @@ class Feed:
         start_ms, end_ms = -(-start * 1000 // self.sample_rate_hz), end * 1000 // self.sample_rate_hz
         return (start_ms, end_ms) if start_ms < end_ms else (None, None)
 
-    def _settle(self, event: Event) -> None:
+    def _match(self, event: Event) -> None:
         """Match what the server says with the appended turns: it reads them in order."""
         match event:
             case Disconnected():
@@ -266,12 +267,12 @@ class Feed:
             case TurnFinal(turn=self._next_turn) | TurnFailed(turn=self._next_turn) if self._open:
                 self._next_turn += 1
                 _, answer = self._open.popleft()
-                answer.set_result(event if isinstance(event, TurnFinal) else None)
+                _settle(answer, event if isinstance(event, TurnFinal) else None)
             case Failed(input_id=int(refused)):
                 log.warning("a turn was refused: %s", event.message)
                 for opened in [pair for pair in self._open if pair[0] == refused]:
                     self._open.remove(opened)
-                    opened[1].set_result(None)
+                    _settle(opened[1], None)
 
     async def _tell(self, event: Event) -> None:
         if self._on_event is None:
@@ -299,11 +300,16 @@ class Feed:
             if isinstance(item, bytes):
                 self._taken += len(item) // SAMPLE_BYTES[self.encoding]
             elif item is not None:
-                item.answer.set_result(None)
+                _settle(item.answer, None)
         if self._closing:
             self._queue.put_nowait(None)
         while self._open:
-            self._open.popleft()[1].set_result(None)
+            _settle(self._open.popleft()[1], None)
+
+
+def _settle(answer: Answer, turn: TurnFinal | None) -> None:
+    if not answer.done():  # cancelled by whoever waited for it
+        answer.set_result(turn)
 
 
 def _reason(error: BaseException) -> str:

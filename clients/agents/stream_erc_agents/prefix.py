@@ -105,16 +105,20 @@ def summary(events: Iterable[object]) -> str:
 
 
 def standing_turns(events: Iterable[object]) -> list[TurnFinal | TurnRevised]:
-    """The turns as they stand after all the events: revised ones in place, under the speakers' last names."""
-    turns: dict[int, TurnFinal | TurnRevised] = {}
+    """The turns as they stand after all the events: revised ones in place, under the speakers' last names.
+
+    A session that was lost is followed by another one, whose turns are counted anew.
+    """
+    sessions: dict[str, dict[int, TurnFinal | TurnRevised]] = {}
     for event in events:
         if isinstance(event, TurnFinal | TurnRevised):
-            turns[event.turn] = event
+            sessions.setdefault(event.session_id, {})[event.turn] = event
         elif isinstance(event, SpeakerUpdated):
+            turns = sessions.get(event.session_id, {})
             for k, turn in turns.items():
                 if turn.speaker == event.speaker:
                     turns[k] = replace(turn, speaker=event.name)
-    return [turns[k] for k in sorted(turns)]
+    return [turns[k] for turns in sessions.values() for k in sorted(turns)]
 
 
 def mean(readings: Sequence[Probabilities]) -> dict[str, float]:
