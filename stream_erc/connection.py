@@ -13,13 +13,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from stream_erc import messages
 from stream_erc.claim import Claim
-from stream_erc.events import Samples
 from stream_erc.exceptions import StoreError
 from stream_erc.limits import HELD_BACK_MS, Bucket
+from stream_erc.line import Line
 from stream_erc.live import Checkpoint, LiveSession
 from stream_erc.messages import (
     Ping,
@@ -38,12 +38,6 @@ from stream_erc.service import Service
 log = logging.getLogger(__name__)
 
 VIOLATION = 1008
-
-AHEAD_MS = 1_000.0
-"""Live audio that runs further ahead of the clock waits in line, unheard, until the clock has come up."""
-
-LINE = 1_024
-"""Frames and inputs that may wait in line before no more are read."""
 
 PIECE = 4_000
 """A frame of audio is heard in pieces of this many samples, between which other sessions have their turn."""
@@ -75,10 +69,6 @@ class _Ending:
     there: bool = True
 
 
-_InLine: TypeAlias = Samples | TurnAppend | TurnCorrect | SpeakerRename | None
-"""What waits to be taken in; None is the end."""
-
-
 class Connection:
     """A client's connection, from its first frame to the close.
 
@@ -100,8 +90,7 @@ class Connection:
         self._mistakes = 0
         now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
-        self._audio = Bucket.of_live_audio(self._config.burst_ms, now)
-        self._line: asyncio.Queue[tuple[float, _InLine]] = asyncio.Queue(LINE)  # and from when on it is heard
+        self._line = Line(self._config)
         self._closing = False
         self._asked = False  # whether the session has been configured or resumed
         self._claim: Claim | None = None
@@ -238,7 +227,7 @@ class Connection:
         await fresh.forget()
         missed = await claim.events(message.last_event_id)
         away_s = min(max(0.0, time.time() - saved.saved_at), self._config.retention_s)
-        self._audio.grant(1000 * away_s + HELD_BACK_MS)
+        self._line.grant(1000 * away_s + HELD_BACK_MS)
         service.telemetry.opened.labels("resumed").inc()
         about = {"session": claim.session_id, "peer": self._socket.peer, "away_s": round(away_s, 3)}
         log.info("session resumed", extra=about)
@@ -265,27 +254,13 @@ class Connection:
                 await self._refuse(refusal)
 
     async def _take_audio(self, data: bytes) -> None:
-        """Audio joins the line; what runs ahead of the clock is heard when the clock has come up."""
+        """Audio joins the line."""
         self._check_open("audio")
         samples, duration_ms = self.live.decode(data)
-        now = due = time.monotonic()
-        if self.live.paced:
-            if not self._audio.take(duration_ms, now):
-                raise Refusal(
-                    "audio_too_fast",
-                    f"expected live audio at most {self._config.burst_ms} ms ahead of the clock, got more: "
-                    'ask for pace "replay" to send a recording',
-                )
-            due += max(0.0, self._config.burst_ms - self._audio.level - AHEAD_MS) / 1000
+        due = self._line.due(duration_ms) if self.live.paced else 0.0
         self._begin()
         self._service.telemetry.audio.inc(duration_ms / 1000)
-        await self._join(samples, due)
-
-    async def _join(self, item: "_InLine", due: float) -> None:
-        """Put something in line; where audio comes as fast as it is read, wait until it was heard."""
-        await self._line.put((due, item))
-        if not self.live.paced:
-            await self._line.join()
+        await self._line.put(samples, due=due, wait=not self.live.paced)
 
     def _check_open(self, what: str) -> None:
         if self._closing:
@@ -294,8 +269,7 @@ class Connection:
     async def _hear(self) -> None:
         """Take in what is in line, each when it is due."""
         while True:
-            due, item = await self._line.get()
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            item = await self._line.next()
             try:
                 if item is None:
                     self.live.close()
@@ -309,7 +283,7 @@ class Connection:
             except Refusal as refusal:
                 await self._refuse(refusal)
             await self._taken()
-            self._line.task_done()
+            self._line.done()
 
     async def _take_text(self, text: str) -> None:
         if not self._frames.take(1, time.monotonic()):
@@ -330,13 +304,13 @@ class Connection:
                 self._check_open("it again")
                 self._begin()
                 self._closing = True
-                await self._join(None, time.monotonic())
+                await self._line.put(None, wait=not self.live.paced)
             case SessionAuthenticate():
                 pass  # it was known before
             case message:
                 self._check_open("an input")
                 self._begin()
-                await self._join(message, time.monotonic())
+                await self._line.put(message, wait=not self.live.paced)
 
     def _begin(self) -> None:
         if not self.live.begun:
@@ -417,7 +391,7 @@ class Connection:
             await asyncio.sleep(min(1.0, self._config.heartbeat_s / 2))
             now, idle_s = time.monotonic(), self._config.idle_timeout_s
             silent_s = 0.0 if self._listening_since is None else now - self._listening_since
-            owed = self._closing and (self._line.qsize() or self._worker.pending(self.live.session)) > 0
+            owed = self._closing and (len(self._line) or self._worker.pending(self.live.session)) > 0
             if silent_s > idle_s and not owed:
                 raise Refusal("idle", f"expected audio, a message or a ping within {idle_s:g} s, got nothing")
             if now - self._outbox.sent_at > self._config.heartbeat_s and not self._outbox.unread:

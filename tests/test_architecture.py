@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # --- the walls ----------------------------------------------------------------------------------
 
 SHELLS = {
-    "__main__", "claim", "connection", "microphone", "outbox", "replay", "report", "server", "service",
+    "__main__", "claim", "connection", "microphone", "line", "outbox", "replay", "report", "server", "service",
     "sources", "store", "store_redis", "store_sqlite", "terminal", "workers",
 }  # fmt: skip
 """The modules of stream_erc that may touch the outside; every other one is core."""

@@ -1,0 +1,78 @@
+"""What a client has sent and the session has not taken in yet."""
+
+import asyncio
+import time
+from typing import TypeAlias
+
+from stream_erc.config import ServerConfig
+from stream_erc.events import Samples
+from stream_erc.limits import Bucket
+from stream_erc.messages import SpeakerRename, TurnAppend, TurnCorrect
+from stream_erc.protocol import Refusal
+
+LENGTH = 1_024
+"""Frames and inputs that may wait before no more are read."""
+
+AHEAD_MS = 1_000.0
+"""Live audio that runs further ahead of the clock waits, unheard, until the clock has come up."""
+
+InLine: TypeAlias = Samples | TurnAppend | TurnCorrect | SpeakerRename | None
+"""What waits to be taken in; None is the end."""
+
+
+class Line:
+    """One client's frames and inputs, in order, live audio no faster than it is spoken.
+
+    Args:
+        config: how fast they may come.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._burst_ms = config.burst_ms
+        self._audio = Bucket.of_live_audio(config.burst_ms, time.monotonic())
+        self._waiting: asyncio.Queue[tuple[float, InLine]] = asyncio.Queue(LENGTH)  # since when it is due
+
+    def __len__(self) -> int:
+        """How much waits."""
+        return self._waiting.qsize()
+
+    def grant(self, ms: float) -> None:
+        """Let so much more audio come at once."""
+        self._audio.grant(ms)
+
+    def due(self, duration_ms: float) -> float:
+        """When live audio that comes now is to be heard, on the monotonic clock.
+
+        Raises:
+            Refusal: ``audio_too_fast``.
+        """
+        now = time.monotonic()
+        if not self._audio.take(duration_ms, now):
+            raise Refusal(
+                "audio_too_fast",
+                f"expected live audio at most {self._burst_ms} ms ahead of the clock, got more: "
+                'ask for pace "replay" to send a recording',
+            )
+        return now + max(0.0, self._burst_ms - self._audio.level - AHEAD_MS) / 1000
+
+    async def put(self, item: InLine, *, due: float = 0.0, wait: bool) -> None:
+        """Something joins the line.
+
+        Args:
+            item: audio at the client's rate, an input, or the end.
+            due: when it may be taken in.
+            wait: return only when it was, as where audio comes as fast as it is read.
+        """
+        await self._waiting.put((due, item))
+        if wait:
+            await self._waiting.join()
+
+    async def next(self) -> InLine:
+        """The first in line, when it is due; then `done` has to be called."""
+        due, item = await self._waiting.get()
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        return item
+
+    def done(self) -> None:
+        """What came with `next` was taken in."""
+        self._waiting.task_done()
