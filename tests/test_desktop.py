@@ -85,6 +85,7 @@ from stream_erc_desktop.feed import Feed, Options
 from stream_erc_desktop.host import Host
 from stream_erc_desktop.model import Conversation, Link, Notice, Tone, Turn, clock
 from stream_erc_desktop.outline import BLOCK_MS, Outline
+from stream_erc_desktop.playback import KEPT, NO_OUTPUT, Playback
 from stream_erc_desktop.player import Recording
 from stream_erc_desktop.preferences import Preferences
 from stream_erc_desktop.recorder import Microphone, Recorder, find_microphones
@@ -1338,6 +1339,166 @@ def test_a_long_conversation_is_drawn_fast_enough(window: Window) -> None:
     assert (time.perf_counter() - began) / 10 < 0.25
 
 
+# --- a turn heard again -----------------------------------------------------------------------------
+
+
+class Loudspeaker:
+    """What sounddevice would be, on a computer with a sound output that takes one rate."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, rate_hz: int = 16_000, *, present: bool = True) -> None:
+        self.rate_hz, self.present = rate_hz, present
+        self.heard, self.aborted, self.closed = bytearray(), 0, 0
+        self.going = threading.Event()
+        self.going.set()
+
+    def query_devices(self, kind: str) -> dict[str, float]:
+        if not self.present:
+            raise self.PortAudioError("Error querying device -1")
+        return {"default_samplerate": float(self.rate_hz)}
+
+    def RawOutputStream(self, samplerate: int, channels: int, dtype: str) -> object:  # noqa: N802
+        assert (channels, dtype) == (1, "int16")
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.closed += 1
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+    def write(self, block: bytes) -> None:
+        assert self.going.wait(10)
+        self.heard += block
+
+
+class PickyLoudspeaker(Loudspeaker):
+    def RawOutputStream(self, samplerate: int, channels: int, dtype: str) -> object:  # noqa: N802
+        if samplerate != self.rate_hz:
+            raise self.PortAudioError("Invalid sample rate")
+        return super().RawOutputStream(samplerate, channels, dtype)
+
+
+def with_output(window: Window, library: Loudspeaker) -> Loudspeaker:
+    window.playback._library = library  # type: ignore[assignment]
+    return library
+
+
+def sounding(window: Window) -> int | None:
+    return window.page.transcript._delegate.sounding
+
+
+def click_on_time(window: Window, row: int) -> None:
+    transcript = window.page.transcript
+    place = transcript.visualRect(transcript.list.index(row))
+    QTest.mouseClick(transcript.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(30, place.center().y()))
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+def test_a_turn_is_heard_again(window: Window, feed: ScriptedFeed, rate_hz: int) -> None:
+    source = Recording(Path("talk.wav"))
+    source.sample_rate_hz = rate_hz
+    listening(window, source)
+    samples = np.arange(4 * rate_hz, dtype=np.int64).astype("<i2")
+    for part in np.split(samples, 8):
+        feed.heard.emit(part.tobytes())
+    tell(window, final(0), final(1), final(2), failed(3))
+    out = with_output(window, Loudspeaker(rate_hz))
+    click_on_time(window, 2)
+    assert sounding(window) == 2
+    until(lambda: sounding(window) is None)
+    assert out.heard == samples[2 * rate_hz : 2 * rate_hz + rate_hz * 8 // 10].tobytes()
+    assert (out.closed, out.aborted) == (1, 0)
+    out.heard.clear()
+    QTest.keyClick(window, Qt.Key.Key_L)  # the one that is selected
+    until(lambda: out.closed == 2)
+    assert out.heard[:2] == samples[2 * rate_hz].tobytes()
+    click_on_time(window, 3)  # one that could not be read, too
+    until(lambda: out.closed == 3)
+
+
+def test_the_same_turn_again_stops_it_and_another_one_takes_its_place(
+    window: Window, feed: ScriptedFeed
+) -> None:
+    listening(window, Recording(Path("talk.wav")))
+    feed.heard.emit(bytes(32 * 5_000))
+    tell(window, final(0), final(1))
+    out = with_output(window, Loudspeaker())
+    out.going.clear()
+    click_on_time(window, 0)
+    click_on_time(window, 1)
+    assert sounding(window) == 1
+    click_on_time(window, 1)
+    assert sounding(window) is None
+    out.going.set()
+    until(lambda: out.aborted == 2)
+    assert len(out.heard) < 32 * 800
+    out.going.clear()
+    click_on_time(window, 0)
+    feed.connecting.emit()  # another conversation
+    assert sounding(window) is None
+    out.going.set()
+
+
+def test_a_turn_is_not_played_into_the_microphone(window: Window, feed: ScriptedFeed) -> None:
+    listening(window)
+    feed.heard.emit(bytes(32 * 2_000))
+    tell(window, final(0), partial(1))
+    out = with_output(window, Loudspeaker())
+    click_on_time(window, 0)
+    assert "when the microphone is off" in window.page.notice_bar.words.text()
+    feed.source_ended.emit()
+    click_on_time(window, 1)  # it is still being spoken
+    assert sounding(window) is None
+    click_on_time(window, 0)
+    until(lambda: out.closed == 1)
+
+
+def test_without_a_sound_output_a_line_says_so(window: Window, feed: ScriptedFeed) -> None:
+    listening(window, Recording(Path("talk.wav")))
+    feed.heard.emit(bytes(32 * 2_000))
+    tell(window, final(0))
+    with_output(window, Loudspeaker(present=False))
+    click_on_time(window, 0)
+    until(lambda: window.page.notice_bar.words.text() == NO_OUTPUT)
+    assert window.page.notice_bar.property("tone") == "plain"
+    until(lambda: sounding(window) is None)
+
+
+def test_an_output_that_does_not_take_the_rate_gets_its_own(application: QApplication) -> None:
+    out = PickyLoudspeaker(48_000)
+    playback = Playback(out)  # type: ignore[arg-type]
+    wave_16k = (np.sin(np.arange(16_000) * 0.05) * 9_000).astype("<i2")
+    playback.push(wave_16k.tobytes())
+    playback.play(Turn(0, "Anna", 0, 1_000, "", None))
+    until(lambda: out.closed == 1)
+    playback.close()
+    heard = np.frombuffer(bytes(out.heard), "<i2")
+    assert len(heard) == 48_000 and np.abs(heard[::3] - wave_16k).max() <= 1
+
+
+def test_only_the_last_half_hour_is_kept(application: QApplication) -> None:
+    out, said = Loudspeaker(), list[str]()
+    playback = Playback(out)  # type: ignore[arg-type]
+    playback.silent.connect(said.append)
+    minute = np.full(60 * 16_000, 0, "<i2")
+    for number in range(35):
+        playback.push((minute + number).tobytes())
+    assert KEPT <= len(playback._pcm) <= KEPT * 17 // 16
+    playback.play(Turn(0, "Anna", 0, 1_000, "", None))
+    playback.play(Turn(1, "Anna", None, None, "", None))
+    assert said == ["The audio of this turn is no longer kept", "This turn came without audio"]
+    playback.play(Turn(2, "Anna", 34 * 60_000, 34 * 60_000 + 100, "", None))
+    until(lambda: out.closed == 1)
+    assert set(np.frombuffer(bytes(out.heard), "<i2").tolist()) == {34}
+    playback.close()
+
+
 # --- the window, before there is a server -----------------------------------------------------------
 
 
@@ -1736,7 +1897,7 @@ def test_another_recording_takes_the_place_of_the_one_that_runs(
 
 def test_a_microphone_is_heard(preferences: Preferences, monkeypatch: pytest.MonkeyPatch) -> None:
     card = SoundCard((16_000,))
-    monkeypatch.setattr("stream_erc_desktop.recorder._sounddevice", lambda: card)
+    monkeypatch.setattr("stream_erc_desktop.recorder.sound_library", lambda purpose: card)
     pcm = (spoken(VOICES[:2]) * 32_767).round().astype("<i2")
     with serve() as server, opened(server.url, preferences) as window:
         connected(window)

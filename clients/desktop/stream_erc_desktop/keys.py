@@ -20,6 +20,7 @@ SHORTCUTS = (
     ("Space", "talk while it is held (push to talk); pause a recording"),
     ("P", "push to talk on or off"),
     ("↑ ↓", "turn by turn in the transcript"),
+    ("L", "hear the turn again, or stop it; a click on its time does it too"),
     ("1 … 9", "say who spoke the turn: the first speaker, the second …"),
     ("Enter", "say who spoke the turn, from a list"),
     ("Esc", "leave the turn, and go to the newest"),

@@ -1,5 +1,7 @@
 """What is in the window: the parts put together, and each shown its share of the conversation."""
 
+from collections.abc import Callable
+
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QStackedWidget, QVBoxLayout, QWidget
 
@@ -41,6 +43,20 @@ class Page(QWidget):
         whole.setSpacing(0)
         whole.addLayout(page, 1)
         whole.addWidget(self.controls)
+
+    def shortcuts(self) -> dict[str, Callable[[], object]]:
+        """The keys that do what a part does."""
+        controls, waveform = self.controls, self.timeline.waveform
+        return {
+            "R": controls.primary.click,
+            "P": controls.ptt.toggle,
+            "F": waveform.follow,
+            "W": waveform.show_whole,
+            "+": lambda: waveform.zoom(0.5),
+            "=": lambda: waveform.zoom(0.5),
+            "-": lambda: waveform.zoom(2.0),
+            "Ctrl+S": self.header.save.click,
+        }
 
     def show_words(self, course: Course, url: str) -> None:
         """Show everything but the audio."""

@@ -1,27 +1,18 @@
-"""The microphone as a source of audio, through sounddevice where it and a sound card are present."""
+"""The microphone as a source of audio."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from stream_erc_desktop.sound_card import SoundLibrary, sound_library
 from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, SourceError
 
 QUEUE_BLOCKS = 10_000 // BLOCK_MS  # what a slow connection may be behind; then silence is sent instead
 DEVICE_TIMEOUT_S = 2.0  # a device that is silent for so long is asked whether it is still there
 MAX_RATE_HZ = 48_000
-
-
-class SoundLibrary(Protocol):
-    """What is used of the module `sounddevice`; a test gives its own."""
-
-    PortAudioError: type[Exception]
-    RawInputStream: Callable[..., Any]
-
-    def query_devices(self) -> Iterable[Mapping[str, Any]]:
-        """All devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +32,7 @@ def find_microphones(library: SoundLibrary | None = None) -> list[Microphone]:
     Raises:
         SourceError: there is none, and why.
     """
-    sound = library if library is not None else _sounddevice()
+    sound = library if library is not None else sound_library("The microphone")
     try:
         devices = [device for device in sound.query_devices() if device["max_input_channels"] > 0]
     except sound.PortAudioError as error:
@@ -90,7 +81,7 @@ class Recorder:
         Raises:
             SourceError: it does not open.
         """
-        sound = self._library if self._library is not None else _sounddevice()
+        sound = self._library if self._library is not None else sound_library("The microphone")
         own_hz = self.microphone.rate_hz
         failed: Exception | None = None
         for rate_hz, channels in ((SAMPLE_RATE_HZ, 1), (own_hz, 1), (own_hz, self.microphone.channels)):
@@ -174,20 +165,3 @@ class Recorder:
             self._queue.put_nowait(bytes(self._lost))
             self._lost = 0
         self._queue.put_nowait(block)
-
-
-def _sounddevice() -> SoundLibrary:
-    """The module, imported only where a microphone is asked for: the import itself opens PortAudio."""
-    try:
-        import sounddevice
-    except ImportError:
-        raise SourceError("The microphone needs the package sounddevice: pip install sounddevice") from None
-    except OSError as error:
-        raise SourceError(
-            f"The microphone needs the PortAudio library: {error} "
-            "(Debian: apt install libportaudio2, macOS: brew install portaudio)"
-        ) from error
-    except Exception as error:  # its own PortAudioError, which has no name before the import succeeds
-        raise SourceError(f"The sound system does not work: {error}") from error
-    library: SoundLibrary = sounddevice
-    return library

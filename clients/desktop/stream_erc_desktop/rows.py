@@ -2,8 +2,17 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
+from PySide6.QtCore import (
+    QAbstractListModel,
+    QModelIndex,
+    QPersistentModelIndex,
+    QPointF,
+    QRect,
+    QRectF,
+    QSize,
+    Qt,
+)
+from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter, QPolygonF
 from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 from stream_erc_client import EmotionReading
 
@@ -83,6 +92,7 @@ class TurnDelegate(QStyledItemDelegate):
         self._view = view
         self.theme: Theme = LIGHT
         self.styles: dict[str, EmotionStyle] = {}
+        self.sounding: int | None = None  # the turn that is to be heard now
         self._sizes: dict[int, tuple[Turn, QSize]] = {}
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:  # noqa: N802
@@ -113,7 +123,9 @@ class TurnDelegate(QStyledItemDelegate):
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         selected = bool(option.state & QStyle.StateFlag.State_Selected)
-        if selected or option.state & QStyle.StateFlag.State_MouseOver:
+        over = bool(option.state & QStyle.StateFlag.State_MouseOver)
+        sounds = turn.index == self.sounding
+        if selected or over or sounds:
             painter.fillPath(rounded(QRectF(box.adjusted(4, 1, -4, -1)), 8), QColor(theme.hover))
         if index.row():
             painter.setPen(QColor(theme.line))
@@ -122,6 +134,8 @@ class TurnDelegate(QStyledItemDelegate):
             painter.setPen(QColor(theme.ink))
             painter.drawPath(rounded(QRectF(box.adjusted(4, 2, -5, -2)), 8))
         inner = box.adjusted(PAD_X, PAD_Y, -PAD_X, -PAD_Y)
+        if sounds or (over and turn.start_ms is not None and not turn.partial):
+            self._paint_hearing(painter, inner, sounds)
         self._paint_when_and_who(painter, inner, turn, bool(index.data(SAME_SPEAKER)))
         self._paint_words(painter, inner, turn)
         if turn.emotion is not None and not turn.failed:
@@ -151,6 +165,17 @@ class TurnDelegate(QStyledItemDelegate):
             painter.setFont(_font(self._view.font(), 0.8))
             painter.setPen(QColor(theme.soft))
             painter.drawText(line.translated(0, metrics.height()), Qt.AlignmentFlag.AlignVCenter, "revised")
+
+    def _paint_hearing(self, painter: QPainter, inner: QRect, sounds: bool) -> None:
+        """Left of the time: that a click lets the turn be heard, or stops it."""
+        x, y = inner.left() - 8.0, inner.top() + painter.fontMetrics().height() / 2
+        shape = QPolygonF([QPointF(x, y - 4), QPointF(x + 6, y), QPointF(x, y + 4)])
+        if sounds:
+            shape = QPolygonF(QRectF(x, y - 3, 6, 6))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(self.theme.ink if sounds else self.theme.soft))
+        painter.drawPolygon(shape)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
 
     def _paint_words(self, painter: QPainter, inner: QRect, turn: Turn) -> None:
         theme = self.theme
@@ -186,6 +211,11 @@ class TurnDelegate(QStyledItemDelegate):
         if inner.width() < NARROW_PX:
             return inner.adjusted(WHEN_PX + GAP, self._view.fontMetrics().height() + 7, 0, 0)
         return inner.adjusted(WHEN_PX + WHO_PX + 2 * GAP, 0, -FELT_PX - GAP - 6, 0)
+
+
+def on_time(x: float) -> bool:
+    """Whether a place in a row is on the time."""
+    return x < PAD_X + WHEN_PX + GAP / 2
 
 
 def on_name(x: float) -> bool:

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QAbstractItemView, QInputDialog, QListView, QMenu,
 
 from stream_erc_desktop.model import Turn
 from stream_erc_desktop.palette import EmotionStyle, Theme
-from stream_erc_desktop.rows import TURN, TurnDelegate, TurnList, on_name
+from stream_erc_desktop.rows import TURN, TurnDelegate, TurnList, on_name, on_time
 
 MAX_NAME = 100  # characters, as the protocol has it
 
@@ -20,11 +20,13 @@ class Transcript(QListView):
         chosen: the index of the turn that was clicked or walked to.
         left: no turn is selected any more; the newest is what counts.
         corrected: a turn's index and who really spoke it.
+        again: the turn whose time was clicked, to be heard again.
     """
 
     chosen = Signal(int)
     left = Signal()
     corrected = Signal(int, str)
+    again = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -58,6 +60,11 @@ class Transcript(QListView):
         for row, known in enumerate(self.list.turns):
             if known.index == turn and self.currentIndex().row() != row:
                 self.setCurrentIndex(self.list.index(row))
+
+    def show_sounding(self, turn: int | None) -> None:
+        """Show which turn is to be heard now."""
+        self._delegate.sounding = turn
+        self.viewport().update()
 
     def set_theme(self, theme: Theme) -> None:
         """Take the colours of a theme."""
@@ -93,16 +100,21 @@ class Transcript(QListView):
             self._ask_who(turn, event.globalPos())
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        """A click on the name asks who spoke the turn."""
+        """A click on the name asks who spoke the turn; one on the time lets it be heard again."""
         super().mouseReleaseEvent(event)
-        turn = self.indexAt(event.position().toPoint()).data(TURN)
-        if turn is not None and event.button() is Qt.MouseButton.LeftButton and on_name(event.position().x()):
+        turn, x = self.indexAt(event.position().toPoint()).data(TURN), event.position().x()
+        if turn is None or event.button() is not Qt.MouseButton.LeftButton:
+            return
+        if on_name(x):
             self._ask_who(turn, event.globalPosition().toPoint())
+        elif on_time(x) and not turn.partial:
+            self.again.emit(turn)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        """Show that a name can be clicked."""
+        """Show that a name or a time can be clicked."""
         super().mouseMoveEvent(event)
-        over = self.indexAt(event.position().toPoint()).isValid() and on_name(event.position().x())
+        x = event.position().x()
+        over = self.indexAt(event.position().toPoint()).isValid() and (on_name(x) or on_time(x))
         self.viewport().setCursor(Qt.CursorShape.PointingHandCursor if over else Qt.CursorShape.ArrowCursor)
 
     def who_menu(self, turn: Turn) -> QMenu:

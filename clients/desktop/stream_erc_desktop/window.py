@@ -15,9 +15,10 @@ from stream_erc_desktop.feed import Feed
 from stream_erc_desktop.header import announce
 from stream_erc_desktop.host import Host
 from stream_erc_desktop.keys import SpaceBar, add_shortcuts, application, show_shortcuts
-from stream_erc_desktop.model import Link, Notice, Tone
+from stream_erc_desktop.model import Link, Notice, Tone, Turn
 from stream_erc_desktop.page import Page
 from stream_erc_desktop.palette import DARK, LIGHT, Theme
+from stream_erc_desktop.playback import Playback
 from stream_erc_desktop.player import Recording
 from stream_erc_desktop.preferences import Preferences
 from stream_erc_desktop.recorder import Microphone, Recorder
@@ -42,7 +43,7 @@ class Window(QMainWindow):
         self.feed, self.preferences, self._host = feed, preferences, host
         self._next: Source | None = None  # what was asked for and is not heard yet
         self.course = Course()
-        self.page = Page()
+        self.page, self.playback = Page(), Playback()
         self.theme: Theme = LIGHT
         self._changed = True  # more than the audio, since the last drawing
         self.setWindowTitle("Stream ERC")
@@ -101,25 +102,20 @@ class Window(QMainWindow):
         page.transcript.chosen.connect(self.select)
         page.transcript.left.connect(self._leave_turn)
         page.transcript.corrected.connect(self._correct)
+        page.transcript.again.connect(self._hear_again)
+        self.playback.sounding.connect(page.transcript.show_sounding)
+        self.playback.silent.connect(lambda why: page.notice_bar.show_notice(Notice(why)))
         dropping = DropArea(self)
         dropping.over.connect(page.timeline.show_drop)
         dropping.dropped.connect(self.open_recording)
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._apply_look)
 
     def _shortcuts(self) -> dict[str, Callable[[], object]]:
-        controls, waveform = self.page.controls, self.page.timeline.waveform
-        return {
-            "R": controls.primary.click,
-            "P": controls.ptt.toggle,
-            "F": waveform.follow,
-            "W": waveform.show_whole,
-            "+": lambda: waveform.zoom(0.5),
-            "=": lambda: waveform.zoom(0.5),
-            "-": lambda: waveform.zoom(2.0),
+        return self.page.shortcuts() | {
+            "L": lambda: self._hear_again(self.course.turn),
             "F1": lambda: show_shortcuts(self),
             "F2": self._rename_selected,
             "Ctrl+O": self._ask_file,
-            "Ctrl+S": self.page.header.save.click,
             "Ctrl+T": self._switch_look,
             "Ctrl+,": self._ask_settings,
             "Ctrl+Q": self.close,
@@ -156,6 +152,12 @@ class Window(QMainWindow):
         if turn is not None and turn.start_ms is not None and turn.end_ms is not None:
             self.page.timeline.waveform.show_span(turn.start_ms, turn.end_ms)
         self._soon()
+
+    def _hear_again(self, turn: Turn | None) -> None:
+        if self.page.controls.recording:  # the microphone would hear it too
+            self.page.notice_bar.show_notice(Notice("A turn can be heard again when the microphone is off."))
+        elif turn is not None and not turn.partial:
+            self.playback.play(turn)
 
     def _may_let_go(self) -> bool:
         return not self.course.would_be_lost or questions.may_discard(self)
@@ -230,6 +232,7 @@ class Window(QMainWindow):
     def _begin(self) -> None:
         """A new conversation: nothing of the last one is shown."""
         self.course = Course()
+        self.playback.clear()
         self.page.notice_bar.hide()
         if not self.feed.url:
             self._start()
@@ -249,11 +252,13 @@ class Window(QMainWindow):
 
     def _take_audio(self, pcm: bytes) -> None:
         self.course.outline.push(pcm)
+        self.playback.push(pcm)
         self._soon()
 
     def _source_started(self, source: Source) -> None:
         self._next = None
         self.course.start(source)
+        self.playback.clear(source.sample_rate_hz)
         self._set_phase(Phase.HEARING)
         self.setFocus()  # not on a button: the space bar talks or pauses now, and must not press Finish
         if isinstance(source, Recorder):
@@ -339,5 +344,6 @@ class Window(QMainWindow):
         QGuiApplication.styleHints().colorSchemeChanged.disconnect(self._apply_look)
         self._timer.stop()
         self.hide()
+        self.playback.close()
         self.feed.stop()
         super().closeEvent(event)
