@@ -40,7 +40,6 @@ from stream_erc_client import sync
 from stream_erc_client.audio import WavFile
 from stream_erc_client.buffer import Buffer, packet_samples
 from stream_erc_client.connection import Connection
-from stream_erc_client.events import SessionEvent
 from stream_erc_client.inbox import Inbox
 from stream_erc_client.link import Link, socket_url
 from stream_erc_client.microphone import heard
@@ -741,7 +740,7 @@ def structs() -> list[type[msgspec.Struct]]:
 
 @pytest.mark.parametrize("struct", structs(), ids=lambda struct: struct.__name__)
 def test_every_message_of_the_server_has_its_dataclass(struct: type[msgspec.Struct]) -> None:
-    from stream_erc_client.events import _hints
+    from stream_erc_client.parsing import _hints
 
     own = getattr(erc, struct.__name__)
     tag = struct.__struct_config__.tag
@@ -756,6 +755,8 @@ def test_every_message_of_the_server_has_its_dataclass(struct: type[msgspec.Stru
         if not field.required and field.default in absent and not isinstance(kind, frozenset):
             theirs[field.name] = frozenset({kind, None})  # absent there is None here
     assert {name: kind_of(hint) for name, hint in hints.items()} == theirs
+    is_event = "event_id" in theirs and tag != "session.resumed"  # that one tells of another message's
+    assert issubclass(own, erc.SessionEvent) == is_event
     optional = {field.name for field in info.fields if not field.required}
     may_lack = {field.name for field in fields(own) if field.default is not MISSING}
     assert may_lack <= optional
@@ -763,7 +764,7 @@ def test_every_message_of_the_server_has_its_dataclass(struct: type[msgspec.Stru
 
 
 def test_no_other_message_is_known() -> None:
-    from stream_erc_client.events import MESSAGES
+    from stream_erc_client.parsing import MESSAGES
 
     assert set(MESSAGES) == {struct.__struct_config__.tag for struct in get_args(messages.FromServer)}
 
@@ -1662,7 +1663,7 @@ def pcm(audio: np.ndarray) -> bytes:
 
 def lasting(events: list[erc.Event]) -> list[Fields]:
     """The events that are never lost, with all that has to be the same."""
-    kept = [dataclasses.asdict(e) | {"type": e.type} for e in events if isinstance(e, SessionEvent)]
+    kept = [dataclasses.asdict(e) | {"type": e.type} for e in events if isinstance(e, erc.SessionEvent)]
     own = ("session_id", "seq", "created_at", "latency_ms")
     return [{name: value for name, value in fields.items() if name not in own} for fields in kept]
 

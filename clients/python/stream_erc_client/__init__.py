@@ -31,20 +31,22 @@ from stream_erc_client.events import (
     Reconnected,
     SessionClosed,
     SessionCreated,
+    SessionEvent,
     SessionGoingAway,
     SessionResumed,
     SessionUpdated,
     Source,
     SpeakerUpdated,
     SpeechStarted,
+    SpeechStopped,
     TurnFailed,
     TurnFinal,
     TurnPartial,
     TurnRevised,
     Unknown,
     Warned,
-    parse,
 )
+from stream_erc_client.parsing import parse
 from stream_erc_client.session import Session, connect
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "SessionClosed",
     "SessionCreated",
     "SessionEnded",
+    "SessionEvent",
     "SessionGoingAway",
     "SessionLost",
     "SessionResumed",
@@ -81,6 +84,7 @@ __all__ = [
     "Source",
     "SpeakerUpdated",
     "SpeechStarted",
+    "SpeechStopped",
     "StreamErcClientError",
     "TotalsMismatch",
     "TurnFailed",

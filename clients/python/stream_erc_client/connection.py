@@ -46,8 +46,8 @@ from stream_erc_client.events import (
     TurnFailed,
     TurnFields,
     Unknown,
-    parse,
 )
+from stream_erc_client.parsing import parse
 
 MAX_TEXT: Final = 20_000  # characters
 MAX_NAME: Final = 100
