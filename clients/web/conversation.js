@@ -8,7 +8,7 @@ export class Conversation {
     this.labels = configuration?.labels ?? created?.labels ?? [];
     this.turns = [];           // by index; a gap is undefined until its turn came
     this.partial = null;
-    this.speeches = [];        // {start, end} in ms, that began and are no turn yet; the end as far as it is known
+    this.speeches = [];        // {start, end, over} in ms, that began and are no turn yet; the end as far as it is known
     this.closed = null;
     this.events = [];          // what a file of this session holds
     this.tally = null;         // of `speakers()`, made when asked for
@@ -23,6 +23,9 @@ export class Conversation {
     switch (event.type) {
       case "speech.started":
         this.#speak(event.audio_start_ms, null);
+        return null;
+      case "speech.stopped":
+        if (this.speeches.length && event.audio_end_ms !== null) Object.assign(this.speeches.at(-1), { end: event.audio_end_ms, over: true });
         return null;
       case "turn.partial":
         this.partial = event;
@@ -82,7 +85,7 @@ export class Conversation {
 
   #speak(start, end) {
     const known = this.speeches.find((speech) => speech.start === start);
-    if (known) known.end = end;
+    if (known) known.end = known.over ? known.end : end;
     else if (start !== null) this.speeches.push({ start, end });
   }
 

@@ -145,9 +145,9 @@ export class Waveform {
 /** The visible spans of speech as [fromMs, toMs, open], in order; the last is open while somebody speaks. */
 function speech(conversation, axis) {
   const spans = conversation.between(axis.fromMs, axis.toMs).map((turn) => [turn.start, turn.end, false]);
-  conversation.speeches.forEach(({ start, end }, i, all) => {
-    const next = all[i + 1]?.start;
-    if (start < axis.toMs) spans.push(next === undefined ? [start, axis.nowMs, true] : [start, Math.min(end ?? next, next), false]);
+  conversation.speeches.forEach(({ start, end, over }, i, all) => {
+    const next = all[i + 1]?.start, open = next === undefined && !over;
+    if (start < axis.toMs) spans.push([start, open ? axis.nowMs : Math.min(end ?? next, next ?? end), open]);
   });
   return spans;
 }

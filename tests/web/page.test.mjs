@@ -66,6 +66,13 @@ test("speech that waits to be understood is kept apart from speech that goes on"
   assert.equal(conversation.speechFrom, null);
 });
 
+test("speech that stopped is over before its turn is told", () => {
+  const conversation = talk({ type: "speech.started", audio_start_ms: 100 }, { type: "speech.stopped", audio_end_ms: 900 });
+  assert.deepEqual(conversation.speeches, [{ start: 100, end: 900, over: true }]);
+  conversation.apply({ type: "speech.started", audio_start_ms: 2000 });
+  assert.deepEqual(conversation.speeches[1], { start: 2000, end: null });
+});
+
 test("a failed turn has no speaker and stays in its place", () => {
   const conversation = talk(final(0), { type: "turn.failed", event_id: ++ids, turn: 1, audio_start_ms: 1000, audio_end_ms: 1500, message: "expected words" });
   assert.equal(conversation.turns[1].failed, "expected words");
