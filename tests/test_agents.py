@@ -1039,8 +1039,10 @@ def test_pipecat_reads_a_transcription_and_leaves_all_else_as_it_is() -> None:
         await until(lambda: emotions._feed.position == 16_000)
         for frame in data:
             await worker.queue_frame(frame)
-        await until(lambda: len(emotions.turns) == 2)
-        assert emotions.summary().startswith("Expressed emotion so far: speaker_1 (1 turn): anger 0.80; Tom")
+        await until(lambda: len(emotions.readings.turns) == 2)
+        assert emotions.readings.summary().startswith(
+            "Expressed emotion so far: speaker_1 (1 turn): anger 0.80; Tom"
+        )
 
     server, got, _ = run_pipeline(play)
     passed = [frame for _, frame in got]
@@ -1112,7 +1114,7 @@ def test_pipecat_goes_on_without_a_server() -> None:
 
     _, got, emotions = run_pipeline(play, url="ws://127.0.0.1:9", timeout_s=5.0)
     assert said.id in [frame.id for _, frame in got] and said.text == "Anybody ((boss, emotion joy=1.00))?"
-    assert emotions.turns == []
+    assert emotions.readings.turns == []
 
 
 @needs("pipecat", "pipecat-ai")
@@ -1249,7 +1251,7 @@ def test_livekit_s_own_session_gets_the_reading_before_the_user_s_message() -> N
     happy, hate = talk.turns[0], talk.turns[2]
     assert abs(happy["audio_start_ms"] - 600) < 400 and abs(happy["audio_end_ms"] - 4052) < 400
     assert abs(hate["audio_start_ms"] - 6752) < 400 and abs(hate["audio_end_ms"] - 10238) < 400
-    assert "assistant (1 turn)" in emotions.summary()
+    assert "assistant (1 turn)" in emotions.readings.summary()
 
 
 @needs("livekit", "livekit-agents")
@@ -1414,10 +1416,10 @@ def test_pipecat_and_real_readings(real_url: str) -> None:
                 await worker.queue_frame(frames.VADUserStoppedSpeakingFrame(stop_secs=0.2))
             await asyncio.sleep(0.019)
         await worker.queue_frame(said)
-        await until(lambda: emotions.turns)
+        await until(lambda: emotions.readings.turns)
 
     _, _, emotions = run_pipeline(play, url=real_url, timeout_s=2.0)
-    (turn,) = emotions.turns
+    (turn,) = emotions.readings.turns
     assert said.text.startswith("([Anna, emotion anger=") and said.metadata["stream_erc"] == turn
     assert turn.audio_end_ms - turn.audio_start_ms > 3000 and turn.latency_ms.features > 0
 
@@ -1430,8 +1432,8 @@ def test_livekit_and_real_readings(real_url: str) -> None:
     first, second = (text for role, text in asked[-1] if role == "user")
     assert re.match(r"\(\[speaker_1, emotion anger=0\.\d\d.*\]\) I am so angry", first), first
     assert re.match(r"\(\[speaker_\d, emotion joy=0\.\d\d.*\]\) I have wonderful news", second), second
-    assert [turn.speaker == "assistant" for turn in emotions.turns] == [False, True, False]
-    assert all(turn.latency_ms.features > 0 for turn in emotions.turns[::2])
+    assert [turn.speaker == "assistant" for turn in emotions.readings.turns] == [False, True, False]
+    assert all(turn.latency_ms.features > 0 for turn in emotions.readings.turns[::2])
 
 
 # --- README.md ------------------------------------------------------------------------------------

@@ -17,15 +17,13 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from stream_erc_agents.prefix import prefixed, ranked, standing_turns, summary
+from stream_erc_agents.prefix import DEFAULT_STYLE, prefixed, ranked
+from stream_erc_agents.readings import Readings
 from stream_erc_client import (
-    Event,
     Session,
-    SpeakerUpdated,
     StreamErcClientError,
     TurnFailed,
     TurnFinal,
-    TurnRevised,
     connect,
 )
 
@@ -81,16 +79,11 @@ class Agent:
 
     def __init__(self, caller: str | None = None) -> None:
         self._caller = caller
-        self._events: list[Event] = []
-
-    def hear(self, event: Event) -> None:
-        """Remember a turn, its correction, or a name."""
-        if isinstance(event, TurnFinal | TurnRevised | SpeakerUpdated):
-            self._events.append(event)
+        self.readings = Readings(DEFAULT_STYLE)
 
     def tone(self, speaker: str) -> str:
         """How a speaker has sounded over the last turns."""
-        turns = [turn for turn in standing_turns(self._events) if turn.speaker == speaker]
+        turns = [turn for turn in self.readings.turns if turn.speaker == speaker]
         weighted = list(zip(WEIGHTS, reversed(turns), strict=False))
         for tone, labels in TONES.items():
             shares = (w * sum(turn.emotion.probabilities.get(x, 0.0) for x in labels) for w, turn in weighted)
@@ -106,17 +99,13 @@ class Agent:
         topic = next((topic for topic, words in TOPICS.items() if re.search(words, text)), "")
         return ANSWERS.get((tone, topic)) or ANSWERS[tone, ""]
 
-    def told(self) -> str:
-        """How the conversation has gone."""
-        return summary(self._events)
-
 
 def show(agent: Agent, turn: TurnFinal, answer: str) -> None:
     """Print a turn with its reading, the trend and the answer."""
     first = ranked(turn.emotion.probabilities)[:3]
     print(prefixed(turn))
     print("  reading  " + ", ".join(f"{label} {p:.2f}" for label, p in first))
-    print(f"  trend    {agent.told()} Tone: {agent.tone(turn.speaker)}.")
+    print(f"  trend    {agent.readings.summary()} Tone: {agent.tone(turn.speaker)}.")
     print(f"  answer   {answer}", flush=True)
 
 
@@ -140,7 +129,7 @@ async def talk(session: Session, lines: AsyncIterator[str]) -> None:
 async def next_turn(session: Session, agent: Agent) -> TurnFinal | None:
     """The turn that was appended last; None where it could not be read."""
     async for event in session:
-        agent.hear(event)
+        agent.readings.hear(event)
         if isinstance(event, TurnFinal | TurnFailed):
             return event if isinstance(event, TurnFinal) else None
     return None
@@ -150,7 +139,7 @@ async def listen(session: Session) -> None:
     """A conversation by voice: every turn that is heard is answered."""
     agent = Agent()
     async for event in session:
-        agent.hear(event)
+        agent.readings.hear(event)
         if isinstance(event, TurnFinal) and (answer := agent.answer(event)):
             show(agent, event, answer)
 

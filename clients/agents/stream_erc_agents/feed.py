@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from stream_erc_agents.speech import to_mono
 from stream_erc_client import (
     Disconnected,
     Event,
@@ -105,6 +106,7 @@ class Feed:
         self._overdue = 0  # turns that nobody waits for any more, and that are not read yet
         self._open: deque[tuple[int, Answer]] = deque()  # input ids and answers of turns not yet read
         self._next_turn = 0  # the index that the next new turn of the session will have
+        self._other_rates: set[int] = set()  # that were warned of
         self._old_tasks: set[asyncio.Task[None]] = set()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -130,6 +132,14 @@ class Feed:
             self._taken = self._received  # no session is to have it
         else:
             self._queue.put_nowait(data)
+
+    def send_frame(self, pcm: bytes, sample_rate_hz: int, channels: int) -> None:
+        """Take 16-bit audio as a framework gives it, mixed to mono; at another rate it is not sent."""
+        if sample_rate_hz == self.sample_rate_hz:
+            self.send_audio(to_mono(pcm, channels))
+        elif sample_rate_hz not in self._other_rates:
+            self._other_rates.add(sample_rate_hz)
+            log.warning("expected audio at %d Hz, got %d Hz: not sent", self.sample_rate_hz, sample_rate_hz)
 
     def append_turn(
         self, text: str, *, speaker: str | None = None, span: tuple[int, int] | None = None

@@ -15,25 +15,16 @@ which need a VAD (without them it is a turn of text alone). A message that is ch
 what it generated ahead, so switch that off: ``turn_handling={"preemptive_generation": {"enabled": False}}``.
 """
 
-import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 
 from livekit import rtc
 from livekit.agents import Agent, ModelSettings, llm, stt
 from stream_erc_agents.feed import CLOSE_S, Feed, Server
-from stream_erc_agents.prefix import (
-    DEFAULT_STYLE,
-    PrefixStyle,
-    prefixed,
-    safe_text,
-    standing_turns,
-    summary,
-)
-from stream_erc_agents.speech import AudioClock, Span, to_mono
-from stream_erc_client import Event, SpeakerUpdated, TurnFinal, TurnRevised
-
-log = logging.getLogger(__name__)
+from stream_erc_agents.prefix import DEFAULT_STYLE, PrefixStyle
+from stream_erc_agents.readings import Readings
+from stream_erc_agents.speech import AudioClock, Span
+from stream_erc_client import TurnFinal
 
 ROOM_RATE_HZ = 24_000
 """What rooms give where nothing else is asked for; for a turn that comes before any audio."""
@@ -49,6 +40,9 @@ class EmotionHook:
             server 0.2 to 0.6 s on two busy cores.
         speaker: the user's name; where None, whoever it sounds like.
         assistant: the name under which the server is told what the agent said; None tells it nothing.
+
+    Attributes:
+        readings: the conversation's turns so far, and its summary.
     """
 
     def __init__(
@@ -60,35 +54,19 @@ class EmotionHook:
         speaker: str | None = None,
         assistant: str | None = "assistant",
     ) -> None:
-        self._server, self._style, self._timeout_s = server, style, timeout_s
+        self._server, self._timeout_s = server, timeout_s
+        self.readings = Readings(style)
         self._speaker, self._assistant = speaker, assistant
         self._feed: Feed | None = None
         self._clock = AudioClock()
-        self._turns: list[Event] = []
         self._told: set[str] = set()
-        self._other_rates: set[int] = set()
-
-    @property
-    def turns(self) -> list[TurnFinal | TurnRevised]:
-        """The turns read so far, the agent's among them, as they stand now."""
-        return standing_turns(self._turns)
-
-    def summary(self) -> str:
-        """How the conversation has gone: a line for the instructions."""
-        return summary(self._turns)
 
     async def tap(self, audio: AsyncIterable[rtc.AudioFrame]) -> AsyncIterator[rtc.AudioFrame]:
         """The same frames; the server hears them too. The first one's rate is the conversation's."""
         async for frame in audio:
             feed = self._feed or self._begin(frame.sample_rate)
-            if frame.sample_rate == feed.sample_rate_hz:
-                feed.send_audio(to_mono(bytes(frame.data), frame.num_channels))
-                self._clock.heard(time.time(), feed.position)
-            elif frame.sample_rate not in self._other_rates:
-                self._other_rates.add(frame.sample_rate)
-                log.warning(
-                    "expected audio at %d Hz, got %d: not sent", feed.sample_rate_hz, frame.sample_rate
-                )
+            feed.send_frame(bytes(frame.data), frame.sample_rate, frame.num_channels)
+            self._clock.heard(time.time(), feed.position)
             yield frame
 
     async def attach(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> TurnFinal | None:
@@ -104,8 +82,8 @@ class EmotionHook:
         self._tell_assistant(feed, turn_ctx)
         answer = feed.append_turn(text, speaker=self._speaker, span=self._span(new_message))
         turn = await feed.reading_of(answer, self._timeout_s)
-        if self._style is not None:
-            said = safe_text(text) if turn is None else prefixed(turn, text, self._style)
+        if self.readings.style is not None:
+            said = self.readings.said(text, turn)
             new_message.content = [said, *(part for part in new_message.content if not isinstance(part, str))]
         return turn
 
@@ -115,12 +93,8 @@ class EmotionHook:
             await self._feed.close(CLOSE_S)
 
     def _begin(self, rate_hz: int) -> Feed:
-        self._feed = Feed(self._server, sample_rate_hz=rate_hz, on_event=self._listen)
+        self._feed = Feed(self._server, sample_rate_hz=rate_hz, on_event=self.readings.hear)
         return self._feed
-
-    def _listen(self, event: Event) -> None:
-        if isinstance(event, TurnFinal | TurnRevised | SpeakerUpdated):
-            self._turns.append(event)
 
     def _tell_assistant(self, feed: Feed, turn_ctx: llm.ChatContext) -> None:
         for message in turn_ctx.messages():

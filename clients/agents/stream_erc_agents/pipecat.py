@@ -17,7 +17,6 @@ interruption nor a server that is slow or gone loses or holds a transcription.
 """
 
 import asyncio
-import logging
 from collections import deque
 from dataclasses import dataclass
 
@@ -33,18 +32,10 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from stream_erc_agents.feed import CLOSE_S, Answer, Feed, Server
-from stream_erc_agents.prefix import (
-    DEFAULT_STYLE,
-    PrefixStyle,
-    prefixed,
-    safe_text,
-    standing_turns,
-    summary,
-)
-from stream_erc_agents.speech import SpeechSpans, to_mono
-from stream_erc_client import Event, SpeakerUpdated, TurnFinal, TurnRevised
-
-log = logging.getLogger(__name__)
+from stream_erc_agents.prefix import DEFAULT_STYLE, PrefixStyle
+from stream_erc_agents.readings import Readings
+from stream_erc_agents.speech import SpeechSpans
+from stream_erc_client import TurnFinal
 
 METADATA = "stream_erc"
 """The key of a transcription frame's metadata under which its turn is found."""
@@ -64,6 +55,9 @@ class EmotionProcessor(FrameProcessor):
         speaker: the user's name; where None, the frame's `user_id`, or whoever it sounds like.
         assistant: the name under which the server is told what the assistant said; None tells it nothing.
         user_id: whose audio is sent where a transport gives that of several; where None, the first one's.
+
+    Attributes:
+        readings: the conversation's turns so far, and its summary.
     """
 
     def __init__(
@@ -77,30 +71,20 @@ class EmotionProcessor(FrameProcessor):
         user_id: str | None = None,
     ) -> None:
         super().__init__()
-        self._server, self._style, self._timeout_s = server, style, timeout_s
+        self._server, self._timeout_s = server, timeout_s
+        self.readings = Readings(style)
         self._speaker, self._assistant, self._user_id = speaker, assistant, user_id
         self._feed: Feed | None = None
         self._speech = SpeechSpans(16_000)
-        self._turns: list[Event] = []
         self._held: deque[_Held] = deque()
         self._release: asyncio.Task[None] | None = None
-        self._other_rates: set[int] = set()
-
-    @property
-    def turns(self) -> list[TurnFinal | TurnRevised]:
-        """The turns read so far, the assistant's among them, as they stand now."""
-        return standing_turns(self._turns)
-
-    def summary(self) -> str:
-        """How the conversation has gone: a line for the system prompt."""
-        return summary(self._turns)
 
     async def setup(self, setup: FrameProcessorSetup) -> None:
         """Begin the conversation with the server, without waiting for it."""
         await super().setup(setup)
         rate_hz = setup.audio_in_sample_rate
         self._speech = SpeechSpans(rate_hz)
-        self._feed = Feed(self._server, sample_rate_hz=rate_hz, on_event=self._listen)
+        self._feed = Feed(self._server, sample_rate_hz=rate_hz, on_event=self.readings.hear)
 
     async def cleanup(self) -> None:
         """End the conversation with the server."""
@@ -146,17 +130,7 @@ class EmotionProcessor(FrameProcessor):
             self._user_id = self._user_id or frame.user_id
             if frame.user_id != self._user_id:
                 return
-        if frame.sample_rate == feed.sample_rate_hz:
-            feed.send_audio(to_mono(frame.audio, frame.num_channels))
-        elif frame.sample_rate not in self._other_rates:
-            self._other_rates.add(frame.sample_rate)
-            log.warning(
-                "expected audio at %d Hz, got %d Hz: not sent", feed.sample_rate_hz, frame.sample_rate
-            )
-
-    def _listen(self, event: Event) -> None:
-        if isinstance(event, TurnFinal | TurnRevised | SpeakerUpdated):
-            self._turns.append(event)
+        feed.send_frame(frame.audio, frame.sample_rate, frame.num_channels)
 
     async def _release_held(self) -> None:
         """Push what waits, in order, each when its turn is read or its time is over."""
@@ -173,9 +147,8 @@ class EmotionProcessor(FrameProcessor):
         assert isinstance(frame, TranscriptionFrame)
         if turn is not None:
             frame.metadata[METADATA] = turn
-        if self._style is not None:
-            text = frame.text
-            frame.text = safe_text(text) if turn is None else prefixed(turn, text, self._style)
+        if self.readings.style is not None:
+            frame.text = self.readings.said(frame.text, turn)
             frame.includes_inter_frame_spaces = False  # those around it are gone
 
 
