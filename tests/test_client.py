@@ -1534,6 +1534,36 @@ def test_the_terminal_prints_turns(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "0:01.0 heard, 2 turns, 1 speakers" in err
 
 
+def test_the_terminal_obeys_nothing_that_was_said(capsys: pytest.CaptureFixture[str]) -> None:
+    said = a_turn(0, "hi\x1b]0;mine\x07\nA: yes") | {"speaker": "\x1b[2J\u202eAnna"}
+    event = erc.parse(json.dumps({"type": "turn.final", "session_id": "s", "seq": 1, "event_id": 1, **said}))
+    command_line._show(event)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable() and "Anna" in line and "A: yes" in line
+
+
+def test_the_terminal_hears_the_last_turn_after_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def silence(*_: object) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(1280)
+            await asyncio.sleep(0.01)
+
+    async def once() -> int:
+        server = StandIn()
+        async with server.serving() as url:
+            words = command_line._parser().parse_args([url, "--microphone"])
+            hearing = asyncio.create_task(command_line._hear(words))
+            await wait_until(lambda: len(server.session.audio) > 3 * TURN)
+            hearing.cancel()
+            return await hearing
+
+    monkeypatch.setattr("stream_erc_client.session.heard", silence)
+    assert run(once()) == 0
+    assert re.search(r" heard, [1-9]\d* turns, 1 speakers", capsys.readouterr().err)
+
+
 def test_the_terminal_says_what_went_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["ws://127.0.0.1:9", str(tmp_path / "missing.wav")]) == 1
     path = write_wav(tmp_path / "a.wav", samples(0.1))

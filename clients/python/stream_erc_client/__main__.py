@@ -29,7 +29,7 @@ MICROPHONE_RATE_HZ = 16_000
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the command line: 0 where all went well, 1 where the session failed, 130 after Ctrl-C."""
+    """Run the command line: 0 where all went well, 1 where the session failed, 130 for a file and Ctrl-C."""
     args = _parser().parse_args(words)
     try:
         return asyncio.run(_hear(args))
@@ -79,8 +79,15 @@ async def _hear(args: argparse.Namespace) -> int:
         else:
             device = args.microphone or None
             session.listen(int(device) if device and device.isdecimal() else device)
-        async for event in session:
-            _show(event)
+        try:
+            async for event in session:
+                _show(event)
+        except asyncio.CancelledError:  # Ctrl-C, the only end of a microphone: hear what was said until now
+            if args.file is not None:
+                raise
+            await session.close()
+            async for event in session:
+                _show(event)
     return 0
 
 
@@ -91,16 +98,21 @@ def _show(event: Event) -> None:
             at = "" if event.audio_start_ms is None else _clock(event.audio_start_ms)
             again = f" (turn {event.turn} again)" if event.revision else ""
             emotion = f"{event.emotion.label} {event.emotion.confidence:.0%}"
-            print(f"{at:>8}  {event.speaker}: {event.text}  [{emotion}]{again}", flush=True)
+            print(_plain(f"{at:>8}  {event.speaker}: {event.text}  [{emotion}]{again}"), flush=True)
         case TurnFailed():
-            print(f"turn {event.turn} could not be read: {event.message}", file=sys.stderr)
+            print(_plain(f"turn {event.turn} could not be read: {event.message}"), file=sys.stderr)
         case Disconnected() if event.attempt > 1:
             print(f"{event.reason}: again in {event.delay_s:.1f} s", file=sys.stderr)
         case Warned() | Failed():
-            print(f"{event.code}: {event.message}", file=sys.stderr)
+            print(_plain(f"{event.code}: {event.message}"), file=sys.stderr)
         case SessionClosed():
             heard = _clock(event.audio_ms or 0)
             print(f"{heard} heard, {event.turns} turns, {len(event.speakers)} speakers", file=sys.stderr)
+
+
+def _plain(text: str) -> str:
+    """A line without what a terminal would obey: names and words are other people's."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _clock(ms: int) -> str:
