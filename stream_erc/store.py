@@ -33,7 +33,8 @@ class Saved:
 
     Attributes:
         session_id: its name on the wire.
-        owner: the number of this claim; it fences whoever had the session before.
+        owner: the number of this claim; it fences whoever had the session before. Where the session was only
+            read, the number of its owner.
         header: what was saved as the header.
         steps: turn index -> blob, in order; the turns that the last save named.
         last_event_id: the last event's number, 0 where there is none.
@@ -71,6 +72,9 @@ class SessionStore(Protocol):
         Raises:
             StoreError: also where the session or the token is there already.
         """
+
+    def read(self, token_hash: bytes, *, now: float) -> Saved | None:
+        """A session as it is, left to its owner; None where it is unknown or expired."""
 
     def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> Saved | None:
         """Take a session over: from now on nobody but the new owner can write it.
@@ -120,8 +124,11 @@ class SessionStore(Protocol):
             SessionGone: there is no such session any more.
         """
 
-    def events(self, session_id: str, after: int) -> list[tuple[int, str]]:
-        """The events with a number above `after`, in order: (event_id, JSON). None for an unknown session."""
+    def events(self, session_id: str, after: int, most: int = 2**31) -> list[tuple[int, str]]:
+        """The first `most` events with a number above `after`, in order: (event_id, JSON).
+
+        None for an unknown session.
+        """
 
     def forget(self, session_id: str, owner: int) -> None:
         """Delete the session; nothing happens where it is gone already.

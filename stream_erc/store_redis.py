@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeAlias, cast
 
 import redis
@@ -85,22 +86,27 @@ class RedisStore(SessionStore):
         self._change(change, key, token)
         return 1
 
-    def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> Saved | None:
-        with self._told():
-            found = cast("bytes | None", self._redis.get(self._token(token_hash)))
-        if found is None:
+    def read(self, token_hash: bytes, *, now: float) -> Saved | None:
+        session_id = self._found(token_hash)
+        if session_id is None:
             return None
-        session_id = found.decode()
+        with self._told():
+            fields = cast("dict[bytes, bytes]", self._redis.hgetall(self._session(session_id)))
+        return _read(session_id, fields, now)
+
+    def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> Saved | None:
+        session_id = self._found(token_hash)
+        if session_id is None:
+            return None
         key, events = self._session(session_id), self._events(session_id)
         saved: Saved | None = None
 
         def change(pipe: Pipeline) -> None:
             nonlocal saved
-            saved = None
-            fields = cast("dict[bytes, bytes]", pipe.hgetall(key))
-            if not fields or float(fields[b"expires_at"]) <= now:
+            found = _read(session_id, cast("dict[bytes, bytes]", pipe.hgetall(key)), now)
+            saved = None if found is None else replace(found, owner=found.owner + 1)
+            if saved is None:
                 return
-            saved = _read(session_id, fields)
             there = pipe.llen(events)
             if there != saved.last_event_id:
                 raise StoreError(
@@ -154,9 +160,9 @@ class RedisStore(SessionStore):
 
         self._change(change, self._session(session_id))
 
-    def events(self, session_id: str, after: int) -> list[tuple[int, str]]:
+    def events(self, session_id: str, after: int, most: int = 2**31) -> list[tuple[int, str]]:
         with self._told():
-            lines = cast("list[bytes]", self._redis.lrange(self._events(session_id), after, -1))
+            lines = cast("list[bytes]", self._redis.lrange(self._events(session_id), after, after + most - 1))
         return [(event_id, line.decode()) for event_id, line in enumerate(lines, after + 1)]
 
     def forget(self, session_id: str, owner: int) -> None:
@@ -191,6 +197,12 @@ class RedisStore(SessionStore):
 
     def _token(self, token_hash: bytes) -> str:
         return f"{self._prefix}token:{token_hash.hex()}"
+
+    def _found(self, token_hash: bytes) -> str | None:
+        """The name of a token's session."""
+        with self._told():
+            found = cast("bytes | None", self._redis.get(self._token(token_hash)))
+        return None if found is None else found.decode()
 
     def _owned(self, pipe: Pipeline, session_id: str, owner: int) -> tuple[bytes, int]:
         """The session's token hash and its last event's number; raises where `owner` does not have it."""
@@ -247,12 +259,14 @@ class RedisStore(SessionStore):
             ) from error
 
 
-def _read(session_id: str, fields: Mapping[bytes, bytes]) -> Saved:
-    """A session's hash as its next owner gets it."""
+def _read(session_id: str, fields: Mapping[bytes, bytes], now: float) -> Saved | None:
+    """A session of its hash; None where that is empty or has expired."""
+    if not fields or float(fields[b"expires_at"]) <= now:
+        return None
     steps = {int(name[5:]): blob for name, blob in fields.items() if name.startswith(b"step:")}
     return Saved(
         session_id=session_id,
-        owner=int(fields[b"owner"]) + 1,
+        owner=int(fields[b"owner"]),
         header=fields[b"header"],
         steps=dict(sorted(steps.items())),
         last_event_id=int(fields[b"last_event_id"]),

@@ -45,6 +45,9 @@ SCHEMA = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
+SAVED = "session_id, owner, header, last_event_id, saved_at, closed"
+"""The columns that `Saved` is made of, beside the steps."""
+
 
 class SqliteStore(SessionStore):
     """Sessions in a SQLite file, for the servers of one machine.
@@ -94,21 +97,21 @@ class SqliteStore(SessionStore):
             )
         return 1
 
+    def read(self, token_hash: bytes, *, now: float) -> Saved | None:
+        with self._transaction() as run:
+            return _saved(
+                run,
+                run(f"SELECT {SAVED} FROM sessions WHERE token_hash = ? AND expires_at > ?", token_hash, now),
+            )
+
     def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> Saved | None:
         with self._transaction() as run:
-            row = run(
+            claimed = run(
                 "UPDATE sessions SET owner = owner + 1, expires_at = ?"
-                " WHERE token_hash = ? AND expires_at > ?"
-                " RETURNING session_id, owner, header, last_event_id, saved_at, closed",
+                f" WHERE token_hash = ? AND expires_at > ? RETURNING {SAVED}",
                 *(expires_at, token_hash, now),
-            ).fetchone()
-            if row is None:
-                return None
-            session_id, owner, header, last_event_id, saved_at, closed = row
-            steps = run("SELECT turn, blob FROM steps WHERE session_id = ? ORDER BY turn", session_id)
-            return Saved(
-                session_id, owner, header, dict(steps.fetchall()), last_event_id, saved_at, bool(closed)
             )
+            return _saved(run, claimed)
 
     def save(
         self,
@@ -144,11 +147,12 @@ class SqliteStore(SessionStore):
             _owned(run, session_id, owner)
             run("UPDATE sessions SET expires_at = ? WHERE session_id = ?", expires_at, session_id)
 
-    def events(self, session_id: str, after: int) -> list[tuple[int, str]]:
+    def events(self, session_id: str, after: int, most: int = 2**31) -> list[tuple[int, str]]:
         with self._lend() as connection:
             return connection.execute(
-                "SELECT event_id, json FROM events WHERE session_id = ? AND event_id > ? ORDER BY event_id",
-                (session_id, after),
+                "SELECT event_id, json FROM events WHERE session_id = ? AND event_id > ?"
+                " ORDER BY event_id LIMIT ?",
+                (session_id, after, most),
             ).fetchall()
 
     def forget(self, session_id: str, owner: int) -> None:
@@ -241,6 +245,16 @@ class MemoryStore(SqliteStore):
 
     def __init__(self) -> None:
         self._open(None)
+
+
+def _saved(run: _Run, found: sqlite3.Cursor) -> Saved | None:
+    """The session of a row of `SAVED`, if there is one."""
+    row = found.fetchone()
+    if row is None:
+        return None
+    session_id, owner, header, last_event_id, saved_at, closed = row
+    steps = run("SELECT turn, blob FROM steps WHERE session_id = ? ORDER BY turn", session_id)
+    return Saved(session_id, owner, header, dict(steps.fetchall()), last_event_id, saved_at, bool(closed))
 
 
 def _owned(run: _Run, session_id: str, owner: int) -> int:

@@ -145,7 +145,18 @@ class TestContract:
         assert list(saved.steps) == [10, 11]
         assert store.events("a", 0) == [*events, (3, "{}")]
         assert store.events("a", 2) == [(3, "{}")]
+        assert store.events("a", 0, 2) == events and store.events("a", 1, 1) == events[1:]
         assert store.events("a", 3) == store.events("a", 99) == store.events("b", 0) == []
+
+    def test_a_session_is_read_and_left_to_its_owner(self, store: SessionStore) -> None:
+        assert store.read(TOKEN, now=NOW) is None
+        owner = create(store)
+        assert store.read(TOKEN, now=NOW) == Saved("a", owner, b"first", {}, 0, NOW, False)
+        save(store, "a", owner, 1, steps={1: b"one"}, steps_now=[1])
+        assert store.read(TOKEN, now=NOW) == Saved("a", owner, b"h", {1: b"one"}, 1, NOW, False)
+        assert store.read(TOKEN, now=LATER) is None
+        assert store.read(b"other", now=NOW) is None
+        save(store, "a", owner, 2)
 
     def test_a_step_that_is_not_named_any_more_is_deleted(self, store: SessionStore) -> None:
         owner = create(store)
