@@ -635,6 +635,12 @@ def test_a_session_that_is_taken_over_is_left_alone(watched: Watched, server: Ru
     expect(turns(other).nth(0)).to_be_visible()
     expect(page.locator("#notes")).to_contain_text("goes on in another tab")
     expect(page.locator("#talk-text")).to_have_text("New conversation")
+    page.reload()  # does not take it back
+    expect(page.locator("#connection-text")).to_have_text("Connected")
+    page.wait_for_timeout(500)
+    expect(page.locator("#talk-text")).to_have_text("Start listening")
+    expect(turns(page)).to_have_count(0)
+    expect(other.locator("#connection-text")).to_have_text("Connected")
 
 
 def test_a_server_that_restarts_without_the_session_is_said_so(watched: Watched, tmp_path: Path) -> None:

@@ -420,9 +420,9 @@ export class App {
     this.shelf?.flush();
   }
 
-  /** Keep what a reload needs to go on. */
+  /** Keep what a reload needs to go on; there is no way back to a conversation that was lost or taken over. */
   remember() {
-    const memory = this.protocol?.memory();
+    const memory = this.mode === "ended" ? null : this.protocol?.memory();
     if (memory) keep(MEMORY, JSON.stringify({ ...memory, source: this.source }));
   }
 
