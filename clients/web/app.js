@@ -4,8 +4,9 @@ import { Buffer, SAMPLES_PER_MS, SAMPLE_RATE } from "./buffer.js";
 import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
-import { askSpeaker, askToken, closeToken, confirmAnew } from "./dialogs.js";
+import { askToken, closeToken, confirmAnew } from "./dialogs.js";
 import { saveAudio, saveEvents, saveReport } from "./downloads.js";
+import { Edits } from "./edits.js";
 import { $, clock, percent, plural, write } from "./elements.js";
 import { FilePlayer, decode } from "./file.js";
 import { note, unnote } from "./notes.js";
@@ -27,8 +28,8 @@ export class App {
     this.settings = new Settings();
     this.conversation = new Conversation(null);
     this.view = new View(this.conversation, {
-      onRename: (speaker, name) => this.rename(speaker, name),
-      onCorrect: (turn) => this.correct(turn),
+      onRename: (speaker, name) => { if (this.edits.rename(speaker, name, this.mode)) this.remember(); },
+      onCorrect: async (turn) => { if (await this.edits.correct(turn, this.mode)) this.remember(); },
     });
     this.recorder = new Recorder({ onAudio: (pcm) => this.hear(pcm), onGone: () => this.microphoneGone() });
     this.controls = new Controls(this.settings, {
@@ -61,7 +62,7 @@ export class App {
     this.connection = new Connection(this.url, this.protocol, { onEvent: (event) => this.on(event), onState: (state) => this.onState(state) });
     this.source = memory?.source ?? null;
     this.player = null;
-    this.inputs = new Map();             // input_id -> what was asked, until it is answered
+    this.edits = new Edits(this.connection, this.conversation, this.view);
     this.caughtUp = memory ? Infinity : 0;     // events up to this one were told before
     this.view.open(this.conversation);
     this.setMode(memory ? (memory.closing ? "finishing" : "paused") : "idle");
@@ -292,12 +293,7 @@ export class App {
   }
 
   async #onError(error) {
-    const asked = this.inputs.get(error.input_id);
-    if (asked) {
-      this.view.named(asked.speaker);
-      note("input", `${asked.what} was refused: ${error.message}`);
-      return;
-    }
+    if (this.edits.refused(error)) return;
     if (error.code === "invalid_configuration" && !this.protocol.begun) {
       await this.anew();
       note("configuration", `The server does not take these settings: ${error.message}`, { actions: [["Settings", () => this.openSettings()]] });
@@ -306,34 +302,7 @@ export class App {
     }
   }
 
-  // --- what a person changes ---------------------------------------------------------------------
-
-  rename(speaker, name) {
-    if (this.mode === "finishing") note("input", "Names can be changed again when the server has heard the rest.", { mild: true });
-    if (this.mode === "ended") {             // the server has closed the book: the name holds for what is kept
-      if (this.conversation.speakers().some((one) => one.name === name)) note("input", `The name ${name} was refused: somebody else has it.`);
-      else this.conversation.rename(speaker, name);
-    }
-    if (this.mode === "finishing" || this.mode === "ended") {
-      this.view.named(speaker);
-      return;
-    }
-    const id = this.connection.sendInput({ type: "speaker.rename", speaker, name });
-    this.inputs.set(id, { speaker, what: `The name ${name}` });
-    this.remember();
-  }
-
-  async correct(turn) {
-    if (this.mode === "finishing" || this.mode === "ended") {
-      note("input", "The conversation has been finished: its turns stay as they are.", { mild: true });
-      return;
-    }
-    const speaker = await askSpeaker(turn, this.conversation.speakers().map((one) => one.name));
-    if (speaker === null) return;
-    const id = this.connection.sendInput({ type: "turn.correct", turn: turn.index, speaker });
-    this.inputs.set(id, { speaker: turn.speaker, what: `${speaker} for turn ${turn.index + 1}` });
-    this.remember();
-  }
+  // --- what a person keeps and chooses ------------------------------------------------------------
 
   saveEvents() { saveEvents(this.conversation, this.source); }
   saveReport() { saveReport(this.conversation, this.source, (label) => this.view.look.style(label), this.view.latencies.stages()); }
