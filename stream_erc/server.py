@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from stream_erc.agreement import Offer
+from stream_erc.claim import TOUCHES
 from stream_erc.config import Config, ServerConfig
 from stream_erc.connection import Connection
 from stream_erc.engine import Engine
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 PATH = "/v1/session"
 STORE_THREADS = 4
 SWEEP_S = 60.0
+STEP_S = 1.0
+"""A wall clock that gained so much on the monotonic one between two sweeps was stepped."""
+
 PING_S = 20.0
 """How often the WebSocket's own ping is sent, so that nothing between takes a connection for dead. No answer
 is asked for in time: from a client that is not read from, it would not be seen."""
@@ -158,11 +162,21 @@ class Server:
         sweeping.cancel()
 
     async def _sweep(self, service: Service) -> None:
-        """Delete what has expired."""
+        """Delete what has expired, and nothing that is in use.
+
+        Where the wall clock was stepped, all that is in use looks old: it is renewed, and other processes
+        with the same store have until the next time to do so.
+        """
+        kept_s = self._config.retention_s * (1 + 1 / TOUCHES)
+        offset = time.time() - time.monotonic()
         while True:
             await asyncio.sleep(SWEEP_S)
+            now = time.time()
+            before, offset = offset, now - time.monotonic()
             try:
-                await service.stored(partial(self._store.sweep, time.time()))
+                await service.renew(now + kept_s)
+                if offset - before < STEP_S:
+                    await service.stored(partial(self._store.sweep, now))
             except StoreError as error:
                 log.warning("%s", error)
 

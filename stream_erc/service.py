@@ -1,13 +1,16 @@
 """What all connections of a server share: the engines' workers, the store, who may connect, who is there."""
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar
 
 from stream_erc.agreement import Offer
+from stream_erc.exceptions import Fenced, SessionGone
 from stream_erc.protocol import Refusal
 from stream_erc.store import SessionStore
 from stream_erc.telemetry import Telemetry
@@ -90,6 +93,17 @@ class Service:
     async def stored(self, call: Callable[[], T]) -> T:
         """A call of the store, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, call)
+
+    async def renew(self, expires_at: float) -> None:
+        """Let the sessions that are here live until `expires_at`.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        for session_id, occupant in list(self.connections.items()):
+            touch = partial(self.store.touch, session_id, occupant.owner, expires_at=expires_at)
+            with contextlib.suppress(Fenced, SessionGone):  # its connection will see
+                await self.stored(touch)
 
     def _waiting(self) -> tuple[int, int]:
         waiting = [worker.waiting for worker in self.workers.values()]

@@ -99,6 +99,50 @@ def test_a_conversation_from_the_first_message_to_the_last(server):
     assert totals["audio_ms"] == round(len(TALK) / 16)
 
 
+class Clock:
+    """`time`, with a wall clock that can be stepped."""
+
+    step_s = 0.0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(time, name)
+
+    def time(self) -> float:
+        return time.time() + self.step_s
+
+
+class CountingStore(MemoryStore):
+    """Counts its sweeps."""
+
+    sweeps = 0
+
+    def sweep(self, now: float) -> int:
+        deleted = super().sweep(now)
+        self.sweeps += 1
+        return deleted
+
+
+def test_a_wall_clock_that_is_stepped_costs_nobody_the_session(monkeypatch):
+    clock, store = Clock(), CountingStore()
+    monkeypatch.setattr("stream_erc.server.SWEEP_S", 0.05)
+    monkeypatch.setattr("stream_erc.server.time", clock)
+    monkeypatch.setattr("stream_erc.claim.time", clock)
+    with serve(store=store) as running, Client(running.socket_url) as client:
+        client.send("session.update", turns="appended")
+        client.until("session.updated")
+        with Client(running.socket_url) as gone:
+            gone.settle()
+        clock.step_s = 3_600.0
+        swept = store.sweeps
+        assert eventually(lambda: store.sweeps > swept + 1)
+        client.send("turn.append", text="hello", speaker="Anna")
+        assert client.until("turn.final")["text"] == "hello"
+        with Client(running.socket_url) as again:
+            assert again.resume(client.created["resume_token"], 1)["type"] == "session.resumed"
+        with Client(running.socket_url) as again:  # what nobody uses expires as ever
+            assert again.resume(gone.created["resume_token"], 0)["code"] == "resume_refused"
+
+
 # --- who may connect ------------------------------------------------------------------------------
 
 
