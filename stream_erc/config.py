@@ -135,9 +135,28 @@ class EngineConfig:
     max_batch: int = 1
 
 
+YEAR_S = 365 * 86_400
+SERVER_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "port": (0, 65_535),
+    "retention_s": (1, YEAR_S),
+    "max_sessions": (1, 1_000_000),
+    "max_message_bytes": (1_024, 2**30),
+    "max_frame_ms": (1, 3_600_000),
+    "burst_ms": (1, 3_600_000),
+    "messages_per_s": (0.1, 1_000_000),
+    "idle_timeout_s": (0.1, YEAR_S),
+    "penalty_s": (0, 3_600),
+    "slow_reader_s": (0.1, YEAR_S),
+    "heartbeat_s": (0.05, YEAR_S),
+    "drain_s": (0, YEAR_S),
+    "threads": (1, 1_024),
+}
+"""The least and the greatest value of each number of a server."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Who may connect, and what a connection may ask for.
+    """Who may connect, and what a connection may ask for. A number beyond `SERVER_BOUNDS` is a `ConfigError`.
 
     Attributes:
         host, port: where to listen; port 0 takes a free one.
@@ -183,6 +202,12 @@ class ServerConfig:
     drain_s: float = 5.0
     threads: int = 2
 
+    def __post_init__(self) -> None:
+        for name, (least, most) in SERVER_BOUNDS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:  # nor where it is not a number
+                raise ConfigError(f"server.{name}: expected {least} to {most}, got {value}")
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -200,7 +225,7 @@ def load(path: Path) -> Config:
     """Read a TOML configuration.
 
     Raises:
-        ConfigError: no such file, not TOML, an unknown key or a value of the wrong type.
+        ConfigError: no such file, not TOML, an unknown key, a value of the wrong type, a number of no use.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,20 @@
+import dataclasses
+import typing
 from pathlib import Path
 
 import pytest
 
-from stream_erc.config import AsrConfig, Config, EngineConfig, SessionConfig, VadConfig, from_table, load
+from stream_erc.config import (
+    SERVER_BOUNDS,
+    AsrConfig,
+    Config,
+    EngineConfig,
+    ServerConfig,
+    SessionConfig,
+    VadConfig,
+    from_table,
+    load,
+)
 from stream_erc.exceptions import ConfigError
 
 
@@ -60,6 +72,37 @@ def test_mistakes_are_named(tmp_path, text, said) -> None:
         load(written(tmp_path, text))
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("threads = 0", "server.threads: expected 1 to 1024, got 0"),
+        ("max_sessions = -1", "server.max_sessions: expected 1 to 1000000, got -1"),
+        ("port = 65536", "server.port: expected 0 to 65535, got 65536"),
+        ("retention_s = -1", "server.retention_s: expected 1 to 31536000, got -1.0"),
+        ("retention_s = inf", "server.retention_s: expected 1 to 31536000, got inf"),
+        ("heartbeat_s = 0", "server.heartbeat_s: expected 0.05 to 31536000, got 0.0"),
+        ("messages_per_s = nan", "server.messages_per_s: expected 0.1 to 1000000, got nan"),
+        ("max_message_bytes = -5", "server.max_message_bytes: expected 1024 to 1073741824, got -5"),
+    ],
+)
+def test_numbers_that_no_server_can_use(tmp_path, text, said) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(written(tmp_path, f"[server]\n{text}\n"))
+    assert str(raised.value) == said
+
+
+def test_every_number_of_a_server_has_bounds_within_which_its_default_lies() -> None:
+    hints = typing.get_type_hints(ServerConfig)
+    assert set(SERVER_BOUNDS) == {name for name, hint in hints.items() if hint in (int, float)}
+    for name, (least, most) in SERVER_BOUNDS.items():
+        assert least <= getattr(ServerConfig(), name) <= most
+        for value in (least, most):
+            assert getattr(dataclasses.replace(ServerConfig(), **{name: value}), name) == value
+        for value in (least - 0.001, most + 1):
+            with pytest.raises(ConfigError, match=f"^server.{name}: expected "):
+                dataclasses.replace(ServerConfig(), **{name: value})
 
 
 def test_files_that_cannot_be_read(tmp_path) -> None:
