@@ -132,6 +132,7 @@ def test_a_wall_clock_that_is_stepped_costs_nobody_the_session(monkeypatch):
         client.until("session.updated")
         with Client(running.socket_url) as gone:
             gone.settle()
+        assert eventually(lambda: metrics(running)["stream_erc_sessions",] == 1)
         clock.step_s = 3_600.0
         swept = store.sweeps
         assert eventually(lambda: store.sweeps > swept + 1)
