@@ -18,6 +18,9 @@ CALM = {
 }
 """What third-party libraries read when they are imported."""
 
+REPEAT_S = 10.0
+"""How often a library may report the same."""
+
 
 def tell(error: Exception) -> None:
     """An error as one line."""
@@ -54,19 +57,45 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "we
 """What every record has."""
 
 
+class _Reports(_JsonLines):
+    """What libraries report, as the first line says it; the same again only after `REPEAT_S`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, or not."""
+        now, what = record.created, record.getMessage().partition("\n")[0]
+        self._told = {told: at for told, at in self._told.items() if 0 <= now - at < REPEAT_S}
+        if what not in self._told:
+            self._told[what] = now
+            super().emit(logging.makeLogRecord(vars(record) | {"msg": what, "args": None}))
+
+
 @contextmanager
 def structured() -> Iterator[None]:
     """What happens in a server, as JSON lines: who came and went and how long, never what was said."""
-    ours = logging.getLogger("stream_erc")
-    handler, level, others = _JsonLines(), ours.level, list(ours.handlers)
-    ours.handlers = [handler]
-    ours.setLevel(logging.INFO)
-    logging.getLogger("stream_erc.websockets").setLevel(logging.WARNING)
+    with (
+        _instead("stream_erc", logging.INFO, _JsonLines()),
+        _instead("stream_erc.websockets", logging.WARNING, _Reports()),
+        _instead("asyncio", logging.WARNING, _Reports()),
+    ):
+        yield
+
+
+@contextmanager
+def _instead(name: str, level: int, handler: logging.Handler) -> Iterator[None]:
+    """A logger's records go to one handler alone."""
+    logger = logging.getLogger(name)
+    before = logger.level, logger.handlers, logger.propagate
+    logger.setLevel(level)
+    logger.handlers, logger.propagate = [handler], False
     try:
         yield
     finally:
-        ours.handlers = others
-        ours.setLevel(level)
+        logger.setLevel(before[0])
+        logger.handlers, logger.propagate = before[1:]
 
 
 @contextmanager
