@@ -67,6 +67,7 @@ from stream_erc_client import (
     SessionUpdated,
     SpeakerUpdated,
     SpeechStarted,
+    SpeechStopped,
     TurnFailed,
     TurnFinal,
     TurnPartial,
@@ -125,6 +126,10 @@ def reading(label: str = "joy", sure: float = 0.7) -> EmotionReading:
 
 def started(start_ms: int | None) -> SpeechStarted:
     return SpeechStarted(session_id="s_1", seq=1, audio_start_ms=start_ms)
+
+
+def stopped(end_ms: int | None) -> SpeechStopped:
+    return SpeechStopped(session_id="s_1", seq=1, audio_end_ms=end_ms)
 
 
 def partial(turn: int, text: str = "hel", speaker: str | None = "Anna", **fields: object) -> TurnPartial:
@@ -253,15 +258,19 @@ def test_a_new_name_holds_for_all_turns_also_those_being_spoken() -> None:
 
 
 def test_speech_is_pending_until_a_finished_turn_covers_it() -> None:
-    conversation = told(started(0), started(1_000))
-    assert conversation.pending_ms == [0, 1_000]
+    conversation = told(started(0), stopped(800), started(1_000))
+    assert conversation.pending_ms == [(0, 800), (1_000, None)]
     conversation.apply(partial(0))
-    assert conversation.pending_ms == [0, 1_000]
+    assert conversation.pending_ms == [(0, 800), (1_000, None)]
     conversation.apply(final(0))
-    assert conversation.pending_ms == [1_000]
+    assert conversation.pending_ms == [(1_000, None)]
     conversation.apply(failed(1))
     assert conversation.pending_ms == []
-    assert told(started(None)).pending_ms == []
+    assert told(started(None), stopped(None)).pending_ms == []
+
+
+def test_speech_that_is_known_from_a_partial_turn_alone_is_pending_too() -> None:
+    assert told(partial(1), stopped(1_700)).pending_ms == [(1_000, 1_700)]
 
 
 def test_a_turn_without_audio_is_shown_without_a_place_in_time() -> None:
@@ -363,6 +372,7 @@ some_events = st.lists(
         st.integers(0, 6).map(revised),
         st.integers(0, 6).map(failed),
         st.integers(0, 7_000).map(started),
+        st.integers(0, 7_000).map(stopped),
         st.sampled_from([renamed("Anna", "Eve"), Disconnected("", 1, 0.0), Reconnected(0)]),
     ),
     max_size=40,
@@ -929,6 +939,15 @@ def test_turns_come_grey_then_final_then_revised(window: Window) -> None:
     tell(window, revised(0, "hello", "Tom"))
     assert [turn.speaker for turn in window.page.transcript.list.turns] == ["Tom", "Tom", "Anna"]
     assert window.page.count.text() == "2 turns"
+
+
+def test_bands_of_speech_that_waits_leave_the_pauses_between(window: Window) -> None:
+    listening(window)
+    window.feed.heard.emit(bytes(32 * 5_000))
+    tell(window, final(0), started(1_000), stopped(1_800), started(2_500), stopped(3_000), started(4_200))
+    waveform = window.page.timeline.waveform
+    assert waveform.speech == [(0, 800)]
+    assert waveform.pending == [(1_000, 1_800), (2_500, 3_000), (4_200, 5_000)]
 
 
 def test_a_final_turn_is_darker_than_a_partial_one(window: Window) -> None:

@@ -15,6 +15,7 @@ from stream_erc_client import (
     SessionUpdated,
     SpeakerUpdated,
     SpeechStarted,
+    SpeechStopped,
     TurnFailed,
     TurnFinal,
     TurnPartial,
@@ -122,7 +123,7 @@ class Conversation:
     dropped: int = 0
     _turns: dict[int, Turn] = field(default_factory=dict)  # by index, in order
     _partials: dict[int, Turn] = field(default_factory=dict)
-    _started: list[int] = field(default_factory=list)  # speech that no turn has covered yet
+    _speech: dict[int, int | None] = field(default_factory=dict)  # see `pending_ms`
 
     # --- what is shown ------------------------------------------------------------------------------
 
@@ -142,10 +143,9 @@ class Conversation:
         return list(dict.fromkeys(turn.speaker for turn in self.rows if turn.speaker is not None))
 
     @property
-    def pending_ms(self) -> list[int]:
-        """Where speech began that no finished turn covers yet, in order; its end is not known."""
-        starts = {turn.start_ms for turn in self._partials.values() if turn.start_ms is not None}
-        return sorted(starts.union(self._started))
+    def pending_ms(self) -> list[tuple[int, int | None]]:
+        """Speech that no finished turn covers yet, from and to, in order; None while somebody speaks."""
+        return sorted(self._speech.items())
 
     @property
     def last_turn(self) -> Turn | None:
@@ -179,7 +179,10 @@ class Conversation:
                 self._configure(event)
             case SpeechStarted():
                 if event.audio_start_ms is not None:
-                    self._started.append(event.audio_start_ms)
+                    self._speech[event.audio_start_ms] = None
+            case SpeechStopped():
+                if self._speech:
+                    self._speech[max(self._speech)] = event.audio_end_ms
             case TurnPartial():
                 self._speak(event)
             case TurnFinal() | TurnRevised():
@@ -234,6 +237,8 @@ class Conversation:
         self._partials[event.turn] = Turn(
             event.turn, event.speaker, *span, event.text, event.emotion, partial=True
         )
+        if event.audio_start_ms is not None:
+            self._speech.setdefault(event.audio_start_ms, None)
 
     def _finish(self, event: TurnFinal | TurnRevised) -> None:
         span = (event.audio_start_ms, event.audio_end_ms)
@@ -247,7 +252,7 @@ class Conversation:
         self._partials.pop(turn.index, None)
         if turn.end_ms is not None:
             end_ms = turn.end_ms
-            self._started = [start for start in self._started if start >= end_ms]
+            self._speech = {start: end for start, end in self._speech.items() if start >= end_ms}
         if turn.index < self.dropped:
             return
         late = turn.index not in self._turns and turn.index < next(reversed(self._turns), 0)
@@ -266,7 +271,7 @@ class Conversation:
 
     def _forget_what_is_spoken(self) -> None:
         self._partials.clear()
-        self._started.clear()
+        self._speech.clear()
 
 
 # --- words ------------------------------------------------------------------------------------------

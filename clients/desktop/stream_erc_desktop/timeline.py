@@ -80,15 +80,22 @@ class Timeline(QFrame):
         policy = Qt.ScrollBarPolicy.ScrollBarAsNeeded if many else Qt.ScrollBarPolicy.ScrollBarAlwaysOff
         self._scroller.setVerticalScrollBarPolicy(policy)
 
-    def show_audio(self, outline: Outline, rows: Sequence[Turn], pending_ms: Sequence[int]) -> None:
-        """Show what was heard: speech of finished turns, and that which began at `pending_ms`."""
+    def show_audio(
+        self, outline: Outline, rows: Sequence[Turn], pending_ms: Sequence[tuple[int, int | None]]
+    ) -> None:
+        """Show what was heard: speech of finished turns, and that whose turns are still to come."""
         spans = [
             (float(turn.start_ms), float(turn.end_ms))
             for turn in rows
             if turn.start_ms is not None and turn.end_ms is not None and not turn.partial
         ]
-        edges = [float(start) for start in pending_ms if start < outline.end_ms] + [float(outline.end_ms)]
-        self.waveform.show_audio(outline, spans, list(pairwise(edges)))
+        now_ms = outline.end_ms
+        heard = [(start, now_ms if end is None else end) for start, end in pending_ms if start < now_ms]
+        pending = [
+            (float(start), float(min(end, following)))
+            for (start, end), (following, _) in pairwise([*heard, (now_ms, now_ms)])
+        ]
+        self.waveform.show_audio(outline, spans, pending)
         self.clock.setText(clock(outline.end_ms))
 
     def show_drop(self, over: bool) -> None:

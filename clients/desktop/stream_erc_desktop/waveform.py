@@ -130,7 +130,7 @@ class Waveform(TimeView):
         self._look(0, LIVE_MS)
 
     def show_audio(self, outline: Outline, speech: Spans, pending: Spans = ()) -> None:
-        """Show what was heard, where there was speech, and where there is some whose end is not known yet.
+        """Show what was heard, where there was speech, and where there is some that no turn covers yet.
 
         Spans are in milliseconds, from and to.
         """
