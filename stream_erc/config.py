@@ -164,8 +164,8 @@ class ServerConfig:
         store: ``memory``, ``sqlite:PATH`` or ``redis://...``: what a resumed session goes on from.
         retention_s: how long after a lost connection a session can be resumed; it is kept a third longer.
         token_file: a file with the bearer tokens that are taken, one a line; None asks for none.
-        allow_origins: web pages besides the server's own that may connect, as ``https://host[:port]``; ``*``
-            allows all.
+        allow_origins: web pages besides the server's own (see `Origins`) that may connect, as
+            ``https://host[:port]``; ``*`` allows all.
         tls_certificate, tls_key: PEM files; None serves without TLS.
         max_sessions: how many connections are taken.
         max_message_bytes: of one frame.

@@ -28,6 +28,7 @@ from stream_erc.config import Config, ServerConfig
 from stream_erc.connection import Connection
 from stream_erc.engine import Engine
 from stream_erc.exceptions import ConfigError, InputError, StoreError
+from stream_erc.origins import Origins
 from stream_erc.outbox import Gone
 from stream_erc.service import Service
 from stream_erc.store import SessionStore
@@ -80,6 +81,7 @@ class Server:
         self._offer = Offer(engines, config.session, config.server)
         self._tokens = _tokens(config.server)
         self._tls = _tls(config.server)
+        self._origins = Origins(config.server)
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._service: Service | None = None
@@ -209,7 +211,7 @@ class Server:
         if "upgrade" not in request.headers.get("Connection", "").lower():
             return _response(HTTPStatus.UPGRADE_REQUIRED, b"expected a WebSocket: see docs/protocol.md\n")
         origin = request.headers.get("Origin")
-        if origin is not None and not self._allows(origin, request.headers.get("Host", "")):
+        if origin is not None and not self._origins.allow(origin, request.headers.get("Host", "")):
             return _response(HTTPStatus.FORBIDDEN, b"expected a page of this server, or an allowed Origin\n")
         given = request.headers.get("Authorization")
         if given is not None and self._tokens and not self._service.admits(_bearer(request.headers)):
@@ -217,11 +219,6 @@ class Server:
         if self._service.leaving.is_set():
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"the server stops\n")
         return None
-
-    def _allows(self, origin: str, host: str) -> bool:
-        allowed = self._config.allow_origins
-        own = host != "" and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
-        return own or origin in allowed or "*" in allowed
 
     async def _readiness(self, service: Service) -> Response:
         """Whether a session could begin now."""

@@ -199,15 +199,7 @@ def test_a_client_that_says_nothing_is_closed(tokens, monkeypatch):
 @pytest.mark.parametrize("given", ["Bearer wrong", "Bearer", "Basic open-sesame", "Bearer \u00ff\u00fe", ""])
 def test_a_wrong_header_is_answered_before_there_is_a_socket(tokens, given):
     with serve(token_file=tokens) as running:
-        host, port = running.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), PATIENCE_S) as bare:
-            lines = [
-                "GET /v1/session HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: websocket",
-                "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-                f"Authorization: {given}", "", "",
-            ]  # fmt: skip
-            bare.sendall("\r\n".join(lines).encode("latin-1"))
-            assert bare.recv(4096).startswith(b"HTTP/1.1 401 ")
+        assert asked(running.url, "Host: localhost", f"Authorization: {given}") == b"401"
 
 
 @pytest.mark.parametrize(
@@ -235,6 +227,39 @@ def test_pages_of_other_servers_are_refused(origin, allowed):
         else:
             with pytest.raises(InvalidStatus, match="403"):
                 Client(running.socket_url, origin=given)
+
+
+def asked(url: str, *headers: str) -> bytes:
+    """The status of the answer to a request for a WebSocket, with these headers."""
+    host, port = url.removeprefix("http://").split(":")
+    lines = ["GET /v1/session HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket"]
+    lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *headers, "", ""]
+    with socket.create_connection((host, int(port)), PATIENCE_S) as bare:
+        bare.sendall("\r\n".join(lines).encode("latin-1"))
+        return bare.recv(4096)[9:12]
+
+
+REBOUND = [
+    ("localhost", True), ("Window.localhost", True), ("127.0.0.1", True), ("127.1.2.3", True),
+    ("[::1]", True), ("localhost.", True), ("evil.example", False), ("localhost.evil.example", False),
+    ("evillocalhost", False), ("127.0.0.1.evil.example", False), ("192.168.0.7", False), ("[::2]", False),
+    ("evil.example#@localhost", False), ("[", False),
+]  # fmt: skip
+"""What a page may call a server for this machine alone that knows nobody by a token."""
+
+
+@pytest.mark.parametrize(("name", "allowed"), REBOUND)
+def test_a_name_that_was_made_to_lead_here_is_not_the_servers_own(server, name, allowed):
+    for host in (name, name + ":" + server.url.rpartition(":")[2]):
+        status = asked(server.url, f"Host: {host}", f"Origin: http://{host}")
+        assert status == (b"101" if allowed else b"403"), host
+
+
+def test_who_asks_for_a_token_or_serves_others_has_its_own_page_under_any_name(tokens):
+    for options in ({"token_file": tokens}, {"host": "0.0.0.0"}, {"allow_origins": ("http://a.example",)}):
+        with serve(**options) as running:
+            url = running.url.replace("localhost", "127.0.0.1")
+            assert asked(url, "Host: a.example", "Origin: http://a.example") == b"101"
 
 
 def test_a_star_allows_every_page():
