@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,9 @@ from stream_erc.store import Saved
 
 TOUCHES = 3
 """How often within its retention a session that is not saved is renewed."""
+
+PAGE = 256
+"""Events that are read from the store at a time."""
 
 T = TypeVar("T")
 
@@ -47,6 +50,15 @@ class Claim:
         )
         return cls(service, session_id, await service.stored(create)), token
 
+    @staticmethod
+    async def look(service: Service, token: str) -> Saved:
+        """The session of a resume token, which stays with its owner.
+
+        Raises:
+            Refusal: ``resume_refused``.
+        """
+        return _known(await service.stored(partial(service.store.read, _hash(token), now=time.time())))
+
     @classmethod
     async def of_token(cls, service: Service, token: str) -> tuple["Claim", Saved]:
         """Take over the session of a resume token; what was saved of it last.
@@ -56,11 +68,7 @@ class Claim:
         """
         now = time.time()
         claim = partial(service.store.claim, _hash(token), now=now, expires_at=now + _kept_s(service))
-        saved = await service.stored(claim)
-        if saved is None:
-            raise Refusal(
-                "resume_refused", "expected the token of a session that is kept, got an unknown one"
-            )
+        saved = _known(await service.stored(claim))
         return cls(service, saved.session_id, saved.owner), saved
 
     async def save(self, checkpoint: Checkpoint) -> None:
@@ -96,10 +104,16 @@ class Claim:
         """Have the session deleted."""
         await self._written(partial(self._service.store.forget, self.session_id, self.owner))
 
-    async def events(self, after: int) -> list[Message]:
+    async def events(self, after: int) -> AsyncIterator[Message]:
         """The stored events with a number above `after`."""
-        stored = await self._service.stored(partial(self._service.store.events, self.session_id, after))
-        return [json.loads(line) for _, line in stored]
+        while page := await self._service.stored(partial(self._page, after)):
+            for _, message in page:
+                yield message
+            after = page[-1][0]
+
+    def _page(self, after: int) -> list[tuple[int, Message]]:
+        stored = self._service.store.events(self.session_id, after, PAGE)
+        return [(number, json.loads(line)) for number, line in stored]
 
     async def _written(self, call: Callable[[], T]) -> T:
         try:
@@ -108,6 +122,12 @@ class Claim:
             raise Refusal("taken_over", str(error)) from error
         except SessionGone as error:
             raise Refusal("resume_refused", str(error)) from error
+
+
+def _known(saved: Saved | None) -> Saved:
+    if saved is None:
+        raise Refusal("resume_refused", "expected the token of a session that is kept, got an unknown one")
+    return saved
 
 
 def _kept_s(service: Service) -> float:

@@ -8,6 +8,7 @@ next: a client that does not read what is written is not read from either, and h
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from stream_erc import messages
+from stream_erc.admission import Admission
 from stream_erc.claim import Claim
 from stream_erc.exceptions import StoreError
 from stream_erc.limits import HELD_BACK_MS, Bucket
@@ -31,7 +33,7 @@ from stream_erc.messages import (
     TurnAppend,
     TurnCorrect,
 )
-from stream_erc.outbox import Gone, Outbox, Socket
+from stream_erc.outbox import Ended, Gone, Outbox, Socket
 from stream_erc.protocol import Message, Refusal, parse, to_message
 from stream_erc.service import Service
 
@@ -42,7 +44,9 @@ VIOLATION = 1008
 PIECE = 4_000
 """A frame of audio is heard in pieces of this many samples, between which other sessions have their turn."""
 
-AUTHENTICATE_S = 10.0
+BEHIND_S, BEHIND_AGAIN_S = 5.0, 10.0
+"""How late turns come when the client is warned, and how long until it is warned again."""
+
 MISTAKES = 20
 """Errors in a row after which a connection is closed."""
 
@@ -50,14 +54,6 @@ MESSAGE_CHARS = 500
 """Of an error's message: it may repeat what a client sent, but not all of it."""
 
 E = TypeVar("E", bound=Exception)
-
-
-class Ended(Exception):
-    """The connection is to be closed, without an error."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +89,9 @@ class Connection:
         self._line = Line(self._config)
         self._closing = False
         self._asked = False  # whether the session has been configured or resumed
+        self._counted = False  # whether it is known to have begun
+        self._returning: SessionResume | None = None
+        self._warned_at = -math.inf
         self._claim: Claim | None = None
         self._open(f"s_{secrets.token_hex(8)}", None)
 
@@ -169,26 +168,17 @@ class Connection:
 
     async def _admit(self) -> None:
         """Know the client, make room for its session, and say so."""
+        admission = Admission(self._service, self._socket)
         if not self._authorized:
-            await self._authenticate()
-        self._service.enter(self.live.session_id, self)
+            await admission.authenticate()
+        try:
+            self._service.enter(self.live.session_id, self)
+        except Refusal as full:
+            self._returning = await admission.returning(full)
         checkpoint = self.live.checkpoint(always=True)
         assert checkpoint is not None
         self._claim, token = await Claim.of_new(self._service, self.live.session_id, checkpoint.header)
         await self._outbox.put(self.live.created(token, self._service.version))
-
-    async def _authenticate(self) -> None:
-        refusal = Refusal(
-            "authentication", "expected a token in the header Authorization or session.authenticate"
-        )
-        try:
-            async with asyncio.timeout(AUTHENTICATE_S):
-                frame = await self._socket.receive()
-            message = parse(frame) if isinstance(frame, str) else None
-        except (TimeoutError, Refusal):
-            raise refusal from None
-        if not isinstance(message, SessionAuthenticate) or not self._service.admits(message.token):
-            raise refusal
 
     def _open(self, session_id: str, kept: tuple[bytes, Mapping[int, bytes]] | None) -> None:
         self.live = LiveSession(self._service.offer, session_id, _now, kept)
@@ -209,11 +199,18 @@ class Connection:
 
     async def _resume(self, message: SessionResume) -> None:
         """Go on with the session of the token, in the place of the one that was just begun."""
+        await self._line.empty()
         if self._asked or self.live.begun:
             raise Refusal("out_of_order", "expected session.resume as the first message, got it later")
         fresh, service = self._claim, self._service
         assert fresh is not None
-        claim, saved = await Claim.of_token(service, message.resume_token)
+        try:
+            seen = await Claim.look(service, message.resume_token)
+            kept = LiveSession(service.offer, seen.session_id, _now, (seen.header, seen.steps))
+            kept.resumed(message.last_event_id)  # what cannot be gone on with is refused before it is taken
+            claim, saved = await Claim.of_token(service, message.resume_token)
+        finally:
+            await fresh.forget()
         other = service.connections.get(claim.session_id)
         if other is not None and other.owner > claim.owner:
             raise Refusal("taken_over", "expected one connection, the session was resumed on another one")
@@ -221,18 +218,17 @@ class Connection:
             other.take_over()
         service.leave(fresh.session_id, self)
         self._open(claim.session_id, (saved.header, saved.steps))
-        self._claim, self._asked = claim, True
+        self._claim, self._asked, self._counted = claim, True, True
         service.enter(claim.session_id, self)
-        answer = self.live.resumed(message.last_event_id)
-        await fresh.forget()
-        missed = await claim.events(message.last_event_id)
-        away_s = min(max(0.0, time.time() - saved.saved_at), self._config.retention_s)
-        self._line.grant(1000 * away_s + HELD_BACK_MS)
+        now = time.time()
+        away_s = min(max(0.0, now - saved.saved_at), self._config.retention_s)
+        behind_ms = 1000 * (now - _seconds(self.live.began)) - self.live.received_ms
+        self._line.grant(min(behind_ms, 1000 * away_s + HELD_BACK_MS))
         service.telemetry.opened.labels("resumed").inc()
         about = {"session": claim.session_id, "peer": self._socket.peer, "away_s": round(away_s, 3)}
         log.info("session resumed", extra=about)
-        await self._outbox.put(answer)
-        for event in missed:
+        await self._outbox.put(self.live.resumed(message.last_event_id))
+        async for event in claim.events(message.last_event_id):
             await self._outbox.put(event)
         if saved.closed:
             await self._outbox.end()
@@ -240,6 +236,8 @@ class Connection:
     # --- reading ----------------------------------------------------------------------------------
 
     async def _read(self) -> None:
+        if self._returning is not None:
+            await self._resume(self._returning)
         while True:
             self._listening_since = time.monotonic()
             frame = await self._socket.receive()
@@ -275,6 +273,7 @@ class Connection:
                     self.live.close()
                 elif isinstance(item, TurnAppend | TurnCorrect | SpeakerRename):
                     self.live.receive(item)
+                    self._begin()
                 else:
                     pieces = max(1, -(-len(item) // PIECE))
                     for k in range(pieces):
@@ -293,6 +292,7 @@ class Connection:
             case Ping(id=name):
                 await self._outbox.put(to_message(messages.Pong(**self.live.encoder.envelope(), id=name)))
             case SessionUpdate() as asked:
+                await self._line.empty()
                 answer = self.live.update(asked)
                 self._asked = True
                 self._attach()
@@ -309,12 +309,13 @@ class Connection:
                 pass  # it was known before
             case message:
                 self._check_open("an input")
-                self._begin()
                 await self._line.put(message, wait=not self.live.paced)
 
     def _begin(self) -> None:
-        if not self.live.begun:
-            self._asked = self.live.begun = True
+        """The session has taken something in."""
+        self._asked = self.live.begun = True
+        if not self._counted:
+            self._counted = True
             self._service.telemetry.opened.labels("new").inc()
             log.info("session begun", extra={"session": self.live.session_id, "peer": self._socket.peer})
 
@@ -398,6 +399,12 @@ class Connection:
                 envelope = self.live.encoder.envelope()
                 beat = messages.Heartbeat(**envelope, audio_ms=self.live.received_ms)
                 await self._outbox.put(to_message(beat))
+            late_s = self._worker.late_s(self.live.session) if self.live.paced else 0.0
+            if late_s > BEHIND_S and now - self._warned_at > BEHIND_AGAIN_S:
+                self._warned_at = now
+                told = f"turns come {late_s:.0f} s late: there is more to do than the server can"
+                envelope = self.live.encoder.envelope()
+                await self._outbox.put(to_message(messages.Warned(**envelope, code="behind", message=told)))
             if self._claim is not None:
                 await self._claim.renew()
 
@@ -435,3 +442,8 @@ def _in_one_line(message: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seconds(iso: str) -> float:
+    """ISO 8601 as seconds since the epoch; long ago where there is none."""
+    return datetime.fromisoformat(iso).timestamp() if iso else 0.0

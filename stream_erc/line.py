@@ -4,6 +4,8 @@ import asyncio
 import time
 from typing import TypeAlias
 
+import numpy as np
+
 from stream_erc.config import ServerConfig
 from stream_erc.events import Samples
 from stream_erc.limits import Bucket
@@ -12,6 +14,12 @@ from stream_erc.protocol import Refusal
 
 LENGTH = 1_024
 """Frames and inputs that may wait before no more are read."""
+
+BEYOND_MS = 10_000
+"""Audio that may wait beyond the burst that is allowed before no more is read."""
+
+BYTES_A_MS = 48 * 4
+"""What decoded audio takes at most."""
 
 AHEAD_MS = 1_000.0
 """Live audio that runs further ahead of the clock waits, unheard, until the clock has come up."""
@@ -29,6 +37,8 @@ class Line:
 
     def __init__(self, config: ServerConfig) -> None:
         self._burst_ms = config.burst_ms
+        self._most = (config.burst_ms + BEYOND_MS) * BYTES_A_MS
+        self._bytes, self._room = 0, asyncio.Event()
         self._audio = Bucket.of_live_audio(config.burst_ms, time.monotonic())
         self._waiting: asyncio.Queue[tuple[float, InLine]] = asyncio.Queue(LENGTH)  # since when it is due
 
@@ -37,8 +47,8 @@ class Line:
         return self._waiting.qsize()
 
     def grant(self, ms: float) -> None:
-        """Let so much more audio come at once."""
-        self._audio.grant(ms)
+        """Let so much more audio come at once, or less where it is negative."""
+        self._audio.grant(max(ms, AHEAD_MS - self._burst_ms))
 
     def due(self, duration_ms: float) -> float:
         """When live audio that comes now is to be heard, on the monotonic clock.
@@ -63,16 +73,34 @@ class Line:
             due: when it may be taken in.
             wait: return only when it was, as where audio comes as fast as it is read.
         """
+        size = _size(item)
+        while self._bytes and self._bytes + size > self._most:
+            self._room.clear()
+            await self._room.wait()
+        self._bytes += size
         await self._waiting.put((due, item))
         if wait:
-            await self._waiting.join()
+            await self.empty()
+
+    async def empty(self) -> None:
+        """Wait until everything was taken in."""
+        await self._waiting.join()
 
     async def next(self) -> InLine:
         """The first in line, when it is due; then `done` has to be called."""
         due, item = await self._waiting.get()
         await asyncio.sleep(max(0.0, due - time.monotonic()))
+        self._bytes -= _size(item)
+        self._room.set()
         return item
 
     def done(self) -> None:
         """What came with `next` was taken in."""
         self._waiting.task_done()
+
+
+def _size(item: InLine) -> int:
+    """Bytes in memory, about."""
+    if isinstance(item, np.ndarray):
+        return item.nbytes
+    return 4 * len(item.text or "") if isinstance(item, TurnAppend) else 0

@@ -34,6 +34,9 @@ ACKNOWLEDGE_EVERY = SAMPLE_RATE
 MAX_WAITING = 1_000
 """How many inputs may wait for audio, or for one another."""
 
+MAX_EVENTS_BYTES = 64 * 2**20
+"""A session whose events take more is full: a day and more of talk."""
+
 KEPT_VERSION = 1
 
 
@@ -65,6 +68,8 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     version: int
     asked: SessionUpdate
     snapshot: bytes
+    began: str = ""
+    events_bytes: int = 0
 
 
 class LiveSession:
@@ -81,6 +86,7 @@ class LiveSession:
         encoder: numbers its messages.
         terms: how it is heard.
         begun: whether there was any audio or turn.
+        began: when it was made, ISO 8601; empty where that is not known.
         closing: whether the client has closed it.
 
     Raises:
@@ -94,7 +100,12 @@ class LiveSession:
         now: Callable[[], str],
         kept: tuple[bytes, Mapping[int, bytes]] | None = None,
     ) -> None:
-        self.terms, snapshot = (Agreement(offer), None) if kept is None else _restored(offer, *kept)
+        snapshot = None
+        if kept is None:
+            self.terms, self.began, self._events_bytes = Agreement(offer), now(), 0
+        else:
+            self.terms, snapshot, header = _restored(offer, *kept)
+            self.began, self._events_bytes = header.began, header.events_bytes
         self.closing = False
         self._open(snapshot)
         first = self.session.snapshot()
@@ -190,9 +201,10 @@ class LiveSession:
         """A binary frame as samples at the client's rate, and how many milliseconds they last.
 
         Raises:
-            Refusal: ``invalid_audio``, or ``out_of_order`` after ``session.close``.
+            Refusal: ``invalid_audio``, ``session_full``, or ``out_of_order`` after ``session.close``.
         """
         self._check_open("audio")
+        self._check_room()
         try:
             samples = self._audio.decode(data)
         except AudioError as error:
@@ -213,9 +225,10 @@ class LiveSession:
         """Take an input; one that came before is ignored. Whether it can be used is told later.
 
         Raises:
-            Refusal: its `input_id` is wrong, too many wait, or the session was closed.
+            Refusal: its `input_id` is wrong, too many wait, or the session is full or was closed.
         """
         self._check_open("an input")
+        self._check_room()
         if self._numbered not in (None, message.input_id is not None):
             raise Refusal("invalid_input_id", "expected an input_id in all inputs or in none, got some")
         if message.input_id is not None:
@@ -264,16 +277,20 @@ class LiveSession:
         changed = {turn: step for turn, step in steps.items() if self._steps.get(turn) is not step}
         self._steps, self._saved_audio = steps, snapshot.acknowledged
         codec = self.terms.engine.classifier
+        lines = tuple((number, to_json(message)) for number, message in events)
+        self._events_bytes += sum(len(line) for _, line in lines)
         kept = _Kept(
             KEPT_VERSION,
             self.terms.asked,
             snapshots.encode_header(snapshot, codec),
+            self.began,
+            self._events_bytes,
         )
         return Checkpoint(
             header=msgspec.msgpack.encode(kept),
             steps={turn: snapshots.encode_step(step, codec) for turn, step in changed.items()},
             steps_now=tuple(steps),
-            events=tuple((number, to_json(message)) for number, message in events),
+            events=lines,
             closed=any(message["type"] == "session.closed" for _, message in events),
             audio_ms=send_from_ms(self.terms.asked.audio, snapshot.acknowledged),
             input_id=snapshot.said,
@@ -307,12 +324,19 @@ class LiveSession:
             self.terms.session_config(), appended=asked.turns == "appended", resume=snapshot
         )
 
+    def _check_room(self) -> None:
+        if self._events_bytes > MAX_EVENTS_BYTES:
+            most = MAX_EVENTS_BYTES // 2**20
+            raise Refusal(
+                "session_full", f"expected at most {most} MiB of events, got more: begin another session"
+            )
+
     def _check_open(self, what: str) -> None:
         if self.closing:
             raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
 
 
-def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[Agreement, Snapshot]:
+def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[Agreement, Snapshot, _Kept]:
     """What `LiveSession.checkpoint` wrote."""
     try:
         kept = msgspec.msgpack.decode(header, type=_Kept)
@@ -324,7 +348,7 @@ def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[
         raise Refusal(
             "resume_refused", f"expected a session that this server can go on with: {error}"
         ) from error
-    return terms, snapshot
+    return terms, snapshot, kept
 
 
 def _said(message: TurnAppend | TurnCorrect | SpeakerRename) -> Said:

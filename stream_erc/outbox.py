@@ -27,6 +27,14 @@ class Gone(Exception):
         self.code = code
 
 
+class Ended(Exception):
+    """The connection is to be closed with `code`, without an error."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class Socket(Protocol):
     """A WebSocket, as a server gives it."""
 

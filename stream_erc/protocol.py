@@ -88,10 +88,10 @@ Losing nothing
     not 16 kHz. With opus, probabilities may differ by rounding.)
 
     A session is resumed on one connection at a time: a second one takes it over and the first is closed
-    (4409). A token opens the one session that it was given for, until ``limits.retention_ms`` after the loss.
-    After that, for any unknown token, and for a ``last_event_id`` that the session does not have, the answer
-    is the error ``resume_refused`` and close code 4404: begin a new session. A session that was closed can be
-    resumed for its last events, too.
+    (4409; on another server, when it next has something to store). A token opens the one session that it was
+    given for, until ``limits.retention_ms`` after the loss. After that, for any unknown token, and for a
+    ``last_event_id`` that the session does not have, the answer is the error ``resume_refused`` and close
+    code 4404: begin a new session. A session that was closed can be resumed for its last events, too.
 
     A session that had not begun (no audio, no turn) can be configured by ``session.update`` after
     ``session.resumed``, too; ``session.resumed`` says which configuration holds: where ``session.updated``
@@ -105,7 +105,9 @@ Limits
     acknowledged and the time that the connection was gone, too); beyond it, the error ``audio_too_fast`` and
     1008. With ``pace: "replay"`` audio is read as fast as it is worked on, behind live sessions. A client
     that does not read what the server sends is not read from either, and after a while is closed (4429). Text
-    frames: a hundred a second, a thousand at once.
+    frames: a hundred a second, a thousand at once. At most a thousand inputs may wait for audio, or for one
+    another. Where turns come more than five seconds late, since there is more to do than the server can, the
+    ``warning`` ``behind`` says so.
 
 Errors
     An ``error`` has a ``code``, a ``message`` that says what was expected and what came, and ``retryable``.
@@ -116,11 +118,12 @@ Errors
     =========================  ========  =========  ==================================================
     ``invalid_message``        -         no         not JSON, an unknown type or field, a wrong value
     ``invalid_audio``          -         no         half a sample, a frame too long, not of the encoding
-    ``invalid_configuration``  -         no         a model, label, language or encoding that is not there
+    ``invalid_configuration``  -         no         a model, label, language or rate that is not there
     ``invalid_turn``           -         no         neither text nor span, out of reach, an unknown turn
     ``invalid_speaker``        -         no         nobody has the name, or somebody else has it
     ``invalid_input_id``       -         no         one that leaves one out
     ``out_of_order``           -         no         does not fit here, as audio after ``session.close``
+    ``session_full``           -         no         64 MiB of events: close it and begin another one
     ``too_many_errors``        1008      no         twenty frames in a row that could not be read
     ``authentication``         1008      no         no token, a wrong one, or none in time
     ``audio_too_fast``         1008      yes        live audio faster than spoken beyond the burst
@@ -130,7 +133,6 @@ Errors
     ``taken_over``             4409      no         the session was resumed on another connection
     ``slow_reader``            4429      yes        messages were not read for a long time; resume
     ``server_full``            1013      yes        as many sessions as the server takes
-    ``going_away``             1012      yes        the server stops; resume
     ``internal``               1011      yes        a mistake of the server; resume
     =========================  ========  =========  ==================================================
 
@@ -177,6 +179,7 @@ ERRORS: Mapping[str, tuple[int | None, bool]] = MappingProxyType(
         "invalid_speaker": (None, False),
         "invalid_input_id": (None, False),
         "out_of_order": (None, False),
+        "session_full": (None, False),
         "too_many_errors": (1008, False),
         "authentication": (1008, False),
         "audio_too_fast": (1008, True),
@@ -186,7 +189,6 @@ ERRORS: Mapping[str, tuple[int | None, bool]] = MappingProxyType(
         "taken_over": (4409, False),
         "slow_reader": (4429, True),
         "server_full": (1013, True),
-        "going_away": (1012, True),
         "internal": (1011, True),
     }
 )

@@ -69,6 +69,7 @@ class _Lane:
     def __init__(self, arrived: Callable[[], None] = lambda: None, *, patient: bool = False) -> None:
         self.answers: queue.SimpleQueue[tuple[Work, Result, float]] = queue.SimpleQueue()
         self.in_flight = 0
+        self.waiting: dict[int, float] = {}  # since when the analysis of a finished turn is waited for
         self.arrived, self.patient, self.gone = arrived, patient, False
         self._analysed: dict[int, float] = {}  # when the analysis of a turn was taken
 
@@ -87,6 +88,7 @@ class _Lane:
         now = time.perf_counter()
         if isinstance(work, AnalyzeSegment):
             if work.segment.final:
+                del self.waiting[work.segment.index]
                 self._analysed[work.segment.index] = now
         elif not work.provisional:
             since = self._analysed.pop(work.turn.index, since)
@@ -178,6 +180,12 @@ class ThreadWorker:
         lane = self._lanes.get(session)
         return 0 if lane is None else lane.in_flight
 
+    def late_s(self, session: Session) -> float:
+        """For how long the analysis of a finished turn has been waited for."""
+        lane = self._lanes.get(session)
+        since = min(lane.waiting.values(), default=None) if lane is not None else None
+        return 0.0 if since is None else time.perf_counter() - since
+
     @property
     def waiting(self) -> tuple[int, int]:
         """How many analyses and how many classifications wait for a thread."""
@@ -194,7 +202,10 @@ class ThreadWorker:
     def _submit(self, work: Work, lane: _Lane) -> None:
         if isinstance(work, AnalyzeSegment):
             rank = _PATIENT if lane.patient else _FINAL if work.segment.final else _PARTIAL
-            self._analyses.put(_Job(rank, next(self._numbers), time.perf_counter(), work, lane))
+            now = time.perf_counter()
+            if work.segment.final:
+                lane.waiting[work.segment.index] = now
+            self._analyses.put(_Job(rank, next(self._numbers), now, work, lane))
         else:
             self._turns.put((time.perf_counter(), work, lane))
 

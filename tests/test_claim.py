@@ -9,6 +9,7 @@ from fakes import conversation
 from serving import Client, FakeEngine, Running, converse, eventually, serve
 from websockets.exceptions import ConnectionClosed
 
+from stream_erc import claim, connection
 from stream_erc.limits import HELD_BACK_MS
 from stream_erc.store_sqlite import MemoryStore, SqliteStore
 
@@ -255,8 +256,9 @@ def test_of_many_at_once_one_has_the_session_and_the_places_are_counted_rightly(
         assert eventually(lambda: service.connections == {})
 
 
-def test_what_was_sent_but_not_acknowledged_may_come_at_once():
+def test_what_was_sent_but_not_acknowledged_may_come_at_once(monkeypatch):
     """Of a live session on a server that was slow for long: what it held back is not too fast."""
+    monkeypatch.setattr(connection, "_now", lambda: "2026-01-01T00:00:00Z")  # long ago
     with serve(burst_ms=2_000) as running:
         with Client(running.socket_url) as lost:
             lost.send_audio(TALK[:16_000])
@@ -275,6 +277,50 @@ def test_what_was_sent_but_not_acknowledged_may_come_at_once():
                     again.socket.send(bytes(2 * 160_000))
             assert again.code() == 1008
             assert again.seen[-1]["code"] == "audio_too_fast" and again.seen[-1]["retryable"]
+
+
+def test_resuming_gains_no_time():
+    """Over all its connections, a live session may run ahead of the clock by the burst alone."""
+    with serve(burst_ms=4_000) as running:
+        client = Client(running.socket_url)
+        for _ in range(3):
+            with contextlib.suppress(ConnectionClosed):
+                client.send_audio(TALK)  # 5 s
+                client.settle()
+            token = client.created["resume_token"]
+            client.vanish()
+            client = Client(running.socket_url)
+            resumed = client.resume(token, 0)
+            client.created["resume_token"] = token
+        assert resumed["audio_ms"] < 9_000
+        client.close()
+
+
+def test_a_resumption_that_is_refused_leaves_the_connection_that_is_there():
+    with serve() as running, Client(running.socket_url) as client:
+        client.answer("session.update", turns="appended")
+        token = client.created["resume_token"]
+        with Client(running.socket_url) as other:
+            assert other.resume(token, 99)["code"] == "resume_refused"
+            assert other.code() == 4404
+        client.send("turn.append", text="hello", speaker="Ann")
+        assert client.until("turn.final")["text"] == "hello"
+        assert eventually(lambda: len(running.server._service.connections) == 1)
+
+
+def test_missed_events_come_page_by_page(monkeypatch):
+    monkeypatch.setattr(claim, "PAGE", 2)
+    with serve() as running, Client(running.socket_url) as client:
+        client.answer("session.update", turns="appended")
+        for number in range(5):
+            client.send("turn.append", text=str(number), speaker="Ann")
+        while len(client.events) < 5:
+            client.receive()
+        for known in (0, 1, 4, 5):
+            with Client(running.socket_url) as again:
+                again.resume(client.created["resume_token"], known)
+                again.settle()
+                assert again.events == client.events[known:]
 
 
 def test_a_store_that_is_gone_closes_with_a_code_that_says_resume():

@@ -14,6 +14,9 @@ from fakes import conversation, silence
 from serving import PATIENCE_S, Client, FakeEngine, Running, converse, eventually, serve
 from websockets.exceptions import ConnectionClosed
 
+from stream_erc import connection, line, live
+from stream_erc.config import ServerConfig
+from stream_erc.messages import TurnAppend
 from stream_erc.session import Session
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
@@ -48,6 +51,61 @@ def test_a_frame_that_is_too_long_is_refused_and_the_session_goes_on():
         client.send("session.close")
         closed(client, 1000, None)
         assert client.events[-1]["audio_ms"] == round(len(TALK) / 16)
+
+
+def test_a_session_whose_events_take_too_much_room_can_still_be_closed(monkeypatch):
+    monkeypatch.setattr(live, "MAX_EVENTS_BYTES", 500)
+    with serve() as running:
+        with Client(running.socket_url) as client:
+            client.answer("session.update", turns="appended")
+            client.send("turn.append", text="so " * 200, speaker="Ann")
+            client.until("turn.final")
+        with Client(running.socket_url) as again:  # a resumed one is as full
+            again.resume(client.created["resume_token"], 1)
+            again.send("turn.append", text="and so on", speaker="Ann")
+            assert again.until("error")["code"] == "session_full"
+            again.send("session.close")
+            closed(again, 1000, None)
+            assert again.events[-1]["turns"] == 1
+
+
+def test_what_waits_to_be_heard_is_bounded():
+    async def fill() -> None:
+        waiting = line.Line(ServerConfig(burst_ms=1))
+        frame = np.zeros(48_000, np.float32)  # a second
+        for _ in range(10):
+            await waiting.put(frame, wait=False)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await waiting.put(frame, wait=False)
+        blocked = asyncio.create_task(waiting.put(TurnAppend(text="x" * 100), wait=False))
+        await asyncio.sleep(0.01)
+        assert not blocked.done()
+        await waiting.next()
+        await blocked
+
+    asyncio.run(fill())
+
+
+def test_an_input_that_was_refused_has_begun_nothing():
+    with serve() as running, Client(running.socket_url) as client:
+        client.answer("session.update", turns="appended")
+        client.send("turn.append", text="one", speaker="Ann", input_id=2)
+        assert client.until("error")["code"] == "invalid_input_id"
+        assert client.answer("session.update", turns="appended", partials=False)["type"] == "session.updated"
+        client.send("turn.append", text="one", speaker="Ann", input_id=1)
+        client.send("session.update")
+        assert client.until("error")["code"] == "out_of_order"
+
+
+def test_a_client_is_told_that_turns_come_late(monkeypatch):
+    monkeypatch.setattr(connection, "BEHIND_S", 0.1)
+    with serve({"hash": FakeEngine(analysis_s=2.5)}) as running, Client(running.socket_url) as client:
+        client.send("session.update", partials=False)
+        client.send_audio(TALK)
+        warning = client.until("warning")
+        assert warning["code"] == "behind" and "late" in str(warning["message"])
+        assert client.until("turn.final")["turn"] == 0
 
 
 def test_live_audio_that_is_faster_than_it_can_be_spoken():
