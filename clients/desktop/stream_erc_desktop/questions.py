@@ -8,6 +8,7 @@ TITLE = "Stream ERC"
 RECORDINGS = (
     "Recordings (*.wav *.flac *.mp3 *.m4a *.aac *.ogg *.opus *.mp4 *.mkv *.webm *.mov);;All files (*)"
 )
+SHORT = QFileDialog.Option.HideNameFilterDetails  # "Recordings", without all the endings
 
 
 def may_discard(parent: QWidget) -> bool:
@@ -20,13 +21,14 @@ def may_discard(parent: QWidget) -> bool:
 
 def recording(parent: QWidget) -> Path | None:
     """Which file to hear."""
-    name, _ = QFileDialog.getOpenFileName(parent, "Open a recording", "", RECORDINGS)
+    name, _ = QFileDialog.getOpenFileName(parent, "Open a recording", "", RECORDINGS, options=SHORT)
     return Path(name) if name else None
 
 
 def place(parent: QWidget) -> Path | None:
     """Where to write the events."""
-    name, _ = QFileDialog.getSaveFileName(parent, "Save the events", "events.jsonl", "Events (*.jsonl)")
+    proposed, kinds = "events.jsonl", "Events (*.jsonl)"
+    name, _ = QFileDialog.getSaveFileName(parent, "Save the events", proposed, kinds, options=SHORT)
     return Path(name) if name else None
 
 

@@ -10,6 +10,11 @@ from stream_erc_desktop.keys import application
 from stream_erc_desktop.palette import DARK, LIGHT, Theme, ink_on
 
 FONT_PX = 14
+ARROWS = f"""
+QToolButton#backButton, QToolButton#forwardButton, QToolButton#toParentButton {{
+  background: {LIGHT.wave}; border: 0; border-radius: 6px; margin: 3px; }}"""
+"""Qt's file dialog has black arrows, on whatever ground."""
+
 FILES = Path(__file__).parent.as_posix()  # style sheets take pictures from files only
 
 
@@ -77,11 +82,11 @@ QScrollBar::handle:vertical {{ background: {theme.wave}; border-radius: 3px; min
 QScrollBar::add-line, QScrollBar::sub-line {{ background: none; height: 0; }}
 QScrollBar::add-page, QScrollBar::sub-page {{ background: none; }}
 QToolTip {{ background: {theme.ink}; color: {theme.background}; border: 0; padding: 7px 10px; }}
-QPushButton, QToolButton {{
+QPushButton {{
   background: {theme.surface}; color: {theme.ink}; border: 1px solid {theme.line}; border-radius: 15px;
   padding: 7px 15px; }}
-QPushButton:hover, QToolButton:hover {{ background: {theme.hover}; }}
-QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus {{
+QPushButton:hover {{ background: {theme.hover}; }}
+QPushButton:focus, QComboBox:focus, QLineEdit:focus {{
   border: 2px solid {theme.ink}; padding: 6px 14px; }}
 QPushButton:disabled, QComboBox:disabled {{ color: {theme.soft}; border-color: {theme.line}; }}
 QPushButton:checked {{ background: {theme.ink}; color: {theme.background}; border-color: {theme.ink}; }}
@@ -118,6 +123,7 @@ QCheckBox::indicator {{
   background: {theme.surface}; }}
 QCheckBox::indicator:checked {{ background: {theme.ink}; image: url({FILES}/check-{theme.name}.svg); }}
 QCheckBox:focus {{ text-decoration: underline; }}
+{ARROWS if theme.name == "dark" else ""}
 QDialogButtonBox {{ dialogbuttonbox-buttons-have-icons: 0; }}
 QMenu::item:disabled {{ color: {theme.soft}; background: transparent; }}
 """
