@@ -950,6 +950,18 @@ def test_bands_of_speech_that_waits_leave_the_pauses_between(window: Window) -> 
     assert waveform.pending == [(1_000, 1_800), (2_500, 3_000), (4_200, 5_000)]
 
 
+def test_the_panels_at_the_side_scroll_inside_their_card(window: Window) -> None:
+    window.resize(window.minimumSize())
+    listening(window)
+    tell(window, final(0))
+    panel = window.page.latency.parentWidget()
+    scroller = panel.parentWidget().parentWidget()
+    until(lambda: scroller.verticalScrollBar().isVisible())
+    card = scroller.parentWidget()
+    assert card.rect().contains(scroller.geometry())
+    assert card.objectName() == "card" and card.geometry().bottom() < window.page.controls.geometry().top()
+
+
 def test_a_final_turn_is_darker_than_a_partial_one(window: Window) -> None:
     def darkest(row: int) -> float:
         box = window.page.transcript.visualRect(window.page.transcript.list.index(row))
@@ -1706,7 +1718,8 @@ def expected_turns() -> list[tuple[str, str, str]]:
 
 
 def shown_turns(window: Window) -> list[tuple[str | None, str, str]]:
-    return [(t.speaker, t.text, t.emotion.label) for t in window.page.transcript.list.turns if t.emotion]
+    final = [turn for turn in window.page.transcript.list.turns if turn.emotion and not turn.partial]
+    return [(turn.speaker, turn.text, turn.emotion.label) for turn in final]
 
 
 @contextmanager

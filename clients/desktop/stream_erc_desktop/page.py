@@ -131,25 +131,29 @@ class Page(QWidget):
     def _side(self) -> QWidget:
         """The panels right of the transcript; they scroll where the window is low."""
         self.reading, self.latency = ReadingPanel(), LatencyPanel()
-        card = QFrame()
-        card.setObjectName("card")
-        layout = QVBoxLayout(card)
-        layout.setContentsMargins(18, 14, 18, 16)
-        layout.setSpacing(7)
+        panels = QWidget()
+        layout = QVBoxLayout(panels)
+        layout.setContentsMargins(14, 0, 14, 0)
+        layout.setSpacing(4)
         layout.addWidget(_label("heading", "Expressed emotion"))
         layout.addWidget(self.reading)
-        layout.addSpacing(10)
+        layout.addSpacing(8)
         layout.addWidget(_label("heading", "Latency"))
         layout.addWidget(self.latency)
         layout.addStretch(1)
         scroller = QScrollArea()
-        scroller.setWidget(card)
+        scroller.setWidget(panels)
         scroller.setWidgetResizable(True)
         scroller.setFrameShape(QFrame.Shape.NoFrame)
-        scroller.setFixedWidth(SIDE_PX)
         scroller.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroller.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        return scroller
+        card = QFrame()
+        card.setObjectName("card")
+        card.setFixedWidth(SIDE_PX)
+        around = QVBoxLayout(card)
+        around.setContentsMargins(4, 14, 4, 8)
+        around.addWidget(scroller)
+        return card
 
 
 def _label(name: str, text: str = "") -> QLabel:

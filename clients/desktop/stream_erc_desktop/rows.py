@@ -161,10 +161,14 @@ class TurnDelegate(QStyledItemDelegate):
         line = QRect(inner.left() + WHEN_PX + GAP, inner.top(), WHO_PX, metrics.height())
         elided = painter.fontMetrics().elidedText(who, Qt.TextElideMode.ElideRight, WHO_PX)
         painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, elided)
-        if turn.revision:
+        if turn.revision:  # below the name; where the words stand there, beside it
+            if inner.width() < NARROW_PX:
+                line.translate(painter.fontMetrics().horizontalAdvance(elided) + 8, 0)
+            else:
+                line.translate(0, metrics.height())
             painter.setFont(_font(self._view.font(), 0.8))
             painter.setPen(QColor(theme.soft))
-            painter.drawText(line.translated(0, metrics.height()), Qt.AlignmentFlag.AlignVCenter, "revised")
+            painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, "revised")
 
     def _paint_hearing(self, painter: QPainter, inner: QRect, sounds: bool) -> None:
         """Left of the time: that a click lets the turn be heard, or stops it."""
