@@ -60,7 +60,7 @@ class Service:
     telemetry: Telemetry = field(init=False)
 
     def __post_init__(self) -> None:
-        self.telemetry = Telemetry(self._waiting, self._unread)
+        self.telemetry = Telemetry(self._waiting, self._unread, self.offer.engines)
 
     @property
     def full(self) -> bool:

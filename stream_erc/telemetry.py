@@ -1,8 +1,17 @@
 """What an operator sees of a server: Prometheus metrics, without a word of what was said."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 
 STAGES = ("endpointing", "asr", "features", "emotion", "total")
@@ -18,10 +27,21 @@ class Telemetry:
     Args:
         waiting: how many analyses and classifications wait for a thread.
         unread: how many messages wait to be sent.
+        models: the names of those that are served.
     """
 
-    def __init__(self, waiting: Callable[[], tuple[int, int]], unread: Callable[[], int]) -> None:
+    def __init__(
+        self, waiting: Callable[[], tuple[int, int]], unread: Callable[[], int], models: Iterable[str] = ()
+    ) -> None:
         self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        build = Gauge("stream_erc_build_info", "What runs", ["version", "model"], registry=registry)
+        for model in models:
+            build.labels(metadata.version("stream-erc"), model).set(1)
+        self.refused = Counter(
+            "stream_erc_refused", "Requests for a WebSocket refused by HTTP", ["status"], registry=registry
+        )
         self.sessions = Gauge("stream_erc_sessions", "Connections with a session", registry=registry)
         self.opened = Counter(
             "stream_erc_sessions_opened", "Sessions begun or resumed", ["how"], registry=registry

@@ -1,5 +1,7 @@
 """What an operator sees."""
 
+from importlib import metadata
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -54,6 +56,18 @@ def test_queue_depths_are_those_of_the_moment():
     assert seen["stream_erc_queue_depth", "analyses"] == 5
     assert seen["stream_erc_queue_depth", "classifications"] == 7
     assert seen["stream_erc_queue_depth", "outgoing"] == 12
+
+
+def test_what_runs_and_what_it_takes_of_the_machine():
+    telemetry = Telemetry(lambda: (0, 0), lambda: 0, ["si-lstm", "mmmie"])
+    telemetry.refused.labels(401).inc()
+    seen = values(telemetry)
+    version = metadata.version("stream-erc")
+    assert seen["stream_erc_build_info", "si-lstm", version] == 1
+    assert seen["stream_erc_build_info", "mmmie", version] == 1
+    assert seen["stream_erc_refused_total", "401"] == 1
+    assert {"process_open_fds", "process_max_fds", "process_resident_memory_bytes"} <= {n for n, *_ in seen}
+    assert "python_info" in {name for name, *_ in seen}
 
 
 def test_two_servers_in_one_process_count_apart():
