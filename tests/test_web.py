@@ -521,7 +521,8 @@ def test_a_speaker_is_renamed_and_a_turn_corrected_by_keyboard(
     page.keyboard.press("Enter")
     expect(page.locator("#names .name .text").first).to_have_text("Anna")
     expect(turns(page).first.locator(".who")).to_contain_text("Anna")
-    assert page.evaluate("document.activeElement.closest('#names') !== null")
+    assert page.evaluate("document.activeElement.matches('#names .name')")
+    assert page.locator("#names .rename").count() == 0  # Enter gave the name, and pressed nothing else
 
     page.locator("#names .name").nth(1).focus()
     page.keyboard.press("Enter")

@@ -78,8 +78,9 @@ export class Lanes {
     };
     input.addEventListener("keydown", (event) => {
       event.stopPropagation();
-      if (event.key === "Enter") finish(true, true);
-      else if (event.key === "Escape") finish(false, true);
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault();            // or Enter would press the button that has the focus next
+      finish(event.key === "Enter", true);
     });
     input.addEventListener("blur", () => finish(true, false));
     item.replaceChildren(input);
