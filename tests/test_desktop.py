@@ -411,13 +411,18 @@ def test_the_empty_page_says_what_to_do() -> None:
     ready, lost = told(created()), told(created())
     lost.failed("nobody answers")
     assert words(Conversation(), Phase.WAITING) == ("Connecting …", "ws://here")
-    assert words(ready, Phase.WAITING)[0] == "Press Record and speak"
-    assert "No sound card." in words(ready, Phase.WAITING, "No sound card")[1]
+    assert words(ready, Phase.WAITING)[1].startswith("Start listening")
+    without = words(ready, Phase.WAITING, "No sound card")[1]
+    assert without.startswith("Drop a recording") and without.endswith("No sound card.")
     assert words(ready, Phase.HEARING)[0] == "Listening …"
     assert words(ready, Phase.OVER)[0] == "No speech was heard."
     slow = told(created(), started(0), started(1_000), started(2_000))
     assert words(slow, Phase.OPEN) == ("Listening …", "3 turns on the way.")
     assert captions.state(slow, Phase.HEARING) == "3 turns behind"
+    assert captions.source_ended(slow, from_file=True).startswith(
+        "The recording is over, 3 turns still on the way."
+    )
+    assert captions.source_ended(ready, from_file=False).startswith("The microphone is off. Names")
     assert words(lost, Phase.OVER) == ("Not connected", "nobody answers")
     assert {captions.state(ready, phase) for phase in Phase} >= {"ready", "listening", "finishing"}
 
@@ -925,7 +930,7 @@ def test_record_and_finish(window: Window, feed: ScriptedFeed) -> None:
     assert not window.page.controls.primary.isEnabled()
     tell(window, closed(0))
     assert (window.course.phase, window.page.header.status.text()) == (Phase.OVER, "Finished")
-    assert window.page.controls.primary.text() == "Record"
+    assert window.page.controls.primary.text() == "New conversation"
 
 
 def test_turns_come_grey_then_final_then_revised(window: Window) -> None:
@@ -1116,7 +1121,7 @@ def test_a_click_on_the_name_of_a_row_asks_who_spoke(window: Window) -> None:
     row = transcript.visualRect(transcript.list.index(0))
     QTest.mouseClick(transcript.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(90, row.center().y()))
     menu = QApplication.activePopupWidget()
-    assert menu is not None and menu.accessibleName() == "Who spoke this turn"
+    assert menu is not None and menu.accessibleName() == "Who said this?"
     menu.close()
     QTest.mouseClick(transcript.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(300, row.center().y()))
     assert QApplication.activePopupWidget() is None
@@ -1292,7 +1297,7 @@ def test_settings_are_those_of_the_server_and_are_remembered(
     QTest.keyClick(window, Qt.Key.Key_Comma, Qt.KeyboardModifier.ControlModifier)
     dialog = QApplication.activeModalWidget()
     models = [dialog.model.itemText(row) for row in range(dialog.model.count())]
-    assert models == ["The server's choice", "hash", "other"]
+    assert models == ["The server's (hash)", "hash", "other"]
     dialog.model.setCurrentText("other")
     dialog.language.setCurrentText("de")
     dialog.speakers.setCurrentIndex(2)

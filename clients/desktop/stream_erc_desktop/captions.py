@@ -45,8 +45,16 @@ def empty(conversation: Conversation, phase: Phase, url: str, why_no_microphone:
     if phase is not Phase.WAITING:
         return "No speech was heard.", ""
     if why_no_microphone:
-        return "Drop a recording here", f"or press Ctrl+O to open one. {why_no_microphone}."
-    return "Press Record and speak", "or drop a recording here."
+        ways = "Drop a recording anywhere on this window, or open one."
+        return "Nothing has been said yet.", f"{ways}\n\n{why_no_microphone}."
+    return "Nothing has been said yet.", "Start listening, or drop a recording anywhere on this window."
+
+
+def source_ended(conversation: Conversation, *, from_file: bool) -> str:
+    """What can be done when nothing more is heard."""
+    over, waiting = "The recording is over" if from_file else "The microphone is off", conversation.pending_ms
+    rest = f", {plural(len(waiting), 'turn')} still on the way" if waiting else ""
+    return f"{over}{rest}. Names and speakers can be put right until you press Finish."
 
 
 def starting(source: str | None) -> str:

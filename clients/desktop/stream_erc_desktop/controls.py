@@ -1,4 +1,4 @@
-"""The bar at the bottom: record and finish, open a file, choose a microphone, push to talk."""
+"""The bar at the bottom: listen and finish, open a file, choose a microphone, push to talk."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from stream_erc_desktop.recorder import Microphone
 
 LOOK_AGAIN = "Look again"
 PRIMARY = {
-    Phase.WAITING: ("Record", "Record the microphone (R)"),
+    Phase.WAITING: ("Start listening", "Hear the microphone (R)"),
     Phase.HEARING: ("Stop", "Hear no more; names and speakers can still be put right (R)"),
     Phase.OPEN: ("Finish", "End the conversation (R)"),
     Phase.FINISHING: ("Finishing …", "The last turns are awaited"),
-    Phase.OVER: ("Record", "Record the microphone (R)"),
+    Phase.OVER: ("New conversation", "Hear the microphone anew (R)"),
 }
 """What the large button says and does."""
 
@@ -81,7 +81,7 @@ class Controls(QFrame):
         self._microphones: list[Microphone] = []
         self.why_no_microphone = "Looking for microphones …"
         self._from_file = False
-        self.primary = QPushButton("Record")
+        self.primary = QPushButton()
         self.primary.setObjectName("primary")
         self.primary.clicked.connect(self._primary_clicked)
         self.pause = QPushButton("Pause")

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 SHORTCUTS = (
-    ("R", "record; stop; finish"),
+    ("R", "start listening; stop; finish"),
     ("Ctrl+O", "open a recording"),
     ("Space", "talk while it is held (push to talk); pause a recording"),
     ("P", "push to talk on or off"),

@@ -132,8 +132,8 @@ class ReadingPanel(Panel):
 class LatencyPanel(Panel):
     """The latency by stage: the last turn, the median and the 95th percentile."""
 
-    COLUMNS = ("last", "median", "95%")
-    FIGURE_PX = 54
+    COLUMNS = ("last", "median", "p95")
+    FIGURE_PX = 60
 
     def __init__(self) -> None:
         super().__init__("Time from the end of speech to the result", "Shown after the first turn.")
@@ -165,7 +165,7 @@ class LatencyPanel(Panel):
         """A line of figures and a bar for each: dark to the median, pale to the 95th percentile."""
         theme, wide = self.theme, self.width()
         painter.setFont(self.small())
-        self.text(painter, QRectF(0, 0, 120, 18), "milliseconds", theme.soft)
+        self.text(painter, QRectF(0, 0, 120, 18), "in ms", theme.soft)
         lefts = [wide - self.FIGURE_PX * (3 - column) for column in range(3)]
         for left, name in zip(lefts, self.COLUMNS, strict=True):
             self.text(painter, QRectF(left, 0, self.FIGURE_PX, 18), name, theme.soft, right=True)
@@ -188,8 +188,4 @@ class LatencyPanel(Panel):
 
 
 def _figure(ms: float) -> str:
-    if ms >= 100_000:
-        return f"{ms / 1_000:,.0f} s"
-    if ms >= 10_000:
-        return f"{ms / 1_000:.1f} s"
     return f"{ms:.1f}" if ms < 10 else f"{round(ms):,}"

@@ -15,7 +15,7 @@ from stream_erc_desktop.palette import EmotionStyle, Theme, emotion_styles
 from stream_erc_desktop.timeline import Timeline
 from stream_erc_desktop.transcript import Transcript
 
-SIDE_PX = 344
+SIDE_PX = 352
 
 
 class Page(QWidget):

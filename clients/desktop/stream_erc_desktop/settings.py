@@ -17,7 +17,7 @@ from stream_erc_desktop.feed import Options
 from stream_erc_desktop.preferences import LOOKS, Preferences
 
 MAX_SPEAKERS = 16  # that the protocol takes
-SERVER_CHOOSES = "The server's choice"
+SERVER_CHOOSES = "The server's"
 
 
 class SettingsDialog(QDialog):
@@ -30,17 +30,18 @@ class SettingsDialog(QDialog):
         self.setWindowTitle("Settings")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._preferences, options = preferences, preferences.options
-        self.model = _choice((None, SERVER_CHOOSES), *((name, name) for name in models))
+        default = f"{SERVER_CHOOSES} ({models[0]})" if models else SERVER_CHOOSES
+        self.model = _choice((None, default), *((name, name) for name in models))
         self.language = _choice((None, SERVER_CHOOSES), *((code, code) for code in languages))
         self.model.setCurrentIndex(max(0, self.model.findData(options.model)))
         if options.language is not None and self.language.findData(options.language) < 0:
             self.language.addItem(options.language, options.language)
         self.language.setCurrentIndex(max(0, self.language.findData(options.language)))
-        self.speakers = _choice((None, "Not known"), *((n, str(n)) for n in range(1, MAX_SPEAKERS + 1)))
+        self.speakers = _choice((None, "Found out"), *((n, str(n)) for n in range(1, MAX_SPEAKERS + 1)))
         self.speakers.setCurrentIndex(options.speakers or 0)
-        self.partials = QCheckBox("Show turns while they are spoken")
+        self.partials = QCheckBox("Show words while they are spoken")
         self.partials.setChecked(options.partials)
-        self.pace = _choice((True, "In real time"), (False, "As fast as the server works"))
+        self.pace = _choice((True, "As they are spoken"), (False, "As fast as the server can"))
         self.pace.setCurrentIndex(0 if preferences.live else 1)
         self.look = _choice(*LOOKS.items())
         self.look.setCurrentIndex(list(LOOKS).index(preferences.look))
@@ -51,7 +52,7 @@ class SettingsDialog(QDialog):
         form.addRow("&Language", self.language)
         form.addRow("&Speakers", self.speakers)
         form.addRow("", self.partials)
-        form.addRow("&Recordings are heard", self.pace)
+        form.addRow("&Files", self.pace)
         form.addRow("&Look", self.look)
         note = QLabel("All but the look holds from the next conversation on.")
         note.setObjectName("soft")

@@ -10,7 +10,7 @@ MAX_LATENCIES = 1_000  # turns that the percentiles are taken over
 STAGES = {
     "endpointing": "Waiting for silence",
     "asr": "Speech recognition",
-    "features": "Features",
+    "features": "Voice",
     "emotion": "Emotion",
     "total": "Total",
 }

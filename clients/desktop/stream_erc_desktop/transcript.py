@@ -120,15 +120,15 @@ class Transcript(QListView):
     def who_menu(self, turn: Turn) -> QMenu:
         """The speakers to choose from, and somebody new."""
         menu = QMenu(self)
-        menu.setAccessibleName("Who spoke this turn")
-        menu.addAction("Who spoke this turn?").setEnabled(False)
+        menu.setAccessibleName("Who said this?")
+        menu.addAction("Who said this?").setEnabled(False)
         for number, speaker in enumerate(self.speakers, 1):
             action = menu.addAction(f"{speaker}\t{number}" if number < 10 else speaker)
             action.setCheckable(True)
             action.setChecked(speaker == turn.speaker)
             action.triggered.connect(lambda _=False, name=speaker: self._correct(turn, name))
         menu.addSeparator()
-        menu.addAction("Somebody else…", lambda: self._ask_name(turn))
+        menu.addAction("Somebody else …", lambda: self._ask_name(turn))
         return menu
 
     def _ask_who(self, turn: Turn, where: QPoint) -> None:
@@ -139,7 +139,7 @@ class Transcript(QListView):
         menu.popup(where)
 
     def _ask_name(self, turn: Turn) -> None:
-        name, given = QInputDialog.getText(self, "Who spoke this turn?", "Name")
+        name, given = QInputDialog.getText(self, "Who said this?", "A new name")
         if given:
             self._correct(turn, name.strip()[:MAX_NAME])
 

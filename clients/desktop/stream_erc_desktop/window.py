@@ -267,7 +267,8 @@ class Window(QMainWindow):
     def _source_ended(self) -> None:
         if self.course.phase is Phase.HEARING:
             self._set_phase(Phase.OPEN)
-            words = "Nothing more is heard. Names and speakers can be put right until you finish."
+            from_file = self.course.recording is not None
+            words = captions.source_ended(self.course.conversation, from_file=from_file)
             self.page.notice_bar.show_notice(Notice(words))
 
     def _failed(self, reason: str, asks_for_token: bool) -> None:
