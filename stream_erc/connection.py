@@ -199,7 +199,7 @@ class Connection:
 
     async def _resume(self, message: SessionResume) -> None:
         """Go on with the session of the token, in the place of the one that was just begun."""
-        await self._line.empty()
+        await self._know_whether_begun()
         if self._asked or self.live.begun:
             raise Refusal("out_of_order", "expected session.resume as the first message, got it later")
         fresh, service = self._claim, self._service
@@ -247,7 +247,6 @@ class Connection:
                     await self._take_audio(frame)
                 else:
                     await self._take_text(frame)
-                self._mistakes = 0
             except Refusal as refusal:
                 await self._refuse(refusal)
 
@@ -290,11 +289,12 @@ class Connection:
             raise Refusal("too_many_messages", f"expected at most {most:g} text frames a second, got more")
         match parse(text):
             case Ping(id=name):
+                self._mistakes = 0
                 await self._outbox.put(to_message(messages.Pong(**self.live.encoder.envelope(), id=name)))
             case SessionUpdate() as asked:
-                await self._line.empty()
+                await self._know_whether_begun()
                 answer = self.live.update(asked)
-                self._asked = True
+                self._asked, self._mistakes = True, 0
                 self._attach()
                 await self._keep(self.live.checkpoint(always=True))
                 await self._outbox.put(answer)
@@ -311,9 +311,15 @@ class Connection:
                 self._check_open("an input")
                 await self._line.put(message, wait=not self.live.paced)
 
+    async def _know_whether_begun(self) -> None:
+        """Have inputs examined that came before; audio begins a session by coming."""
+        if not self.live.begun:
+            await self._line.empty()
+
     def _begin(self) -> None:
         """The session has taken something in."""
         self._asked = self.live.begun = True
+        self._mistakes = 0
         if not self._counted:
             self._counted = True
             self._service.telemetry.opened.labels("new").inc()

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from serving import Client, serve
+from serving import Client, eventually, serve
 
 from stream_erc import admission
 
@@ -36,6 +36,7 @@ def test_a_full_server_takes_nobody_else(first, monkeypatch):
         with Client(running.socket_url) as gone:
             gone.answer("session.update", turns="appended")
             other = gone.created["resume_token"]
+        assert eventually(lambda: not running.server._service.connections)
         with Client(running.socket_url), Client(running.socket_url, greeted=False) as client:
             if first == "session.update":
                 client.send("session.update")

@@ -98,6 +98,15 @@ def test_an_input_that_was_refused_has_begun_nothing():
         assert client.until("error")["code"] == "out_of_order"
 
 
+def test_inputs_that_are_refused_count_as_errors():
+    with serve() as running, Client(running.socket_url) as client:
+        client.answer("session.update", turns="appended")
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(connection.MISTAKES):
+                client.send("turn.append", text="one", speaker="Ann", input_id=2)
+        closed(client, 1008, "too_many_errors")
+
+
 def test_a_client_is_told_that_turns_come_late(monkeypatch):
     monkeypatch.setattr(connection, "BEHIND_S", 0.1)
     with serve({"hash": FakeEngine(analysis_s=2.5)}) as running, Client(running.socket_url) as client:
