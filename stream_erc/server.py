@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import mimetypes
+import resource
 import signal
 import ssl
 import threading
@@ -21,6 +22,7 @@ from websockets.asyncio.server import serve as serve_websockets
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import Event
 
 from stream_erc.agreement import Offer
 from stream_erc.claim import TOUCHES
@@ -54,6 +56,13 @@ OPEN_S = CLOSE_S = 5.0
 LEAVE_S = 10.0
 """How long connections may take to end after they were drained: a farewell and a close, or an open."""
 
+CLIENTS, CLIENTS_A_SESSION = 128, 4
+"""Connections that may be there, with a session or without: so many, and so many for each session. As many
+more may be there that have not asked for anything yet: more than come in at once, which are up to 100."""
+
+SPARE_FILES = 64
+"""Of those that a process may have open: for models, the store, and who asks for a page."""
+
 POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; worker-src 'self' blob:; "
     "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -85,6 +94,8 @@ class Server:
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._service: Service | None = None
+        self._clients: set[asyncio.Task[None]] = set()  # of who asked for a WebSocket and is there still
+        self._most = 0  # such connections
 
     def stop(self) -> None:
         """Begin to stop; from any thread. It may be called again, and after the end."""
@@ -109,7 +120,7 @@ class Server:
         Raises:
             InputError: the address cannot be listened at.
         """
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._most = asyncio.get_running_loop(), _most_clients(self._config.max_sessions)
         workers = {
             name: ThreadWorker(engine, threads=self._config.threads)
             for name, engine in self._offer.engines.items()
@@ -131,6 +142,8 @@ class Server:
             self._store.close()
 
     async def _listen(self, service: Service, ready: Callable[[str], None]) -> None:
+        """Listen until the server is told to stop and its clients have gone: until then HTTP is answered."""
+        assert self._loop is not None
         listening = serve_websockets(
             self._connected,
             self._config.host,
@@ -139,13 +152,14 @@ class Server:
             compression=None,
             max_size=self._config.max_message_bytes,
             max_queue=4,
-            open_timeout=OPEN_S,
+            open_timeout=OPEN_S + self._config.penalty_s,
             close_timeout=CLOSE_S,
             ping_interval=PING_S,
             ping_timeout=None,
             server_header=None,
             ssl=self._tls,
             logger=logging.getLogger("stream_erc.websockets"),
+            create_connection=_impatient(self._most),
         )
         try:
             server = await listening
@@ -157,9 +171,12 @@ class Server:
         ready(f"{'https' if self._tls else 'http'}://{_in_url(self._config.host)}:{port}")
         await service.leaving.wait()
         log.info("stopping", extra={"sessions": len(service.connections)})
+        end = self._loop.time() + self._config.drain_s + LEAVE_S  # whoever is left then can resume
+        if self._clients:
+            await asyncio.wait(self._clients, timeout=end - self._loop.time())
         server.close(close_connections=False)
-        with contextlib.suppress(TimeoutError):  # whoever is left then is cut off, and can resume
-            async with asyncio.timeout(self._config.drain_s + LEAVE_S):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(end):
                 await server.wait_closed()
         sweeping.cancel()
 
@@ -196,7 +213,7 @@ class Server:
         assert self._service is not None
         path = unquote(request.path.partition("?")[0])
         if path == PATH:
-            return self._refused(request)
+            return await self._opening(_Socket(client).peer, request)
         if path == "/healthz":
             return _response(HTTPStatus.OK, b"ok\n")
         if path == "/readyz":
@@ -205,25 +222,44 @@ class Server:
             return _response(HTTPStatus.OK, self._service.telemetry.text(), CONTENT_TYPE)
         return self._file(path)
 
-    def _refused(self, request: Request) -> Response | None:
-        """Why a WebSocket is not to be opened, if there is a reason."""
+    async def _opening(self, peer: str, request: Request) -> Response | None:
+        """The answer to who asks for a WebSocket; None opens it."""
         assert self._service is not None
         if "upgrade" not in request.headers.get("Connection", "").lower():
             return _response(HTTPStatus.UPGRADE_REQUIRED, b"expected a WebSocket: see docs/protocol.md\n")
-        origin = request.headers.get("Origin")
-        if origin is not None and not self._origins.allow(origin, request.headers.get("Host", "")):
-            return _response(HTTPStatus.FORBIDDEN, b"expected a page of this server, or an allowed Origin\n")
-        given = request.headers.get("Authorization")
-        if given is not None and self._tokens and not self._service.admits(_bearer(request.headers)):
-            return _response(HTTPStatus.UNAUTHORIZED, b"expected a bearer token that this server knows\n")
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+        refused = self._refused(request.headers)
+        if refused is None:
+            return None
+        self._service.telemetry.refused.labels(refused[0].value).inc()
+        if refused[0] is HTTPStatus.UNAUTHORIZED:
+            log.warning("wrong token", extra={"peer": peer})
+            with contextlib.suppress(TimeoutError):  # who guesses is to guess slowly
+                async with asyncio.timeout(self._config.penalty_s):
+                    await self._service.leaving.wait()
+        return _response(*refused)
+
+    def _refused(self, headers: Headers) -> tuple[HTTPStatus, bytes] | None:
+        """Why a WebSocket is not to be opened, if there is a reason."""
+        assert self._service is not None
+        origin, known = headers.get("Origin"), self._service.admits(_bearer(headers))
+        if origin is not None and not self._origins.allow(origin, headers.get("Host", "")):
+            return HTTPStatus.FORBIDDEN, b"expected a page of this server, or an allowed Origin\n"
         if self._service.leaving.is_set():
-            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"the server stops\n")
+            return HTTPStatus.SERVICE_UNAVAILABLE, b"the server stops\n"
+        if len(self._clients) > self._most and not known:
+            return HTTPStatus.SERVICE_UNAVAILABLE, b"expected fewer connections, got one more\n"
+        if "Authorization" in headers and self._tokens and not known:
+            return HTTPStatus.UNAUTHORIZED, b"expected a bearer token that this server knows\n"
         return None
 
     async def _readiness(self, service: Service) -> Response:
         """Whether a session could begin now."""
         if service.leaving.is_set():
-            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"stopping\n")
+            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"draining\n")
         if service.full:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"full\n")
         try:
@@ -247,6 +283,44 @@ class Server:
             return missing
         kind = TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         return _response(HTTPStatus.OK, body, kind)
+
+
+def _most_clients(sessions: int) -> int:
+    """How many connections there may be, after the process asked for the files that they need."""
+    clients = CLIENTS_A_SESSION * sessions + CLIENTS
+    files, (soft, hard) = 2 * clients + SPARE_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= files:
+        return clients
+    soft = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    fit = max(1, min(clients, (soft - SPARE_FILES) // 2))
+    if fit < sessions:
+        log.warning("expected %d open files to be allowed, got %d: see ulimit -n", files, hard)
+    return fit
+
+
+def _impatient(most: int) -> type[ServerConnection]:
+    """A kind of connection of which at most `most` say nothing: where there are more, the oldest one goes."""
+    silent: dict[ServerConnection, None] = {}
+
+    class Impatient(ServerConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            silent[self] = None
+            if len(silent) > most:
+                oldest = next(iter(silent))
+                del silent[oldest]
+                oldest.transport.abort()
+
+        def process_event(self, event: Event) -> None:
+            silent.pop(self, None)
+            super().process_event(event)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            silent.pop(self, None)
+            super().connection_lost(exc)
+
+    return Impatient
 
 
 class _Socket:

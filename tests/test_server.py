@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import re
+import resource
 import signal
 import socket
 import sqlite3
@@ -27,11 +28,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import PATIENCE_S, Client, FakeEngine, Running, converse, eventually, serve, start
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
+from stream_erc import server as server_module
 from stream_erc.audio import to_pcm16
 from stream_erc.config import Config, ServerConfig
 from stream_erc.diagnostics import structured
 from stream_erc.exceptions import ConfigError, InputError
-from stream_erc.server import Server
+from stream_erc.server import OPEN_S, Server
 from stream_erc.store import open_store
 from stream_erc.store_sqlite import MemoryStore, SqliteStore
 
@@ -190,7 +192,7 @@ def test_a_client_without_the_token_is_closed(tokens, said):
 
 
 def test_a_client_that_says_nothing_is_closed(tokens, monkeypatch):
-    monkeypatch.setattr("stream_erc.connection.AUTHENTICATE_S", 0.2)
+    monkeypatch.setattr("stream_erc.admission.AUTHENTICATE_S", 0.2)
     with serve(token_file=tokens) as running, Client(running.socket_url, greeted=False) as client:
         assert client.code() == 1008
         assert client.seen[-1]["code"] == "authentication"
@@ -298,6 +300,84 @@ def test_many_at_once_take_no_more_places_than_there_are():
         )
         for client in clients:
             client.close()
+
+
+def few_clients(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Servers with one session take `most` connections."""
+    monkeypatch.setattr("stream_erc.server.CLIENTS", most - 1)
+    monkeypatch.setattr("stream_erc.server.CLIENTS_A_SESSION", 1)
+
+
+def test_connections_without_a_session_are_bounded(tokens, monkeypatch):
+    few_clients(monkeypatch, 3)
+    with serve(token_file=tokens, max_sessions=1) as running:
+        quiet = [Client(running.socket_url, greeted=False) for _ in range(3)]
+        assert asked(running.url, "Host: localhost") == b"503"
+        assert get(running.url, "/healthz")[0] == get(running.url, "/readyz")[0] == 200
+        with Client(running.socket_url, token="open-sesame") as client:  # who is known comes in
+            client.settle()
+            assert asked(running.url, "Host: localhost", "Authorization: Bearer wrong") == b"503"
+        quiet.pop().vanish()
+        assert eventually(lambda: asked(running.url, "Host: localhost") == b"101")
+        for other in quiet:
+            other.vanish()
+
+
+def test_who_says_nothing_at_all_makes_room(monkeypatch):
+    few_clients(monkeypatch, 3)
+    with serve(max_sessions=1) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        silent = [socket.create_connection((host, int(port)), PATIENCE_S) for _ in range(20)]
+        began = time.monotonic()
+        assert silent[0].recv(1) == b"" and time.monotonic() - began < OPEN_S
+        assert get(running.url, "/healthz")[0] == 200
+        with Client(running.socket_url) as client:
+            client.settle()
+        for other in silent:
+            other.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "sessions", "clients", "files"),
+    [
+        ((1_024, 4_096), 64, 384, 1_024),
+        ((1_024, 4_096), 256, 1_152, 2_368),
+        ((256, 256), 64, 96, 256),
+        ((16, 16), 64, 1, 16),
+        ((256, resource.RLIM_INFINITY), 64, 384, 832),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 64, 384, resource.RLIM_INFINITY),
+    ],
+)
+def test_a_server_asks_for_the_files_that_it_needs_and_makes_do(monkeypatch, limit, sessions, clients, files):
+    given = [limit]
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: given[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, wanted: given.append(wanted))
+    assert server_module._most_clients(sessions) == clients
+    assert given[-1] == (files, limit[1])
+
+
+def test_refusals_are_counted_told_and_a_wrong_token_is_slow(tokens, capsys):
+    with structured(), serve(token_file=tokens, penalty_s=0.5) as running:
+        began = time.monotonic()
+        assert asked(running.url, "Host: localhost", "Authorization: Bearer guessed") == b"401"
+        assert time.monotonic() - began >= 0.5
+        assert asked(running.url, "Host: localhost", "Origin: http://evil.example") == b"403"
+        seen = metrics(running)
+        assert [seen["stream_erc_refused_total", status] for status in ("401", "403")] == [1, 1]
+    log = capsys.readouterr().err
+    (told,) = [line for line in map(json.loads, log.splitlines()) if line["event"] == "wrong token"]
+    assert (told["level"], told["peer"]) == ("warning", "127.0.0.1") and "guessed" not in log
+
+
+def test_a_server_that_stops_lets_nobody_wait_for_a_penalty(tokens):
+    running = start(token_file=tokens, penalty_s=PATIENCE_S)
+    answers: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(
+        target=lambda: answers.put(asked(running.url, "Host: localhost", "Authorization: Bearer wrong"))
+    ).start()
+    assert eventually(lambda: metrics(running).get(("stream_erc_refused_total", "401")) == 1)
+    running.stop()
+    assert answers.get(timeout=PATIENCE_S) == b"401"
 
 
 # --- TLS ------------------------------------------------------------------------------------------
@@ -542,6 +622,7 @@ def test_a_stopped_server_tells_keeps_and_another_one_goes_on(tmp_path):
         going = client.until("session.going_away")
         assert going["time_left_ms"] == 1000 * PATIENCE_S
         assert client.code() == 1012
+        running.thread.join(PATIENCE_S)
         with pytest.raises(OSError, match="refused"):
             get(running.url, "/healthz")
     known = max((int(str(e["event_id"])) for e in client.events), default=0)
@@ -553,6 +634,24 @@ def test_a_stopped_server_tells_keeps_and_another_one_goes_on(tmp_path):
         again.send("session.close")
         assert again.code() == 1000
         assert client.events + again.events == undisturbed
+
+
+def test_while_clients_are_drained_http_is_answered():
+    running = start({"hash": FakeEngine(analysis_s=0.5)}, drain_s=PATIENCE_S)
+    with Client(running.socket_url) as client:
+        client.send("session.update", pace="replay", partials=False)
+        client.send_audio(TALK)
+        client.settle()
+        running.server.stop()
+        client.until("session.going_away")
+        assert get(running.url, "/readyz")[::2] == (503, b"draining\n")
+        assert get(running.url, "/healthz")[0] == 200
+        assert asked(running.url, "Host: localhost") == b"503"
+        assert metrics(running)["stream_erc_refused_total", "503"] == 1
+        assert client.code() == 1012
+        assert len([e for e in client.events if e["type"] == "turn.final"]) == 4
+    running.thread.join(PATIENCE_S)
+    assert not running.thread.is_alive()
 
 
 def test_stopping_waits_for_nobody_for_long():
@@ -574,7 +673,8 @@ import asyncio, sys
 from fakes import CONFIG
 from serving import FakeEngine
 from stream_erc.config import Config, ServerConfig
-from stream_erc.server import Server
+from stream_erc import server as server_module
+from stream_erc.server import OPEN_S, Server
 from stream_erc.store import open_store
 server = ServerConfig(port=0, drain_s=float(sys.argv[2]))
 engines = {"hash": FakeEngine(analysis_s=float(sys.argv[3]))}
