@@ -1,23 +1,25 @@
 // One conversation at a time: from the microphone or a file to the server, and from there to the screen.
 
-import { Buffer, SAMPLES_PER_MS, SAMPLE_RATE } from "./buffer.js";
+import { Buffer, SAMPLES_PER_MS } from "./buffer.js";
 import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
-import { askToken, closeToken, confirmAnew } from "./dialogs.js";
-import { saveAudio, saveEvents, saveReport } from "./downloads.js";
+import { confirmAnew } from "./dialogs.js";
+import { saveEvents, saveReport } from "./downloads.js";
 import { Edits } from "./edits.js";
 import { $, clock, percent, plural, write } from "./elements.js";
 import { FilePlayer, decode } from "./file.js";
+import { Link } from "./link.js";
 import { note, unnote } from "./notes.js";
 import { Protocol } from "./protocol.js";
 import { Recorder, microphoneTrouble } from "./recorder.js";
 import { Settings } from "./settings.js";
-import { goneText, hintText, linkSpoken, linkText, titleText } from "./status.js";
+import { ofFile, ofMicrophone } from "./source.js";
+import { hintText, titleText } from "./status.js";
 import { forget, keep, recall } from "./storage.js";
 import { View } from "./view.js";
 
-const MEMORY = "stream-erc-session", TOKEN = "stream-erc-token";
+const MEMORY = "stream-erc-session";
 const TAIL_MS = 1_500;                   // silence after a pause, so that the turn before it comes to its end
 const MAX_KEPT_MS = 30 * 60_000;         // audio that waits for a connection before the microphone is let go
 const ENDED = new Set(["lost", "taken_over", "failed"]);
@@ -38,6 +40,7 @@ export class App {
       onMode: () => { this.#setOpen(); this.#hint(); },
       onDevice: () => this.changeDevice(),
     });
+    this.link = new Link({ onAnew: () => this.anew() });
     this.mode = "idle";
     this.created = null;                 // the last session.created: what the server offers
   }
@@ -57,9 +60,10 @@ export class App {
     const buffer = new Buffer(this.shelf);
     if (memory) buffer.restore(kept, memory.samples);
     this.shelf?.keepFor(memory?.sessionId ?? null);
-    this.protocol = new Protocol({ token: recall(TOKEN), memory, buffer });
+    this.protocol = new Protocol({ token: this.link.token, memory, buffer });
     this.conversation = new Conversation(this.protocol.created, this.protocol.configuration);
     this.connection = new Connection(this.url, this.protocol, { onEvent: (event) => this.on(event), onState: (state) => this.onState(state) });
+    this.link.follow(this.connection);
     this.source = memory?.source ?? null;
     this.player = null;
     this.edits = new Edits(this.connection, this.conversation, this.view);
@@ -126,8 +130,7 @@ export class App {
       note("microphone", microphoneTrouble(error));
       return;
     }
-    const date = new Date();
-    this.source ??= { name: "microphone", title: `Conversation of ${date.toLocaleString()}`, stem: `conversation-${stamp(date)}`, durationMs: null };
+    this.source ??= ofMicrophone();
     this.begin("live");
     this.controls.listDevices();
   }
@@ -184,7 +187,7 @@ export class App {
       waitingBytes: () => (this.protocol.open ? this.connection.waitingBytes : Infinity),
     });
     this.player.setMuted($("mute").getAttribute("aria-pressed") === "true");
-    this.source = { name: file.name, title: file.name, stem: file.name.replace(/\.[^.]*$/, "") || "recording", durationMs: Math.round(this.player.durationMs) };
+    this.source = ofFile(file.name, this.player.durationMs);
     this.setMode("playing");
     this.begin(pace);
     this.player.start(pace);
@@ -322,28 +325,12 @@ export class App {
       this.conversation.dropPartial();
       this.view.changed();
     }
-    this.retryAt = state.delayMs === undefined ? null : performance.now() + state.delayMs;
     if (name === "connected") {
-      unnote("link");
       unnote("kept");
-      closeToken();
-      if (this.protocol.token) keep(TOKEN, this.protocol.token);
       if (!this.protocol.begun && this.mode === "idle") this.controls.show(this.mode, this.created !== null);
-    } else if (name === "needs_token") this.#askToken(state.message);
-    else if (name === "reconnecting" && this.mode === "finishing" && state.attempt === 3) {
-      note("link", "The server is away. What was said is kept, and goes out when it is back.", { actions: [["Begin a new conversation", () => this.anew()]] });
     } else if (name === "asleep" && (this.protocol.begun || this.protocol.wanted)) this.connection.connect();
     else if (ENDED.has(name)) this.#gone(state);
-    this.#showState();
-  }
-
-  async #askToken(message) {
-    forget(TOKEN);
-    const token = await askToken(message);
-    if (token !== null) this.connection.authenticate(token);
-    else if (this.connection.state.name === "needs_token") {
-      note("link", "This server asks for a token.", { mild: true, actions: [["Enter it", () => { unnote("link"); this.#askToken(null); }]] });
-    }
+    this.link.told(state, this.mode === "finishing");
   }
 
   /** There is no way back to this session. */
@@ -351,30 +338,9 @@ export class App {
     const listening = this.mode === "listening";
     await this.recorder.stop();
     this.player?.pause();
-    const text = goneText(state);
-    const actions = [["New conversation", () => this.anew()]];
-    const unheard = this.protocol.buffer.audio();
-    if (state.name !== "taken_over" && unheard.length > SAMPLE_RATE) {
-      actions.unshift([`Save the last ${clock(unheard.length / SAMPLES_PER_MS)}`, () => saveAudio(`${this.source?.stem ?? "conversation"}.not-heard.wav`, unheard)]);
-    }
-    note("lost", listening ? `${text} The microphone was let go.` : text, { mild: state.name === "taken_over", actions });
+    this.link.lost(state, { listening, stem: this.source?.stem ?? "conversation" });
     forget(MEMORY);
     this.setMode("ended");
-  }
-
-  #showState() {
-    const { state, roundTripMs: trip } = this.connection;
-    const waitS = this.retryAt === null ? 0 : Math.max(0, Math.ceil((this.retryAt - performance.now()) / 1000));
-    const more = { begun: this.protocol.begun, keptMs: this.protocol.buffer.unacknowledgedMs, waitS };
-    $("connection").dataset.state = state.name;
-    write("connection-text", linkText(state, more));
-    write("announce-link", linkSpoken(state, more));
-    write("trip", state.name === "connected" && trip !== null ? `${trip < 10 ? trip.toFixed(1) : Math.round(trip)} ms away` : "");
-    $("retry").hidden = waitS < 2;
-  }
-
-  tick() {
-    if (this.connection) this.#showState();
   }
 
   /** Begin, with what was there before a reload, if anything. */
@@ -400,5 +366,3 @@ export class App {
     write("hint", hintText(this.mode, { pushToTalk, holding, file: this.source?.name, closed: this.conversation.closed }));
   }
 }
-
-const stamp = (date) => new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16).replace("T", "-").replace(":", "");

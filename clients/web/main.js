@@ -39,7 +39,7 @@ function listen(app) {
   addEventListener("online", () => app.connection.now());
   addEventListener("pagehide", () => app.leave());
   document.addEventListener("visibilitychange", () => { if (document.hidden) app.leave(); });
-  setInterval(() => app.tick(), 500);
+  setInterval(() => app.link.show(), 500);
 }
 
 const app = new App(await Shelf.open());
