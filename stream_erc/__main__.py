@@ -218,11 +218,11 @@ def _serve_window(config: Config, window: "subprocess.Popen[bytes]") -> None:
         stops[0]()
 
     threading.Thread(target=follow, daemon=True).start()
-    from stream_erc.server import Server  # slow: here, where it can be ended
+    from stream_erc.server import Server, web_folder  # slow: here, where it can be ended
 
     while window.poll() is None:
         try:
-            server = Server(config, _engines(config), open_store("memory"))
+            server = Server(config, _engines(config), open_store("memory"), web_folder())
             stops.append(server.stop)
             asyncio.run(server.run(lambda url: say(f"ready {url}")))
             return

@@ -90,6 +90,7 @@ from stream_erc_desktop.playback import KEPT, NO_OUTPUT, Playback
 from stream_erc_desktop.player import Recording
 from stream_erc_desktop.preferences import Preferences
 from stream_erc_desktop.recorder import Microphone, Recorder, find_microphones
+from stream_erc_desktop.sample import sample_url
 from stream_erc_desktop.sources import Source, SourceError
 from stream_erc_desktop.transcript import Transcript
 from stream_erc_desktop.window import Window
@@ -406,14 +407,13 @@ def test_times_and_counts_in_words() -> None:
 
 def test_the_empty_page_says_what_to_do() -> None:
     def words(conversation: Conversation, phase: Phase, why: str = "") -> tuple[str, str]:
-        return captions.empty(conversation, phase, "ws://here", why)
+        return captions.empty(conversation, phase, "ws://here", microphone=not why)
 
     ready, lost = told(created()), told(created())
     lost.failed("nobody answers")
     assert words(Conversation(), Phase.WAITING) == ("Connecting …", "ws://here")
     assert words(ready, Phase.WAITING)[1].startswith("Start listening")
-    without = words(ready, Phase.WAITING, "No sound card")[1]
-    assert without.startswith("Drop a recording") and without.endswith("No sound card.")
+    assert words(ready, Phase.WAITING, "No sound card")[1].startswith("Drop a recording")
     assert words(ready, Phase.HEARING)[0] == "Listening …"
     assert words(ready, Phase.OVER)[0] == "No speech was heard."
     slow = told(created(), started(0), started(1_000), started(2_000))
@@ -890,7 +890,7 @@ def test_without_a_microphone_recording_is_off_and_says_why(window: Window, feed
     tell(window, created())
     assert not window.page.controls.primary.isEnabled()
     assert window.page.controls.primary.toolTip() == "This computer has no microphone"
-    assert "no microphone" in window.page.empty_detail.text()
+    assert window.page.no_microphone.text() == "This computer has no microphone"
     assert not window.page.controls.ptt.isEnabled()
 
 
@@ -1817,6 +1817,39 @@ def test_a_recording_is_heard_as_without_a_network(
     assert kinds[:2] == ["SessionCreated", "SessionUpdated"] and kinds[-1] == "SessionClosed"
     assert kinds.count("TurnFinal") == len(VOICES)
     assert "resume_token" not in "".join(lines)
+
+
+def test_the_sample_comes_from_the_server(preferences: Preferences) -> None:
+    preferences.live = False
+    with serve() as server, opened(server.url, preferences) as window:
+        connected(window)
+        until(window.page.sample.isVisible)
+        window.page.sample.click()
+        until(lambda: window.course.phase is Phase.OPEN, 60)
+        assert window.page.header.title.text() == "Sample conversation"
+        assert window.course.outline.end_ms > 60_000
+        assert not window.page.sample.isVisible()
+
+
+def test_a_server_without_the_sample_is_told(preferences: Preferences, tmp_path: Path) -> None:
+    with serve(web=tmp_path) as server, opened(server.url, preferences) as window:
+        connected(window)
+        until(window.page.sample.isVisible)
+        window.page.sample.click()
+        until(lambda: "The sample could not be loaded" in window.page.notice_bar.words.text())
+        assert window.page.sample.isVisible()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ws://here:1", "http://here:1/sample.flac"),
+        ("http://here:1/", "http://here:1/sample.flac"),
+        ("wss://there/erc/v1/session", "https://there/erc/sample.flac"),
+    ],
+)
+def test_the_sample_is_beside_the_page(url: str, expected: str) -> None:
+    assert sample_url(url) == expected
 
 
 @pytest.mark.slow

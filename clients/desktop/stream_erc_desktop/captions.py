@@ -30,7 +30,7 @@ def count(conversation: Conversation) -> str:
     return plural(conversation.turns, "turn") + earlier
 
 
-def empty(conversation: Conversation, phase: Phase, url: str, why_no_microphone: str) -> tuple[str, str]:
+def empty(conversation: Conversation, phase: Phase, url: str, *, microphone: bool) -> tuple[str, str]:
     """What stands where the transcript will be: what to do, and more about it."""
     if conversation.link is Link.FAILED:
         return "Not connected" if url else "The recognizer did not start", conversation.link_detail
@@ -44,10 +44,8 @@ def empty(conversation: Conversation, phase: Phase, url: str, why_no_microphone:
         return "Listening …", "The first turn appears here as soon as somebody speaks."
     if phase is not Phase.WAITING:
         return "No speech was heard.", ""
-    if why_no_microphone:
-        ways = "Drop a recording anywhere on this window, or open one."
-        return "Nothing has been said yet.", f"{ways}\n\n{why_no_microphone}."
-    return "Nothing has been said yet.", "Start listening, or drop a recording anywhere on this window."
+    ways = "drop a recording anywhere on this window, or hear a sample first."
+    return "Nothing has been said yet.", f"Start listening, {ways}" if microphone else ways.capitalize()
 
 
 def source_ended(conversation: Conversation, *, from_file: bool) -> str:

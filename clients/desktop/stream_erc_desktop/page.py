@@ -3,7 +3,16 @@
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from stream_erc_desktop import captions
 from stream_erc_desktop.controls import Controls
@@ -73,9 +82,13 @@ class Page(QWidget):
         self.header.save.setEnabled(conversation.turns > 0)
         self.count.setText(captions.count(conversation))
         self.pages.setCurrentIndex(1 if rows else 0)
-        what, more = captions.empty(conversation, course.phase, url, self.controls.why_no_microphone)
+        trouble = self.controls.why_no_microphone
+        what, more = captions.empty(conversation, course.phase, url, microphone=not trouble)
         self.empty.setText(what)
         self.empty_detail.setText(more)
+        ready = conversation.link is Link.CONNECTED and course.phase is Phase.WAITING
+        self.sample.setVisible(ready)
+        self.no_microphone.setText(trouble if ready else "")
         self.retry.setVisible(failed)
         self.timeline.state.setText(captions.state(conversation, course.phase))
         notice, self._notice = self._notice, conversation.notice
@@ -102,18 +115,23 @@ class Page(QWidget):
         """The transcript, or what to do while there is none."""
         self.transcript, self.pages = Transcript(), QStackedWidget()
         self.count, self.empty, self.empty_detail = _label("soft"), _label("empty"), _label("soft")
-        self.retry = Retry()
+        self.no_microphone = _label("small")
+        self.sample, self.retry = QPushButton("Hear the sample conversation"), Retry()
         empty = QWidget()
         middle = QVBoxLayout(empty)
-        middle.setSpacing(8)
+        middle.setContentsMargins(8, 0, 8, 0)
+        middle.setSpacing(6)
         middle.addStretch(2)
-        for label in (self.empty, self.empty_detail):
+        for label in (self.empty, self.empty_detail, self.no_microphone):
             label.setAlignment(Qt.AlignmentFlag.AlignCenter)
             label.setWordWrap(True)
-            middle.addWidget(label)
+        middle.addWidget(self.empty)
+        middle.addWidget(self.empty_detail)
         middle.addSpacing(4)
-        middle.addWidget(self.retry, 0, Qt.AlignmentFlag.AlignHCenter)
+        for widget in (self.sample, self.retry):
+            middle.addWidget(widget, 0, Qt.AlignmentFlag.AlignHCenter)
         middle.addStretch(3)
+        middle.addWidget(self.no_microphone)
         self.pages.addWidget(empty)
         self.pages.addWidget(self.transcript)
         head = QHBoxLayout()

@@ -67,6 +67,7 @@ QLabel {{ background: transparent; color: {theme.ink}; }}
 QLabel#title {{ font-size: 24px; font-weight: 650; }}
 QLabel#heading {{ font-size: 15px; font-weight: 620; }}
 QLabel#soft, QLabel#meta {{ color: {theme.soft}; }}
+QLabel#small {{ font-size: 12px; color: {theme.soft}; }}
 QLabel#clock {{ font-size: 22px; font-weight: 500; }}
 QLabel#empty {{ font-size: 20px; font-weight: 600; }}
 QFrame#card {{ background: {theme.surface}; border: 1px solid {theme.line}; border-radius: 14px; }}

@@ -22,6 +22,7 @@ from stream_erc_desktop.playback import Playback
 from stream_erc_desktop.player import Recording
 from stream_erc_desktop.preferences import Preferences
 from stream_erc_desktop.recorder import Microphone, Recorder
+from stream_erc_desktop.sample import Sample
 from stream_erc_desktop.settings import SettingsDialog
 from stream_erc_desktop.sources import Source
 from stream_erc_desktop.theme import chosen_theme, wear
@@ -87,6 +88,7 @@ class Window(QMainWindow):
         controls.stop.connect(feed.end_source)
         controls.finish.connect(self.finish)
         controls.open_file.connect(self._ask_file)
+        page.sample.clicked.connect(self.hear_sample)
         controls.paused.connect(feed.pause)
         controls.talking.connect(lambda talking: feed.pause(not talking))
         controls.look_for_microphones.connect(feed.look_for_microphones)
@@ -130,6 +132,10 @@ class Window(QMainWindow):
     def open_recording(self, path: Path) -> None:
         """Hear a file."""
         self._hear(Recording(path, live=self.preferences.live))
+
+    def hear_sample(self) -> None:
+        """Hear the server's sample conversation."""
+        self._hear(Sample(self.feed.url, live=self.preferences.live))
 
     def _hear(self, source: Source) -> None:
         if not self._may_let_go():
