@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -158,12 +158,18 @@ def _hear(
 def _serve(args: argparse.Namespace) -> int:
     import asyncio
 
-    from stream_erc.server import Server, web_folder
+    from stream_erc.address import check_address
 
     config = read_config(args, partials=True)
-    server = Server(config, _engines(config), open_store(config.server.store), web_folder())
-    with structured():
-        asyncio.run(server.run(lambda url: print(f"Open {url}  (Ctrl-C stops)", flush=True)))
+    check_address(config.server.host, config.server.port)
+    print("stream-erc: loading the models ...", file=sys.stderr, flush=True)
+    from stream_erc.server import Server, check_access, web_folder  # slow
+
+    check_access(config.server)
+    with closing(open_store(config.server.store)) as store:
+        server = Server(config, _engines(config), store, web_folder())
+        with structured():
+            asyncio.run(server.run(lambda url: print(f"Open {url}  (Ctrl-C stops)", flush=True)))
     return 0
 
 

@@ -24,12 +24,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import Event
 
+from stream_erc.address import in_url, unusable
 from stream_erc.agreement import Offer
 from stream_erc.claim import TOUCHES
 from stream_erc.config import Config, ServerConfig
 from stream_erc.connection import Connection
 from stream_erc.engine import Engine
-from stream_erc.exceptions import ConfigError, InputError, StoreError
+from stream_erc.exceptions import ConfigError, StoreError
 from stream_erc.origins import Origins
 from stream_erc.outbox import Gone
 from stream_erc.service import Service
@@ -164,11 +165,10 @@ class Server:
         try:
             server = await listening
         except OSError as error:
-            place = f"{self._config.host}:{self._config.port}"
-            raise InputError(f"expected an address to listen at, got {place}: {error.strerror}") from error
+            raise unusable(self._config.host, self._config.port, error) from error
         sweeping = asyncio.create_task(self._sweep(service))
         port = server.sockets[0].getsockname()[1]
-        ready(f"{'https' if self._tls else 'http'}://{_in_url(self._config.host)}:{port}")
+        ready(f"{'https' if self._tls else 'http'}://{in_url(self._config.host)}:{port}")
         await service.leaving.wait()
         log.info("stopping", extra={"sessions": len(service.connections)})
         end = self._loop.time() + self._config.drain_s + LEAVE_S  # whoever is left then can resume
@@ -364,6 +364,16 @@ def _gone(closed: ConnectionClosed) -> Gone:
     return Gone(code if first is closed.sent or code < 3000 else 4000)
 
 
+def check_access(config: ServerConfig) -> None:
+    """See that the tokens and the certificate can be used, before anything is loaded.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    _tokens(config)
+    _tls(config)
+
+
 def web_folder() -> Path | None:
     """The page: where the package was installed, or in the checkout."""
     here = Path(__file__).resolve().parent
@@ -418,10 +428,3 @@ def _tls(config: ServerConfig) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"server.tls_certificate: expected a PEM file, got {error}") from error
     return context
-
-
-def _in_url(host: str) -> str:
-    """The host as it stands in a URL that a person can open."""
-    if host in ("0.0.0.0", "::", ""):
-        return "localhost"
-    return f"[{host}]" if ":" in host else host

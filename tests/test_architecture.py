@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # --- the walls ----------------------------------------------------------------------------------
 
 SHELLS = {
-    "__main__", "admission", "claim", "connection", "microphone", "line", "outbox", "replay", "report", "server", "service",
-    "sources", "store", "store_redis", "store_sqlite", "terminal", "workers",
+    "__main__", "address", "admission", "claim", "connection", "line", "microphone", "outbox", "replay",
+    "report", "server", "service", "sources", "store", "store_redis", "store_sqlite", "terminal", "workers",
 }  # fmt: skip
 """The modules of stream_erc that may touch the outside; every other one is core."""
 
@@ -30,8 +30,8 @@ ABOVE = {"clients", "scripts", "stream_erc_client", "tests"}
 """What imports stream_erc and is never imported by it."""
 
 LOADS_TORCH = {
-    "admission", "agreement", "claim", "connection", "emotion", "engine", "features", "live", "replay", "server",
-    "service", "speaker_encoder", "voice_states", "workers",
+    "admission", "agreement", "claim", "connection", "emotion", "engine", "features", "live", "replay",
+    "server", "service", "speaker_encoder", "voice_states", "workers",
 }  # fmt: skip
 """The modules with networks in them: importing any other one loads none of these packages."""
 

@@ -29,6 +29,7 @@ from serving import PATIENCE_S, Client, FakeEngine, Running, converse, eventuall
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from stream_erc import server as server_module
+from stream_erc.__main__ import main
 from stream_erc.audio import to_pcm16
 from stream_erc.config import Config, ServerConfig
 from stream_erc.diagnostics import structured
@@ -427,9 +428,53 @@ def test_what_cannot_be_served_with_is_told_before_anything_listens(tmp_path, ce
             Server(Config(server=ServerConfig(**options)), {"hash": FakeEngine()}, MemoryStore())
 
 
+TAKEN = (
+    "expected an address to listen at, got 127.0.0.1:{}: address already in use; "
+    "choose another with --port or --host"
+)
+
+
 def test_an_address_that_is_taken(server):
-    with pytest.raises(InputError, match=r"expected an address to listen at, got 127\.0\.0\.1:"):
-        start(port=int(server.url.rpartition(":")[2]))
+    port = int(server.url.rpartition(":")[2])
+    with pytest.raises(InputError, match=re.escape(TAKEN.format(port))):
+        start(port=port)
+
+
+@pytest.fixture
+def loading(monkeypatch) -> list[Config]:
+    """Whose engines the program would load: instead, it ends."""
+    loaded: list[Config] = []
+
+    def engines(config: Config) -> dict[str, FakeEngine]:
+        loaded.append(config)
+        raise InputError("no models today")
+
+    monkeypatch.setattr("stream_erc.__main__._engines", engines)
+    return loaded
+
+
+def test_serve_says_that_it_loads(loading, capsys):
+    assert main(["serve", "--port", "0", "--store", "memory"]) == 2
+    assert capsys.readouterr().err == "stream-erc: loading the models ...\nstream-erc: no models today\n"
+    assert len(loading) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--port", "{taken}"], TAKEN),
+        (["--host", "203.0.113.1"], "got 203.0.113.1:8765: cannot assign requested address"),
+        (["--port", "0", "--token-file", "/none"], "server.token_file: expected a text file of tokens"),
+        (["--port", "0", "--tls-key", "/none"], "server.tls_key: expected server.tls_certificate with it"),
+        (["--port", "0", "--store", "paper"], "got 'paper'"),
+        (["--port", "0", "--max-sessions", "1000001"], "server.max_sessions: expected 1 to 1000000"),
+    ],
+)
+def test_serve_loads_nothing_before_it_knows_that_it_can_serve(server, loading, capsys, words, told):
+    taken = server.url.rpartition(":")[2]
+    assert main(["serve", *(word.format(taken=taken) for word in words)]) == 2
+    assert told.format(taken) in capsys.readouterr().err
+    assert not loading
 
 
 # --- the pages ------------------------------------------------------------------------------------
