@@ -340,7 +340,7 @@ def test_the_microphone_becomes_turns_on_the_screen(watched: Watched, server: Ru
     expect(page.locator("#announce")).to_have_text(re.compile(r"speaker_\d, \w+ \d+%: heard"))
     expect(page.locator("#feeling .first b")).to_have_text(re.compile(r"\w+ \d+%"))
     stages = page.locator("#stages tr:not(.bars) th").all_inner_texts()
-    assert stages[0] == "Waiting for silence" and stages[-2:] == ["Total", "Seen here"]
+    assert stages[0] == "Total" and stages[-1] == "Seen here"
     drawn = """(id) => {
         const c = document.getElementById(id);
         const pixels = new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer);
@@ -883,6 +883,38 @@ def test_a_long_session_keeps_the_page_small(watched: Watched, server: Running) 
     sockets[0].send(final(1_501))
     expect(rows.last).to_contain_text("turn number 1501")
     assert rows.count() <= 180
+    page.close()
+
+
+def test_what_waits_to_be_understood_is_shown_and_counted(watched: Watched, server: Running) -> None:
+    page = watched.context.new_page()
+    sockets = scripted(page, agree)
+    page.goto(server.url)
+    page.locator("#talk-button:enabled").click()
+    expect(page.locator("#clock")).to_have_text("00:01")
+
+    def tell(name: str, **fields: object) -> None:
+        sockets[0].send(json.dumps({"type": name, **fields}))
+
+    for turn in range(5):
+        tell("speech.started", audio_start_ms=2_000 * turn)
+        tell("speech.stopped", audio_end_ms=2_000 * turn + 1_500)
+        tell("warning", code="behind", message=f"turns come {turn} s late")
+    tell("speech.started", audio_start_ms=10_000)
+    expect(page.locator("#count")).to_have_text("5 turns behind")
+    expect(page.locator("#hint")).to_have_text("Listening, 5 turns behind")
+    expect(page.locator("#notes .note.mild")).to_have_count(1)
+    expect(page.locator("#notes")).to_contain_text("Turns come 4 s late.")
+    rows = page.locator("#turns .turn.partial")
+    expect(rows).to_have_count(4)
+    expect(rows.first).to_contain_text("3 turns before these, being understood")
+    expect(rows.last).to_contain_text("listening")
+    for turn in range(5):
+        sockets[0].send(final(turn))
+    expect(page.locator("#count")).to_have_text("5 turns")
+    expect(page.locator("#hint")).to_have_text("Listening")
+    expect(page.locator("#notes")).to_be_empty()
+    expect(rows).to_have_count(1)
     page.close()
 
 

@@ -7,7 +7,7 @@ import { Conversation } from "./conversation.js";
 import { confirmAnew } from "./dialogs.js";
 import { saveEvents, saveReport } from "./downloads.js";
 import { Edits } from "./edits.js";
-import { $, clock, percent, plural, write } from "./elements.js";
+import { $, clock, percent, plural, sentence, write } from "./elements.js";
 import { FilePlayer, decode } from "./file.js";
 import { Link } from "./link.js";
 import { note, unnote } from "./notes.js";
@@ -229,13 +229,15 @@ export class App {
 
   on(event) {
     const told = this.conversation.apply(event);
+    if (!this.conversation.behind) unnote("warning behind");
+    this.#hint();
     switch (event.type) {
       case "session.created": return this.#onCreated(event);
       case "session.updated": return this.#onUpdated(event);
       case "local.resumed": return this.#onResumed(event);
       case "session.closed": return this.#onClosed(event);
       case "error": return this.#onError(event);
-      case "warning": return note(`warning ${event.code}`, event.message, { mild: true });
+      case "warning": return note(`warning ${event.code}`, sentence(event.message), { mild: true });
       case "speaker.updated":
         return this.view.named(event.speaker);
       default:
@@ -363,6 +365,6 @@ export class App {
 
   #hint() {
     const { pushToTalk, holding } = this.controls;
-    write("hint", hintText(this.mode, { pushToTalk, holding, file: this.source?.name, closed: this.conversation.closed }));
+    write("hint", hintText(this.mode, { pushToTalk, holding, file: this.source?.name, closed: this.conversation.closed, behind: this.conversation.behind }));
   }
 }

@@ -7,8 +7,7 @@ export class Conversation {
     this.created = created;
     this.labels = configuration?.labels ?? created?.labels ?? [];
     this.turns = [];           // by index; a gap is undefined until its turn came
-    this.partial = null;
-    this.speeches = [];        // {start, end, over} in ms, that began and are no turn yet; the end as far as it is known
+    this.speeches = [];        // {start, end, over, partial} in ms, that began and are no turn yet; the end as far as it is known
     this.closed = null;
     this.events = [];          // what a file of this session holds
     this.tally = null;         // of `speakers()`, made when asked for
@@ -22,14 +21,13 @@ export class Conversation {
     if (KEPT.has(event.type)) this.events.push(event);
     switch (event.type) {
       case "speech.started":
-        this.#speak(event.audio_start_ms, null);
+        this.#speak(event.audio_start_ms, null, null);
         return null;
       case "speech.stopped":
         if (this.speeches.length && event.audio_end_ms !== null) Object.assign(this.speeches.at(-1), { end: event.audio_end_ms, over: true });
         return null;
       case "turn.partial":
-        this.partial = event;
-        this.#speak(event.audio_start_ms, event.audio_end_ms);
+        this.#speak(event.audio_start_ms, event.audio_end_ms, event);
         return null;
       case "turn.final":
       case "turn.revised":
@@ -49,7 +47,7 @@ export class Conversation {
 
   rename(speaker, name) {
     for (const turn of this.turns) if (turn?.speaker === speaker) turn.speaker = name;
-    if (this.partial?.speaker === speaker) this.partial = { ...this.partial, speaker: name };
+    for (const speech of this.speeches) if (speech.partial?.speaker === speaker) speech.partial = { ...speech.partial, speaker: name };
     this.tally = null;
   }
 
@@ -69,24 +67,25 @@ export class Conversation {
     };
     this.turns[event.turn] = turn;
     this.tally = null;
-    if (isNew && this.partial && this.partial.turn <= event.turn) this.partial = null;
     if (isNew) this.speeches = this.speeches.filter(({ start }) => event.audio_end_ms !== null && start >= event.audio_end_ms);
     return { turn, isNew };
   }
 
   /** What was provisional may have changed while the connection was gone. */
-  dropPartial() {
-    this.partial = null;
-    this.speeches = [];
-  }
+  dropPartial() { this.speeches = []; }
 
-  /** Since when somebody speaks, in ms; null where nobody does. */
-  get speechFrom() { return this.speeches.at(-1)?.start ?? null; }
+  /** What is known of the turn that was last told while it was spoken. */
+  get partial() { return this.speeches.findLast((speech) => speech.partial)?.partial ?? null; }
 
-  #speak(start, end) {
-    const known = this.speeches.find((speech) => speech.start === start);
-    if (known) known.end = known.over ? known.end : end;
-    else if (start !== null) this.speeches.push({ start, end });
+  /** How many speeches have stopped and are no turn yet. */
+  get behind() { return this.speeches.filter((speech) => speech.over).length; }
+
+  #speak(start, end, partial) {
+    if (start === null) return;
+    let speech = this.speeches.find((one) => one.start === start);
+    if (!speech) this.speeches.push(speech = { start, end: null, over: false, partial: null });
+    if (!speech.over) speech.end = end;
+    speech.partial = partial ?? speech.partial;
   }
 
   /** Every speaker by order of appearance: `{name, turns, ms, byLabel}`. */

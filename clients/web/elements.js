@@ -48,6 +48,9 @@ export function bar(share) {
 export const percent = (p) => `${Math.round(100 * p)}%`;
 export const plural = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
 
+/** Words of the server as a sentence. */
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 export function clock(ms, tenths = false) {
   const t = tenths ? Math.floor(ms / 100) : Math.floor(ms / 1000) * 10;
   const pad = (n) => String(n).padStart(2, "0");

@@ -118,10 +118,10 @@ export class Lanes {
       const x = axis.x(turn.start, width), w = Math.max(2, axis.x(turn.end, width) - x - 1);
       if (turn.failed === null) this.#paintTurn(pen, turn, x, rows.get(turn.speaker) * LANE, w);
     }
-    const partial = conversation.partial;
-    if (live && partial && rows.has(partial.speaker)) {
-      const x = axis.x(partial.audio_start_ms, width), end = axis.x(Math.max(axis.nowMs, partial.audio_end_ms), width);
-      this.#paintPartial(pen, partial, x, rows.get(partial.speaker) * LANE, Math.max(2, end - x));
+    for (const { start, end, over, partial } of conversation.speeches) {
+      if (!rows.has(partial?.speaker)) continue;
+      const x = axis.x(start, width), to = axis.x(over || !live ? end ?? start : axis.nowMs, width);
+      this.#paintPartial(pen, partial, x, rows.get(partial.speaker) * LANE, Math.max(2, to - x));
     }
   }
 

@@ -3,11 +3,11 @@
 import { $, el, percent } from "./elements.js";
 
 const STAGES = {
+  total: "Total",
   endpointing: "Waiting for silence",
   asr: "Speech recognition",
   features: "Voice",
   emotion: "Emotion",
-  total: "Total",
   seen: "Seen here",
 };
 const KEPT = 1_000;      // turns
@@ -63,6 +63,12 @@ export class Departures {
   }
 }
 
+/** In milliseconds; long ones in seconds, with their unit. */
+export function brief(ms) {
+  if (ms >= 10_000) return `${(ms / 1000).toFixed(1)} s`;
+  return ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString("en");
+}
+
 export function showLatency(latencies) {
   if (latencies.shown) return;
   latencies.shown = true;
@@ -82,7 +88,7 @@ export function showLatency(latencies) {
       tick.style.left = percent(last / most);
       bars.append(tick);
     }
-    const number = (value) => el("td", { class: "num" }, value === null ? "–" : value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en"));
+    const number = (value) => el("td", { class: "num" }, value === null ? "–" : brief(value));
     return [
       el("tr", { class: stage === "total" ? "total" : "" }, el("th", { scope: "row" }, STAGES[stage]), number(last), number(p50), number(p95)),
       el("tr", { class: "bars", "aria-hidden": "true" }, el("td", { colSpan: 4 }, bars)),

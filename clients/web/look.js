@@ -2,7 +2,7 @@
 
 import { emotionStyles, inkOn, rgb, tint } from "./palette.js";
 
-const NAMES = ["bg", "surface", "ink", "soft", "line", "hover", "wave", "speech", "band", "error", "sans"];
+const NAMES = ["bg", "surface", "ink", "soft", "line", "hover", "wave", "speech", "band", "pending", "error", "sans"];
 
 export class Look {
   constructor() {

@@ -2,6 +2,8 @@
 
 import { clock, plural } from "./elements.js";
 
+const MANY_BEHIND = 2;       // turns on the way; more mean a server that is slow
+
 /**
  * @param {{name: string, attempt?: number}} state of the connection.
  * @param {object} more
@@ -32,13 +34,17 @@ export function linkSpoken(state, more) {
   return { reconnecting: "Connection lost, connecting again", full: "The server is full" }[state.name] ?? linkText(state, more);
 }
 
+/** How far the server is behind what was said, where it is worth a word. @param {number} behind turns. */
+export const behindText = (behind) => (behind > MANY_BEHIND ? `${behind} turns behind` : "");
+
 /** Beside the clock. */
-export function hintText(mode, { pushToTalk, holding, file, closed }) {
+export function hintText(mode, { pushToTalk, holding, file, closed, behind }) {
+  const late = behind > MANY_BEHIND ? `, ${behindText(behind)}` : "";
   switch (mode) {
-    case "listening": return pushToTalk ? (holding ? "Talking" : "Hold Space to talk") : "Listening";
-    case "playing": return `Playing ${file}`;
-    case "paused": case "waiting": return "Paused";
-    case "finishing": return "The server hears the rest";
+    case "listening": return (pushToTalk ? (holding ? "Talking" : "Hold Space to talk") : "Listening") + late;
+    case "playing": return `Playing ${file}${late}`;
+    case "paused": case "waiting": return `Paused${late}`;
+    case "finishing": return `The server hears the rest${late}`;
     case "ended": return closed ? `Finished: ${plural(closed.turns, "turn")}, ${clock(closed.audio_ms ?? 0)}` : "";
     default: return "";
   }

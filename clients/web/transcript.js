@@ -5,6 +5,7 @@ import { $, bar, clock, el, face, percent, plural } from "./elements.js";
 
 export const SHOWN = 150;        // rows while following
 const MORE = 100;                // rows that "Show earlier" brings
+const WAITING = 3;               // rows of speech that is no turn yet
 const SLACK = 30;                // rows above SHOWN before the oldest are taken out
 
 export class Transcript {
@@ -35,7 +36,8 @@ export class Transcript {
     this.unseen = 0;
     this.following = true;
     this.top = 0;                // where it was scrolled to
-    this.partialRow = null;
+    this.speaking = [];          // rows of speech that is no turn yet
+    this.spoken = "";            // what they say
     this.list.replaceChildren();
     this.latest.hidden = this.earlier.hidden = true;
   }
@@ -59,7 +61,7 @@ export class Transcript {
       if (index >= this.first && turns[index]) this.#place(index, turns[index], turns[index - 1]);
     }
     this.dirty.clear();
-    this.#showPartial(conversation);
+    this.#showSpeeches(conversation);
     this.earlier.hidden = this.first === 0;
     this.earlier.textContent = `Show earlier turns (${this.first.toLocaleString("en")})`;
     if (this.following) this.toEnd();
@@ -86,7 +88,7 @@ export class Transcript {
       let next = null;
       for (let i = index + 1; !next && i < this.conversation.turns.length; i++) next = this.rows.get(i) ?? null;
       if (!next) row.classList.add("new");
-      this.list.insertBefore(row, next ?? this.partialRow);
+      this.list.insertBefore(row, next ?? this.speaking[0] ?? null);
       if (!this.following && !next) this.unseen += 1;
     }
     this.rows.set(index, row);
@@ -142,27 +144,29 @@ export class Transcript {
     }));
   }
 
-  #showPartial({ partial, speechFrom }) {
-    const speaking = partial ?? (speechFrom !== null ? { text: "", speaker: null, emotion: null, audio_start_ms: speechFrom } : null);
-    if (!speaking) {
-      this.partialRow?.remove();
-      this.partialRow = null;
-      return;
+  /** A row for each speech that is no turn yet: its words as far as they are known, or what is done with it. */
+  #showSpeeches({ speeches }) {
+    const hidden = Math.max(0, speeches.length - WAITING);
+    const rows = speeches.slice(hidden).map(({ start, over, partial }) => {
+      const text = partial?.text || (over ? "being understood" : "listening");
+      const felt = el("span", { class: "felt" });
+      if (partial?.emotion) {
+        const style = this.look.style(partial.emotion.label);
+        felt.append(face(style), el("span", { class: "label" }, partial.emotion.label), el("span", { class: "n" }, percent(partial.emotion.confidence)));
+      }
+      return el("li", { class: over ? "turn partial waiting" : "turn partial" }, el("span", { class: "when" }, clock(start)),
+        el("span", { class: "who", dir: "auto" }, partial?.speaker ?? ""), el("p", { class: partial?.text ? "said" : "said dots", dir: "auto" }, text), felt);
+    });
+    if (hidden) {
+      rows.unshift(el("li", { class: "turn partial waiting" }, el("span", { class: "when" }, clock(speeches[0].start)), el("span", { class: "who" }),
+        el("p", { class: "said dots" }, `${plural(hidden, "turn")} before these, being understood`)));
     }
-    if (!this.partialRow) {
-      this.partialRow = el("li", { class: "turn partial" }, el("span", { class: "when" }), el("span", { class: "who", dir: "auto" }), el("p", { class: "said", dir: "auto" }), el("span", { class: "felt" }));
-      this.list.append(this.partialRow);
-    }
-    const [when, who, said, felt] = this.partialRow.children;
-    when.textContent = speaking.audio_start_ms === null ? "" : clock(speaking.audio_start_ms);
-    who.textContent = speaking.speaker ?? "";
-    said.textContent = speaking.text || "listening";
-    said.classList.toggle("dots", !speaking.text);
-    felt.replaceChildren();
-    if (speaking.emotion) {
-      const style = this.look.style(speaking.emotion.label);
-      felt.append(face(style), el("span", { class: "label" }, speaking.emotion.label), el("span", { class: "n" }, percent(speaking.emotion.confidence)));
-    }
+    const key = rows.map((row) => row.textContent + row.className).join("\n");
+    if (key === this.spoken) return;
+    this.spoken = key;
+    for (const row of this.speaking) row.remove();
+    this.speaking = rows;
+    this.list.append(...rows);
   }
 
   // --- moving ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import { Lanes } from "./lanes.js";
 import { Departures, Latencies, showLatency } from "./latency.js";
 import { Look } from "./look.js";
 import { Playback } from "./playback.js";
-import { emptyText } from "./status.js";
+import { behindText, emptyText } from "./status.js";
 import { Transcript } from "./transcript.js";
 import { Peaks, Waveform } from "./waveform.js";
 
@@ -125,13 +125,13 @@ export class View {
     this.lanes.list(conversation);
     showFeeling(partial?.emotion ? partial : conversation.latest(), Boolean(partial?.emotion), this.look);
     showLatency(this.latencies);
-    write("count", turns.length ? plural(turns.length, "turn") : "");
-    $("empty").hidden = turns.length > 0 || partial !== null || conversation.speechFrom !== null;
+    write("count", [turns.length ? plural(turns.length, "turn") : "", behindText(conversation.behind)].filter(Boolean).join(", "));
+    $("empty").hidden = turns.length > 0 || conversation.speeches.length > 0;
     $("sample").hidden = this.mode !== "idle" || !this.ready;
     const [title, text] = emptyText(this.mode, this.ready);
     write("empty-title", title);
     write("empty-text", text);
-    $("save-events").disabled = $("save-report").disabled = conversation.events.length === 0;
+    for (const id of ["save-events", "save-report"]) $(id).hidden = $(id).disabled = conversation.events.length === 0;
   }
 
   #paint() {

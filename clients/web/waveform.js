@@ -83,9 +83,9 @@ export class Waveform {
 
   #paintBand(pen, width, height, conversation) {
     const { axis } = this;
-    for (const [from, to, open] of speech(conversation, axis)) {
+    for (const [from, to, open, waits] of speech(conversation, axis)) {
       const x = axis.x(from, width), end = axis.x(to, width);
-      pen.fillStyle = this.look.colours.band;
+      pen.fillStyle = waits ? this.look.colours.pending : this.look.colours.band;
       pen.beginPath();
       pen.roundRect(x, this.ruler + 2, Math.max(2, end - x), height - this.ruler - 2, open ? [6, 0, 0, 6] : 6);
       pen.fill();
@@ -142,12 +142,12 @@ export class Waveform {
   }
 }
 
-/** The visible spans of speech as [fromMs, toMs, open], in order; the last is open while somebody speaks. */
+/** The visible spans of speech as [fromMs, toMs, open, waits], in order: open while somebody speaks, waiting while it is no turn. */
 function speech(conversation, axis) {
-  const spans = conversation.between(axis.fromMs, axis.toMs).map((turn) => [turn.start, turn.end, false]);
+  const spans = conversation.between(axis.fromMs, axis.toMs).map((turn) => [turn.start, turn.end, false, false]);
   conversation.speeches.forEach(({ start, end, over }, i, all) => {
     const next = all[i + 1]?.start, open = next === undefined && !over;
-    if (start < axis.toMs) spans.push([start, open ? axis.nowMs : Math.min(end ?? next, next ?? end), open]);
+    if (start < axis.toMs) spans.push([start, open ? axis.nowMs : Math.min(end ?? next, next ?? end), open, true]);
   });
   return spans;
 }

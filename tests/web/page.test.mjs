@@ -5,7 +5,7 @@ import test from "node:test";
 import { Axis } from "../../clients/web/axis.js";
 import { Conversation } from "../../clients/web/conversation.js";
 import { eventLines } from "../../clients/web/downloads.js";
-import { Departures, Latencies, quantile } from "../../clients/web/latency.js";
+import { Departures, Latencies, brief, quantile } from "../../clients/web/latency.js";
 import { emotionStyles, tint } from "../../clients/web/palette.js";
 import { Playback } from "../../clients/web/playback.js";
 import { reportPage } from "../../clients/web/report.js";
@@ -51,26 +51,24 @@ test("a final turn ends what was provisional of it, and not the speech that bega
   conversation.apply({ type: "speech.started", audio_start_ms: 1000 });
   conversation.apply(final(0));
   assert.equal(conversation.partial, null);
-  assert.equal(conversation.speechFrom, 1000);
+  assert.deepEqual(conversation.speeches.map((speech) => speech.start), [1000]);
   conversation.apply(final(1));
-  assert.equal(conversation.speechFrom, null);
+  assert.deepEqual(conversation.speeches, []);
 });
 
-test("speech that waits to be understood is kept apart from speech that goes on", () => {
-  const conversation = talk({ type: "speech.started", audio_start_ms: 0 }, { type: "turn.partial", turn: 0, speaker: null, audio_start_ms: 0, audio_end_ms: 700, text: "", emotion: null },
-    { type: "speech.started", audio_start_ms: 1000 });
-  assert.deepEqual(conversation.speeches, [{ start: 0, end: 700 }, { start: 1000, end: null }]);
+test("speech that waits to be understood is kept with its words, and counted once it stopped", () => {
+  const partial = { type: "turn.partial", turn: 0, speaker: null, audio_start_ms: 0, audio_end_ms: 700, text: "wor", emotion: null };
+  const conversation = talk({ type: "speech.started", audio_start_ms: 0 }, partial);
+  assert.equal(conversation.behind, 0);
+  conversation.apply({ type: "speech.stopped", audio_end_ms: 900 });
+  conversation.apply({ type: "speech.started", audio_start_ms: 1000 });
+  assert.deepEqual(conversation.speeches, [{ start: 0, end: 900, over: true, partial }, { start: 1000, end: null, over: false, partial: null }]);
+  assert.equal(conversation.behind, 1);
   conversation.apply(final(0));
-  assert.deepEqual(conversation.speeches, [{ start: 1000, end: null }]);
+  assert.deepEqual(conversation.speeches.map((speech) => speech.start), [1000]);
+  assert.equal(conversation.behind, 0);
   conversation.dropPartial();
-  assert.equal(conversation.speechFrom, null);
-});
-
-test("speech that stopped is over before its turn is told", () => {
-  const conversation = talk({ type: "speech.started", audio_start_ms: 100 }, { type: "speech.stopped", audio_end_ms: 900 });
-  assert.deepEqual(conversation.speeches, [{ start: 100, end: 900, over: true }]);
-  conversation.apply({ type: "speech.started", audio_start_ms: 2000 });
-  assert.deepEqual(conversation.speeches[1], { start: 2000, end: null });
+  assert.deepEqual(conversation.speeches, []);
 });
 
 test("a failed turn has no speaker and stays in its place", () => {
@@ -185,6 +183,7 @@ test("median and 95th percentile are those of all turns", () => {
   assert.deepEqual([stages.asr.last, stages.asr.p50, stages.asr.p95], [101, 51, 96]);
   assert.deepEqual([stages.seen.last, stages.features], [500, undefined]);
   assert.equal(quantile([1], 0.95), 1);
+  assert.deepEqual([4.25, 320, 9_876, 13_580].map(brief), ["4.3", "320", "9,876", "13.6 s"]);
 });
 
 test("what is seen here is counted from when the end of the turn left", () => {
