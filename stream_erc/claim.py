@@ -9,9 +9,9 @@ from functools import partial
 from typing import TypeVar
 
 from stream_erc.exceptions import Fenced, SessionGone
-from stream_erc.live import Checkpoint
 from stream_erc.protocol import Message, Refusal
 from stream_erc.service import Service
+from stream_erc.snapshots import Checkpoint
 from stream_erc.store import Saved
 
 TOUCHES = 3
@@ -77,12 +77,7 @@ class Claim:
         await self._written(
             partial(
                 self._service.store.save,
-                *(self.session_id, self.owner),
-                header=checkpoint.header,
-                steps=checkpoint.steps,
-                steps_now=checkpoint.steps_now,
-                events=checkpoint.events,
-                closed=checkpoint.closed,
+                *(self.session_id, self.owner, checkpoint),
                 now=now,
                 expires_at=now + _kept_s(self._service),
             )

@@ -22,7 +22,7 @@ from stream_erc.claim import Claim
 from stream_erc.exceptions import StoreError
 from stream_erc.limits import HELD_BACK_MS, Bucket
 from stream_erc.line import Line
-from stream_erc.live import Checkpoint, LiveSession
+from stream_erc.live import LiveSession
 from stream_erc.messages import (
     Ping,
     SessionAuthenticate,
@@ -36,6 +36,7 @@ from stream_erc.messages import (
 from stream_erc.outbox import Ended, Gone, Outbox, Socket
 from stream_erc.protocol import Message, Refusal, parse, to_message
 from stream_erc.service import Service
+from stream_erc.snapshots import Checkpoint
 
 log = logging.getLogger(__name__)
 

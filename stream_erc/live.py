@@ -14,7 +14,6 @@ session would not.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -26,6 +25,7 @@ from stream_erc.exceptions import AudioError, ConfigError, InputError
 from stream_erc.messages import PROTOCOL_VERSION, SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.protocol import Message, MessageEncoder, Refusal, to_json, to_message, to_samples
 from stream_erc.session import Session, Snapshot
+from stream_erc.snapshots import Checkpoint
 from stream_erc.wire_audio import WireAudio, send_from_ms
 
 ACKNOWLEDGE_EVERY = SAMPLE_RATE
@@ -38,28 +38,6 @@ MAX_EVENTS_BYTES = 64 * 2**20
 """A session whose events take more is full: a day and more of talk."""
 
 KEPT_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What a store has to take in, all or nothing.
-
-    Attributes:
-        header: the session without its past turns.
-        steps: past turns that are new or changed, by turn index.
-        steps_now: the indices of all past turns that belong to it.
-        events: (event id, JSON) that are new.
-        closed: the session is over.
-        audio_ms, input_id: what the client need not keep any longer.
-    """
-
-    header: bytes
-    steps: Mapping[int, bytes]
-    steps_now: tuple[int, ...]
-    events: tuple[tuple[int, str], ...]
-    closed: bool
-    audio_ms: int
-    input_id: int
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):

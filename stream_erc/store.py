@@ -14,12 +14,13 @@ still renew it with `save` or `touch` as long as it has not been dropped.
 Every method may be called from any thread and raises `StoreError` where the store cannot be used.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from stream_erc.exceptions import ConfigError, EngineUnavailable, Fenced, SessionGone, StoreError
+from stream_erc.snapshots import Checkpoint
 
 BUSY_TIMEOUT_S = 10.0
 """How long another process's write in SQLite is waited for, and an answer of Redis."""
@@ -84,30 +85,16 @@ class SessionStore(Protocol):
         """
 
     def save(
-        self,
-        session_id: str,
-        owner: int,
-        *,
-        header: bytes,
-        steps: Mapping[int, bytes],
-        steps_now: Collection[int],
-        events: Sequence[tuple[int, str]],
-        now: float,
-        expires_at: float,
-        closed: bool = False,
+        self, session_id: str, owner: int, checkpoint: Checkpoint, *, now: float, expires_at: float
     ) -> None:
         """Save all or nothing.
 
         Args:
             session_id: which session.
             owner: the number that `create` or `claim` gave.
-            header: replaces the header.
-            steps: turn index -> blob, those that are new or changed.
-            steps_now: the turns whose steps there are from now on; every other step is deleted.
-            events: (event_id, JSON), new ones; the numbers go on from the last save, beginning with 1.
+            checkpoint: every step that it does not name is deleted.
             now: seconds since the epoch.
             expires_at: as in `create`.
-            closed: whether the session has ended.
 
         Raises:
             Fenced: somebody claimed the session since.
@@ -186,16 +173,10 @@ def check_owner(session_id: str, current: int | None, owner: int) -> None:
         raise Fenced(f"session {session_id}: expected owner {current}, got {owner}: it was claimed since")
 
 
-def check_save(
-    session_id: str,
-    last_event_id: int,
-    events: Sequence[tuple[int, str]],
-    turns: Collection[int],
-    steps_now: Collection[int],
-) -> None:
-    """Refuse events that do not follow the last one, and steps (`steps_now`) that are not among `turns`."""
-    for expected, (event_id, _) in enumerate(events, last_event_id + 1):
+def check_save(session_id: str, last_event_id: int, stored: Collection[int], checkpoint: Checkpoint) -> None:
+    """Refuse events that do not follow the last one, and turns neither with a step in it nor `stored`."""
+    for expected, (event_id, _) in enumerate(checkpoint.events, last_event_id + 1):
         if event_id != expected:
             raise StoreError(f"session {session_id}: expected event {expected} next, got {event_id}")
-    if missing := sorted(set(steps_now).difference(turns)):
+    if missing := sorted(set(checkpoint.steps_now).difference(stored, checkpoint.steps)):
         raise StoreError(f"session {session_id}: expected a step of turn {missing[0]}, got none")

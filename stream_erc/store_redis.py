@@ -4,7 +4,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeAlias, cast
@@ -15,6 +15,7 @@ from redis.client import Pipeline
 from redis.retry import Retry
 
 from stream_erc.exceptions import ConfigError, SessionGone, StoreError
+from stream_erc.snapshots import Checkpoint
 from stream_erc.store import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
 
 TRIES = 100
@@ -121,17 +122,7 @@ class RedisStore(SessionStore):
         return saved
 
     def save(
-        self,
-        session_id: str,
-        owner: int,
-        *,
-        header: bytes,
-        steps: Mapping[int, bytes],
-        steps_now: Collection[int],
-        events: Sequence[tuple[int, str]],
-        now: float,
-        expires_at: float,
-        closed: bool = False,
+        self, session_id: str, owner: int, checkpoint: Checkpoint, *, now: float, expires_at: float
     ) -> None:
         key = self._session(session_id)
 
@@ -139,15 +130,16 @@ class RedisStore(SessionStore):
             token_hash, last_event_id = self._owned(pipe, session_id, owner)
             names = cast("list[bytes]", pipe.hkeys(key))
             stored = {int(name[5:]) for name in names if name.startswith(b"step:")}
-            check_save(session_id, last_event_id, events, stored | steps.keys(), steps_now)
+            check_save(session_id, last_event_id, stored, checkpoint)
             pipe.multi()
-            if dropped := stored.difference(steps_now):
+            if dropped := stored.difference(checkpoint.steps_now):
                 pipe.hdel(key, *(f"step:{turn}" for turn in dropped))
-            for turn in steps.keys() & set(steps_now):
-                pipe.hset(key, f"step:{turn}", steps[turn])
-            self._put(pipe, key, header, last_event_id=last_event_id + len(events), now=now, closed=closed)
-            if events:
-                pipe.rpush(self._events(session_id), *(line for _, line in events))
+            for turn in checkpoint.steps.keys() & set(checkpoint.steps_now):
+                pipe.hset(key, f"step:{turn}", checkpoint.steps[turn])
+            last = last_event_id + len(checkpoint.events)
+            self._put(pipe, key, checkpoint.header, last_event_id=last, now=now, closed=checkpoint.closed)
+            if checkpoint.events:
+                pipe.rpush(self._events(session_id), *(line for _, line in checkpoint.events))
             self._live_until(pipe, session_id, token_hash, expires_at)
 
         self._change(change, key)

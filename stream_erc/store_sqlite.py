@@ -7,12 +7,13 @@ import queue
 import sqlite3
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from stream_erc.exceptions import SessionGone, StoreError
+from stream_erc.snapshots import Checkpoint
 from stream_erc.store import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
 
 APPLICATION_ID = 0x53455243  # "SERC": tells our files from other SQLite files
@@ -114,32 +115,23 @@ class SqliteStore(SessionStore):
             return _saved(run, claimed)
 
     def save(
-        self,
-        session_id: str,
-        owner: int,
-        *,
-        header: bytes,
-        steps: Mapping[int, bytes],
-        steps_now: Collection[int],
-        events: Sequence[tuple[int, str]],
-        now: float,
-        expires_at: float,
-        closed: bool = False,
+        self, session_id: str, owner: int, checkpoint: Checkpoint, *, now: float, expires_at: float
     ) -> None:
         with self._transaction() as run:
             last_event_id = _owned(run, session_id, owner)
             stored = {turn for (turn,) in run("SELECT turn FROM steps WHERE session_id = ?", session_id)}
-            check_save(session_id, last_event_id, events, stored | steps.keys(), steps_now)
-            for turn in stored.difference(steps_now):
+            check_save(session_id, last_event_id, stored, checkpoint)
+            for turn in stored.difference(checkpoint.steps_now):
                 run("DELETE FROM steps WHERE session_id = ? AND turn = ?", session_id, turn)
-            for turn in steps.keys() & set(steps_now):
-                run("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", session_id, turn, steps[turn])
-            for event_id, line in events:
+            for turn in checkpoint.steps.keys() & set(checkpoint.steps_now):
+                run("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", session_id, turn, checkpoint.steps[turn])
+            for event_id, line in checkpoint.events:
                 run("INSERT INTO events VALUES (?, ?, ?)", session_id, event_id, line)
             run(
                 "UPDATE sessions SET header = ?, last_event_id = ?, saved_at = ?, expires_at = ?, closed = ?"
                 " WHERE session_id = ?",
-                *(header, last_event_id + len(events), now, expires_at, int(closed), session_id),
+                *(checkpoint.header, last_event_id + len(checkpoint.events), now, expires_at),
+                *(int(checkpoint.closed), session_id),
             )
 
     def touch(self, session_id: str, owner: int, *, expires_at: float) -> None:

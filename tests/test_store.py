@@ -33,6 +33,7 @@ from hypothesis.stateful import (
 
 from stream_erc import store_sqlite
 from stream_erc.exceptions import ConfigError, Fenced, SessionGone, StoreError, StreamErcError
+from stream_erc.snapshots import Checkpoint
 from stream_erc.store import Saved, SessionStore, open_store
 from stream_erc.store_sqlite import MemoryStore, SqliteStore
 
@@ -112,8 +113,9 @@ def flush(url: str) -> None:
 
 def save(store: SessionStore, session_id: str, owner: int, first: int, **other: object) -> None:
     """One event, numbered `first`, and whatever else is said."""
-    given = {"header": b"h", "steps": {}, "steps_now": (), "events": [(first, "{}")], "now": NOW}
-    store.save(session_id, owner, **{**given, "expires_at": LATER, **other})  # type: ignore[arg-type]
+    now, expires_at = other.pop("now", NOW), other.pop("expires_at", LATER)
+    given = {"header": b"h", "steps": {}, "steps_now": (), "events": [(first, "{}")], **other}
+    store.save(session_id, owner, Checkpoint(**given), now=now, expires_at=expires_at)  # type: ignore[arg-type]
 
 
 def create(store: SessionStore, session_id: str = "a", token: bytes = TOKEN) -> int:
@@ -378,13 +380,9 @@ class AgainstAModel(RuleBasedStateMachine):
             self.store.save(
                 session_id,
                 owner,
-                header=header,
-                steps=steps,
-                steps_now=steps_now,
-                events=events,
+                Checkpoint(header, steps, steps_now, events, closed),
                 now=self.now,
                 expires_at=expires_at,
-                closed=closed,
             )
 
         if known is None or behind:
@@ -470,14 +468,15 @@ def test_every_store_does_what_the_model_does(
 
 SAVER = """
 import sys
+from stream_erc.snapshots import Checkpoint
 from stream_erc.store import open_store
 store = open_store(sys.argv[1])
 saved = store.claim(b"token", now=1e9, expires_at=9e9)
 print(saved.last_event_id, flush=True)
 for n in range(saved.last_event_id + 1, 10**6):
     blob = n.to_bytes(4, "big") * 15_000
-    store.save("a", saved.owner, header=blob, steps={n: blob}, steps_now=range(max(1, n - 3), n + 1),
-               events=[(n, str(n))], now=float(n), expires_at=9e9)
+    due = Checkpoint(blob, {n: blob}, range(max(1, n - 3), n + 1), [(n, str(n))])
+    store.save("a", saved.owner, due, now=float(n), expires_at=9e9)
     print(n, flush=True)
 """
 
