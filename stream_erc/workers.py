@@ -5,7 +5,9 @@ thread that calls `advance`, so a session is never touched by two threads.
 """
 
 import itertools
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +22,9 @@ from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTu
 
 STALE_S = 0.5
 """A partial turn that has waited for so long is not analysed: when there is too much to do, it goes first."""
+
+ANALYSIS_NICE = 10
+"""The niceness of threads that analyse."""
 
 _STOP, _FINAL, _PARTIAL, _PATIENT = range(4)
 """The order in which analyses are done."""
@@ -210,6 +215,7 @@ class ThreadWorker:
             self._turns.put((time.perf_counter(), work, lane))
 
     def _analyze(self) -> None:
+        _give_way()
         while True:
             job = self._analyses.get()
             if job.work is None or job.lane is None:
@@ -236,6 +242,12 @@ class ThreadWorker:
             results = self._engine.classify([work for _, work, _ in batch])
             for (since, work, lane), result in zip(batch, results, strict=True):
                 lane.put(work, result, since)
+
+
+def _give_way() -> None:
+    """Have the system run this thread after the others: an analysis is long, what they do is short."""
+    if sys.platform == "linux":  # elsewhere a priority is a process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), ANALYSIS_NICE)
 
 
 def _take_answers(session: Session, lane: _Lane, *, must_wait: bool) -> bool:

@@ -1,5 +1,7 @@
 import dataclasses
 import gc
+import os
+import sys
 import threading
 import time
 
@@ -38,6 +40,30 @@ class SlowEngine(HashEngine):
         self.batches.append(len(works))
         time.sleep(self.delay)
         return self.run(works)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
+def test_analyses_give_way_to_what_is_short(threads):
+    class Priorities(HashEngine):
+        max_batch = 1
+
+        def __init__(self):
+            super().__init__()
+            self.nice = {}
+
+        def analyze(self, work):
+            self.nice["analysis"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            return self.run([work])[0]
+
+        def classify(self, works):
+            self.nice["classification"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            return self.run(works)
+
+    engine = Priorities()
+    session = open_session()
+    session.receive_audio(TALK)
+    threads(engine).advance(session, wait=True)
+    assert engine.nice["analysis"] > engine.nice["classification"] == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def outcome(events):
