@@ -268,6 +268,16 @@ def file_of(path: Path, audio: Samples | None = None) -> Path:
     return path
 
 
+def finish(page: "Page", timeout_s: float = 30) -> None:
+    """Wait until a file was heard and told, and finish."""
+    expect(page.locator("#hint"), timeout_s).to_have_text(
+        re.compile("was heard: names and turns can be changed")
+    )
+    expect(page.locator("#talk-text")).to_have_text("Finish")
+    page.click("#talk-button")
+    expect(page.locator("#connection-text")).to_have_text("Finished")
+
+
 def choose(page: "Page", **values: object) -> None:
     """Set settings, by their ids."""
     page.click("#open-settings")
@@ -441,6 +451,8 @@ def test_a_dropped_file_is_heard_sample_for_sample(
     expect(page.locator("#drop")).to_be_visible()
     page.dispatch_event("body", "drop", {"dataTransfer": dropped})
     expect(page.locator("#drop")).to_be_hidden()
+    expect(turns(page)).to_have_count(len(TURNS))
+    finish(page)
     expect(page.locator("#hint")).to_have_text(f"Finished: {len(TURNS)} turns, 00:07")
     assert summary(told(page, tmp_path)) == heard_alone(talk())
 
@@ -449,7 +461,7 @@ def test_a_turn_can_be_heard_again(watched: Watched, server: Running, tmp_path: 
     page = watched.ready(server.url)
     choose(page, pace="replay")
     page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
-    expect(page.locator("#hint")).to_have_text(re.compile("Finished"))
+    expect(page.locator("#hint")).to_have_text(re.compile("was heard:"))
     turns(page).nth(2).locator(".when").click()
     expect(page.locator("#turns .turn.sounding")).to_have_attribute("data-turn", "2")
     expect(page.locator("#turns .turn.current")).to_have_attribute("data-turn", "2")
@@ -571,6 +583,8 @@ def test_cut_connections_lose_nothing(watched: Watched, wire: Wire, tmp_path: Pa
     wire.mend()
     expect(page.locator("#connection-text")).to_have_text("Connected")
     wire.cut()
+    expect(page.locator("#hint"), 60).to_have_text(re.compile("was heard:"))
+    finish(page)
     expect(page.locator("#hint")).to_have_text(f"Finished: {2 * len(TURNS)} turns, 00:14")
     assert wire.sockets >= 4
     expected = [(i, who.replace("speaker_1", "Anna"), *rest) for i, who, *rest in heard_alone(talk(2))]
@@ -691,11 +705,43 @@ def test_a_token_is_asked_for_and_kept_for_the_tab(watched: Watched, tmp_path: P
 # --- keeping --------------------------------------------------------------------------------------
 
 
+def test_what_was_heard_of_a_file_can_be_corrected_until_the_end(
+    watched: Watched, server: Running, tmp_path: Path
+) -> None:
+    page = watched.ready(server.url)
+    expect(page.locator("#device")).to_be_visible()
+    choose(page, pace="replay")
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    expect(page.locator("#device")).to_be_hidden()
+    expect(turns(page)).to_have_count(len(TURNS))
+    expect(page.locator("#hint")).to_have_text(re.compile("was heard:"))
+    page.reload()  # it goes on as it was
+    expect(page.locator("#hint")).to_have_text(re.compile("was heard:"))
+    expect(page.locator("#notes")).to_be_empty()
+    turns(page).nth(1).locator(".who").click()
+    page.fill("#who-new", "Clara")
+    page.keyboard.press("Enter")
+    expect(turns(page).nth(1).locator(".who")).to_contain_text("Clara")
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    finish(page)
+    expect(turns(page).nth(1).locator(".who")).to_be_disabled()
+    assert [row[1] for row in summary(told(page, tmp_path))][1] == "Clara"
+    page.reload()  # all of it is in a file
+    expect(turns(page)).to_have_count(0)
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    finish(page)
+    page.reload()
+    expect(turns(page)).to_have_count(0)
+    assert asked == ["beforeunload"]
+
+
 def test_events_and_report_can_be_kept(watched: Watched, server: Running, tmp_path: Path) -> None:
     page = watched.ready(server.url)
     choose(page, pace="replay")
     page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
-    expect(page.locator("#hint")).to_have_text(re.compile("Finished"))
+    expect(turns(page)).to_have_count(len(TURNS))
+    finish(page)
     path = download(page, "#save-events", tmp_path)
     assert path.name == "talk.events.jsonl"
     messages = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -984,7 +1030,9 @@ def test_the_sample_with_the_real_engine(watched: Watched, tmp_path: Path) -> No
         page = watched.ready(running.url)
         choose(page, pace="replay")
         page.click("#sample")
-        expect(page.locator("#hint"), 180).to_have_text("Finished: 16 turns, 01:06")
+        expect(turns(page), 180).to_have_count(16)
+        finish(page)
+        expect(page.locator("#hint")).to_have_text("Finished: 16 turns, 01:06")
         assert page.locator("#names .name").count() == 2
         rows = summary(told(page, tmp_path))
         assert [row[1] for row in rows] == ["speaker_1", "speaker_2"] * 8

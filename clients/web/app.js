@@ -1,18 +1,18 @@
 // One conversation at a time: from the microphone or a file to the server, and from there to the screen.
 
 import { Buffer, SAMPLES_PER_MS } from "./buffer.js";
-import { Connection } from "./connection.js";
+import { Connection, socketUrl } from "./connection.js";
 import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
 import { confirmAnew } from "./dialogs.js";
-import { saveEvents, saveReport } from "./downloads.js";
+import { Downloads } from "./downloads.js";
 import { Edits } from "./edits.js";
 import { $, clock, percent, plural, sentence, write } from "./elements.js";
-import { FilePlayer, decode } from "./file.js";
+import { FilePlayer, decode, fetchSample } from "./file.js";
 import { Link } from "./link.js";
-import { note, unnote } from "./notes.js";
+import { Microphone } from "./microphone.js";
+import { note, unnote, unnoteAll } from "./notes.js";
 import { Protocol } from "./protocol.js";
-import { Recorder, microphoneTrouble } from "./recorder.js";
 import { Settings } from "./settings.js";
 import { ofFile, ofMicrophone } from "./source.js";
 import { hintText, titleText } from "./status.js";
@@ -20,7 +20,7 @@ import { forget, keep, recall } from "./storage.js";
 import { View } from "./view.js";
 
 const MEMORY = "stream-erc-session";
-const TAIL_MS = 1_500;                   // silence after a pause, so that the turn before it comes to its end
+const TAIL_MS = 500;                     // silence beyond what ends a turn, so that the last one before a pause is told
 const MAX_KEPT_MS = 30 * 60_000;         // audio that waits for a connection before the microphone is let go
 const ENDED = new Set(["lost", "taken_over", "failed"]);
 
@@ -31,25 +31,19 @@ export class App {
     this.conversation = new Conversation(null);
     this.view = new View(this.conversation, {
       onRename: (speaker, name) => { if (this.edits.rename(speaker, name, this.mode)) this.remember(); },
-      onCorrect: async (turn) => { if (await this.edits.correct(turn, this.mode)) this.remember(); },
+      onCorrect: async (turn) => { if (await this.edits.correct(turn)) this.remember(); },
     });
-    this.recorder = new Recorder({ onAudio: (pcm) => this.hear(pcm), onGone: () => this.microphoneGone() });
+    this.microphone = new Microphone(this.settings, { onAudio: (pcm) => this.hear(pcm), onGone: () => this.microphoneGone() });
     this.controls = new Controls(this.settings, {
       onTalk: () => this.talk(),
       onHold: (holding) => this.hold(holding),
       onMode: () => { this.#setOpen(); this.#hint(); },
       onDevice: () => this.changeDevice(),
     });
+    this.downloads = new Downloads();
     this.link = new Link({ onAnew: () => this.anew() });
     this.mode = "idle";
     this.created = null;                 // the last session.created: what the server offers
-  }
-
-  get url() {
-    const url = new URL("v1/session", location.href);
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    url.search = url.hash = "";
-    return url.href;
   }
 
   // --- a conversation ----------------------------------------------------------------------------
@@ -62,12 +56,13 @@ export class App {
     this.shelf?.keepFor(memory?.sessionId ?? null);
     this.protocol = new Protocol({ token: this.link.token, memory, buffer });
     this.conversation = new Conversation(this.protocol.created, this.protocol.configuration);
-    this.connection = new Connection(this.url, this.protocol, { onEvent: (event) => this.on(event), onState: (state) => this.onState(state) });
+    this.connection = new Connection(socketUrl(location.href), this.protocol, { onEvent: (event) => this.on(event), onState: (state) => this.onState(state) });
     this.link.follow(this.connection);
     this.source = memory?.source ?? null;
     this.player = null;
     this.edits = new Edits(this.connection, this.conversation, this.view);
     this.caughtUp = memory ? Infinity : 0;     // events up to this one were told before
+    this.downloads.open(this.conversation);
     this.view.open(this.conversation);
     this.setMode(memory ? (memory.closing ? "finishing" : "paused") : "idle");
     this.connection.connect();
@@ -91,12 +86,12 @@ export class App {
   }
 
   async anew() {
-    await this.recorder.stop();
+    await this.microphone.stop();
     this.player?.pause();
     if (this.protocol.begun && !this.protocol.ended) this.connection.close();
     if (this.protocol.sessionId) this.shelf?.drop(this.protocol.sessionId);
     forget(MEMORY);
-    for (const key of ["link", "lost", "reload"]) unnote(key);
+    unnoteAll();
     this.open();
   }
 
@@ -109,7 +104,7 @@ export class App {
       this.player.pause();
       return this.setMode("waiting");
     }
-    if (this.mode === "cut") return this.finish();
+    if (this.mode === "cut" || this.mode === "heard") return this.finish();
     if (this.mode === "waiting") {
       this.player.start(this.protocol.configuration.pace);
       return this.setMode("playing");
@@ -118,18 +113,12 @@ export class App {
   }
 
   async listen() {
-    unnote("microphone");
     this.setMode("listening");
-    try {
-      const { device, cleanUp } = this.settings.values;
-      this.#setOpen();
-      if (!(await this.recorder.start({ deviceId: device, cleanUp }))) return;
-    } catch (error) {
-      await this.recorder.stop();
-      this.setMode(this.protocol.begun ? "paused" : "idle");
-      note("microphone", microphoneTrouble(error));
-      return;
-    }
+    this.#setOpen();
+    const others = [["Hear the sample", () => this.openSample()], ["Open a file", () => $("file").click()]];
+    const opened = await this.microphone.start(this.protocol.begun ? [] : others);
+    if (opened === "none") this.setMode(this.protocol.begun ? "paused" : "idle");
+    if (opened !== "open") return;
     this.source ??= ofMicrophone();
     this.begin("live");
     this.controls.listDevices();
@@ -137,8 +126,14 @@ export class App {
 
   async pause() {
     this.setMode("paused");
-    await this.recorder.stop();
-    if (this.mode === "paused") this.hear(new Int16Array(TAIL_MS * SAMPLES_PER_MS));
+    await this.microphone.stop();
+    if (this.mode === "paused") this.#endTurn();
+  }
+
+  /** Silence, so that what was said comes to its end. */
+  #endTurn() {
+    const pauseMs = this.protocol.configuration?.min_silence_ms ?? 1_000;
+    this.hear(new Int16Array((pauseMs + TAIL_MS) * SAMPLES_PER_MS));
   }
 
   hold(holding) {
@@ -147,11 +142,11 @@ export class App {
     this.#hint();
   }
 
-  #setOpen() { this.recorder.setOpen(!this.controls.pushToTalk || this.controls.holding); }
+  #setOpen() { this.microphone.setOpen(!this.controls.pushToTalk || this.controls.holding); }
 
   async changeDevice() {
     if (this.mode !== "listening") return;
-    await this.recorder.stop();
+    await this.microphone.stop();
     await this.listen();
   }
 
@@ -164,26 +159,22 @@ export class App {
   // --- a file ------------------------------------------------------------------------------------
 
   async openFile(file) {
-    if (!file) return;
-    if (this.started) {
-      const anew = await confirmAnew(`${file.name} begins a conversation of its own. What was heard so far leaves the page; save it first if you want to keep it.`);
-      if (!anew) return;
-    }
-    unnote("file");
+    for (const key of ["file", "microphone"]) unnote(key);
     write("hint", `Reading ${file.name}`);
-    let pcm;
+    let pcm = null;
     try {
       pcm = await decode(file);
     } catch (error) {
       note("file", error.message);
-      this.#hint();
-      return;
     }
+    this.#hint();
+    if (pcm === null) return;
+    if (this.started && !(await confirmAnew(`${file.name} begins a conversation of its own. What was heard so far leaves the page; save it first if you want to keep it.`))) return;
     if (this.mode !== "idle") await this.anew();
     const pace = this.settings.values.pace;
     this.player = new FilePlayer(pcm, {
       onAudio: (chunk) => this.hear(chunk),
-      onEnd: () => this.finish(),
+      onEnd: () => this.heard(),
       waitingBytes: () => (this.protocol.open ? this.connection.waitingBytes : Infinity),
     });
     this.player.setMuted($("mute").getAttribute("aria-pressed") === "true");
@@ -194,20 +185,21 @@ export class App {
   }
 
   async openSample() {
-    try {
-      const answer = await fetch("sample.flac");
-      if (!answer.ok) throw new Error(`expected the sample, got status ${answer.status}`);
-      await this.openFile(new File([await answer.blob()], "sample.flac"));
-    } catch (error) {
-      note("file", `The sample could not be loaded: ${error.message}`);
-    }
+    const file = await fetchSample();
+    if (file) await this.openFile(file);
+  }
+
+  /** The file was heard: what is told of it can be corrected until somebody finishes. */
+  heard() {
+    this.#endTurn();
+    this.setMode("heard");
   }
 
   async finish() {
     if (!this.started || this.mode === "finishing") return;
     this.setMode("finishing");
     this.player?.pause();
-    await this.recorder.stop();
+    await this.microphone.stop();
     if (this.protocol.begun || this.protocol.wanted) this.connection.close();
     else this.open();
     this.remember();
@@ -217,7 +209,7 @@ export class App {
   hear(pcm) {
     this.connection.sendAudio(pcm);
     this.view.hear(pcm);
-    this.controls.time(this.view.audioMs, this.source?.durationMs ?? null);
+    this.controls.time(this.view.audioMs, this.source?.durationMs);
     if (this.view.live) this.controls.level(this.view.wave.peaks.level);
     if (!this.protocol.open && this.protocol.buffer.samples - this.keptFrom > MAX_KEPT_MS * SAMPLES_PER_MS && this.mode === "listening") {
       note("kept", `The server has been away for long: the microphone was let go after ${clock(MAX_KEPT_MS)}. What was said until now is kept and goes out when the server is back.`);
@@ -267,14 +259,15 @@ export class App {
     if (this.caughtUp === Infinity) this.caughtUp = lastEvent;
     if (this.view.wave.peaks.samples !== this.protocol.buffer.samples) {
       this.view.goOnFrom(audioMs, this.protocol.buffer.audio());
-      this.controls.time(this.view.audioMs, this.source?.durationMs ?? null);
+      this.controls.time(this.view.audioMs, this.source?.durationMs);
     }
     if (lostMs >= 100) {
       note("reload", `The page was reloaded before the server had everything: ${(lostMs / 1000).toFixed(1)} s of audio were lost. Everything else is here.`, { mild: true });
     }
-    if (this.mode === "paused" && this.source?.durationMs && !this.player) {
+    if (this.mode === "paused" && this.source?.durationMs && this.source.durationMs <= this.view.audioMs) this.mode = "heard";
+    else if (this.mode === "paused" && this.source?.durationMs && !this.player) {
       note("reload-file", `${this.source.name} is not in the page any more since it was reloaded. Finish, or open the file again to hear it from its beginning.`, { mild: true });
-      this.setMode("cut");
+      this.mode = "cut";
     }
     this.created ??= this.protocol.created;
     this.setMode(this.mode);
@@ -309,8 +302,8 @@ export class App {
 
   // --- what a person keeps and chooses ------------------------------------------------------------
 
-  saveEvents() { saveEvents(this.conversation, this.source); }
-  saveReport() { saveReport(this.conversation, this.source, (label) => this.view.look.style(label), this.view.latencies.stages()); }
+  /** Whether leaving the page loses what nobody saved: before the end a reload goes on. */
+  get unsaved() { return this.mode === "ended" && this.downloads.unsaved; }
 
   openSettings() {
     $("settings-note").hidden = !this.started;
@@ -338,7 +331,7 @@ export class App {
   /** There is no way back to this session. */
   async #gone(state) {
     const listening = this.mode === "listening";
-    await this.recorder.stop();
+    await this.microphone.stop();
     this.player?.pause();
     this.link.lost(state, { listening, stem: this.source?.stem ?? "conversation" });
     forget(MEMORY);
@@ -365,6 +358,6 @@ export class App {
 
   #hint() {
     const { pushToTalk, holding } = this.controls;
-    write("hint", hintText(this.mode, { pushToTalk, holding, file: this.source?.name, closed: this.conversation.closed, behind: this.conversation.behind }));
+    write("hint", hintText(this.mode, { pushToTalk, holding, file: this.source?.name, durationMs: this.source?.durationMs, closed: this.conversation.closed, behind: this.conversation.behind, keptMs: this.protocol?.buffer.unacknowledgedMs }));
   }
 }

@@ -8,6 +8,7 @@ export class Axis {
     this.nowMs = 0;
     this.following = true;
     this.fromMs = 0;
+    this.wholeFrom = null;     // the span before the whole was shown
     this.paged = false;        // page by page instead of scrolling, where motion is unwelcome
   }
 
@@ -31,6 +32,26 @@ export class Axis {
     this.#follow();
   }
 
+  /** Show all that there is, unless somebody looks at a stretch of it. */
+  whole() {
+    if (!this.following) return;
+    this.wholeFrom ??= this.spanMs;
+    this.following = false;
+    this.fromMs = 0;
+    this.spanMs = Math.max(this.spanMs, this.nowMs);
+  }
+
+  /** Begin with nothing. */
+  reset() {
+    this.spanMs = this.wholeFrom ?? this.spanMs;
+    this.wholeFrom = null;
+    this.nowMs = 0;
+    this.follow();
+  }
+
+  /** Whether what comes next would be in view. */
+  get atEnd() { return this.following || this.toMs >= this.nowMs; }
+
   /** Look at the stretch that begins here; at its latest, follow again. */
   lookAt(fromMs) {
     const last = Math.max(0, this.nowMs - this.spanMs * 0.92);
@@ -47,7 +68,8 @@ export class Axis {
 
   /** @param {number} by steps in `SPANS_MS`; positive shows more time. @param {number} [anchorMs] stays in place. */
   zoom(by, anchorMs = this.fromMs + this.spanMs / 2) {
-    const at = SPANS_MS.findIndex((span) => span >= this.spanMs);
+    const shorter = SPANS_MS.filter((span) => span < this.spanMs).length;
+    const at = by > 0 && SPANS_MS[shorter] !== this.spanMs ? shorter - 1 : shorter;      // the whole is no step of its own
     const next = SPANS_MS[Math.max(0, Math.min(SPANS_MS.length - 1, at + by))];
     const share = (anchorMs - this.fromMs) / this.spanMs;
     this.spanMs = next;

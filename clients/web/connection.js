@@ -6,6 +6,14 @@ const SILENT_MS = 35_000;        // the server says something every ten seconds:
 const SETTLED_MS = 10_000;       // a connection that lived so long was a good one: pauses begin anew
 const GREETING_MS = 2_000;       // a server that says nothing for so long waits for a token
 
+/** Where the server of a page listens. */
+export function socketUrl(page) {
+  const url = new URL("v1/session", page);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  url.search = url.hash = "";
+  return url.href;
+}
+
 export class Connection {
   /**
    * @param {string} url ws:// or wss://

@@ -6,7 +6,7 @@ import { microphones } from "./recorder.js";
 const BUSY_KEYS = "input, select, textarea, button, dialog, [role=slider]";
 const WORDS = {
   idle: "Start listening", listening: "Pause", paused: "Go on listening", playing: "Pause", waiting: "Go on",
-  cut: "Finish", finishing: "Finishing", ended: "New conversation",
+  cut: "Finish", heard: "Finish", finishing: "Finishing", ended: "New conversation",
 };
 
 export class Controls {
@@ -79,7 +79,7 @@ export class Controls {
   async listDevices() {
     const devices = await microphones();
     const named = devices.filter((device) => device.label);
-    $("device").replaceChildren(el("option", { value: "" }, "Default microphone"), ...named.map((device) => el("option", { value: device.deviceId }, device.label)));
+    $("device").replaceChildren(el("option", { value: "" }, "Default mic"), ...named.map((device) => el("option", { value: device.deviceId }, device.label)));
     const wanted = this.settings.values.device;
     $("device").value = named.some((device) => device.deviceId === wanted) ? wanted : "";
   }
@@ -96,11 +96,14 @@ export class Controls {
     $("finish").hidden = !["listening", "paused", "playing", "waiting"].includes(mode);
     $("mute").hidden = mode !== "playing";
     $("choose-file").hidden = running || mode === "finishing";
+    const spoken = ["idle", "listening", "paused", "ended"].includes(mode);      // a file needs no microphone
+    $("push-to-talk").parentElement.hidden = $("device").parentElement.hidden = !spoken;
     if (!running) this.level(0);
   }
 
-  time(ms, totalMs = null) {
-    write("clock", totalMs === null ? clock(ms) : `${clock(ms)} / ${clock(totalMs)}`);
+  /** @param {number} [totalMs] of a file; it is followed by some silence, which is not its own. */
+  time(ms, totalMs) {
+    write("clock", totalMs > ms ? `${clock(ms)} / ${clock(totalMs)}` : clock(totalMs ?? ms));
   }
 
   /** @param {number} level 0 to 1, shown in decibels: -54 dB is nothing. */

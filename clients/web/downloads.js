@@ -31,10 +31,25 @@ function save(name, type, content) {
   setTimeout(() => URL.revokeObjectURL(url), 30_000);
 }
 
-export const saveEvents = (conversation, source) => save(`${source.stem}.events.jsonl`, "application/jsonl;charset=utf-8", eventLines(conversation, source));
-
-export function saveReport(conversation, source, style, stages) {
-  save(`${source.stem}.report.html`, "text/html;charset=utf-8", reportPage(conversation, source, style, stages));
-}
-
 export const saveAudio = (name, pcm) => save(name, "audio/wav", wav(pcm));
+
+/** What a person keeps of a conversation, and whether anything of it is kept nowhere yet. */
+export class Downloads {
+  open(conversation) {
+    this.conversation = conversation;
+    this.saved = 0;                      // events that are in a file
+  }
+
+  get unsaved() { return this.conversation.turns.length > 0 && this.saved < this.conversation.events.length; }
+
+  saveEvents(source) {
+    this.saved = this.conversation.events.length;
+    save(`${source.stem}.events.jsonl`, "application/jsonl;charset=utf-8", eventLines(this.conversation, source));
+  }
+
+  /** @param {import("./view.js").View} view for the colours and latencies. */
+  saveReport(source, { look, latencies }) {
+    this.saved = this.conversation.events.length;
+    save(`${source.stem}.report.html`, "text/html;charset=utf-8", reportPage(this.conversation, source, (label) => look.style(label), latencies.stages()));
+  }
+}

@@ -26,11 +26,7 @@ export class Edits {
   }
 
   /** Ask who really spoke a turn, and tell the server. @returns {Promise<boolean>} whether the server is asked. */
-  async correct(turn, mode) {
-    if (mode === "finishing" || mode === "ended") {
-      note("input", "The conversation has been finished: its turns stay as they are.", { mild: true });
-      return false;
-    }
+  async correct(turn) {
     const speaker = await askSpeaker(turn, this.names);
     if (speaker === null) return false;
     const id = this.connection.sendInput({ type: "turn.correct", turn: turn.index, speaker });

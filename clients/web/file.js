@@ -1,6 +1,7 @@
 // A recording from a file: decoded by the browser, sent as it is spoken or as fast as the server takes it.
 
 import { SAMPLE_RATE } from "./buffer.js";
+import { note } from "./notes.js";
 import { toInt16 } from "./resampler.js";
 
 const CHUNK = SAMPLE_RATE / 25;          // samples: 40 ms
@@ -25,6 +26,18 @@ export async function decode(file) {
   }
   if (!mono.length) throw new Error(`${file.name} holds no sound.`);
   return toInt16(mono);
+}
+
+/** The bundled conversation; null, and a note, where it cannot be had. */
+export async function fetchSample() {
+  try {
+    const answer = await fetch("sample.flac");
+    if (!answer.ok) throw new Error(`expected the sample, got status ${answer.status}`);
+    return new File([await answer.blob()], "sample.flac");
+  } catch (error) {
+    note("file", `The sample could not be loaded: ${error.message}`);
+    return null;
+  }
 }
 
 export class FilePlayer {

@@ -17,10 +17,10 @@ function listen(app) {
     $("mute").setAttribute("aria-pressed", String(muted));
     app.player?.setMuted(muted);
   });
-  on("save-events", () => app.saveEvents());
-  on("save-report", () => app.saveReport());
+  on("save-events", () => app.downloads.saveEvents(app.source));
+  on("save-report", () => app.downloads.saveReport(app.source, app.view));
   $("file").addEventListener("change", () => {
-    app.openFile($("file").files[0]);
+    if ($("file").files.length) app.openFile($("file").files[0]);
     $("file").value = "";
   });
   const files = (event) => event.dataTransfer?.types.includes("Files");
@@ -34,9 +34,10 @@ function listen(app) {
     $("drop").hidden = true;
     if (!files(event)) return;
     event.preventDefault();
-    app.openFile(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files.length) app.openFile(event.dataTransfer.files[0]);
   });
   addEventListener("online", () => app.connection.now());
+  addEventListener("beforeunload", (event) => { if (app.unsaved) event.preventDefault(); });
   addEventListener("pagehide", () => app.leave());
   document.addEventListener("visibilitychange", () => { if (document.hidden) app.leave(); });
   setInterval(() => app.link.show(), 500);

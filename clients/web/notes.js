@@ -25,6 +25,10 @@ export function note(key, text, { mild = false, actions = [] } = {}) {
   $("notes").append(box);
 }
 
+export function unnoteAll() {
+  for (const key of [...notes.keys()]) unnote(key);
+}
+
 export function unnote(key) {
   notes.get(key)?.remove();
   notes.delete(key);

@@ -9,7 +9,7 @@ export function microphoneTrouble(error) {
     case "NotAllowedError":
     case "SecurityError": return "The browser was not allowed to use the microphone. Allow it beside the address, then start again.";
     case "NotFoundError":
-    case "OverconstrainedError": return "No microphone was found. Connect one, or choose another.";
+    case "OverconstrainedError": return "No microphone was found. Connect one or choose another, or hear the sample or a file.";
     case "NotReadableError":
     case "AbortError": return "The microphone could not be opened: another program may hold it.";
     default: return `The microphone could not be opened: ${error?.message ?? error}`;

@@ -14,7 +14,7 @@ export class Settings {
     for (const [id, name] of Object.entries(FIELDS)) {
       $(id).addEventListener("change", () => this.set(name, $(id).type === "checkbox" ? $(id).checked : $(id).value));
     }
-    $("speakers").replaceChildren(el("option", { value: "" }, "Found out"), ...Array.from({ length: MAX_SPEAKERS }, (_, i) => el("option", { value: String(i + 1) }, String(i + 1))));
+    $("speakers").replaceChildren(el("option", { value: "" }, "Not known"), ...Array.from({ length: MAX_SPEAKERS }, (_, i) => el("option", { value: String(i + 1) }, String(i + 1))));
     this.offer(null);
   }
 

@@ -38,14 +38,15 @@ export function linkSpoken(state, more) {
 export const behindText = (behind) => (behind > MANY_BEHIND ? `${behind} turns behind` : "");
 
 /** Beside the clock. */
-export function hintText(mode, { pushToTalk, holding, file, closed, behind }) {
+export function hintText(mode, { pushToTalk, holding, file, durationMs, closed, behind, keptMs }) {
   const late = behind > MANY_BEHIND ? `, ${behindText(behind)}` : "";
   switch (mode) {
     case "listening": return (pushToTalk ? (holding ? "Talking" : "Hold Space to talk") : "Listening") + late;
     case "playing": return `Playing ${file}${late}`;
+    case "heard": return late || keptMs > 3_000 ? `The server hears the rest${late}` : `${file} was heard: names and turns can be changed`;
     case "paused": case "waiting": return `Paused${late}`;
     case "finishing": return `The server hears the rest${late}`;
-    case "ended": return closed ? `Finished: ${plural(closed.turns, "turn")}, ${clock(closed.audio_ms ?? 0)}` : "";
+    case "ended": return closed ? `Finished: ${plural(closed.turns, "turn")}, ${clock(Math.min(closed.audio_ms ?? 0, durationMs ?? Infinity))}` : "";
     default: return "";
   }
 }
@@ -59,6 +60,7 @@ export function emptyText(mode, ready) {
     case "listening": return ["Listening.", "Say something: the words appear here."];
     case "playing": return ["Listening.", "The words appear here."];
     case "finishing": return ["Finishing.", "The server hears the rest."];
+    case "heard": return ["No speech was heard.", "Finish, or open another file."];
     case "ended": return ["No speech was heard.", "Begin a new conversation when you like."];
     default: return ["Paused.", "Nothing has been said yet."];
   }

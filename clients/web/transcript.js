@@ -20,6 +20,7 @@ export class Transcript {
     this.box = $("transcript");
     this.earlier = $("earlier");
     this.latest = $("latest");
+    this.correctable = true;
     this.clear();
     this.earlier.addEventListener("click", () => this.#showEarlier());
     this.latest.addEventListener("click", () => { this.toEnd(); this.list.lastElementChild?.querySelector("button")?.focus({ preventScroll: true }); });
@@ -45,6 +46,13 @@ export class Transcript {
   /** A turn came or changed. */
   touch(index) {
     this.dirty.add(index).add(index + 1);      // the row below leaves out a speaker's name that repeats
+  }
+
+  /** Whether who spoke a turn can be corrected. */
+  setOpen(correctable) {
+    if (correctable === this.correctable) return;
+    this.correctable = correctable;
+    this.touchAll();
   }
 
   touchAll() {
@@ -109,8 +117,9 @@ export class Transcript {
     }
     row.style.setProperty("--confidence", String(0.25 + 0.75 * turn.emotion.confidence));
     const same = previous && previous.failed === null && previous.speaker === turn.speaker;
-    const who = el("button", { type: "button", class: same ? "who same" : "who", title: `${turn.speaker}: press if somebody else said this`, dir: "auto" },
-      turn.speaker, el("span", { class: "hush" }, ": correct the speaker"));
+    const who = el("button", { type: "button", class: same ? "who same" : "who", disabled: !this.correctable,
+      title: this.correctable ? `${turn.speaker}: press if somebody else said this` : turn.speaker, dir: "auto" },
+      turn.speaker, el("span", { class: "hush" }, this.correctable ? ": correct the speaker" : ""));
     who.addEventListener("click", () => this.onCorrect(turn, who));
     const said = el("p", { class: turn.text ? "said" : "said none", dir: "auto" }, turn.text || "no words");
     if (turn.revision) said.append(" ", el("span", { class: "revised", title: "A correction changed this turn" }, "revised"));

@@ -47,8 +47,7 @@ export class View {
     this.departures = new Departures();
     this.wave.peaks = new Peaks();
     this.playback.clear();
-    this.axis.advance(0);
-    this.axis.follow();
+    this.axis.reset();
     this.lanes.clear();
     this.transcript.clear();
     $("feeling").replaceChildren(el("p", { class: "soft" }, "The last turn's emotion appears here."));
@@ -60,6 +59,8 @@ export class View {
     this.mode = mode;
     this.ready = ready;
     if (this.live) this.playback.stop();
+    if (mode === "heard" || mode === "ended") this.axis.whole();
+    this.transcript.setOpen(mode !== "finishing" && mode !== "ended");
     this.changed();
   }
 
@@ -138,7 +139,7 @@ export class View {
     const { axis } = this;
     this.wave.paint(this.conversation, this.live);
     this.lanes.paint(this.conversation, this.live);
-    $("follow").hidden = axis.following;
+    $("follow").hidden = axis.atEnd;
     $("zoom-in").disabled = !axis.canZoomIn;
     $("zoom-out").disabled = !axis.canZoomOut;
     write("length", axis.nowMs ? clock(axis.nowMs) : "");

@@ -99,6 +99,23 @@ test("the axis follows until somebody looks back, and again from the end on", ()
   assert.ok(axis.fromMs <= 5_000 && axis.toMs > 5_000 && !axis.following);
 });
 
+test("the whole is shown at the end, unless somebody looks back, and steps lead out of it", () => {
+  const axis = new Axis(20_000);
+  axis.advance(66_000);
+  axis.whole();
+  assert.deepEqual([axis.fromMs, axis.toMs, axis.atEnd], [0, 66_000, true]);
+  axis.zoom(-1);
+  assert.equal(axis.spanMs, 40_000);
+  axis.whole();
+  assert.equal(axis.spanMs, 40_000);
+  axis.reset();
+  assert.deepEqual([axis.spanMs, axis.fromMs, axis.following], [20_000, 0, true]);
+  axis.advance(9_000_000);
+  axis.whole();
+  axis.zoom(-1);
+  assert.equal(axis.spanMs, 3_600_000);
+});
+
 test("zooming keeps what is under the pointer in its place", () => {
   const axis = new Axis(20_000);
   axis.advance(600_000);
