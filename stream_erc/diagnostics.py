@@ -1,4 +1,4 @@
-"""What the program says on standard error: one line for each error and warning of its own, nothing else."""
+"""What the program says on standard error: a line for each error and warning of its own; a server, JSON."""
 
 import json
 import logging

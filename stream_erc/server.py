@@ -20,9 +20,7 @@ from urllib.parse import unquote
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.protocol import Event
 
 from stream_erc.address import in_url, unusable
 from stream_erc.agreement import Offer
@@ -32,8 +30,8 @@ from stream_erc.connection import Connection
 from stream_erc.engine import Engine
 from stream_erc.exceptions import ConfigError, StoreError
 from stream_erc.origins import Origins
-from stream_erc.outbox import Gone
 from stream_erc.service import Service
+from stream_erc.sockets import WebSocket, impatient
 from stream_erc.store import SessionStore
 from stream_erc.telemetry import CONTENT_TYPE
 from stream_erc.workers import ThreadWorker
@@ -160,7 +158,7 @@ class Server:
             server_header=None,
             ssl=self._tls,
             logger=logging.getLogger("stream_erc.websockets"),
-            create_connection=_impatient(self._most),
+            create_connection=impatient(self._most),
         )
         try:
             server = await listening
@@ -204,7 +202,7 @@ class Server:
     async def _connected(self, client: ServerConnection) -> None:
         assert self._service is not None and client.request is not None
         authorized = self._service.admits(_bearer(client.request.headers))
-        await Connection(self._service, _Socket(client), authorized=authorized).run()
+        await Connection(self._service, WebSocket(client), authorized=authorized).run()
 
     # --- HTTP -------------------------------------------------------------------------------------
 
@@ -213,7 +211,7 @@ class Server:
         assert self._service is not None
         path = unquote(request.path.partition("?")[0])
         if path == PATH:
-            return await self._opening(_Socket(client).peer, request)
+            return await self._opening(WebSocket(client).peer, request)
         if path == "/healthz":
             return _response(HTTPStatus.OK, b"ok\n")
         if path == "/readyz":
@@ -292,76 +290,13 @@ def _most_clients(sessions: int) -> int:
     if soft == resource.RLIM_INFINITY or soft >= files:
         return clients
     soft = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with contextlib.suppress(ValueError, OSError):  # a system may allow less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     fit = max(1, min(clients, (soft - SPARE_FILES) // 2))
     if fit < sessions:
-        log.warning("expected %d open files to be allowed, got %d: see ulimit -n", files, hard)
+        log.warning("expected %d open files to be allowed, got %d: see ulimit -n", files, soft)
     return fit
-
-
-def _impatient(most: int) -> type[ServerConnection]:
-    """A kind of connection of which at most `most` say nothing: where there are more, the oldest one goes."""
-    silent: dict[ServerConnection, None] = {}
-
-    class Impatient(ServerConnection):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            silent[self] = None
-            if len(silent) > most:
-                oldest = next(iter(silent))
-                del silent[oldest]
-                oldest.transport.abort()
-
-        def process_event(self, event: Event) -> None:
-            silent.pop(self, None)
-            super().process_event(event)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            silent.pop(self, None)
-            super().connection_lost(exc)
-
-    return Impatient
-
-
-class _Socket:
-    """A connection of `websockets` as a `Connection` wants it."""
-
-    def __init__(self, client: ServerConnection) -> None:
-        self._client = client
-        address = client.remote_address
-        self.peer = str(address[0]) if address else "?"
-
-    async def receive(self) -> str | bytes:
-        try:
-            return await self._client.recv()
-        except ConnectionClosed as closed:
-            raise _gone(closed) from None
-
-    async def send(self, text: str) -> None:
-        try:
-            await self._client.send(text)
-        except ConnectionClosed as closed:
-            raise _gone(closed) from None
-
-    async def close(self, code: int, reason: str) -> None:
-        # The client's answer comes after all that it sent before: what waits to be read is thrown away.
-        rest = asyncio.create_task(self._discard())
-        try:
-            await self._client.close(code, reason)
-        finally:
-            rest.cancel()
-
-    async def _discard(self) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await self._client.recv()
-
-
-def _gone(closed: ConnectionClosed) -> Gone:
-    """The code a connection closed with: of who closed first; a client's own one as 4000, whatever it is."""
-    first = closed.rcvd if closed.rcvd_then_sent is not False and closed.rcvd else closed.sent
-    code = 1006 if first is None else first.code
-    return Gone(code if first is closed.sent or code < 3000 else 4000)
 
 
 def check_access(config: ServerConfig) -> None:

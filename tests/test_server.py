@@ -718,8 +718,7 @@ import asyncio, sys
 from fakes import CONFIG
 from serving import FakeEngine
 from stream_erc.config import Config, ServerConfig
-from stream_erc import server as server_module
-from stream_erc.server import OPEN_S, Server
+from stream_erc.server import Server
 from stream_erc.store import open_store
 server = ServerConfig(port=0, drain_s=float(sys.argv[2]))
 engines = {"hash": FakeEngine(analysis_s=float(sys.argv[3]))}
