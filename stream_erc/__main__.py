@@ -33,11 +33,13 @@ from stream_erc.store import open_store
 if TYPE_CHECKING:
     from stream_erc.engine import Engine
     from stream_erc.microphone import Microphone
+    from stream_erc.server import Server
 
 T = TypeVar("T")
 
 INTERRUPTED = 130
 LIVE_CHUNK_MS = 32
+END_S = 10.0  # for a server whose window is closed
 MOMENTARY = ("speech.started", "speech.stopped", "turn.partial")
 """A live session looks for answers at every chunk: a microphone's, and a file's that plays like one."""
 
@@ -185,21 +187,31 @@ def _desktop(args: argparse.Namespace) -> int:
     given = (("url", args.url or "-"), ("token-file", args.token_file), ("file", args.file))
     program = [sys.executable, "-m", "stream_erc_desktop"]
     program += [f"--{key}={value}" for key, value in given if value is not None]
-    if args.url is not None:
-        return subprocess.run(program, check=False).returncode
-    window = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert window.stdin is not None
-    try:
-        _serve_window(replace(config, server=replace(config.server, port=0)), window)
-        window.terminate()  # where it was the server that was told to stop
-    finally:
-        window.stdin.close()  # by which it knows that nothing more comes
-    code = window.wait()
+    local = args.url is None
+    pipe = subprocess.PIPE if local else None
+    window = subprocess.Popen(program, stdin=pipe, stdout=pipe)
+    for number in (signal.SIGTERM, signal.SIGINT):  # the window ends, and then the rest does
+        signal.signal(number, lambda *_: window.terminate())
+    code = _host(replace(config, server=replace(config.server, port=0)), window) if local else window.wait()
     return code if code >= 0 else INTERRUPTED
 
 
-def _serve_window(config: Config, window: "subprocess.Popen[bytes]") -> None:
-    """Serve a window until it is closed; it is open already while the models are loaded.
+def _host(config: Config, window: "subprocess.Popen[bytes]") -> int:
+    """Serve a window until it ends, in a thread: nothing here keeps a signal, or its end, waiting."""
+    servers: list[Server] = []
+    thread = threading.Thread(target=_serve_window, args=(config, window, servers), daemon=True)
+    thread.start()
+    code = window.wait()
+    for server in servers:
+        server.stop()
+    thread.join(END_S if servers else 0)
+    if thread.is_alive():  # models are being loaded, which nothing else can end, and nothing else is begun
+        os._exit(code if code >= 0 else INTERRUPTED)
+    return code
+
+
+def _serve_window(config: Config, window: "subprocess.Popen[bytes]", servers: "list[Server]") -> None:
+    """Serve a window; it is open already while the models are loaded.
 
     It is told ``ready URL`` or ``failed REASON``, a line each, and asks to try again by a line.
     """
@@ -207,35 +219,27 @@ def _serve_window(config: Config, window: "subprocess.Popen[bytes]") -> None:
 
     assert window.stdin is not None and window.stdout is not None
     to_window, from_window = window.stdin, window.stdout
-    again = threading.Semaphore(0)
-    stops: list[Callable[[], None]] = []
 
     def say(line: str) -> None:
         with suppress(OSError):  # it is closed
             to_window.write(f"{' '.join(line.split())}\n".encode())
             to_window.flush()
 
-    def follow() -> None:
-        for _ in from_window:
-            again.release()
-        code = window.wait()
-        if not stops:  # models are being loaded, which nothing else can end, and nothing else is begun
-            os._exit(code if code >= 0 else INTERRUPTED)
-        stops[0]()
+    try:
+        from stream_erc.server import Server, web_folder  # slow: here, where it can be ended
 
-    threading.Thread(target=follow, daemon=True).start()
-    from stream_erc.server import Server, web_folder  # slow: here, where it can be ended
-
-    while window.poll() is None:
-        try:
-            server = Server(config, _engines(config), open_store("memory"), web_folder())
-            stops.append(server.stop)
-            asyncio.run(server.run(lambda url: say(f"ready {url}")))
-            return
-        except StreamErcError as error:
-            stops.clear()
-            say(f"failed {error}")
-            again.acquire()
+        while True:
+            try:
+                servers[:] = [Server(config, _engines(config), open_store("memory"), web_folder())]
+                asyncio.run(servers[0].run(lambda url: say(f"ready {url}")))
+                return
+            except StreamErcError as error:
+                say(f"failed {error}")
+                if not from_window.readline():
+                    return
+    finally:
+        with suppress(OSError):
+            to_window.close()  # by which it knows that nothing more comes
 
 
 def _engines(config: Config) -> dict[str, "Engine"]:

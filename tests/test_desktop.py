@@ -78,7 +78,7 @@ from stream_erc_client import (
 )
 from stream_erc_client.events import AudioFormat, Limits
 from stream_erc_desktop import __main__ as command
-from stream_erc_desktop import captions
+from stream_erc_desktop import captions, display
 from stream_erc_desktop import palette as look
 from stream_erc_desktop.course import Phase
 from stream_erc_desktop.event_log import EventLog
@@ -1657,7 +1657,7 @@ def test_a_recording_that_is_opened_while_the_server_starts_is_heard(
 
 
 STAND_IN = """
-import socket, sys, urllib.parse
+import os, socket, sys, time, urllib.parse
 
 def told():
     kind, _, rest = sys.stdin.readline().strip().partition(" ")
@@ -1669,15 +1669,47 @@ sys.exit(7)
 """
 
 
-def with_stand_in(folder: Path, deeds: str, *options: str) -> tuple[int, list[str]]:
-    """``stream-erc desktop`` with another program as its window: the exit code, and what it was told."""
+def stand_in(folder: Path, deeds: str, *options: str) -> subprocess.Popen[str]:
+    """``stream-erc desktop`` with another program as its window."""
     (folder / "stream_erc_desktop").mkdir()
     (folder / "stream_erc_desktop" / "__init__.py").touch()
     (folder / "stream_erc_desktop" / "__main__.py").write_text(STAND_IN.format(deeds=deeds), encoding="utf-8")
     program = [sys.executable, "-m", "stream_erc", "desktop", "--asr", "none", *options]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    return done.returncode, done.stderr.splitlines()
+    return subprocess.Popen(program, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def with_stand_in(folder: Path, deeds: str, *options: str) -> tuple[int, list[str]]:
+    """The exit code, and what the window was told."""
+    with stand_in(folder, deeds, *options) as command:
+        _, told_on_stderr = command.communicate(timeout=120)
+    return command.returncode, told_on_stderr.splitlines()
+
+
+STAYS = "print(os.getpid(), file=sys.stderr, flush=True); time.sleep(100)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("deeds", "options"),
+    [
+        pytest.param(STAYS, ()),
+        pytest.param("told(); " + STAYS, ("--model", "nosuch"), marks=pytest.mark.slow),
+        pytest.param("told(); " + STAYS, (), marks=pytest.mark.slow),
+    ],
+    ids=["loading", "failed", "serving"],
+)
+def test_a_signal_ends_the_command_and_its_window(
+    tmp_path: Path, number: signal.Signals, deeds: str, options: tuple[str, ...]
+) -> None:
+    with stand_in(tmp_path, deeds, *options) as command:
+        assert command.stderr is not None
+        window = next(int(line) for line in command.stderr if line.strip().isdecimal())
+        command.send_signal(number)
+        _, rest = command.communicate(timeout=30)
+    assert (command.returncode, rest) == (130, "")
+    with pytest.raises(ProcessLookupError):
+        os.kill(window, 0)
 
 
 def test_a_window_that_is_closed_while_the_models_load_ends_the_command(tmp_path: Path) -> None:
@@ -2076,6 +2108,30 @@ def test_the_command_opens_the_window_and_hears_the_file(talk: Path) -> None:
         cable.close()
     assert cable.carried >= 100_000, told_on_stderr
     assert "Traceback" not in told_on_stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux names displays")
+def test_without_a_display_the_command_says_so_in_one_line() -> None:
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    environment = {key: value for key, value in os.environ.items() if key not in names}
+    program = [sys.executable, "-m", "stream_erc_desktop"]
+    for named in ({}, {"DISPLAY": ":7777"}):
+        told = subprocess.run(program, env=environment | named, capture_output=True, text=True, check=False)
+        assert told.returncode == 2
+        (line,) = told.stderr.splitlines()
+        assert line.startswith("the window expected ")
+
+
+def test_what_a_display_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":5")
+    lacks = "no minimalegl: libEGL.so.1: cannot open shared object file\n"
+    lacks += 'libqxcb.so" cannot load: libxcb-cursor.so.0: cannot open shared object file: No such file\n'
+    assert "libxcb-cursor.so.0, got none" in display.why(lacks)
+    assert "apt-get install libxcb-cursor0" in display.why(lacks)
+    assert "got DISPLAY=:5, which does not answer; over SSH" in display.why("could not connect to display")
+    assert display.debian_package("libEGL.so.1") == "libegl1"
+    assert display.debian_package("libxkbcommon-x11.so.0") == "libxkbcommon-x11-0"
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
