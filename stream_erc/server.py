@@ -201,7 +201,7 @@ class Server:
 
     async def _connected(self, client: ServerConnection) -> None:
         assert self._service is not None and client.request is not None
-        authorized = self._service.admits(_bearer(client.request.headers))
+        authorized = self._service.admits(_bearer(_joined(client.request.headers)))
         await Connection(self._service, WebSocket(client), authorized=authorized).run()
 
     # --- HTTP -------------------------------------------------------------------------------------
@@ -223,13 +223,14 @@ class Server:
     async def _opening(self, peer: str, request: Request) -> Response | None:
         """The answer to who asks for a WebSocket; None opens it."""
         assert self._service is not None
-        if "upgrade" not in request.headers.get("Connection", "").lower():
+        headers = _joined(request.headers)
+        if "upgrade" not in headers.get("connection", "").lower():
             return _response(HTTPStatus.UPGRADE_REQUIRED, b"expected a WebSocket: see docs/protocol.md\n")
         task = asyncio.current_task()
         assert task is not None
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
-        refused = self._refused(request.headers)
+        refused = self._refused(headers)
         if refused is None:
             return None
         self._service.telemetry.refused.labels(refused[0].value).inc()
@@ -240,17 +241,17 @@ class Server:
                     await self._service.leaving.wait()
         return _response(*refused)
 
-    def _refused(self, headers: Headers) -> tuple[HTTPStatus, bytes] | None:
+    def _refused(self, headers: Mapping[str, str]) -> tuple[HTTPStatus, bytes] | None:
         """Why a WebSocket is not to be opened, if there is a reason."""
         assert self._service is not None
-        origin, known = headers.get("Origin"), self._service.admits(_bearer(headers))
-        if origin is not None and not self._origins.allow(origin, headers.get("Host", "")):
+        origin, known = headers.get("origin"), self._service.admits(_bearer(headers))
+        if origin is not None and not self._origins.allow(origin, headers.get("host", "")):
             return HTTPStatus.FORBIDDEN, b"expected a page of this server, or an allowed Origin\n"
         if self._service.leaving.is_set():
             return HTTPStatus.SERVICE_UNAVAILABLE, b"the server stops\n"
         if len(self._clients) > self._most and not known:
             return HTTPStatus.SERVICE_UNAVAILABLE, b"expected fewer connections, got one more\n"
-        if "Authorization" in headers and self._tokens and not known:
+        if "authorization" in headers and self._tokens and not known:
             return HTTPStatus.UNAUTHORIZED, b"expected a bearer token that this server knows\n"
         return None
 
@@ -332,9 +333,14 @@ def _response(status: HTTPStatus, body: bytes, kind: str = "text/plain") -> Resp
     return Response(status.value, status.phrase, headers, body)
 
 
-def _bearer(headers: Headers) -> str:
+def _joined(headers: Headers) -> Mapping[str, str]:
+    """Headers by their names in lower case, each that comes again in one."""
+    return {name: ", ".join(headers.get_all(name)) for name in headers}
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
     """The token of the header Authorization, "" where there is none."""
-    kind, _, token = headers.get("Authorization", "").partition(" ")
+    kind, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else ""
 
 

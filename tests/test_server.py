@@ -265,6 +265,15 @@ def test_who_asks_for_a_token_or_serves_others_has_its_own_page_under_any_name(t
             assert asked(url, "Host: a.example", "Origin: http://a.example") == b"101"
 
 
+def test_headers_that_come_twice(tokens):
+    with serve(token_file=tokens) as running:
+        known = "Authorization: Bearer open-sesame"
+        assert asked(running.url, "Host: a", "Connection: keep-alive", known) == b"101"
+        assert asked(running.url, "Host: a", known, known) == b"401"
+        assert asked(running.url, "Host: a", "Host: b", "Origin: http://a", known) == b"403"
+        assert asked(running.url, "Host: a", "Origin: http://a", "Origin: http://a", known) == b"403"
+
+
 def test_a_star_allows_every_page():
     with serve(allow_origins=("*",)) as running, Client(running.socket_url, origin="null") as client:
         assert client.created["type"] == "session.created"
