@@ -340,6 +340,7 @@ def heard_alone(audio: Samples) -> list[tuple[Any, ...]]:
 def test_the_microphone_becomes_turns_on_the_screen(watched: Watched, server: Running) -> None:
     page = watched.ready(server.url)
     expect(page.locator("#empty-title")).to_have_text("Nothing has been said yet.")
+    expect(page.locator("#recognizer")).to_have_text("Words are written by hash.")
     page.click("#talk-button")
     expect(page.locator("#turns .turn.partial .said")).to_have_text(re.compile("heard"))
     expect(turns(page).nth(2)).to_be_visible()
@@ -470,6 +471,11 @@ def test_a_turn_can_be_heard_again(watched: Watched, server: Running, tmp_path: 
     expect(page.locator("#turns .turn.sounding")).to_have_count(1)
     turns(page).nth(2).locator(".when").click()
     expect(page.locator("#turns .turn.sounding")).to_have_count(0, timeout=600)  # pressed again: stopped
+    turns(page).nth(1).locator(".said").click()  # anywhere on it
+    expect(page.locator("#turns .turn.sounding")).to_have_attribute("data-turn", "1")
+    page.click("#hush")
+    expect(page.locator("#turns .turn.sounding")).to_have_count(0, timeout=600)
+    expect(page.locator("#hush")).to_be_hidden()
 
 
 def test_a_file_that_is_none_is_said_so(watched: Watched, server: Running, tmp_path: Path) -> None:
@@ -493,6 +499,7 @@ def test_a_microphone_that_is_refused_is_said_so(browser: "Browser", server: Run
     page.goto(server.url)
     page.locator("#talk-button:enabled").click()
     expect(page.locator("#notes")).to_contain_text("was not allowed to use the microphone")
+    expect(page.locator("#notes button").first).to_have_text("Hear the sample")
     expect(page.locator("#talk-text")).to_have_text("Start listening")
     context.close()
 
@@ -928,6 +935,15 @@ def test_a_long_session_keeps_the_page_small(watched: Watched, server: Running) 
     page.click("#latest")
     sockets[0].send(final(1_501))
     expect(rows.last).to_contain_text("turn number 1501")
+    assert rows.count() <= 180
+    page.locator("#earlier").click()
+    before = rows.count()
+    for turn in range(1_502, 2_000):
+        sockets[0].send(final(turn))
+    expect(page.locator("#latest")).to_have_text("498 new turns ↓")
+    assert rows.count() <= before + 100  # whoever looks back for long does not gather rows
+    page.click("#latest")
+    expect(rows.last).to_contain_text("turn number 1999")
     assert rows.count() <= 180
     page.close()
 

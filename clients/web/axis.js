@@ -60,9 +60,9 @@ export class Axis {
     if (this.following) this.#follow();
   }
 
-  /** Bring a moment into view. */
-  reveal(ms) {
-    if (ms >= this.fromMs && ms <= this.toMs) return;
+  /** Bring a moment, or what lasts from it, into view. */
+  reveal(ms, toMs = ms) {
+    if (ms >= this.fromMs && toMs <= this.toMs) return;
     this.lookAt(ms - this.spanMs / 3);
   }
 

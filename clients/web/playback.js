@@ -64,8 +64,13 @@ export class Playback {
     source.start();
     this.source = source;
     this.turn = turn.index;
+    this.offsetMs = turn.start - this.context.currentTime * 1000;
+    this.endMs = turn.end;
     this.onChange(turn.index);
   }
+
+  /** What is to be heard now, on the audio's clock; null where nothing is. */
+  get atMs() { return this.source ? Math.min(this.endMs, this.offsetMs + this.context.currentTime * 1000) : null; }
 
   stop() {
     const was = this.source;

@@ -66,6 +66,14 @@ export function emptyText(mode, ready) {
   }
 }
 
+/** Which recognizer writes the words. @param {string} asr its name, of `session.created`. */
+export function recognizerText(asr) {
+  if (!asr) return "";
+  if (asr === "none") return "Nothing is transcribed here: emotions are read from voices alone.";
+  const rough = asr.startsWith("pocketsphinx") ? ", and rough; with a Whisper model they become far better" : "";
+  return `Words are written by ${asr}${rough}.`;
+}
+
 /** Why there is no way back to a session. */
 export function goneText({ name, message }) {
   switch (name) {

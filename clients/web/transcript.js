@@ -4,7 +4,7 @@
 import { $, bar, clock, el, face, percent, plural } from "./elements.js";
 
 export const SHOWN = 150;        // rows while following
-const MORE = 100;                // rows that "Show earlier" brings
+const MORE = 100;                // rows that "Show earlier" brings, and that come while somebody looks back
 const WAITING = 3;               // rows of speech that is no turn yet
 const SLACK = 30;                // rows above SHOWN before the oldest are taken out
 
@@ -23,7 +23,7 @@ export class Transcript {
     this.correctable = true;
     this.clear();
     this.earlier.addEventListener("click", () => this.#showEarlier());
-    this.latest.addEventListener("click", () => { this.toEnd(); this.list.lastElementChild?.querySelector("button")?.focus({ preventScroll: true }); });
+    this.latest.addEventListener("click", () => { this.following = true; this.render(this.conversation); this.list.lastElementChild?.querySelector("button")?.focus({ preventScroll: true }); });
     for (const target of [this.box, window]) target.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => { if (this.following) this.toEnd(); }).observe(this.box);
   }
@@ -34,7 +34,7 @@ export class Transcript {
     this.dirty = new Set();
     this.open = new Set();       // turns whose probabilities are unfolded
     this.current = this.sounding = null;
-    this.unseen = 0;
+    this.seen = 0;               // turns that had come when it last followed
     this.following = true;
     this.top = 0;                // where it was scrolled to
     this.speaking = [];          // rows of speech that is no turn yet
@@ -65,8 +65,11 @@ export class Transcript {
     this.conversation = conversation;
     const turns = conversation.turns;
     if (this.following && turns.length - this.first > SHOWN + SLACK) this.#trim(turns.length - SHOWN);
+    if (this.following) {
+      for (; this.seen < turns.length; this.seen++) if (!this.rows.has(this.seen)) this.dirty.add(this.seen);
+    }
     for (const index of [...this.dirty].sort((a, b) => a - b)) {
-      if (index >= this.first && turns[index]) this.#place(index, turns[index], turns[index - 1]);
+      if (index >= this.first && index < this.seen + MORE && turns[index]) this.#place(index, turns[index], turns[index - 1]);
     }
     this.dirty.clear();
     this.#showSpeeches(conversation);
@@ -74,7 +77,7 @@ export class Transcript {
     this.earlier.textContent = `Show earlier turns (${this.first.toLocaleString("en")})`;
     if (this.following) this.toEnd();
     this.latest.hidden = this.following;
-    this.latest.textContent = this.unseen ? `${plural(this.unseen, "new turn")} ↓` : "To the latest ↓";
+    this.latest.textContent = turns.length > this.seen ? `${plural(turns.length - this.seen, "new turn")} ↓` : "To the latest ↓";
   }
 
   #trim(first) {
@@ -97,7 +100,6 @@ export class Transcript {
       for (let i = index + 1; !next && i < this.conversation.turns.length; i++) next = this.rows.get(i) ?? null;
       if (!next) row.classList.add("new");
       this.list.insertBefore(row, next ?? this.speaking[0] ?? null);
-      if (!this.following && !next) this.unseen += 1;
     }
     this.rows.set(index, row);
   }
@@ -106,8 +108,11 @@ export class Transcript {
     const style = turn.failed === null ? this.look.style(turn.emotion.label) : null;
     const when = turn.start === null ? String(turn.index + 1) : clock(turn.start);
     const time = el("button", { type: "button", class: "when", "aria-label": `Turn ${turn.index + 1}, at ${when}: show and hear it` }, when);
-    time.addEventListener("click", () => this.onSelect(turn));
     const row = el("li", { class: `turn ${style?.css ?? "failed"}` }, time);
+    row.addEventListener("click", ({ target }) => {
+      const elsewhere = target.closest("button:not(.when), .more") || !getSelection().isCollapsed;
+      if (!elsewhere) this.onSelect(turn);
+    });
     row.dataset.turn = String(turn.index);
     if (turn.index === this.current) row.classList.add("current");
     if (turn.index === this.sounding) row.classList.add("sounding");
@@ -191,8 +196,8 @@ export class Transcript {
     if (scrollTop + clientHeight >= scrollHeight - 60) this.following = true;
     else if (scrollTop < this.top - 1) this.following = false;
     this.top = scrollTop;
-    if (this.following) this.unseen = 0;
     this.latest.hidden = this.following;
+    if (this.following && this.conversation?.turns.length > this.seen) this.render(this.conversation);
   }
 
   toEnd() {
@@ -200,7 +205,6 @@ export class Transcript {
     scroller.scrollTop = scroller.scrollHeight;
     this.top = scroller.scrollTop;
     this.following = true;
-    this.unseen = 0;
     this.latest.hidden = true;
   }
 
@@ -210,9 +214,7 @@ export class Transcript {
     const was = this.first;
     this.first = Math.max(0, was - MORE);
     for (let index = this.first; index <= was; index++) this.dirty.add(index);
-    const unseen = this.unseen;
     this.render(this.conversation);
-    this.unseen = unseen;
     scroller.scrollTop = scroller.scrollHeight - before;
     this.top = scroller.scrollTop;
     this.rows.get(this.first)?.querySelector("button").focus({ preventScroll: true });

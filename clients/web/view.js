@@ -8,7 +8,7 @@ import { Lanes } from "./lanes.js";
 import { Departures, Latencies, showLatency } from "./latency.js";
 import { Look } from "./look.js";
 import { Playback } from "./playback.js";
-import { behindText, emptyText } from "./status.js";
+import { behindText, emptyText, recognizerText } from "./status.js";
 import { Transcript } from "./transcript.js";
 import { Peaks, Waveform } from "./waveform.js";
 
@@ -28,7 +28,11 @@ export class View {
     this.wave = new Waveform($("wave"), this.axis, this.look);
     this.lanes = new Lanes(this.axis, this.look, { onRename, onSelect: (turn) => this.select(turn, true), onMove: () => this.paint() });
     this.transcript = new Transcript(this.look, { onCorrect, onSelect: (turn) => this.select(turn, false) });
-    this.playback = new Playback((turn) => this.transcript.sound(turn));
+    this.playback = new Playback((turn) => {
+      this.transcript.sound(turn);
+      $("hush").hidden = turn === null;
+      this.paint();
+    });
     this.latencies = new Latencies();
     this.departures = new Departures();
     this.render = onceAFrame(() => this.#render());
@@ -113,7 +117,7 @@ export class View {
   select(turn, scroll) {
     this.lanes.current = turn.index;
     this.transcript.select(turn.index, scroll);
-    if (turn.start !== null) this.axis.reveal(turn.start);
+    if (turn.start !== null) this.axis.reveal(turn.start, turn.end);
     if (!this.live && turn.start !== null && this.playback.has(turn.start, turn.end)) this.playback.play(turn);
     this.paint();
   }
@@ -130,6 +134,7 @@ export class View {
     $("empty").hidden = turns.length > 0 || conversation.speeches.length > 0;
     $("sample").hidden = this.mode !== "idle" || !this.ready;
     const [title, text] = emptyText(this.mode, this.ready);
+    for (const id of ["recognizer", "recognizer-first"]) write(id, recognizerText(conversation.created?.asr));
     write("empty-title", title);
     write("empty-text", text);
     for (const id of ["save-events", "save-report"]) $(id).hidden = $(id).disabled = conversation.events.length === 0;
@@ -137,7 +142,8 @@ export class View {
 
   #paint() {
     const { axis } = this;
-    this.wave.paint(this.conversation, this.live);
+    this.wave.paint(this.conversation, this.live ? this.audioMs : this.playback.atMs);
+    if (this.playback.atMs !== null) this.paint();
     this.lanes.paint(this.conversation, this.live);
     $("follow").hidden = axis.atEnd;
     $("zoom-in").disabled = !axis.canZoomIn;
@@ -158,6 +164,8 @@ export class View {
       act();
       this.paint();
     });
+    on("hush", () => this.playback.stop());
+    addEventListener("keydown", (event) => { if (event.key === "Escape") this.playback.stop(); });
     on("theme", () => this.look.toggle());
     on("zoom-in", () => this.axis.zoom(-1));
     on("zoom-out", () => this.axis.zoom(1));

@@ -72,13 +72,14 @@ export class Waveform {
     this.loudest = 24;         // what fills the height, in peak units: quiet microphones are drawn larger
   }
 
-  paint(conversation, live) {
+  /** @param {number|null} headMs where a head stands: the present, or what is heard again. */
+  paint(conversation, headMs) {
     const width = this.canvas.parentElement.clientWidth, height = this.height;
     const pen = prepare(this.canvas, width, height);
     this.#paintBand(pen, width, height, conversation);
     this.#paintRuler(pen, width);
     this.#paintWave(pen, width, height, conversation);
-    if (live && this.axis.following) this.#paintNow(pen, width, height);
+    if (headMs !== null) this.#paintHead(pen, headMs, width, height);
   }
 
   #paintBand(pen, width, height, conversation) {
@@ -132,8 +133,9 @@ export class Waveform {
     }
   }
 
-  #paintNow(pen, width, height) {
-    const x = this.axis.x(this.peaks.ms, width) + 2;
+  #paintHead(pen, ms, width, height) {
+    const x = this.axis.x(ms, width) + 2;
+    if (x < 0) return;
     pen.fillStyle = this.look.colours.ink;
     pen.fillRect(x, this.ruler, 1.5, height - this.ruler);
     pen.beginPath();

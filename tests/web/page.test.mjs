@@ -10,7 +10,7 @@ import { emotionStyles, tint } from "../../clients/web/palette.js";
 import { Playback } from "../../clients/web/playback.js";
 import { reportPage } from "../../clients/web/report.js";
 import { Resampler, toInt16 } from "../../clients/web/resampler.js";
-import { hintText, linkSpoken, linkText } from "../../clients/web/status.js";
+import { hintText, linkSpoken, linkText, recognizerText } from "../../clients/web/status.js";
 import { wav } from "../../clients/web/wav.js";
 import { Peaks } from "../../clients/web/waveform.js";
 
@@ -258,6 +258,8 @@ test("every state of the connection has words", () => {
     assert.ok(linkText({ name, attempt: 1 }, more), name);
   }
   assert.equal(hintText("listening", { pushToTalk: true, holding: false }), "Hold Space to talk");
+  assert.match(recognizerText("pocketsphinx"), /^Words are written by pocketsphinx, and rough;/);
+  assert.match(recognizerText("none"), /Nothing is transcribed/);
 });
 
 test("words on an emotion's colour can be read, however faint it is", () => {
