@@ -10,7 +10,7 @@ Connecting
     binary frames are audio. Compression is not used.
 
     Any other path, or a plain GET of this one, is answered by HTTP: 404, 426; a wrong bearer token by 401, a
-    page that may not connect by 403, a server that stops by 503.
+    page that may not connect by 403, a server that stops, or has too many connections, by 503.
 
     Where the server asks for a token, it comes as the request's header ``Authorization: Bearer TOKEN``, or,
     since a browser cannot set headers, as the first message ``session.authenticate``; until then the server
