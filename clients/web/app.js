@@ -7,8 +7,8 @@ import { Conversation } from "./conversation.js";
 import { confirmAnew } from "./dialogs.js";
 import { Downloads } from "./downloads.js";
 import { Edits } from "./edits.js";
-import { $, clock, percent, plural, sentence, write } from "./elements.js";
-import { FilePlayer, decode, fetchSample } from "./file.js";
+import { $, clock, plural, sentence, write } from "./elements.js";
+import { FilePlayer, fetchSample, read } from "./file.js";
 import { Link } from "./link.js";
 import { Microphone } from "./microphone.js";
 import { note, unnote, unnoteAll } from "./notes.js";
@@ -161,12 +161,7 @@ export class App {
   async openFile(file) {
     for (const key of ["file", "microphone"]) unnote(key);
     write("hint", `Reading ${file.name}`);
-    let pcm = null;
-    try {
-      pcm = await decode(file);
-    } catch (error) {
-      note("file", error.message);
-    }
+    const pcm = await read(file);
     this.#hint();
     if (pcm === null) return;
     if (this.started && !(await confirmAnew(`${file.name} begins a conversation of its own. What was heard so far leaves the page; save it first if you want to keep it.`))) return;
@@ -230,10 +225,8 @@ export class App {
       case "session.closed": return this.#onClosed(event);
       case "error": return this.#onError(event);
       case "warning": return note(`warning ${event.code}`, sentence(event.message), { mild: true });
-      case "speaker.updated":
-        return this.view.named(event.speaker);
-      default:
-        return told ? this.#onTurn(event, told) : this.view.changed();
+      case "speaker.updated": return this.view.named(event.speaker);
+      default: return told ? this.#onTurn(event, told) : this.view.changed();
     }
   }
 
@@ -277,10 +270,7 @@ export class App {
   #onTurn(event, { turn, isNew }) {
     const live = this.protocol.configuration?.pace === "live" && turn.end !== null;
     const fresh = isNew && live && event.event_id > this.caughtUp;
-    this.view.told(turn, isNew, fresh);
-    if (fresh && turn.failed === null && this.settings.values.announceTurns) {
-      write("announce", `${turn.speaker}, ${turn.emotion.label} ${percent(turn.emotion.confidence)}: ${turn.text}`);
-    }
+    this.view.told(turn, isNew, fresh, this.settings.values.announceTurns);
   }
 
   #onClosed(event) {
@@ -294,7 +284,7 @@ export class App {
     if (this.edits.refused(error)) return;
     if (error.code === "invalid_configuration" && !this.protocol.begun) {
       await this.anew();
-      note("configuration", `The server does not take these settings: ${error.message}`, { actions: [["Settings", () => this.openSettings()]] });
+      note("configuration", `The server does not take these settings: ${error.message}`, { actions: [["Settings", () => this.settings.show(false)]] });
     } else if (!["authentication", "resume_refused", "idle", "taken_over", "going_away"].includes(error.code)) {
       note(`error ${error.code}`, error.message);
     }
@@ -304,11 +294,6 @@ export class App {
 
   /** Whether leaving the page loses what nobody saved: before the end a reload goes on. */
   get unsaved() { return this.mode === "ended" && this.downloads.unsaved; }
-
-  openSettings() {
-    $("settings-note").hidden = !this.started;
-    $("settings").showModal();
-  }
 
   // --- the connection ----------------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ export class Controls {
     const running = mode === "listening" || mode === "playing";
     document.body.classList.toggle("listening", running);
     $("talk-text").textContent = WORDS[mode];
+    $("talk-button").firstElementChild.toggleAttribute("hidden", WORDS[mode].startsWith("Finish"));
     $("talk-button").disabled = mode === "finishing" || (mode === "idle" && !ready);
     $("hold").hidden = !this.pushToTalk || !["idle", "listening", "paused"].includes(mode) || !ready;
     $("finish").hidden = !["listening", "paused", "playing", "waiting"].includes(mode);

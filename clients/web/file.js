@@ -10,7 +10,7 @@ const WAITING_BYTES = 256_000;           // in the socket, before a fast file wa
 const MAX_BYTES = 600_000_000;           // of a file: the browser decodes it in memory as a whole
 
 /** Decode an audio or video file to 16 kHz, 16 bit, mono. @throws {Error} with words for a person. */
-export async function decode(file) {
+async function decode(file) {
   if (file.size > MAX_BYTES) throw new Error(`${file.name} is too large for the browser: expected up to ${MAX_BYTES / 1e6} MB, got ${Math.round(file.size / 1e6)} MB.`);
   let decoded;
   try {
@@ -26,6 +26,16 @@ export async function decode(file) {
   }
   if (!mono.length) throw new Error(`${file.name} holds no sound.`);
   return toInt16(mono);
+}
+
+/** The same; null, and a note, where it cannot be read. */
+export async function read(file) {
+  try {
+    return await decode(file);
+  } catch (error) {
+    note("file", error.message);
+    return null;
+  }
 }
 
 /** The bundled conversation; null, and a note, where it cannot be had. */

@@ -6,7 +6,7 @@ import { Shelf } from "./shelf.js";
 
 function listen(app) {
   const on = (id, act) => $(id).addEventListener("click", act);
-  on("open-settings", () => app.openSettings());
+  on("open-settings", () => app.settings.show(app.started));
   on("open-side", () => $("open-side").setAttribute("aria-expanded", String(document.body.classList.toggle("side-open"))));
   on("retry", () => app.connection.now());
   on("finish", () => app.finish());

@@ -43,6 +43,12 @@ export class Settings {
     for (const id of ["model", "language"]) $(id).disabled = $(id).options.length <= 1;
   }
 
+  /** @param {boolean} started whether a conversation has its settings already. */
+  show(started) {
+    $("settings-note").hidden = !started;
+    $("settings").showModal();
+  }
+
   /** The fields of `session.update`, as far as this server has them. @param {"live"|"replay"} pace */
   update(created, pace) {
     const { model, language, speakers, partials } = this.values;

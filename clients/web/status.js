@@ -35,7 +35,13 @@ export function linkSpoken(state, more) {
 }
 
 /** How far the server is behind what was said, where it is worth a word. @param {number} behind turns. */
-export const behindText = (behind) => (behind > MANY_BEHIND ? `${behind} turns behind` : "");
+const behindText = (behind) => (behind > MANY_BEHIND ? `${behind} turns behind` : "");
+
+/** Beside the title of the transcript. */
+export function countText(turns, behind) {
+  if (!turns) return behindText(behind);
+  return plural(turns, "turn") + (behind > MANY_BEHIND ? `, ${behind} behind` : "");
+}
 
 /** Beside the clock. */
 export function hintText(mode, { pushToTalk, holding, file, durationMs, closed, behind, keptMs }) {
@@ -70,7 +76,7 @@ export function emptyText(mode, ready) {
 export function recognizerText(asr) {
   if (!asr) return "";
   if (asr === "none") return "Nothing is transcribed here: emotions are read from voices alone.";
-  const rough = asr.startsWith("pocketsphinx") ? ", and rough; with a Whisper model they become far better" : "";
+  const rough = asr.startsWith("pocketsphinx") ? " and are rough; a Whisper model makes them far better" : "";
   return `Words are written by ${asr}${rough}.`;
 }
 

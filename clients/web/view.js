@@ -2,13 +2,13 @@
 
 import { Axis } from "./axis.js";
 import { SAMPLES_PER_MS } from "./buffer.js";
-import { $, clock, el, onceAFrame, plural, write } from "./elements.js";
+import { $, clock, el, onceAFrame, percent, write } from "./elements.js";
 import { showFeeling } from "./feeling.js";
 import { Lanes } from "./lanes.js";
 import { Departures, Latencies, showLatency } from "./latency.js";
 import { Look } from "./look.js";
 import { Playback } from "./playback.js";
-import { behindText, emptyText, recognizerText } from "./status.js";
+import { countText, emptyText, recognizerText } from "./status.js";
 import { Transcript } from "./transcript.js";
 import { Peaks, Waveform } from "./waveform.js";
 
@@ -97,12 +97,14 @@ export class View {
   /**
    * A turn came or changed.
    * @param {boolean} fresh it is told for the first time, and as it is spoken.
+   * @param {boolean} aloud whether fresh ones are announced to screen readers.
    */
-  told(turn, isNew, fresh) {
+  told(turn, isNew, fresh, aloud) {
     this.transcript.touch(turn.index);
     if (isNew && turn.failed === null) {
       this.latencies.push(turn.latency, fresh ? this.departures.since(turn.end, performance.now()) : null);
     }
+    if (fresh && aloud && turn.failed === null) write("announce", `${turn.speaker}, ${turn.emotion.label} ${percent(turn.emotion.confidence)}: ${turn.text}`);
     this.changed();
   }
 
@@ -130,11 +132,15 @@ export class View {
     this.lanes.list(conversation);
     showFeeling(partial?.emotion ? partial : conversation.latest(), Boolean(partial?.emotion), this.look);
     showLatency(this.latencies);
-    write("count", [turns.length ? plural(turns.length, "turn") : "", behindText(conversation.behind)].filter(Boolean).join(", "));
+    write("count", countText(turns.length, conversation.behind));
     $("empty").hidden = turns.length > 0 || conversation.speeches.length > 0;
     $("sample").hidden = this.mode !== "idle" || !this.ready;
     const [title, text] = emptyText(this.mode, this.ready);
-    for (const id of ["recognizer", "recognizer-first"]) write(id, recognizerText(conversation.created?.asr));
+    const asr = conversation.created?.asr, recognizer = recognizerText(asr);
+    for (const id of ["recognizer", "recognizer-first"]) write(id, recognizer);
+    $("recognizer").hidden = !$("empty").hidden;
+    write("recognizer-name", asr && $("empty").hidden ? `words by ${asr === "none" ? "nobody" : asr}` : "");
+    $("recognizer-name").title = recognizer;
     write("empty-title", title);
     write("empty-text", text);
     for (const id of ["save-events", "save-report"]) $(id).hidden = $(id).disabled = conversation.events.length === 0;

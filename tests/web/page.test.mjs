@@ -258,7 +258,7 @@ test("every state of the connection has words", () => {
     assert.ok(linkText({ name, attempt: 1 }, more), name);
   }
   assert.equal(hintText("listening", { pushToTalk: true, holding: false }), "Hold Space to talk");
-  assert.match(recognizerText("pocketsphinx"), /^Words are written by pocketsphinx, and rough;/);
+  assert.match(recognizerText("pocketsphinx"), /^Words are written by pocketsphinx and are rough;/);
   assert.match(recognizerText("none"), /Nothing is transcribed/);
 });
 
