@@ -731,6 +731,7 @@ def test_what_was_heard_of_a_file_can_be_corrected_until_the_end(
     page.fill("#who-new", "Clara")
     page.keyboard.press("Enter")
     expect(turns(page).nth(1).locator(".who")).to_contain_text("Clara")
+    expect(page.locator("#who-dialog")).to_be_hidden()
     asked = []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
     finish(page)
