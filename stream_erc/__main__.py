@@ -5,15 +5,14 @@ was expected and what came; what was made until then is kept); 130 for a replay 
 """
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -33,13 +32,11 @@ from stream_erc.store import open_store
 if TYPE_CHECKING:
     from stream_erc.engine import Engine
     from stream_erc.microphone import Microphone
-    from stream_erc.server import Server
 
 T = TypeVar("T")
 
 INTERRUPTED = 130
 LIVE_CHUNK_MS = 32
-END_S = 10.0  # for a server whose window is closed
 MOMENTARY = ("speech.started", "speech.stopped", "turn.partial")
 """A live session looks for answers at every chunk: a microphone's, and a file's that plays like one."""
 
@@ -179,6 +176,8 @@ def _desktop(args: argparse.Namespace) -> int:
     """The window is a client like any other, so it runs as one: a program of its own."""
     from importlib.util import find_spec
 
+    from stream_erc.window import host
+
     if find_spec("stream_erc_desktop") is None or find_spec("PySide6") is None:
         raise EngineUnavailable(
             'the window expected PySide6 and its client: pip install "stream-erc[desktop]"'
@@ -192,54 +191,8 @@ def _desktop(args: argparse.Namespace) -> int:
     window = subprocess.Popen(program, stdin=pipe, stdout=pipe)
     for number in (signal.SIGTERM, signal.SIGINT):  # the window ends, and then the rest does
         signal.signal(number, lambda *_: window.terminate())
-    code = _host(replace(config, server=replace(config.server, port=0)), window) if local else window.wait()
+    code = host(config, window, _engines) if local else window.wait()
     return code if code >= 0 else INTERRUPTED
-
-
-def _host(config: Config, window: "subprocess.Popen[bytes]") -> int:
-    """Serve a window until it ends, in a thread: nothing here keeps a signal, or its end, waiting."""
-    servers: list[Server] = []
-    thread = threading.Thread(target=_serve_window, args=(config, window, servers), daemon=True)
-    thread.start()
-    code = window.wait()
-    for server in servers:
-        server.stop()
-    thread.join(END_S if servers else 0)
-    if thread.is_alive():  # models are being loaded, which nothing else can end, and nothing else is begun
-        os._exit(code if code >= 0 else INTERRUPTED)
-    return code
-
-
-def _serve_window(config: Config, window: "subprocess.Popen[bytes]", servers: "list[Server]") -> None:
-    """Serve a window; it is open already while the models are loaded.
-
-    It is told ``ready URL`` or ``failed REASON``, a line each, and asks to try again by a line.
-    """
-    import asyncio
-
-    assert window.stdin is not None and window.stdout is not None
-    to_window, from_window = window.stdin, window.stdout
-
-    def say(line: str) -> None:
-        with suppress(OSError):  # it is closed
-            to_window.write(f"{' '.join(line.split())}\n".encode())
-            to_window.flush()
-
-    try:
-        from stream_erc.server import Server, web_folder  # slow: here, where it can be ended
-
-        while True:
-            try:
-                servers[:] = [Server(config, _engines(config), open_store("memory"), web_folder())]
-                asyncio.run(servers[0].run(lambda url: say(f"ready {url}")))
-                return
-            except StreamErcError as error:
-                say(f"failed {error}")
-                if not from_window.readline():
-                    return
-    finally:
-        with suppress(OSError):
-            to_window.close()  # by which it knows that nothing more comes
 
 
 def _engines(config: Config) -> dict[str, "Engine"]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHELLS = {
     "__main__", "address", "admission", "claim", "connection", "line", "microphone", "outbox", "replay",
     "report", "server", "service", "sockets", "sources", "store", "store_redis", "store_sqlite", "terminal",
-    "workers",
+    "window", "workers",
 }  # fmt: skip
 """The modules of stream_erc that may touch the outside; every other one is core."""
 
