@@ -102,7 +102,7 @@ class SessionConfig:
     Attributes:
         language: ISO 639-1 code of what is spoken; the recognizer's own where None.
         partials: whether a running segment is transcribed and classified provisionally.
-        partial_interval_ms: audio between two partial hypotheses.
+        partial_interval_ms: audio between two partial hypotheses; more in long turns.
         rewind_turns: how many past turns a late speaker correction can reach.
     """
 

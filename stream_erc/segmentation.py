@@ -19,6 +19,9 @@ from stream_erc.config import SessionConfig
 from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted, SpeechStopped
 from stream_erc.vad import WINDOW, Vad, VadState
 
+PARTIAL_GROWTH = 4
+"""A partial turn is told again when a quarter more of it was heard, and an interval at least."""
+
 Found: TypeAlias = SpeechStarted | SpeechStopped | SpeechSegment
 
 
@@ -194,11 +197,15 @@ class SpeechSegmenter:
         return max(start - self._pre_roll, self._last_end)
 
     def _partial(self) -> tuple[Found, ...]:
-        """A snapshot of the running segment each time another interval of it has been heard."""
+        """A snapshot of the running segment each time another interval of it has been heard.
+
+        The interval grows with the segment: all of it is read again each time, which must not add up.
+        """
         if not self._config.partials or self._partial_at is None or self.position < self._partial_at:
             return ()
-        self._partial_at += milliseconds(self._config.partial_interval_ms)
         start, now = self._endpoint.start, self.position
+        interval = milliseconds(self._config.partial_interval_ms)
+        self._partial_at += max(interval, (now - start) // PARTIAL_GROWTH)
         samples = self._tail.cut(self._from(start), now)
         return (SpeechSegment(self._segments, start, now, samples, decided_at=now, final=False),)
 
