@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 INTERRUPTED = 130
-LIVE_CHUNK_MS = 32
 MOMENTARY = ("speech.started", "speech.stopped", "turn.partial")
+"""Messages of the moment, which a report leaves out."""
+
+LIVE_CHUNK_MS = 32
 """A live session looks for answers at every chunk: a microphone's, and a file's that plays like one."""
 
 
