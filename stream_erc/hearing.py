@@ -30,7 +30,7 @@ class Hearing:
         self._chunks: deque[Samples] = deque()
         self._buffered = 0
         self._found = self._found_to = turns  # turns, and the end of their range
-        self._marks: dict[int, SegmenterMark] = {turns: mark}  # after how many turns
+        self._marks: dict[int, SegmenterMark] = {turns: mark}  # after how many turns that were found
 
     @property
     def silent(self) -> bool:
@@ -92,7 +92,7 @@ class Hearing:
         else:
             return None
         finals = [item.index for item in found if isinstance(item, SpeechSegment) and item.final]
-        if finals:
+        if finals and self._appended is None:
             self._found, self._found_to = self._found + len(finals), max(self._found_to, max(finals) + 1)
             if self._found == self._found_to:
                 self._marks[self._found] = segmenter.mark()
@@ -110,7 +110,7 @@ class Hearing:
 
     def mark_here(self) -> None:
         """Nothing is running: all turns so far fit the audio so far."""
-        if self._segmenter is not None:
+        if self._segmenter is not None and self._appended is None:
             self._marks[self._found] = self._segmenter.mark()
 
     def mark_after(self, turns: int) -> SegmenterMark | None:

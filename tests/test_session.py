@@ -61,6 +61,21 @@ def test_property_1_any_chunking_gives_the_same_events(config, sizes):
     assert play(open_session(config), TALK, sizes) == play(open_session(config), TALK, [1600])
 
 
+@pytest.mark.parametrize("appended", [False, True])
+def test_only_the_points_that_may_still_be_gone_on_from_are_kept(appended):
+    session = open_session(appended=appended)
+    engine = HashEngine()
+    for at in range(0, len(TALK), 1_600):
+        if appended:
+            session.append_turn(GivenTurn("ann", "so", at, at + 1_600))
+            drive(session, engine)  # it waits for its audio
+        session.receive_audio(TALK[at : at + 1_600])
+        drive(session, engine)
+        session.snapshot()
+    assert session.snapshot().conversation.turns > 4
+    assert len(session._hearing._marks) == 1
+
+
 def test_property_1_sample_by_sample():
     short = TALK[:40_000]
     assert play(open_session(PARTIALS), short, [1]) == play(open_session(PARTIALS), short, [160_000])
