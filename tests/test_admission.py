@@ -25,6 +25,7 @@ def test_a_full_server_takes_who_comes_back():
             assert lost.code() == 4409
             again.send("turn.append", text="hello", speaker="Ann")
             assert again.until("turn.final")["text"] == "hello"
+        assert eventually(lambda: not running.server._service.connections)
         with Client(running.socket_url) as client:  # there is a place again
             assert client.created["type"] == "session.created"
 
