@@ -12,15 +12,13 @@ import math
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from stream_erc import messages
 from stream_erc.admission import Admission
 from stream_erc.claim import Claim
-from stream_erc.exceptions import StoreError
-from stream_erc.limits import HELD_BACK_MS, Bucket
+from stream_erc.ending import LOST, ending_of
+from stream_erc.limits import Bucket
 from stream_erc.line import Line
 from stream_erc.live import LiveSession
 from stream_erc.messages import (
@@ -33,7 +31,7 @@ from stream_erc.messages import (
     TurnAppend,
     TurnCorrect,
 )
-from stream_erc.outbox import Ended, Gone, Outbox, Socket
+from stream_erc.outbox import Ended, Outbox, Socket
 from stream_erc.protocol import Message, Refusal, parse, to_message
 from stream_erc.service import Service
 from stream_erc.snapshots import Checkpoint
@@ -53,17 +51,6 @@ MISTAKES = 20
 
 MESSAGE_CHARS = 500
 """Of an error's message: it may repeat what a client sent, but not all of it."""
-
-E = TypeVar("E", bound=Exception)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """How a connection ends: with which code, and what the client is told if it is still there."""
-
-    code: int
-    refusal: Refusal | None = None
-    there: bool = True
 
 
 class Connection:
@@ -112,9 +99,9 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the client until the end."""
-        ending = _Ending(1006, there=False)
+        ending = LOST
         try:
-            ending = await self._until_the_end()
+            ending = await ending_of(self._converse(), lambda: self.live.session_id)
             self._worker.detach(self.live.session)
             if ending.code == VIOLATION:  # whoever sends too much cannot come again at once to send more
                 with contextlib.suppress(TimeoutError):
@@ -131,39 +118,21 @@ class Connection:
             about = {"session": self.live.session_id, "code": ending.code, "audio_ms": self.live.received_ms}
             log.info("connection ended", extra=about)
 
-    async def _until_the_end(self) -> _Ending:
-        """Converse; how it ended."""
-        ending = _Ending(1006, there=False)
-        try:
-            await self._admit()
-            async with asyncio.TaskGroup() as tasks:
-                parts = (
-                    self._write(),
-                    self._read(),
-                    self._hear(),
-                    self._advance(),
-                    self._watch(),
-                    self._yield(),
-                    self._leave(),
-                )
-                for part in parts:
-                    tasks.create_task(part)
-        except* Gone as group:
-            ending = _Ending(_first(group).code, there=False)
-        except* Ended as group:
-            ending = _Ending(_first(group).code)
-        except* Refusal as group:
-            refusal = _first(group)
-            ending = _Ending(refusal.close_code or 1011, refusal)
-        except* StoreError as group:
-            log.error("%s", _first(group), extra={"session": self.live.session_id})
-            refusal = Refusal("internal", "expected to store the session, could not: resume it later")
-            ending = _Ending(1011, refusal)
-        except* Exception:
-            log.exception("a connection failed", extra={"session": self.live.session_id})
-            refusal = Refusal("internal", "expected no mistake of the server, made one: resume the session")
-            ending = _Ending(1011, refusal)
-        return ending
+    async def _converse(self) -> None:
+        """Admit the client, then do all there is to do at once, until one of it ends the connection."""
+        await self._admit()
+        async with asyncio.TaskGroup() as tasks:
+            parts = (
+                self._write(),
+                self._read(),
+                self._hear(),
+                self._advance(),
+                self._watch(),
+                self._yield(),
+                self._leave(),
+            )
+            for part in parts:
+                tasks.create_task(part)
 
     # --- the beginning ----------------------------------------------------------------------------
 
@@ -223,8 +192,7 @@ class Connection:
         service.enter(claim.session_id, self)
         now = time.time()
         away_s = min(max(0.0, now - saved.saved_at), self._config.retention_s)
-        behind_ms = 1000 * (now - _seconds(self.live.began)) - self.live.received_ms
-        self._line.grant(min(behind_ms, 1000 * away_s + HELD_BACK_MS))
+        self._line.resume(self.live.received_ms, now - _seconds(self.live.began), away_s)
         service.telemetry.opened.labels("resumed").inc()
         about = {"session": claim.session_id, "peer": self._socket.peer, "away_s": round(away_s, 3)}
         log.info("session resumed", extra=about)
@@ -434,12 +402,6 @@ class Connection:
                 await self._quiet.wait()
                 await self._outbox.drained()
         raise Ended(1012)
-
-
-def _first(group: BaseExceptionGroup[E]) -> E:
-    for error in group.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("an exception group without exceptions")
 
 
 def _in_one_line(message: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from stream_erc.config import ServerConfig
 from stream_erc.events import Samples
-from stream_erc.limits import Bucket
+from stream_erc.limits import HELD_BACK_MS, Bucket
 from stream_erc.messages import SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.protocol import Refusal
 
@@ -46,9 +46,16 @@ class Line:
         """How much waits."""
         return self._waiting.qsize()
 
-    def grant(self, ms: float) -> None:
-        """Let so much more audio come at once, or less where it is negative."""
-        self._audio.grant(max(ms, AHEAD_MS - self._burst_ms))
+    def resume(self, position_ms: float, lasted_s: float, away_s: float) -> None:
+        """Take audio again from a position on: what was spoken since may come at once, and the burst.
+
+        Args:
+            position_ms: of the audio that comes next.
+            lasted_s: since the session began.
+            away_s: since it was saved last; what can have been held back does not go further back.
+        """
+        behind_ms = min(1000 * lasted_s - position_ms, 1000 * away_s + HELD_BACK_MS)
+        self._audio.grant(max(behind_ms, AHEAD_MS - self._burst_ms))
 
     def due(self, duration_ms: float) -> float:
         """When live audio that comes now is to be heard, on the monotonic clock.

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # --- the walls ----------------------------------------------------------------------------------
 
 SHELLS = {
-    "__main__", "address", "admission", "claim", "connection", "line", "microphone", "outbox", "replay",
-    "report", "server", "service", "sockets", "sources", "store", "store_redis", "store_sqlite", "terminal",
-    "window", "workers",
+    "__main__", "address", "admission", "claim", "connection", "ending", "line", "microphone", "outbox",
+    "replay", "report", "server", "service", "sockets", "sources", "store", "store_redis", "store_sqlite",
+    "terminal", "window", "workers",
 }  # fmt: skip
 """The modules of stream_erc that may touch the outside; every other one is core."""
 
