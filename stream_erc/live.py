@@ -35,7 +35,7 @@ MAX_WAITING = 1_000
 """How many inputs may wait for audio, or for one another."""
 
 MAX_EVENTS_BYTES = 64 * 2**20
-"""A session whose events take more is full: a day and more of talk."""
+"""A session whose events take more is full."""
 
 KEPT_VERSION = 1
 
