@@ -1,7 +1,7 @@
 """Everything that flows, in flow order: audio, speech, words, features, turns, emotions.
 
 All of it is frozen. Time is in integer samples at 16 kHz since the session's audio began; milliseconds
-appear only on the wire (`stream_erc.protocol`).
+appear only on the wire (`stream_erc.protocol.encoding`).
 """
 
 from collections.abc import Mapping

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from paths import CORPORA
 
 WORDS = "i you he she we am are is so very not do what why no yes oh god happy sad hate love hello".split()
 
@@ -10,23 +11,22 @@ WORDS = "i you he she we am are is so very not do what why no yes oh god happy s
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The corpora beside the checkout; tests that read them skip where there are none."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
+    if not CORPORA.is_dir():
         pytest.skip("the corpora (../shared/data) are not here")
-    return folder
+    return CORPORA
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with random weights, a two-layer text encoder and eGeMAPS functionals."""
     import torch
-    from erc_models import checkpoint
-    from erc_models.datasets import MELD_LABELS
-    from erc_models.si_lstm import SiLstm, SiLstmConfig
-    from erc_models.text_encoder import TextEncoder, TextEncoderConfig
+    from erc_models.data.datasets import MELD_LABELS
+    from erc_models.networks import checkpoint
+    from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
+    from erc_models.networks.text_encoder import TextEncoder, TextEncoderConfig
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    from stream_erc.features import AcousticExtractor
+    from stream_erc.inference.acoustics import AcousticExtractor
 
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     vocabulary = [
@@ -62,4 +62,4 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         about={"summary": "random weights"},
     )
     checkpoint.save(folder, made, "# tiny\n")
-    return folder
+    return CORPORA

@@ -11,11 +11,11 @@ import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import EndpointingConfig, SessionConfig, VadConfig
-from stream_erc.diarization import OnlineClustering
+from stream_erc.core.diarization import OnlineClustering
+from stream_erc.core.session import Session
+from stream_erc.core.vad import VadState
+from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
 from stream_erc.events import Emotion, Event, Features, Hypothesis, Samples
-from stream_erc.session import Session
-from stream_erc.vad import VadState
-from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
 
 LABELS = ("neutral", "joy", "anger")
 CONFIG = SessionConfig(

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 import torch
-from erc_models.streaming import State, StreamingModel, TurnInput
+from erc_models.networks.streaming import State, StreamingModel, TurnInput
 from torch import Tensor
 
 TEXT, GROUPS, CLASSES = 6, (4, 3), 3

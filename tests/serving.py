@@ -24,14 +24,14 @@ from websockets.typing import Origin
 
 from stream_erc.audio import to_pcm16
 from stream_erc.config import Config, EngineConfig, ServerConfig, SessionConfig
-from stream_erc.diarization import OnlineClustering
-from stream_erc.engine import Engine
+from stream_erc.core.diarization import OnlineClustering
+from stream_erc.core.session import Session
+from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure
 from stream_erc.events import Samples
-from stream_erc.server import Server, web_folder
-from stream_erc.session import Session
-from stream_erc.store import SessionStore
-from stream_erc.store_sqlite import MemoryStore
-from stream_erc.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure
+from stream_erc.inference.engine import Engine
+from stream_erc.server.server import Server, web_folder
+from stream_erc.server.stores.base import SessionStore
+from stream_erc.server.stores.sqlite import MemoryStore
 
 
 class FakeClassifier:

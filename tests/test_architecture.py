@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from paths import ROOT
 
 # --- the walls ----------------------------------------------------------------------------------
 
@@ -118,11 +117,11 @@ def test_the_runtime_is_one_flat_package() -> None:
         ("session", "def f():\n    from threading import Lock", "imports threading"),
         ("session", "import concurrent.futures as futures", "imports concurrent.futures"),
         ("session", "if True:\n    import asyncio.events", "imports asyncio.events"),
-        ("session", "from stream_erc import workers", "imports the shell stream_erc.workers"),
-        ("session", "from .workers import InlineWorker", "imports the shell stream_erc.workers"),
-        ("session", "from . import workers", "imports the shell stream_erc.workers"),
+        ("session", "from stream_erc import workers", "imports the shell stream_erc.inference.workers"),
+        ("session", "from .workers import InlineWorker", "imports the shell stream_erc.inference.workers"),
+        ("session", "from . import workers", "imports the shell stream_erc.inference.workers"),
         ("session", "import importlib\nimportlib.import_module('socket')", "imports socket"),
-        ("engine", "from erc_models.streaming import State", "only emotion may"),
+        ("engine", "from erc_models.networks.streaming import State", "only emotion may"),
         ("workers", "def f():\n    import sounddevice", "only microphone may"),
         ("events", "import stream_erc_client", "stands above it"),
     ],
@@ -136,7 +135,7 @@ def test_a_breach_is_found(module: str, source: str, told: str) -> None:
     [
         ("session", "from datetime import timedelta\nfrom stream_erc.timeline import time"),
         ("workers", "import threading"),
-        ("emotion", "from erc_models.streaming import State"),
+        ("emotion", "from erc_models.networks.streaming import State"),
         ("microphone", "import sounddevice"),
     ],
 )

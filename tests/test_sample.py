@@ -2,16 +2,13 @@
 
 import json
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from paths import SAMPLE
 
-import stream_erc
-
-SAMPLE = Path(stream_erc.__file__).parent / "sample"
 EMOTIONS = {"neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear"}
 PER_MS = 16  # samples
 

@@ -1,5 +1,5 @@
 // How an expressed emotion looks: a colour, letters and a face, the same as in the report and the terminal
-// (stream_erc/palette.py; a test holds that the values agree). No colour stands alone.
+// (stream_erc/cli/palette.py; a test holds that the values agree). No colour stands alone.
 
 const COLOURS = {
   neutral: ["#949aa4", "#afb5bf"],

@@ -1,0 +1,1 @@
+"""Corpora and features: what networks are trained on and measured with."""

@@ -1,0 +1,219 @@
+"""Corpora as dialogues of labelled utterances.
+
+`read` takes a corpus file or folder in any known layout. The common one is JSON Lines, optionally gzipped,
+one dialogue a line: ``{"corpus", "dialogue", "turns": [{"speaker", "text", "emotion"?, "start_ms"?,
+"end_ms"?, "prosody"?}, ...]}``; other keys are ignored. The layouts in which the corpora are released are
+read by `erc_models.data.releases`.
+"""
+
+import gzip
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+DESCRIPTORS = (
+    "duration",
+    "avg_intensity",
+    "intensity_variation",
+    "avg_pitch",
+    "pitch_std",
+    "pitch_range",
+    "articulation_rate",
+    "mean_hnr",
+)
+"""The prosody that MELD carries, as the runtime measures it: s, dB, dB, Hz, Hz, Hz, syllables/s, dB."""
+
+MELD_LABELS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
+"""The seven emotions of MELD (Poria et al., 2018), most frequent first."""
+
+EMORYNLP_LABELS = ("neutral", "joyful", "scared", "mad", "peaceful", "powerful", "sad")
+"""The seven emotions of EmoryNLP (Zahiri and Choi, 2018), most frequent first."""
+
+DAILYDIALOG_LABELS = ("no_emotion", "anger", "disgust", "fear", "happiness", "sadness", "surprise")
+"""DailyDialog's (Li et al., 2017), at the places of its numeric codes 0 to 6."""
+
+IEMOCAP_LABELS = ("frustrated", "neutral", "angry", "sad", "excited", "happy")
+"""The six classes of IEMOCAP (Busso et al., 2008) that are scored, most frequent first."""
+
+CORPUS_LABELS: Mapping[str, tuple[str, ...]] = {
+    "meld": MELD_LABELS,
+    "emorynlp": EMORYNLP_LABELS,
+    "dailydialog": DAILYDIALOG_LABELS,
+    "iemocap": IEMOCAP_LABELS,
+}
+
+DAILYDIALOG_TO_MELD: Mapping[str, str] = {
+    "no_emotion": "neutral",
+    "happiness": "joy",
+    **{label: label for label in ("anger", "disgust", "fear", "sadness", "surprise")},
+}
+"""DailyDialog's labels by MELD's names: both follow Ekman's six."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One labelled turn of a corpus.
+
+    Attributes:
+        speaker: who speaks, unique within the dialogue only.
+        text: the transcript.
+        emotion: the gold label, or None where the corpus gives none.
+        start_ms: where it begins in the recording, None where the corpus does not say.
+        end_ms: where it ends.
+        prosody: the values of `stream_erc.inference.prosody.DESCRIPTORS` in their units, NaN where one was
+        not
+            measured; None where the corpus has none.
+    """
+
+    speaker: str
+    text: str
+    emotion: str | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    prosody: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """One conversation of a corpus, its utterances in time order."""
+
+    corpus: str
+    name: str
+    utterances: tuple[Utterance, ...]
+
+    def speaker_ids(self) -> list[int]:
+        """Dialogue-local speaker index of each utterance, by order of appearance."""
+        order: dict[str, int] = {}
+        return [order.setdefault(u.speaker, len(order)) for u in self.utterances]
+
+
+def read(path: Path) -> list[Dialogue]:
+    """Read a corpus in whichever layout it is.
+
+    Args:
+        path: a ``.jsonl`` or ``.jsonl.gz`` file, MELD's or EmoryNLP's CSV file, a folder of IEMOCAP
+            (``Session1`` ... in it, or one of them), a folder of DailyDialog with one split in it.
+
+    Raises:
+        ValueError: none of these, or one with an error in it.
+    """
+    from erc_models.data import releases
+
+    if not path.exists():
+        raise ValueError(f"{path}: expected a corpus file or folder, got a path that does not exist")
+    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
+        return read_jsonl(path)
+    return releases.read_release(path)
+
+
+def read_jsonl(path: Path) -> list[Dialogue]:
+    """Read a corpus file of JSON Lines.
+
+    Raises:
+        ValueError: a line is not a dialogue; the message names the file, the line and the missing key.
+    """
+    return list(_dialogues(path))
+
+
+def _dialogues(path: Path) -> Iterator[Dialogue]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                corpus = str(record.get("corpus", path.stem))
+                utterances = tuple(_utterance(turn, corpus) for turn in record["turns"])
+                yield Dialogue(corpus, str(record["dialogue"]), utterances)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{path}, line {number}: expected a dialogue with 'dialogue' and 'turns' "
+                    f"of speaker and text, got {error!r}"
+                ) from error
+
+
+def _utterance(turn: dict, corpus: str) -> Utterance:
+    text = repair_text(turn["text"])
+    start_ms, end_ms, prosody = (turn.get(name) for name in ("start_ms", "end_ms", "prosody"))
+    return Utterance(
+        speaker=str(turn["speaker"]),
+        text=untokenise(text) if corpus == "dailydialog" else text,
+        emotion=turn.get("emotion"),
+        start_ms=None if start_ms is None else int(start_ms),
+        end_ms=None if end_ms is None else int(end_ms),
+        prosody=None if prosody is None else tuple(_number(prosody.get(name)) for name in DESCRIPTORS),
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+_REPAIRS = str.maketrans(
+    # Windows-1252 read as Latin-1, and the same characters read rightly
+    {**dict.fromkeys("\x91\x92\u2018\u2019\u2032", "'"), **dict.fromkeys("\x93\x94\u201c\u201d", '"')}
+    | {**dict.fromkeys("\x85\u2026", "..."), **dict.fromkeys("\x96\x97\u2013\u2014", " - ")}
+    | {"\u3002": ".", "\u3001": ",", "\xa0": " ", "\ufeff": "", "\x7f": ""}
+)
+
+
+def repair_text(text: str) -> str:
+    """Quotes, dashes and dots as a keyboard has them, whichever way a corpus carries them; single spaces."""
+    return " ".join(text.translate(_REPAIRS).split())
+
+
+WORD = r"[^\W_]+(?:'[^\W_]+)*"
+"""A word as a regular expression: letters or digits, apostrophes inside."""
+
+
+def normalise(text: str) -> str:
+    """Words in lower case, without punctuation: what word errors and repetitions are counted on."""
+    return " ".join(re.findall(WORD, text.replace("\u2019", "'").lower()))
+
+
+_CLITIC = re.compile(r"(?<=\w) ?' ?(s|t|m|d|ll|re|ve|clock)\b", re.IGNORECASE)
+_BEFORE_MARK = re.compile(r" +(?=(?:[,?!;:%)]|\.+)(?:\s|$|[\"')]))")
+_RUN_TOGETHER = re.compile(r"(?<=[a-z][.?!,])(?=[A-Z])")
+
+
+def untokenise(text: str) -> str:
+    """DailyDialog's text as people write: ``I ' m fine , Jim .Thanks .`` with the gaps where they belong."""
+    text = _CLITIC.sub(lambda found: "'" + found[1].lower(), text)
+    return _RUN_TOGETHER.sub(" ", _BEFORE_MARK.sub("", text))
+
+
+def relabel(dialogues: Iterable[Dialogue], names: Mapping[str, str]) -> list[Dialogue]:
+    """The dialogues with each emotion by another name.
+
+    Raises:
+        ValueError: an emotion has none.
+    """
+    return [
+        replace(d, utterances=tuple(replace(u, emotion=_renamed(u, d, names)) for u in d.utterances))
+        for d in dialogues
+    ]
+
+
+def _renamed(utterance: Utterance, dialogue: Dialogue, names: Mapping[str, str]) -> str | None:
+    if utterance.emotion is None:
+        return None
+    if utterance.emotion not in names:
+        raise ValueError(
+            f"dialogue {dialogue.name} of {dialogue.corpus}: expected an emotion of {', '.join(names)}, "
+            f"got {utterance.emotion!r}"
+        )
+    return names[utterance.emotion]
+
+
+def label_counts(dialogues: Iterable[Dialogue]) -> dict[str, int]:
+    """How often each emotion label occurs."""
+    counts: dict[str, int] = {}
+    for dialogue in dialogues:
+        for utterance in dialogue.utterances:
+            if utterance.emotion is not None:
+                counts[utterance.emotion] = counts.get(utterance.emotion, 0) + 1
+    return counts

@@ -1,0 +1,267 @@
+"""Score a checkpoint on a corpus, causally, the way it ships: text encoder, network, temperature.
+
+``python -m erc_models.evaluation.evaluate --checkpoint NAME|DIR --data FILE`` prints weighted F1, macro-F1,
+accuracy, recall, scores without neutral, MCC, calibration, scores per class and by turn, with bootstrap
+intervals over dialogues; ``--json`` prints and ``--store FILE`` keeps them as JSON. FILE is
+
+- a corpus that `datasets.read` knows; its voice is the prosody in it, if there is some, or ``--audio SET``;
+- a feature set (``.safetensors``, see `feature_store`), scored without the text encoder;
+- acoustic features of clips (``.npz`` of `scripts/extract_features`): the unaltered clips of split dev, each
+  as a conversation of its own (alone) and in dialogues of one speaker's clips (together).
+
+``--wer 0,10,20,35,50`` simulates a recognizer's errors (percent of the words; at 0 only casing and
+punctuation go), ``--speaker-swaps 0,10,20,40`` gives that percentage of the turns to another speaker of the
+dialogue. With several conditions (``--condition all,text``) the first is compared with each other one on the
+same turns.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erc_models.data import datasets
+from erc_models.data.datasets import Dialogue
+from erc_models.data.feature_store import NO_LABEL, FeatureSet
+from erc_models.data.text_features import default_cache
+from erc_models.evaluation import evaluation_sets, metrics
+from erc_models.evaluation.evaluation_report import Request, Result, as_json, command_of, report
+from erc_models.evaluation.metrics import Predictions, Scores, expected_calibration_error, score, scores_of
+from erc_models.evaluation.speaker_scores import score_speakers
+from erc_models.networks.calibration import Calibration
+from erc_models.networks.checkpoint import Checkpoint, load, resolve
+from erc_models.networks.speaker_multitask import SpeakerMultitask
+from erc_models.networks.streaming import StreamingModel, TurnInput
+
+__all__ = ["Predictions", "Scores", "expected_calibration_error", "predict", "score", "scores_of"]
+
+CONDITIONS = ("all", "text", "audio")
+"""What the network may read when it is scored: everything there is, text alone, audio alone."""
+
+
+def hide(x: TurnInput, condition: str) -> TurnInput:
+    """The turns without what a condition of `CONDITIONS` may not read."""
+    if condition not in CONDITIONS:
+        raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, got {condition!r}")
+    if condition == "all":
+        return x
+    vision_mask = None if x.vision_mask is None else torch.zeros_like(x.vision_mask)
+    if condition == "text":
+        return replace(x, audio_mask=torch.zeros_like(x.audio_mask), vision_mask=vision_mask)
+    return replace(x, text_mask=torch.zeros_like(x.text_mask), vision_mask=vision_mask)
+
+
+def readable(features: FeatureSet, condition: str) -> np.ndarray:
+    """Which labelled turns (N,) have something that a condition may read."""
+    text, audio = features.text_mask, features.audio_mask.any(1)
+    some = {"all": text | audio, "text": text, "audio": audio}[condition]
+    return (some & (features.label != NO_LABEL)).numpy()
+
+
+def masks(features: FeatureSet, condition: str) -> tuple[Tensor, Tensor]:
+    """Which turns have words (N,) and groups of acoustic features (N, G) that a condition may read."""
+    text, audio = features.text_mask, features.audio_mask
+    return text & (condition != "audio"), audio & (condition != "text")
+
+
+@torch.inference_mode()
+def predict(
+    network: StreamingModel,
+    features: FeatureSet,
+    condition: str = "all",
+    calibration: Calibration | None = None,
+    scored: np.ndarray | None = None,
+    size: int = 64,
+) -> Predictions:
+    """What a network says of a feature set's turns, in the set's order.
+
+    Args:
+        network: in eval mode.
+        features: N turns.
+        condition: of `CONDITIONS`.
+        calibration: of the logits; None leaves them as they are.
+        scored: bool (N,), the turns to keep; those that are `readable` where not given.
+        size: dialogues in a batch.
+
+    Raises:
+        ValueError: no turn is to be scored.
+    """
+    device = next(network.parameters()).device
+    lengths = features.lengths()
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    logits = torch.empty(len(features.text), len(features.labels))
+    for first in range(0, len(order), size):
+        part = order[first : first + size]
+        batch = features.batch(part)
+        found = network(hide(batch.x, condition).to(device), batch.speaker.to(device)).float().cpu()
+        for row, k in zip(found, part, strict=True):
+            logits[int(features.offsets[k]) : int(features.offsets[k + 1])] = row[: lengths[k]]
+    calibrated = (calibration or Calibration()).scale(logits.double(), *masks(features, condition))
+    everything = Predictions(
+        probabilities=calibrated.softmax(-1).numpy(),
+        gold=features.label.clamp(min=0).numpy(),
+        dialogue=np.repeat(np.arange(len(lengths)), lengths),
+        turn=np.concatenate([np.arange(length) for length in lengths]),
+        labels=features.labels,
+    )
+    return metrics.select(everything, readable(features, condition) if scored is None else scored)
+
+
+# --- the command line ----------------------------------------------------------------------------------
+
+
+def evaluate(checkpoint: Checkpoint, request: Request) -> list[Result]:
+    """Score a checkpoint.
+
+    A changed text is scored on the turns that were readable before, lost words or not.
+
+    Raises:
+        ValueError: the data are not what the checkpoint reads, or leave a condition nothing to read.
+    """
+    found = []
+    for part, change, features, clean in _cases(checkpoint, request):
+        for condition in request.conditions:
+            scored = readable(clean, condition)
+            if not scored.any():
+                raise ValueError(
+                    f"{request.data}: expected labelled turns with something to read in condition "
+                    f"{condition!r}, got none (voices come from prosody in the corpus, or --audio)"
+                )
+            said = predict(checkpoint.network, features, condition, checkpoint.calibration, scored)
+            found.append(Result(part, change, condition, _modalities(clean, condition, scored), said))
+    return found
+
+
+def _cases(checkpoint: Checkpoint, request: Request) -> Iterator[tuple[str, str, FeatureSet, FeatureSet]]:
+    """Part, change, features, and the same features unchanged."""
+    path = request.data
+    if not path.exists():
+        raise ValueError(f"{path}: expected a corpus, a feature set or features of clips, found no such file")
+    text = any(condition != "audio" for condition in request.conditions)
+    if path.suffix in (".safetensors", ".npz") and (request.wer or request.swaps or request.audio):
+        raise ValueError(f"{path}: --wer, --speaker-swaps and --audio need a corpus, got {path.suffix}")
+
+    def read(dialogues: Sequence[Dialogue], audio: np.ndarray) -> FeatureSet:
+        return evaluation_sets.featurise(checkpoint, dialogues, audio, text=text, cache=request.cache)
+
+    if path.suffix == ".safetensors":
+        features = _fitting(FeatureSet.load(path), checkpoint, path)
+        yield "", "", features, features
+    elif path.suffix == ".npz":
+        singly, audio = evaluation_sets.clips(path, checkpoint)
+        singly = evaluation_sets.with_labels(singly, checkpoint.labels)
+        features = read(singly, audio)
+        yield "alone", "", features, features
+        features = read(*evaluation_sets.together(singly, audio, request.seed))
+        yield "together", "", features, features
+    else:
+        dialogues = evaluation_sets.with_labels(datasets.read(path), checkpoint.labels)
+        groups = tuple(checkpoint.network.config.audio_groups)
+        if request.audio is not None:
+            audio = evaluation_sets.voices_from(request.audio, dialogues, groups)
+        else:
+            audio = evaluation_sets.voices_of(checkpoint, dialogues)
+        clean = read(dialogues, audio)
+        yield "", "", clean, clean
+        for wer in request.wer:
+            changed = evaluation_sets.misheard(dialogues, wer, request.seed)
+            yield "", f"WER {100 * wer:g}%", read(changed, audio), clean
+        for share in request.swaps:
+            changed = evaluation_sets.swapped(dialogues, share, request.seed)
+            yield "", f"speaker swaps {100 * share:g}%", read(changed, audio), clean
+
+
+def _fitting(features: FeatureSet, checkpoint: Checkpoint, path: Path) -> FeatureSet:
+    config = checkpoint.network.config
+    wanted = (checkpoint.labels, config.text_dim, tuple(config.audio_groups))
+    came = (features.labels, features.text.shape[1], features.audio_groups)
+    for name, expected, got in zip(("labels", "text features", "acoustic groups"), wanted, came, strict=True):
+        if expected != got:
+            raise ValueError(f"{path}: expected {name} {expected} as {checkpoint.name} has, got {got}")
+    return features
+
+
+def _modalities(features: FeatureSet, condition: str, scored: np.ndarray) -> tuple[str, ...]:
+    """Which modalities any of the scored turns has in a condition."""
+    there = {
+        "text": condition != "audio" and bool(features.text_mask.numpy()[scored].any()),
+        "audio": condition != "text" and bool(features.audio_mask.numpy()[scored].any()),
+    }
+    return tuple(name for name, some in there.items() if some)
+
+
+def _percentages(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) / 100 for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected percentages such as 0,10,35, got {text!r}") from None
+    if not all(0 <= value <= 1 for value in values):
+        raise argparse.ArgumentTypeError(f"expected percentages from 0 to 100, got {text!r}")
+    return values
+
+
+def _conditions(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not set(names) <= set(CONDITIONS):
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(CONDITIONS)}, got {text!r}")
+    return names
+
+
+def speaker_task(checkpoint: Checkpoint, request: Request) -> dict[str, float] | None:
+    """How well a network that was trained to tell who speaks does so; None for any other network."""
+    if not isinstance(checkpoint.network, SpeakerMultitask):
+        return None
+    _, _, features, _ = next(_cases(checkpoint, request))
+    device = next(checkpoint.network.parameters()).device
+    batches = (features.batch([k]).to(device) for k in range(len(features)))
+    return asdict(score_speakers(checkpoint.network, ((batch.x, batch.speaker) for batch in batches)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see the module's docstring."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="python -m erc_models.evaluation.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--checkpoint", required=True, help="a shipped checkpoint's name, or a folder")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--condition", type=_conditions, default=("all",), help=", ".join(CONDITIONS))
+    parser.add_argument("--audio", type=Path, help="feature set with the voices of the corpus")
+    parser.add_argument("--wer", type=_percentages, default=(), help="percentages, comma-separated")
+    parser.add_argument("--speaker-swaps", type=_percentages, default=(), help="percentages")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of text features")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--store", type=Path, help="write the JSON to this file")
+    args = parser.parse_args(arguments)
+    try:
+        checkpoint = load(resolve(args.checkpoint), torch.device(args.device))
+        request = Request(
+            args.data, args.condition, args.audio, args.wer, args.speaker_swaps, args.seed, args.cache
+        )
+        found = evaluate(checkpoint, request)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"evaluate: {str(error).splitlines()[0]}")
+    stored = as_json(checkpoint, request, found, command_of("erc_models.evaluation.evaluate", arguments))
+    stored |= {"speaker_task": told} if (told := speaker_task(checkpoint, request)) else {}
+    text = json.dumps(stored, indent=1)
+    if args.store is not None:
+        args.store.parent.mkdir(parents=True, exist_ok=True)
+        args.store.write_text(text + "\n", encoding="utf-8")
+    if args.json:
+        print(text)
+    else:
+        report(checkpoint.name, stored)
+
+
+if __name__ == "__main__":
+    main()

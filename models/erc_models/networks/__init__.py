@@ -1,0 +1,1 @@
+"""The networks: what is shipped in a checkpoint, and what a step runs."""

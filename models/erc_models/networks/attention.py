@@ -1,0 +1,54 @@
+"""Attention of a turn over a window of turns: what hides a key, the windows of whole dialogues, one layer."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_models.networks.modalities import ModalLinear
+
+HIDDEN = -1e9
+"""Added to the score of what may not be seen or chosen; its weight becomes exactly 0."""
+
+
+def hide(mask: Tensor) -> Tensor:
+    """What to add to a score: 0 where there is something, else `HIDDEN`."""
+    return torch.where(mask, 0.0, HIDDEN)
+
+
+def sliding_windows(rows: Tensor, window: int, empty: float = 0.0) -> Tensor:
+    """(..., T, D) -> (..., T, W, D), the last W rows up to each one; `empty` where there are not so many."""
+    return F.pad(rows, (0, 0, window - 1, 0), value=empty).unfold(-2, window, 1).transpose(-1, -2)
+
+
+class WindowAttention(nn.Module):
+    """Attention of the current turn over a window of turns, with a bias for each relative position.
+
+    The scores need W_q W_k^T and the output W_v W_o only as products, so those are what is learned, a
+    matrix of full rank per head. Then the cached turns are keys and values themselves: nothing has to be
+    projected or cached twice. Positions count back from the current turn, so time shifts change nothing.
+    """
+
+    def __init__(self, width: int, heads: int, positions: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = width**-0.5
+        self.query = ModalLinear(width, heads * width)
+        self.value = ModalLinear(heads * width, width, bias=False)
+        self.position = nn.Parameter(torch.zeros(2, 1, heads, positions))
+
+    def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None = None) -> Tensor:
+        """Residual and attention, `x` + attn.
+
+        Args:
+            x: (2, N, d).
+            keys: (2, N, K, d), the turns to attend to.
+            key_bias: (2, N, 1, K), 0 or `HIDDEN`.
+            slots: (N, K), the relative position of each key; None: the last K positions in their order.
+        """
+        _, n, k, d = keys.shape
+        position = self.position if slots is None else self.position[:, 0, :, slots].transpose(1, 2)
+        bias = (key_bias + position).reshape(2 * n, self.heads, k)
+        turns = keys.reshape(2 * n, k, d)
+        query = self.query(x).view(2 * n, self.heads, d)
+        weight = torch.baddbmm(bias, query, turns.transpose(1, 2), alpha=self.scale).softmax(-1)
+        return torch.baddbmm(x, torch.bmm(weight, turns).view(2, n, -1), self.value.weight)

@@ -1,0 +1,302 @@
+"""Checkpoints: a trained network with all that is needed to use it rightly.
+
+A folder of
+
+- ``config.json``: architecture and sizes, labels, temperatures, specification of the features, text window;
+- ``model.safetensors``: the conversation network, weights in fp16, the acoustic normalisation in fp32;
+- ``text_encoder/``: the text encoder in fp16 with its tokenizer, as transformers saves them; checkpoints
+  that share one name its folder in ``text_encoder_folder`` instead;
+- ``README.md``: the model card: data, licence, scores, limits.
+
+A checkpoint's name is its folder's. Weights are fp32 in memory.
+"""
+
+import copy
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import erc_models
+from erc_models.networks.calibration import Calibration
+from erc_models.networks.linear import Linear, LinearConfig
+from erc_models.networks.mmmie import Mmmie, MmmieConfig
+from erc_models.networks.multiemo import MultiEmo, MultiEmoConfig
+from erc_models.networks.sentemocontext import SentEmoContext, SentEmoContextConfig
+from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
+from erc_models.networks.speaker_multitask import SpeakerMultitask, SpeakerMultitaskConfig
+from erc_models.networks.streaming import StreamingModel
+from erc_models.networks.text_encoder import TextEncoder, TextEncoderConfig
+
+ARCHITECTURES: Mapping[str, tuple[type[StreamingModel], type]] = {
+    "si_lstm": (SiLstm, SiLstmConfig),
+    "multiemo": (MultiEmo, MultiEmoConfig),
+    "mmmie": (Mmmie, MmmieConfig),
+    "sentemocontext": (SentEmoContext, SentEmoContextConfig),
+    "speaker_multitask": (SpeakerMultitask, SpeakerMultitaskConfig),
+    "linear": (Linear, LinearConfig),
+}
+"""Name -> (network, its configuration). A new network is one file and one entry."""
+
+FORMAT = 1
+_FP16_MAX = 65504.0
+
+
+class CheckpointProblem(ValueError):
+    """A checkpoint that is missing, damaged or made for something else; one line says what."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded checkpoint; everything in it is read-only.
+
+    Attributes:
+        name: its folder's name.
+        architecture: a key of `ARCHITECTURES`.
+        network: the conversation network in eval mode. It takes acoustic features in their own units.
+        labels: the emotions, in the order of the logits.
+        temperature: logits are divided by it before softmax.
+        features: specification of the features, ``{"acoustic": {...}, "text": {...}}``.
+        text_encoder: the text encoder in eval mode, or None.
+        about: scores, data and whatever else training recorded.
+        temperatures: others, for turns of which certain modalities are there, see `Calibration`.
+    """
+
+    name: str
+    architecture: str
+    network: StreamingModel
+    labels: tuple[str, ...]
+    temperature: float = 1.0
+    features: dict = field(default_factory=dict)
+    text_encoder: TextEncoder | None = None
+    about: dict = field(default_factory=dict)
+    temperatures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def calibration(self) -> Calibration:
+        """How logits become probabilities."""
+        return Calibration(self.temperature, self.temperatures)
+
+
+def folders() -> list[Path]:
+    """Where shipped checkpoints lie: in an installed wheel, in a checkout."""
+    package = Path(erc_models.__file__).resolve().parent
+    return [place for place in (package / "checkpoints", package.parent / "checkpoints") if place.is_dir()]
+
+
+def available(places: Sequence[Path] | None = None) -> dict[str, Path]:
+    """The shipped checkpoints, name -> folder; `places` instead of `folders()` where given."""
+    return {
+        folder.name: folder
+        for place in (folders() if places is None else places)
+        for folder in sorted(place.iterdir())
+        if (folder / "config.json").is_file()
+    }
+
+
+def resolve(name_or_path: str | Path, places: Sequence[Path] | None = None) -> Path:
+    """The folder of a shipped checkpoint's name, or of a path.
+
+    Raises:
+        CheckpointProblem: there is none; the message says which names there are.
+    """
+    shipped = available(places)
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    names = ", ".join(shipped) or "none"
+    raise CheckpointProblem(
+        f"expected a checkpoint's folder or one of the shipped names ({names}), got {str(name_or_path)!r}"
+    )
+
+
+def save(folder: Path, checkpoint: Checkpoint, card: str, text_encoder_folder: str = "text_encoder") -> None:
+    """Write a checkpoint to a folder, which is made where it is missing.
+
+    Args:
+        folder: its name becomes the checkpoint's.
+        checkpoint: what to write; its weights are rounded to fp16.
+        card: the model card, Markdown.
+        text_encoder_folder: of the text encoder, relative to `folder`; one that is there already is kept.
+
+    Raises:
+        CheckpointProblem: a weight does not fit fp16.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    network = checkpoint.network
+    buffers = {name for name, _ in network.named_buffers()}
+    stored = {}
+    for name, tensor in network.state_dict().items():
+        if name.split(".")[0] in network.TRAINING_ONLY:
+            continue
+        tensor = tensor.detach().cpu()
+        if name not in buffers:  # normalisation spans more than fp16 can hold
+            if not bool((tensor.abs() <= _FP16_MAX).all()):
+                raise CheckpointProblem(
+                    f"expected weights within +-{_FP16_MAX:.0f}, got {tensor.abs().max()} in {name}"
+                )
+            tensor = tensor.half()
+        stored[name] = tensor.contiguous()
+    save_file(stored, folder / "model.safetensors")
+    encoder = checkpoint.text_encoder
+    place = folder / text_encoder_folder
+    if encoder is not None and not (text_encoder_folder != "text_encoder" and place.is_dir()):
+        copy.deepcopy(encoder.model).half().save_pretrained(place)
+        encoder.tokenizer.save_pretrained(place)
+    config = {
+        "format": FORMAT,
+        "architecture": checkpoint.architecture,
+        "network": asdict(network.config),
+        "labels": list(checkpoint.labels),
+        "temperature": checkpoint.temperature,
+        **({"temperatures": dict(checkpoint.temperatures)} if checkpoint.temperatures else {}),
+        "features": checkpoint.features,
+        "text_encoder": None if encoder is None else asdict(encoder.config),
+        "text_encoder_folder": text_encoder_folder,
+        "about": checkpoint.about,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint onto a device.
+
+    Raises:
+        CheckpointProblem: a file is missing or damaged, the architecture is unknown, or shapes are wrong.
+    """
+    config = read_config(folder)
+    try:
+        architecture, labels = config["architecture"], tuple(config["labels"])
+        if architecture not in ARCHITECTURES:
+            raise CheckpointProblem(
+                f"{folder}: expected an architecture of {', '.join(ARCHITECTURES)}, got {architecture!r}"
+            )
+        model_type, config_type = ARCHITECTURES[architecture]
+        network = model_type(build(config_type, config["network"], f"{folder}/config.json, network"))
+        _load_weights(network, folder / "model.safetensors")
+        if network.config.classes != len(labels):
+            raise CheckpointProblem(
+                f"{folder}: expected {network.config.classes} labels, got {len(labels)}: {', '.join(labels)}"
+            )
+        calibration = Calibration(
+            float(config["temperature"]),
+            {key: tuple(map(float, values)) for key, values in config.get("temperatures", {}).items()},
+        )
+        calibration.check(len(network.config.audio_groups), len(labels))
+        window = config["text_encoder"]
+        encoder = None
+        if window is not None:
+            settings = build(TextEncoderConfig, window, f"{folder}/config.json, text_encoder")
+            place = text_encoder_folder(folder, config)
+            encoder = _load_text_encoder(place, settings, network.config.text_dim)
+        features, about = dict(config["features"]), dict(config.get("about", {}))
+    except CheckpointProblem:
+        raise
+    except KeyError as error:
+        raise CheckpointProblem(f"{folder}/config.json: expected the key {error}, found none") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointProblem(
+            f"{folder}/config.json: expected a usable configuration, got {reason}"
+        ) from error
+    return Checkpoint(
+        name=folder.resolve().name,
+        architecture=architecture,
+        network=network.to(device).eval().requires_grad_(False),
+        labels=labels,
+        temperature=calibration.temperature,
+        features=features,
+        text_encoder=None if encoder is None else encoder.to(device).eval().requires_grad_(False),
+        about=about,
+        temperatures=calibration.temperatures,
+    )
+
+
+def read_config(folder: Path) -> dict:
+    """The checked config.json of a checkpoint: its labels and scores without its weights."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointProblem(f"expected a checkpoint with config.json in {folder}, found none")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointProblem(f"{path}: expected JSON, got {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise CheckpointProblem(f"{path}: expected a checkpoint of format {FORMAT}, got {found!r}")
+    return config
+
+
+def text_encoder_folder(folder: Path, config: Mapping) -> Path:
+    """Where the text encoder of a checkpoint with this config.json lies."""
+    return folder / str(config.get("text_encoder_folder", "text_encoder"))
+
+
+def _load_weights(network: StreamingModel, path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointProblem(f"expected weights at {path}, found no such file")
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointProblem(f"{path}: expected safetensors, got {error}") from error
+    training_only = {
+        k: v for k, v in network.state_dict().items() if k.split(".")[0] in network.TRAINING_ONLY
+    }
+    expected = {k: v for k, v in network.state_dict().items() if k not in training_only}
+    for name in sorted(expected.keys() | stored.keys()):
+        want = tuple(expected[name].shape) if name in expected else None
+        got = tuple(stored[name].shape) if name in stored else None
+        if want != got:
+            raise CheckpointProblem(f"{path}: expected {name} of shape {want}, got {got}")
+        if not bool(stored[name].isfinite().all()):
+            raise CheckpointProblem(f"{path}: expected finite weights, got NaN or infinity in {name}")
+    network.load_state_dict(training_only | {name: tensor.float() for name, tensor in stored.items()})
+
+
+def _load_text_encoder(folder: Path, config: TextEncoderConfig, dim: int) -> TextEncoder:
+    if not (folder / "config.json").is_file():
+        raise CheckpointProblem(f"expected a text encoder in {folder}, found none")
+    try:
+        encoder = TextEncoder.from_pretrained(folder, config)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointProblem(f"{folder}: expected a transformers encoder, got {reason}") from error
+    if encoder.dim != dim:
+        raise CheckpointProblem(f"{folder}: expected text features of size {dim}, got {encoder.dim}")
+    return encoder.float()
+
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], table: Mapping, where: str) -> T:
+    """A configuration dataclass from a table of TOML or JSON.
+
+    Raises:
+        ValueError: a key is unknown (the message names the nearest known one) or a value of the wrong type.
+    """
+    known = {f.name: f for f in fields(kind)}
+    values = {}
+    for key, value in table.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, 0)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{where}: expected one of {', '.join(known)}, got {key!r}{hint}")
+        default = known[key].default
+        if isinstance(value, list):
+            value = tuple(value)
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if isinstance(default, (bool, int, float, str, tuple)) and type(value) is not type(default):
+            raise ValueError(f"{where}: {key}: expected a {type(default).__name__}, got {value!r}")
+        values[key] = value
+    return kind(**values)

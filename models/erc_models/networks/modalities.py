@@ -1,0 +1,176 @@
+"""The way of a turn into a network: its modalities normalised and brought to a common width.
+
+Networks with two modalities run both through one set of batched kernels: a tensor (2, N, D) holds text at 0
+and audio at 1, where N is the batch in `advance` and all turns of the batch in `forward`.
+"""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from erc_models.networks.acoustic_encoder import AcousticEncoder, AcousticEncoderConfig
+from erc_models.networks.streaming import TurnInput
+
+
+class ModalLinear(nn.Module):
+    """A linear map for each modality: (2, N, inputs) -> (2, N, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(2, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(2, 1, outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The map of `x`."""
+        if self.bias is None:
+            return torch.bmm(x, self.weight)
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class ModalNorm(nn.Module):
+    """Layer normalisation with a gain and an offset for each modality, (2, N, d)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(2, 1, width))
+        self.offset = nn.Parameter(torch.zeros(2, 1, width))
+        self.shape = (width,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over the last dimension."""
+        return torch.addcmul(self.offset, torch.layer_norm(x, self.shape), self.gain)
+
+
+class InputReduction(nn.Module):
+    """Both modalities brought to a common width d, a linear layer each.
+
+    Acoustic features come in their own units and are normalised here, by what `set_normalisation` was given
+    (of the training set), and clipped to +- `clip` standard deviations. Every group of them has its own
+    linear map into the audio vector; what is present is summed, with a bias per group so that an absent
+    group is not mistaken for an average one.
+    """
+
+    audio_mean: Tensor
+    audio_std: Tensor
+    _group: Tensor
+
+    def __init__(self, text_dim: int, audio_groups: tuple[int, ...], width: int, clip: float = 5.0) -> None:
+        super().__init__()
+        total, groups = sum(audio_groups), len(audio_groups)
+        self.clip = clip
+        self.text = nn.Linear(text_dim, width)
+        self.audio = nn.Linear(total + groups, width, bias=False)  # the last columns are the biases
+        self.norm = ModalNorm(width)
+        self.register_buffer("audio_mean", torch.zeros(total))
+        self.register_buffer("audio_std", torch.ones(total))
+        group = torch.arange(groups).repeat_interleave(torch.tensor(audio_groups))
+        self.register_buffer("_group", group, persistent=False)
+
+    def set_normalisation(self, mean: Tensor, std: Tensor) -> None:
+        """Set the mean and standard deviation (D_audio,) of the acoustic features."""
+        self.audio_mean.copy_(mean)
+        self.audio_std.copy_(std.clamp(min=1e-6))
+
+    def forward(self, x: TurnInput) -> Tensor:
+        """Turns (N, ...) -> tokens (2, N, d)."""
+        known = ((x.audio - self.audio_mean) / self.audio_std).clamp_(-self.clip, self.clip).nan_to_num_(0.0)
+        # a feature that could not be measured is set to its mean; an absent group adds nothing at all
+        mask = x.audio_mask
+        known *= mask if mask.shape[1] == 1 else mask.index_select(1, self._group)
+        features, biases = self.audio.weight.t().split([known.shape[1], mask.shape[1]])
+        audio = torch.addmm(mask.to(known.dtype) @ biases, known, features)
+        return _tokens(self.text, self.norm, x, audio)
+
+
+class VoiceReduction(nn.Module):
+    """Both modalities brought to a common width d, a voice against the same speaker's earlier turns.
+
+    An `AcousticEncoder` makes the vector that becomes the audio token. What it has to know of a speaker, the
+    running mean and the count of turns, is one row (hidden + 1,) that the caller keeps; zeros at the start.
+    """
+
+    def __init__(self, text_dim: int, voice: AcousticEncoderConfig, width: int) -> None:
+        super().__init__()
+        self.text = nn.Linear(text_dim, width)
+        self.voice = AcousticEncoder(voice)
+        self.audio = nn.Linear(voice.out_dim, width)
+        self.norm = ModalNorm(width)
+        self._loaded = 0  # how many of the first features came with their normalisation
+
+    def set_normalisation(self, mean: Tensor, std: Tensor) -> None:
+        """Set what the acoustic features (D_audio,) are centred on and scaled by, but for the loaded ones."""
+        voice, loaded = self.voice, self._loaded
+        centre, scale = mean.to(voice.centre), std.to(voice.scale)
+        voice.set_normalisation(
+            torch.cat([voice.centre[:loaded], centre[loaded:]]),
+            torch.cat([voice.scale[:loaded], scale[loaded:]]),
+        )
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        """Take the weights that `AcousticEncoder.save` wrote; those of features it does not know stay.
+
+        The prior and the dropout stay this network's.
+
+        Raises:
+            ValueError: it is no such file, its groups are not the first ones here, or its sizes are others.
+        """
+        try:
+            found, _ = AcousticEncoder.load(path)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path}: expected an acoustic encoder, got {error}") from error
+        mine, its = self.voice.config, found.config
+        fitting = replace(
+            its,
+            audio_groups=mine.audio_groups[: len(its.audio_groups)],
+            hidden=mine.hidden,
+            out_dim=mine.out_dim,
+            clip=mine.clip,
+        )
+        if its != fitting:
+            raise ValueError(f"{path}: expected {_sizes(fitting)}, got {_sizes(its)}")
+        columns = self._loaded = sum(its.audio_groups)
+        for name in ("projection", "centre", "scale", "average"):
+            getattr(self.voice, name)[..., :columns] = getattr(found, name)
+        self.voice.bias.copy_(found.bias)
+        self.voice.out.load_state_dict(found.out.state_dict())
+
+    def forward(self, x: TurnInput, speaker: Tensor, voices: Tensor) -> tuple[Tensor, Tensor]:
+        """One turn of each conversation.
+
+        Args:
+            x: the turns (B, ...).
+            speaker: int64 (B,).
+            voices: (B, S, hidden + 1), of each speaker the mean and behind it the count.
+
+        Returns:
+            Tokens (2, B, d), and the voices after the turn.
+        """
+        row = speaker.view(-1, 1, 1).expand(-1, 1, voices.shape[2])
+        past = voices.gather(1, row).squeeze(1)  # (B, hidden + 1)
+        mean, count = past[:, :-1], past[:, -1]
+        projected, present = self.voice.project(x.audio, x.audio_mask), x.audio_mask.any(1)
+        heard = self.voice.read(projected, present, mean, count)
+        mean, count = self.voice.update(projected, present, mean, count)
+        after = torch.cat([mean, count.unsqueeze(1)], 1)
+        return _tokens(self.text, self.norm, x, self.audio(heard)), voices.scatter(1, row, after.unsqueeze(1))
+
+    def dialogue(self, x: TurnInput, speaker: Tensor) -> Tensor:
+        """Tokens (2, B T, d) of whole dialogues (B, T, ...), the same as `forward` gives turn by turn."""
+        heard = self.voice.dialogue(x.audio, x.audio_mask, speaker).flatten(0, 1)
+        return _tokens(self.text, self.norm, x.flatten(), self.audio(heard))
+
+
+def _sizes(voice: AcousticEncoderConfig) -> str:
+    return f"groups {voice.audio_groups}, hidden {voice.hidden}, out {voice.out_dim}, clip {voice.clip:g}"
+
+
+def _tokens(text_map: nn.Linear, norm: ModalNorm, x: TurnInput, audio: Tensor) -> Tensor:
+    """(2, N, d) of turns (N, ...) and their audio at its width already (N, d)."""
+    text = text_map(torch.where(x.text_mask.unsqueeze(1), x.text, 0.0))
+    return norm(torch.cat([text, audio]).view(2, -1, audio.shape[1]))

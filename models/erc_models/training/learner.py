@@ -1,0 +1,110 @@
+"""A network and the text encoder that learns with it: what they read of a corpus, and how they do on it."""
+
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erc_models.data.batching import turn_batches
+from erc_models.data.feature_store import NO_LABEL, DialogueBatch, FeatureSet
+from erc_models.evaluation.evaluate import CONDITIONS, hide
+from erc_models.evaluation.metrics import Scores, score
+from erc_models.networks.streaming import StreamingModel
+from erc_models.networks.text_encoder import TextEncoder
+from erc_models.training.fine_tuning import LiveText
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Dialogues to learn from or to score on.
+
+    Attributes:
+        features: who spoke, labels, acoustic features, and text features where they are frozen.
+        text: where the text features come from when the encoder learns.
+    """
+
+    features: FeatureSet
+    text: LiveText | None = None
+
+
+class Learner(nn.Module):
+    """A network and the text encoder that learns with it, if one does."""
+
+    def __init__(self, network: StreamingModel, encoder: TextEncoder | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.encoder = encoder
+
+    def read(self, corpus: Corpus, dialogues: Sequence[int], rng: random.Random | None) -> DialogueBatch:
+        """A batch on the learner's device, its words encoded; misheard now and then where `rng` is given."""
+        batch = corpus.features.batch(dialogues).to(next(self.parameters()).device)
+        if self.encoder is not None and corpus.text is not None:
+            with half_precision(batch.label.device):
+                batch = corpus.text.fill(batch, dialogues, self.encoder, rng)
+        return batch
+
+
+def half_precision(device: torch.device) -> AbstractContextManager:
+    """Automatic mixed precision in bfloat16, on a GPU alone.
+
+    On a CPU it costs time where there are no matrix tiles, and some virtual machines claim tiles that they
+    do not have: there the process dies of an illegal instruction.
+    """
+    if device.type == "cpu":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@torch.no_grad()
+def predict(
+    learner: Learner, corpus: Corpus, condition: str = "all", size: int = 64
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the network says of the labelled utterances that have what the condition reads.
+
+    Returns:
+        Logits (N, C), labels (N,) and the rows of the feature set that they are of (N,), in its order.
+    """
+    learner.eval()
+    features = corpus.features
+    logits, labels, rows = [], [], []
+    for part in turn_batches(features.lengths(), range(len(features)), size, None, None):
+        batch = learner.read(corpus, part, None)
+        x = hide(batch.x, condition)
+        known = (batch.label != NO_LABEL) & (x.text_mask | x.audio_mask.any(2))
+        if not known.any():
+            continue
+        logits.append(learner.network(x, batch.speaker)[known].float().cpu())
+        labels.append(batch.label[known].cpu())
+        place = features.offsets[part].unsqueeze(1) + torch.arange(known.shape[1])
+        rows.append(place[known.cpu()])
+    if not logits:
+        return torch.zeros(0, len(features.labels)), torch.zeros(0).long(), torch.zeros(0).long()
+    order = torch.cat(rows).argsort()
+    return torch.cat(logits)[order], torch.cat(labels)[order], torch.cat(rows)[order]
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature in [1/4, 4] that minimises the log loss."""
+    grid = torch.logspace(-2, 2, 401, base=2.0).tolist()
+    losses = [float(F.cross_entropy(logits / t, labels)) for t in grid]
+    return grid[int(np.argmin(losses))]
+
+
+def evaluate(learner: Learner, dev: Mapping[str, Corpus], temperature: float = 1.0) -> dict[str, Scores]:
+    """Scores by ``set:condition`` of every set in every condition that leaves it something to read."""
+    found = {}
+    for name, corpus in dev.items():
+        heard = bool(corpus.features.audio_mask.any())
+        for condition in CONDITIONS if heard else CONDITIONS[:1]:
+            logits, labels, _ = predict(learner, corpus, condition)
+            if len(labels):
+                probabilities = (logits / temperature).softmax(-1).numpy()
+                found[f"{name}:{condition}"] = score(probabilities, labels.numpy(), corpus.features.labels)
+        if not heard and f"{name}:all" in found:
+            found[f"{name}:text"] = found[f"{name}:all"]  # there is nothing else
+    return found

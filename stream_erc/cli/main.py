@@ -1,0 +1,371 @@
+"""The command line: ``stream-erc replay | listen | serve | desktop | models | devices``.
+
+Exit codes: 0; 1 for a bug; 2 for something given that cannot be used (one line on standard error says what
+was expected and what came; what was made until then is kept); 130 for a replay that was interrupted.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from rich.console import Console
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.cli.arguments import parse, read_config
+from stream_erc.cli.diagnostics import mute, quiet, structured, tell
+from stream_erc.cli.outputs import EventsFile, check_outputs
+from stream_erc.config import Config
+from stream_erc.events import GivenTurn, Samples
+from stream_erc.exceptions import DeviceError, EngineUnavailable, InputError, StreamErcError, TurnsError
+from stream_erc.protocol.encoding import Message
+from stream_erc.server.stores.base import open_store
+
+if TYPE_CHECKING:
+    from stream_erc.inference.engine import Engine
+    from stream_erc.sources.microphone import Microphone
+
+T = TypeVar("T")
+
+INTERRUPTED = 130
+MOMENTARY = ("speech.started", "speech.stopped", "turn.partial")
+"""Messages of the moment, which a report leaves out."""
+
+LIVE_CHUNK_MS = 32
+"""A live session looks for answers at every chunk: a microphone's, and a file's that plays like one."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        args = parse(argv)
+    except SystemExit as done:  # after --help, --version or a mistake, which has been told
+        return int(done.code or 0)
+    commands = {
+        "replay": _replay,
+        "listen": _listen,
+        "serve": _serve,
+        "desktop": _desktop,
+        "models": _models,
+        "devices": _devices,
+    }
+    with quiet(args.verbose):
+        try:
+            return commands[args.command](args)
+        except StreamErcError as error:
+            tell(error)
+            return 2
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from stream_erc.sources import turn_files as turns
+
+    check_outputs([("--out", args.out), ("--report", args.report)], [args.input, args.turns, args.config])
+    if turns.is_text_input(args.input):
+        for option, value in (("--turns", args.turns), ("--speed", args.speed)):
+            if value is not None:
+                raise InputError(f"{option}: expected an audio or video file with it, got text: {args.input}")
+        return _read(args)
+    from stream_erc.sources.audio_files import AudioFile, paced
+
+    live = args.speed is not None
+    config = read_config(args, partials=live)
+    audio = AudioFile(args.input)
+    given = turns.read_turns(args.turns, args.input.stem) if args.turns else None
+    total_ms = None if audio.duration_s is None else round(1000 * audio.duration_s)
+    source = _Source(_name(args.input), total_ms, args.input)
+    chunks = paced(audio.chunks(LIVE_CHUNK_MS), args.speed) if live else audio.chunks()
+    return _hear(args, config, chunks, source, given=given, live=live)
+
+
+def _read(args: argparse.Namespace) -> int:
+    """Replay dialogues of text."""
+    from stream_erc.cli.replay import replay_text
+    from stream_erc.inference.engine import TEXT_ONLY, Engine
+    from stream_erc.inference.workers import InlineWorker
+    from stream_erc.sources.turn_files import read_dialogues
+
+    config = read_config(args, partials=False)
+    engine = Engine.load(config.engine, config.session, TEXT_ONLY, time.perf_counter, _decode)
+    dialogues = read_dialogues(args.input)
+    name = _name(args.input)
+    messages = replay_text(engine, InlineWorker(engine), config.session, dialogues, name=name)
+    with _Stop() as stop:
+        _show(args, stop.until(messages), engine.classifier.labels, _Source(name))
+        return INTERRUPTED if stop.asked else 0
+
+
+def _listen(args: argparse.Namespace) -> int:
+    from stream_erc.sources.microphone import Microphone
+
+    check_outputs([("--out", args.out), ("--report", args.report)], [args.config])
+    config = read_config(args, partials=True)
+    with mute():
+        microphone = Microphone(args.input_device)
+    return _hear(args, config, _record(microphone), _Source("microphone"), live=True)
+
+
+def _hear(
+    args: argparse.Namespace,
+    config: Config,
+    chunks: Iterable[Samples],
+    source: "_Source",
+    *,
+    given: list[GivenTurn] | None = None,
+    live: bool,
+) -> int:
+    """Hear a recording or the microphone."""
+    from stream_erc.cli.replay import replay_audio
+    from stream_erc.inference.engine import Engine, Needs
+    from stream_erc.inference.workers import InlineWorker, ThreadWorker
+
+    engine = Engine.load(config.engine, config.session, Needs.of(given), time.perf_counter, _decode)
+    heard = [0]
+    with ExitStack() as stack:
+        stop = stack.enter_context(_Stop())
+        worker = ThreadWorker(engine) if live else InlineWorker(engine)
+        stack.callback(worker.close)
+        messages = replay_audio(
+            engine,
+            worker,
+            config.session,
+            stop.until(chunks),
+            name=source.name,
+            duration_ms=source.duration_ms,
+            given=given,
+            heard=lambda samples: heard.__setitem__(0, samples),
+        )
+        try:
+            _show(args, messages, engine.classifier.labels, source, lambda: heard[0] * 1000 // SAMPLE_RATE)
+        except TurnsError:
+            if not stop.asked:  # else it is the missing rest that is complained about
+                raise
+        return INTERRUPTED if stop.asked and args.command == "replay" else 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    import asyncio
+
+    from stream_erc.server.address import check_address
+
+    config = read_config(args, partials=True)
+    check_address(config.server.host, config.server.port)
+    print("stream-erc: loading the models ...", file=sys.stderr, flush=True)
+    from stream_erc.server.server import Server, check_access, web_folder  # slow
+
+    check_access(config.server)
+    with closing(open_store(config.server.store)) as store:
+        server = Server(config, _engines(config), store, web_folder())
+        with structured():
+            asyncio.run(server.run(lambda url: print(f"Open {url}  (Ctrl-C stops)", flush=True)))
+    return 0
+
+
+def _desktop(args: argparse.Namespace) -> int:
+    """The window is a client like any other, so it runs as one: a program of its own."""
+    from importlib.util import find_spec
+
+    from stream_erc.cli.desktop import host
+
+    if find_spec("stream_erc_desktop") is None or find_spec("PySide6") is None:
+        raise EngineUnavailable(
+            'the window expected PySide6 and its client: pip install "stream-erc[desktop]"'
+        )
+    config = read_config(args, partials=True)
+    given = (("url", args.url or "-"), ("token-file", args.token_file), ("file", args.file))
+    program = [sys.executable, "-m", "stream_erc_desktop"]
+    program += [f"--{key}={value}" for key, value in given if value is not None]
+    local = args.url is None
+    pipe = subprocess.PIPE if local else None
+    window = subprocess.Popen(program, stdin=pipe, stdout=pipe)
+    for number in (signal.SIGTERM, signal.SIGINT):  # the window ends, and then the rest does
+        signal.signal(number, lambda *_: window.terminate())
+    code = host(config, window, _engines) if local else window.wait()
+    return code if code >= 0 else INTERRUPTED
+
+
+def _engines(config: Config) -> dict[str, "Engine"]:
+    """An engine for each model that is served."""
+    from stream_erc.inference.engine import Engine
+
+    first = Engine.load(config.engine, config.session, clock=time.perf_counter, decode=_decode)
+    engines = {first.classifier.name: first}
+    for model in config.server.models:
+        other = first.with_model(model, config.engine.device)
+        engines[other.classifier.name] = other
+    return engines
+
+
+def _models(args: argparse.Namespace) -> int:
+    from stream_erc.inference.emotion import shipped_models
+
+    models = shipped_models()
+    for model in models:
+        inside = model.folder.is_relative_to(Path.cwd())
+        print(f"{model.name}: {model.summary or model.architecture}")
+        print(f"  labels: {', '.join(model.labels)}")
+        print(f"  folder: {model.folder.relative_to(Path.cwd()) if inside else model.folder}")
+    if not models:
+        print("no checkpoints came with this installation: give a folder with --model DIR")
+    return 0
+
+
+def _devices(args: argparse.Namespace) -> int:
+    from stream_erc.inference.emotion import compute_devices
+    from stream_erc.sources.microphone import list_input_devices
+
+    for device in compute_devices():
+        print(f"compute: {device}")
+    try:
+        with mute():
+            microphones = list_input_devices()
+    except DeviceError as error:
+        print(f"microphones: none: {error}")
+        return 0
+    for found in microphones:
+        mark = " (default)" if found.is_default else ""
+        print(f"microphone {found.index}: {found.name}, {found.channels} channels, {found.rate_hz} Hz{mark}")
+    if not microphones:
+        print("microphones: none")
+    return 0
+
+
+# --- what is heard, and how it ends ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is heard: its name, its length where known, and the file that a report can play."""
+
+    name: str
+    duration_ms: int | None = None
+    audio: Path | None = None
+
+
+def _name(path: Path) -> str:
+    """A file's name in Unicode, whatever its bytes are."""
+    return path.name.encode(errors="replace").decode()
+
+
+def _decode(path: Path) -> Iterator[Samples]:
+    """The recordings that are examples of labels."""
+    from stream_erc.sources.audio_files import AudioFile
+
+    return AudioFile(path).chunks()
+
+
+def _record(microphone: "Microphone") -> Iterator[Samples]:
+    """Open the microphone only when the first chunk is asked for, after the models have loaded."""
+    with ExitStack() as stack:
+        with mute():
+            stack.enter_context(microphone)
+        yield from microphone
+
+
+class _Stop:
+    """Ctrl-C ends the input, so that what was heard is understood and kept; a second one ends the program."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._waiting = self._installed = False
+
+    def until(self, items: Iterable[T]) -> Iterator[T]:
+        """The items until somebody asks to stop; waiting for one ends at once."""
+        iterator = iter(items)
+        while not self.asked:
+            self._waiting = True
+            try:
+                item = next(iterator)
+            except (StopIteration, KeyboardInterrupt):
+                break
+            finally:
+                self._waiting = False
+            yield item
+
+    def __enter__(self) -> Self:
+        main_thread = threading.current_thread() is threading.main_thread()
+        if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._ask)
+            self._installed = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        again, self.asked = self.asked, True
+        if again or self._waiting:
+            raise KeyboardInterrupt
+
+
+# --- what is shown and kept -----------------------------------------------------------------------
+
+
+def _show(
+    args: argparse.Namespace,
+    messages: Iterable[Message],
+    labels: tuple[str, ...],
+    source: _Source,
+    heard_ms: Callable[[], int] | None = None,
+) -> None:
+    """Show messages as they come, keep them in the file, and make the report at the end, whatever ends it."""
+    from stream_erc.cli.report import ReportAudio, write_report
+    from stream_erc.cli.terminal import TerminalView
+
+    kept: list[Message] = []
+    failure: StreamErcError | KeyboardInterrupt | None = None
+    console = _Console(goes_on=args.out is not None or args.report is not None)
+    with (
+        EventsFile(args.out) as events,
+        TerminalView(console, total_ms=source.duration_ms, labels=labels) as view,
+    ):
+        try:
+            for message in messages:
+                events.write(message)
+                if args.report is not None and message["type"] not in MOMENTARY:
+                    kept.append(message)
+                view.show(message)
+                if heard_ms is not None:
+                    view.progress(heard_ms())
+        except (StreamErcError, KeyboardInterrupt) as error:
+            failure = error
+    if args.report is not None:
+        audio = None if source.audio is None else ReportAudio(source.audio)
+        try:
+            write_report(kept, args.report, title=source.name, audio=audio)
+        except StreamErcError as error:
+            if failure is None:
+                raise
+            tell(error)
+    if failure is not None:
+        raise failure
+
+
+class _Console(Console):
+    """A console whose reader may go away (``| head``) while there are files to write."""
+
+    def __init__(self, *, goes_on: bool) -> None:
+        super().__init__()
+        self._goes_on = goes_on
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on, or end the program where nothing else is written."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            if not self._goes_on:
+                raise

@@ -1,0 +1,98 @@
+"""A recorded conversation -> messages: a sound file, or dialogues of text."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.config import SessionConfig
+from stream_erc.events import EmotionEvent, GivenTurn, Samples, TurnFailed
+from stream_erc.exceptions import AudioError, InputError, TurnsError
+from stream_erc.inference.engine import Engine
+from stream_erc.inference.workers import Worker
+from stream_erc.protocol.encoding import Message, MessageEncoder
+from stream_erc.sources.turn_files import TextDialogue
+
+
+def replay_audio(
+    engine: Engine,
+    worker: Worker,
+    config: SessionConfig,
+    chunks: Iterable[Samples],
+    *,
+    name: str,
+    duration_ms: int | None = None,
+    given: Sequence[GivenTurn] | None = None,
+    session_id: str = "session-1",
+    heard: Callable[[int], None] = lambda samples: None,
+) -> Iterator[Message]:
+    """The messages of a recording, or of anything else that comes in chunks of 16 kHz mono float32.
+
+    Args:
+        engine: opens the session.
+        worker: has its work done.
+        config: how the conversation is heard.
+        chunks: the audio; where it breaks off with an error, the turns heard so far are finished first.
+        name: what is being heard, for the first message.
+        duration_ms: its length, where known.
+        given: turns that are known, in order of start.
+        session_id: the session's name.
+        heard: told how many samples have been heard so far.
+
+    Raises:
+        InputError: the audio broke off, given turns lie past its end, or nobody spoke in it; after the last
+            message.
+    """
+    session = engine.open_session(config, given=given)
+    encoder = MessageEncoder(session_id)
+    yield _created(encoder, engine, name, duration_ms)
+    samples = turns = 0
+    broken: InputError | None = None
+    try:
+        for chunk in chunks:
+            session.receive_audio(chunk)
+            for event in worker.advance(session):
+                turns += isinstance(event, EmotionEvent | TurnFailed)
+                yield encoder.encode(event)
+            samples += len(chunk)
+            heard(samples)
+    except InputError as error:
+        broken = error
+    session.receive_eof()
+    for event in worker.advance(session, wait=True):
+        turns += isinstance(event, EmotionEvent | TurnFailed)
+        yield encoder.encode(event)
+    if broken is not None:
+        raise broken
+    if not turns:
+        raise AudioError(f"{name}: expected speech, found none in {samples / SAMPLE_RATE:.3f} s of audio")
+    for number, turn in enumerate(given or (), 1):
+        if turn.start is not None and turn.start >= samples:
+            raise TurnsError(
+                f"turn {number} begins at {turn.start / SAMPLE_RATE:.2f} s: expected turns within the audio, "
+                f"which ends at {samples / SAMPLE_RATE:.2f} s"
+            )
+
+
+def replay_text(
+    engine: Engine, worker: Worker, config: SessionConfig, dialogues: Iterable[TextDialogue], *, name: str
+) -> Iterator[Message]:
+    """The messages of text dialogues, a session each."""
+    for number, dialogue in enumerate(dialogues, 1):
+        session = engine.open_session(config)
+        encoder = MessageEncoder(f"session-{number}", dialogue.dialogue)
+        yield _created(encoder, engine, name, None)
+        for turn in dialogue.turns:
+            session.append_turn(turn)
+            yield from map(encoder.encode, worker.advance(session))
+        session.receive_eof()
+        yield from map(encoder.encode, worker.advance(session, wait=True))
+
+
+def _created(encoder: MessageEncoder, engine: Engine, name: str, duration_ms: int | None) -> Message:
+    classifier = engine.classifier
+    return encoder.created(
+        model=classifier.name,
+        asr=engine.asr_name,
+        labels=classifier.labels,
+        name=name,
+        duration_ms=duration_ms,
+    )

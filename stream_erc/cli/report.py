@@ -1,0 +1,280 @@
+"""A conversation as one self-contained HTML page: hear it, read it, see which emotions it expressed.
+
+The page makes no outside request (its own Content-Security-Policy forbids any) and works from a file. Its
+look and behaviour are in `assets/`; this module gathers the messages, encodes the audio and writes the file.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.cli.palette import emotion_styles
+from stream_erc.events import Samples
+from stream_erc.exceptions import AudioError, OutputError
+from stream_erc.protocol.encoding import Json, Message
+from stream_erc.sources.audio_files import AudioFile
+
+MAX_AUDIO_BYTES = 20_000_000
+BIT_RATES = (48_000, 32_000, 24_000, 16_000)  # bit/s of mono MP3 at 16 kHz; the best that fits is taken
+PEAK_BLOCK = 160  # samples (10 ms) of the finest waveform
+MAX_PEAKS = 16_384  # blocks kept; a longer recording gets coarser ones
+
+
+@dataclass(frozen=True, slots=True)
+class ReportAudio:
+    """The recording that a report plays.
+
+    Attributes:
+        path: an audio or video file; decoded as a stream, so its length costs no memory.
+        max_bytes: above this size of the encoded audio the report has the waveform only, and says so.
+    """
+
+    path: Path
+    max_bytes: int = MAX_AUDIO_BYTES
+
+
+def write_report(
+    messages: Iterable[Message], path: Path, *, title: str, audio: ReportAudio | None = None
+) -> None:
+    """Write the report of one or more sessions.
+
+    Args:
+        messages: in the order of `stream_erc.protocol.encoding`; partial turns are passed over.
+        path: the HTML file. It is replaced as a whole: a failure leaves an earlier one as it was.
+        title: the page's title.
+        audio: what was heard. Where it cannot be read or is too long, the page says so and does without.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    sessions = _sessions(messages)
+    styles = emotion_styles(_labels(sessions))
+    clip = None if audio is None else _encode(audio, _duration_hint_s(sessions))
+    data: Message = {
+        "title": title,
+        "emotions": [
+            {"label": s.label, "code": s.code, "face": s.face, "light": s.light, "dark": s.dark}
+            for s in styles.values()
+        ],
+        "sessions": list(sessions.values()),
+        "audio": None if clip is None else clip.described(),
+    }
+    _replace(path, _page(title, data, b"" if clip is None else clip.mp3))
+
+
+# --- what was said --------------------------------------------------------------------------------
+
+
+def _sessions(messages: Iterable[Message]) -> dict[str, Message]:
+    """Session id -> ``{"created", "turns", "closed"}``: the last word on each turn, in order of turns."""
+    sessions: dict[str, Message] = {}
+    turns: dict[str, dict[int, Message]] = {}
+    for message in messages:
+        name = str(message.get("session_id"))
+        session = sessions.setdefault(name, {"id": name, "created": None, "turns": [], "closed": None})
+        kind, turn = message["type"], message.get("turn")
+        if kind == "session.created":
+            session["created"] = message
+        elif kind == "session.closed":
+            session["closed"] = message
+        elif kind in ("turn.final", "turn.revised", "turn.failed") and isinstance(turn, int):
+            turns.setdefault(name, {})[turn] = message
+    for name, session in sessions.items():
+        known = turns.get(name, {})
+        session["turns"] = [known[turn] for turn in sorted(known)]
+    return sessions
+
+
+def _labels(sessions: Mapping[str, Message]) -> list[str]:
+    """Every emotion label, in the checkpoint's order."""
+    labels: dict[str, None] = {}
+    for session in sessions.values():
+        created, turns = session["created"], session["turns"]
+        if isinstance(created, dict):
+            declared = created.get("labels")
+            labels.update(dict.fromkeys(map(str, declared if isinstance(declared, list) else ())))
+        for turn in turns if isinstance(turns, list) else ():
+            emotion = turn.get("emotion")
+            if isinstance(emotion, dict):
+                probabilities = emotion.get("probabilities")
+                labels.update(dict.fromkeys(probabilities if isinstance(probabilities, dict) else ()))
+                labels[str(emotion.get("label"))] = None
+    return list(labels)
+
+
+def _duration_hint_s(sessions: Mapping[str, Message]) -> float | None:
+    """How much audio was heard, in seconds; None while a session was never closed."""
+    heard = [closed.get("audio_ms") for s in sessions.values() if isinstance(closed := s["closed"], dict)]
+    return max((ms / 1000 for ms in heard if isinstance(ms, int)), default=None)
+
+
+# --- what was heard -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    """The audio of a report.
+
+    Attributes:
+        mp3: empty where it is left out.
+        note: why it is left out, or what is wrong with it; "" where nothing is.
+        peaks: lowest and highest sample of each block, (N, 2) int8, loudest at 127.
+    """
+
+    mp3: bytes
+    note: str
+    duration_ms: int
+    peaks: "np.ndarray[tuple[int, ...], np.dtype[np.int8]]"
+
+    def described(self) -> Json:
+        return {
+            "mime": "audio/mpeg",
+            "note": self.note,
+            "duration_ms": self.duration_ms,
+            "peaks": base64.b64encode(self.peaks.tobytes()).decode("ascii"),
+        }
+
+
+class _Peaks:
+    """The outline of a stream of audio, in bounded memory: when full, neighbouring blocks are merged."""
+
+    def __init__(self) -> None:
+        self._block = PEAK_BLOCK
+        self._rest = np.zeros(0, np.float32)
+        self._range = np.zeros((0, 2), np.float32)
+
+    def push(self, chunk: Samples) -> None:
+        pending = np.concatenate((self._rest, chunk))
+        whole = len(pending) // self._block * self._block
+        blocks = pending[:whole].reshape(-1, self._block)
+        self._rest = pending[whole:]
+        self._range = np.concatenate((self._range, np.stack((blocks.min(1), blocks.max(1)), 1)))
+        while len(self._range) > MAX_PEAKS:
+            if len(self._range) % 2:  # the last block waits for its neighbour
+                self._range = np.concatenate((self._range, self._range[-1:]))
+            low, high = self._range[:, 0].reshape(-1, 2), self._range[:, 1].reshape(-1, 2)
+            self._range = np.stack((low.min(1), high.max(1)), 1)
+            self._block *= 2
+
+    def quantised(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.int8]]":
+        """(N, 2), the loudest sample at 127."""
+        loudest = float(np.abs(self._range).max(initial=0.0))
+        return np.round(self._range * (127.0 / max(loudest, 1e-4))).clip(-127, 127).astype(np.int8)
+
+
+class _Mp3:
+    """An MP3 encoder that gives up when its output grows beyond a bound. Every browser plays MP3."""
+
+    def __init__(self, bit_rate: int, max_bytes: int) -> None:
+        self._buffer, self._max_bytes = BytesIO(), max_bytes
+        self._container = av.open(self._buffer, "w", format="mp3")
+        self._stream = self._container.add_stream("libmp3lame", rate=SAMPLE_RATE, layout="mono")
+        self._stream.bit_rate = bit_rate
+        self._samples = 0
+        self.fits = True
+
+    def push(self, chunk: Samples) -> None:
+        if not self.fits or not len(chunk):
+            return
+        pcm = np.round(chunk * 32_767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(pcm, format="s16p", layout="mono")
+        frame.sample_rate, frame.pts = SAMPLE_RATE, self._samples
+        self._samples += len(chunk)
+        self._container.mux(self._stream.encode(frame))
+        self.fits = self._buffer.tell() <= self._max_bytes
+
+    def close(self) -> bytes:
+        """The whole file; empty if it did not fit."""
+        if self._samples:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        return self._buffer.getvalue() if self.fits and self._samples else b""
+
+
+def _encode(audio: ReportAudio, hint_s: float | None) -> _Clip:
+    """Decode a recording once: its MP3 and its outline. What can be read before a fault is kept."""
+    peaks, samples, note, mp3 = _Peaks(), 0, "", b""
+    encoder: _Mp3 | None = None
+    try:
+        source = AudioFile(audio.path)
+        known = [s for s in (source.duration_s, hint_s) if s is not None]
+        room = audio.max_bytes * 8 / max(known) if known and max(known) > 0 else BIT_RATES[1]
+        bit_rate = next((rate for rate in BIT_RATES if rate <= room * 0.99), None)
+        if "libmp3lame" not in av.codecs_available:
+            note = "The audio is left out: this installation has no MP3 encoder."
+        elif bit_rate is not None:
+            encoder = _Mp3(bit_rate, audio.max_bytes)
+        for chunk in source.chunks(1_000):
+            peaks.push(chunk)
+            samples += len(chunk)
+            if encoder is not None:
+                encoder.push(chunk)
+    except AudioError as error:
+        note = f"The recording could not be read to its end: {error}"
+    if encoder is not None:
+        mp3 = encoder.close()
+    if not mp3 and not note:
+        size = f"{audio.max_bytes / 1e6:.0f} MB"
+        note = f"The audio is left out: {samples / SAMPLE_RATE / 60:.0f} minutes do not fit into {size}."
+    return _Clip(mp3, note, round(samples * 1000 / SAMPLE_RATE), peaks.quantised())
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def _page(title: str, data: Message, mp3: bytes) -> Iterator[str]:
+    """The page, piece by piece."""
+    assets = resources.files("stream_erc.cli") / "assets"
+    template, style, script = (
+        (assets / name).read_text(encoding="utf-8") for name in ("report.html", "report.css", "report.js")
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    values = {"title": html.escape(title.encode(errors="replace").decode()), "style": style, "script": script}
+    values |= {"script_hash": f"sha256-{digest}", "data": _embedded(data)}
+    for piece in re.split(r"(\{\{\w+\}\})", template):
+        name = piece[2:-2] if piece.startswith("{{") else None
+        if name == "audio":
+            for at in range(0, len(mp3), 3 << 20):
+                yield base64.b64encode(mp3[at : at + (3 << 20)]).decode("ascii")
+        else:
+            yield piece if name is None else values[name]
+
+
+def _embedded(data: Json) -> str:
+    """JSON that cannot end the script element it stands in, and is plain ASCII."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _replace(path: Path, pieces: Iterator[str]) -> None:
+    """Write a file under another name, then let it take its place."""
+    target = Path(os.path.realpath(path))
+    # A pipe or a device is written as it stands.
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    partial = path if special else target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8", newline="\n") as out:
+            out.writelines(pieces)
+        if not special:
+            os.replace(partial, target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"report {path}: expected a place that can be written, got: {reason}") from error
+    finally:
+        if not special:
+            with suppress(OSError):  # it has taken its place, or was never there
+                partial.unlink()

@@ -1,0 +1,339 @@
+"""A conversation in the terminal, as it happens: who speaks, what was said, which emotion it expressed.
+
+On a terminal, turns scroll by above a live line with partial text and progress. Anywhere else (a pipe, the
+log of a build) there are plain lines, one a turn, without control codes.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from stream_erc.cli.palette import SPEAKER_COLOURS, emotion_styles
+from stream_erc.protocol.encoding import Json, Message
+
+NARROW, WIDE = 76, 110  # columns; below the one bars are short, above the other long
+PLAIN_STEPS = 4  # progress lines of a whole file where there is no live line
+STAGES = ("endpointing", "asr", "features", "emotion")
+
+
+def clock(ms: int | float) -> str:
+    """Milliseconds as ``mm:ss.s``, from an hour on as ``h:mm:ss.s``."""
+    tenths = int(ms // 100)
+    hours, minutes = tenths // 36_000, tenths // 600 % 60
+    return (f"{hours}:" if hours else "") + f"{minutes:02}:{tenths // 10 % 60:02}.{tenths % 10}"
+
+
+class TerminalView:
+    """Shows messages; the summary comes when the context ends.
+
+    Args:
+        console: where to; its width, encoding and clock are used.
+        total_ms: length of the recording, None where unknown (a microphone, a text).
+        labels: the checkpoint's emotion labels.
+    """
+
+    def __init__(self, console: Console, *, total_ms: int | None, labels: Sequence[str]) -> None:
+        self._console, self._total_ms = console, total_ms
+        self._styles = emotion_styles(labels)
+        self._label_width = max((len(label) for label in labels), default=7)
+        self._ascii = console.options.ascii_only
+        self._live = (
+            Live(console=console, auto_refresh=False, transient=True) if console.is_interactive else None
+        )
+        self._began = console.get_time()
+        self._heard_ms = self._audio_ms = 0
+        self._steps_shown = 0
+        self._partial: Message | None = None
+        self._listening = False
+        self._sessions: dict[str, set[str]] = {}  # id -> its speakers
+        self._turns: dict[tuple[str, int], Message] = {}  # the last word on each turn
+        self._colours: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        self._began = self._console.get_time()
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if self._sessions:
+            self._summary()
+
+    def show(self, message: Message) -> None:
+        """Show one message of the wire protocol; kinds it does not know are passed over."""
+        kind, session = message["type"], str(message.get("session_id"))
+        if kind == "session.created":
+            self._sessions[session] = set()
+            self._heading(message)
+        elif kind in ("speech.started", "speech.stopped"):
+            self._listening = kind == "speech.started"
+        elif kind == "turn.partial":
+            self._partial = message
+        elif kind in ("turn.final", "turn.revised", "turn.failed"):
+            self._sessions.setdefault(session, set())
+            self._turns[session, _int(message.get("turn"))] = message
+            if self._partial is not None and _int(self._partial.get("turn")) <= _int(message.get("turn")):
+                self._partial = None
+            self._listening = False
+            self._failed(message) if kind == "turn.failed" else self._turn(message)
+        elif kind == "session.closed":
+            self._sessions.setdefault(session, set())
+            self._audio_ms += _int(message.get("audio_ms"))
+            self._heard_ms, self._partial, self._listening = 0, None, False
+        self._refresh()
+
+    def progress(self, audio_ms: int) -> None:
+        """Say how much audio has been heard, in milliseconds since the session began."""
+        self._heard_ms = audio_ms
+        if self._live is None and self._total_ms:
+            step = min(PLAIN_STEPS, audio_ms * PLAIN_STEPS // self._total_ms)
+            if step > self._steps_shown:
+                self._steps_shown = step
+                self._line(f"-- {step * 100 // PLAIN_STEPS}% heard, {self._pace(audio_ms)}")
+        self._refresh()
+
+    # --- lines ------------------------------------------------------------------------------------
+
+    def _heading(self, message: Message) -> None:
+        """What is being heard; of several dialogues each one's name."""
+        dialogue = message.get("dialogue")
+        if len(self._sessions) == 1:
+            source = message.get("source")
+            parts = [self._clean(source.get("name"))] if isinstance(source, dict) else []
+            if self._total_ms:
+                parts.append(clock(self._total_ms))
+            parts.append(f"model {self._clean(message.get('model'))}")
+            if self._total_ms is not None or dialogue is None:
+                parts.append(f"speech recognition {self._clean(message.get('asr'))}")
+            separator = " | " if self._ascii else " · "
+            self._print(Text(separator.join(part for part in parts if part), style="dim"))
+        if dialogue is None and len(self._sessions) == 1:
+            return
+        name = self._clean(dialogue) if dialogue is not None else self._clean(message.get("session_id"))
+        self._print(Text(""))
+        if self._live is None:
+            self._line(f"== {name}")
+        else:
+            self._print(Rule(Text(name, style="bold"), align="left", style="dim"))
+
+    def _turn(self, message: Message) -> None:
+        emotion = message["emotion"]
+        assert isinstance(emotion, dict), emotion
+        label, confidence = str(emotion["label"]), _float(emotion["confidence"])
+        speaker = self._clean(message.get("speaker"))
+        self._sessions[str(message.get("session_id"))].add(speaker)
+        revised = message["type"] == "turn.revised"
+        text = self._clean(message.get("text"))
+        if self._live is None:
+            mark = "revised: " if revised else ""
+            # No wrapping: one turn is one line, whatever the width.
+            name = f"{self._clean(label):<{self._label_width}} {confidence:4.0%} {self._bar(confidence, 5)}"
+            self._line(f"{self._when(message):>7}  {speaker:<10}  {name}  {mark}{text}".rstrip())
+            return
+        style = self._styles.get(label)
+        colour = style.dark if style is not None else "default"
+        words = Text(text)
+        if revised:
+            words = Text.assemble(
+                (f"{self._revised_sign()}turn {_int(message.get('turn')) + 1} revised  ", "italic dim"), words
+            )
+        width = self._console.width
+        bar = 4 if width < NARROW else 8 if width < WIDE else 12
+        table = self._row()
+        table.add_column(width=self._label_width, no_wrap=True, overflow="ellipsis")
+        table.add_column(width=bar, no_wrap=True)
+        table.add_column(width=4, justify="right", no_wrap=True)
+        table.add_row(
+            Text(self._when(message), style="dim"),
+            Text(speaker, style=f"bold {self._colour(speaker)}"),
+            words,
+            Text(self._clean(label), style=colour),
+            Text(self._bar(confidence, bar), style=colour),
+            Text(f"{confidence:.0%}", style="dim"),
+        )
+        self._print(table)
+
+    def _failed(self, message: Message) -> None:
+        what = f"turn {_int(message.get('turn')) + 1} failed: {self._clean(message.get('message'))}"
+        if self._live is None:
+            self._line(f"{self._when(message):>7}  {what}")
+            return
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(width=9 if (self._total_ms or 0) >= 3_600_000 else 7, no_wrap=True, justify="right")
+        table.add_column(ratio=1, overflow="fold")
+        table.add_row(Text(self._when(message), style="dim"), Text(what, style="red"))
+        self._print(table)
+
+    def _row(self) -> Table:
+        """The columns that a turn begins with: time, speaker, words."""
+        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        table.add_column(width=9 if (self._total_ms or 0) >= 3_600_000 else 7, no_wrap=True, justify="right")
+        table.add_column(width=9 if self._console.width < NARROW else 12, no_wrap=True, overflow="ellipsis")
+        table.add_column(ratio=1, overflow="fold")
+        return table
+
+    # --- the live line ----------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(Group(*self._live_lines()), refresh=True)
+
+    def _live_lines(self) -> list[RenderableType]:
+        lines: list[RenderableType] = []
+        if self._partial is not None:
+            speaker = self._clean(self._partial.get("speaker") or "")
+            emotion = self._partial.get("emotion")
+            words = Text(self._clean(self._partial.get("text")), style="bright_black", end="")
+            if isinstance(emotion, dict):
+                words.append(f"  {self._clean(emotion.get('label'))}?", style="italic bright_black")
+            row = self._row()
+            row.add_row(
+                Text(self._when(self._partial), style="dim"), Text(speaker, style="bright_black"), words
+            )
+            lines.append(row)
+        if self._heard_ms:
+            lines.append(self._progress_line())
+        return lines
+
+    def _progress_line(self) -> Text:
+        line = Text(no_wrap=True, overflow="ellipsis")
+        if self._total_ms:
+            share = min(1.0, self._heard_ms / self._total_ms)
+            line.append(self._bar(share, max(8, min(40, self._console.width - 44))), style="cyan")
+            line.append(f" {share:4.0%}  {self._pace(self._heard_ms)}", style="dim")
+        else:
+            sign = "*" if self._ascii else "●"
+            line.append(f"{sign} ", style="red" if self._listening or self._partial is not None else "dim")
+            line.append(f"listening {clock(self._heard_ms)}", style="dim")
+        return line
+
+    def _pace(self, audio_ms: int) -> str:
+        total = f" / {clock(self._total_ms)}" if self._total_ms else ""
+        seconds = self._console.get_time() - self._began
+        pace = f", {audio_ms / 1000 / seconds:.1f}x real time" if seconds > 0.05 else ""
+        return f"{clock(audio_ms)}{total}{pace}"
+
+    # --- the summary ------------------------------------------------------------------------------
+
+    def _summary(self) -> None:
+        turns = [turn for turn in self._turns.values() if turn["type"] != "turn.failed"]
+        failed = len(self._turns) - len(turns)
+        speakers = Counter(self._clean(turn.get("speaker")) for turn in turns)
+        emotions = Counter(
+            str(emotion["label"]) for turn in turns if isinstance(emotion := turn.get("emotion"), dict)
+        )
+        parts = [_plural(len(turns), "turn"), _plural(len(speakers), "speaker")]
+        if len(self._sessions) > 1:
+            parts.insert(0, _plural(len(self._sessions), "dialogue"))
+        if audio_ms := self._audio_ms or self._heard_ms:
+            parts.append(f"{clock(audio_ms)} of audio")
+        head = Text(", ".join(parts), style="bold")
+        if failed:
+            head.append(f", {failed} failed", style="bold red")
+        self._print(Text(""))
+        if self._live is not None:
+            self._print(Rule(style="dim", characters="-" if self._ascii else "─"))
+        self._print(head)
+        if len(speakers) > 1:
+            self._print(self._tally("speakers", speakers, dict.fromkeys(speakers, "")))
+        colours = {label: style.dark for label, style in self._styles.items()}
+        if emotions:
+            self._print(self._tally("expressed", emotions, colours))
+        self._latency(turns)
+
+    def _tally(self, title: str, counts: Counter[str], colours: dict[str, str]) -> Text:
+        """``title  name n, name n ...``, the most frequent first."""
+        line = Text(f"{title:<10}", style="dim")
+        shown = counts.most_common(12)
+        for name, count in shown:
+            colour = colours.get(name) or (self._colour(name) if title == "speakers" else "default")
+            line.append(f"{self._clean(name)}", style=colour).append(f" {count}   ", style="default")
+        if len(counts) > len(shown):
+            line.append(f"and {len(counts) - len(shown)} more")
+        line.rstrip()
+        return line
+
+    def _latency(self, turns: list[Message]) -> None:
+        rows = [row for turn in turns if isinstance(row := turn.get("latency_ms"), dict)]
+        medians = {
+            stage: median(_float(row.get(stage)) for row in rows) if rows else 0.0
+            for stage in (*STAGES, "total")
+        }
+        if not medians["total"]:
+            return
+        stages = ", ".join(f"{stage} {medians[stage]:.0f}" for stage in STAGES if medians[stage] >= 0.5)
+        since = (
+            "from the end of speech to the result"
+            if self._audio_ms or self._heard_ms
+            else "to the result of a turn"
+        )
+        line = Text(f"{'latency':<10}", style="dim")
+        line.append(
+            f"median {medians['total']:.0f} ms {since}" + (f" ({stages})" if stages else ""), "default"
+        )
+        self._print(line)
+
+    # --- small parts ------------------------------------------------------------------------------
+
+    def _print(self, what: RenderableType) -> None:
+        if self._live is None:
+            self._console.print(what, highlight=False, soft_wrap=True)
+        else:
+            self._console.print(what, highlight=False)
+
+    def _line(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True, highlight=False)
+
+    def _when(self, message: Message) -> str:
+        """The time of a turn; a text-only turn has its number instead."""
+        start = message.get("audio_start_ms")
+        return clock(start) if isinstance(start, int) else str(_int(message.get("turn")) + 1)
+
+    def _bar(self, share: float, width: int) -> str:
+        full = round(min(1.0, max(0.0, share)) * width)
+        return "#" * full + "-" * (width - full) if self._ascii else "━" * full + "╌" * (width - full)
+
+    def _revised_sign(self) -> str:
+        return "" if self._ascii else "↻ "
+
+    def _colour(self, speaker: str) -> str:
+        return self._colours.setdefault(speaker, SPEAKER_COLOURS[len(self._colours) % len(SPEAKER_COLOURS)])
+
+    def _clean(self, value: Json) -> str:
+        """Text that cannot steer a terminal, in characters that its encoding has."""
+        text = "" if value is None else str(value)
+        safe = "".join(
+            " " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _BIDI else c for c in text
+        )
+        encoding = self._console.encoding
+        return safe.encode(encoding, "replace").decode(encoding)
+
+
+_BIDI = frozenset(
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)  # would reorder the rest of the line
+
+
+def _int(value: Json) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _float(value: Json) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _plural(count: int, one: str) -> str:
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"

@@ -1,0 +1,1 @@
+"""One conversation, without I/O: no clock, no thread, no socket, no weights."""

@@ -1,0 +1,267 @@
+"""Speech probabilities -> where segments of speech begin and end, as a transition table.
+
+One `step` per 32 ms window. Everything here is a pure function of values: the state is a frozen dataclass of
+numbers and one string, so that it goes into a snapshot as it is.
+
+::
+
+                    speech                 lasted min_speech
+    SILENCE ──────────────────▶ MAYBE_SPEECH ─────────────▶ SPEECH ◀──┐
+       ▲ ▲                           │  Started               │       │ speech
+       │ └───────────────────────────┘                silence │       │
+       │          silence: Cancelled                          ▼       │
+       └───────────────────────────────────────────── MAYBE_SILENCE ──┘
+                  lasted min_silence: Ended
+
+A segment that reaches max_turn is cut at the least speech-like moment of its last second; what follows the
+cut is the next segment from its first sample on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeAlias
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.config import EndpointingConfig, VadConfig
+from stream_erc.core.vad import WINDOW
+from stream_erc.exceptions import ConfigError, ProtocolMisuse
+
+SAMPLES_PER_MS = SAMPLE_RATE // 1_000
+CUT_REGION = SAMPLE_RATE  # samples before max_turn in which a cut is looked for
+MIN_MAX_TURN_MS = 1_000
+
+
+class Phase(StrEnum):
+    """Where the endpointing of one stream stands."""
+
+    SILENCE = "silence"
+    MAYBE_SPEECH = "maybe_speech"
+    SPEECH = "speech"
+    MAYBE_SILENCE = "maybe_silence"
+
+
+class Input(StrEnum):
+    """What moves it: the sound of a window, or that a candidate has lasted its minimum."""
+
+    SPEECH = "speech"
+    SILENCE = "silence"
+    LASTED = "lasted"
+
+
+class Action(StrEnum):
+    """What a transition does besides changing the phase."""
+
+    OPEN = "open"  # remember where speech may have begun
+    CANCEL = "cancel"  # it had not
+    CONFIRM = "confirm"  # it had
+    MARK = "mark"  # remember where speech may have ended
+    RESUME = "resume"  # it had not
+    CLOSE = "close"  # it had
+
+
+TRANSITIONS: Mapping[tuple[Phase, Input], tuple[Phase, Action | None]] = MappingProxyType(
+    {
+        (Phase.SILENCE, Input.SILENCE): (Phase.SILENCE, None),
+        (Phase.SILENCE, Input.SPEECH): (Phase.MAYBE_SPEECH, Action.OPEN),
+        (Phase.MAYBE_SPEECH, Input.SILENCE): (Phase.SILENCE, Action.CANCEL),
+        (Phase.MAYBE_SPEECH, Input.SPEECH): (Phase.MAYBE_SPEECH, None),
+        (Phase.MAYBE_SPEECH, Input.LASTED): (Phase.SPEECH, Action.CONFIRM),
+        (Phase.SPEECH, Input.SILENCE): (Phase.MAYBE_SILENCE, Action.MARK),
+        (Phase.SPEECH, Input.SPEECH): (Phase.SPEECH, None),
+        (Phase.MAYBE_SILENCE, Input.SILENCE): (Phase.MAYBE_SILENCE, None),
+        (Phase.MAYBE_SILENCE, Input.SPEECH): (Phase.SPEECH, Action.RESUME),
+        (Phase.MAYBE_SILENCE, Input.LASTED): (Phase.SILENCE, Action.CLOSE),
+    }
+)
+"""(phase, input) -> (next phase, action). Only a candidate, MAYBE_..., can have lasted."""
+
+SOUNDING = frozenset({Phase.MAYBE_SPEECH, Phase.SPEECH})
+"""The phases whose last window was speech: there the lower threshold, `release`, applies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Speech began at sample `start`; known once it had lasted min_speech."""
+
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The speech of [start, end) is over.
+
+    Attributes:
+        start, end: samples; no pre-roll, no trailing silence.
+        decided_at: the sample at which that was known.
+    """
+
+    start: int
+    end: int
+    decided_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What began at `start` was too short for speech; no `Started` was given for it."""
+
+    start: int
+
+
+Boundary: TypeAlias = Started | Ended | Cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """Where one stream stands, all times in samples since its audio began.
+
+    Attributes:
+        phase: the state of the transition table.
+        position: samples consumed.
+        start: where the open segment or its candidate began; meaningless in SILENCE.
+        end: where its speech ended if it has; meaningful in MAYBE_SILENCE.
+        quietest_at, quietest: middle and probability of the window for a cut; -1 where there is none yet.
+    """
+
+    phase: Phase = Phase.SILENCE
+    position: int = 0
+    start: int = 0
+    end: int = 0
+    quietest_at: int = -1
+    quietest: float = 1.0
+
+
+def validate(vad: VadConfig, endpointing: EndpointingConfig) -> None:
+    """Check that the numbers make sense together.
+
+    Raises:
+        ConfigError: naming the key, what was expected and what came.
+    """
+    if not 0 < vad.threshold <= 1:
+        raise ConfigError(f"vad.threshold: expected more than 0 and at most 1, got {vad.threshold}")
+    if not 0 < vad.release <= vad.threshold:
+        raise ConfigError(
+            f"vad.release: expected more than 0 and at most the threshold {vad.threshold}, got {vad.release}"
+        )
+    for key, lowest in (("pre_roll_ms", 0), ("min_speech_ms", 1), ("min_silence_ms", 1)):
+        value = getattr(endpointing, key)
+        if value < lowest:
+            raise ConfigError(f"endpointing.{key}: expected {lowest} or more, got {value}")
+    least = max(MIN_MAX_TURN_MS, 2 * endpointing.min_speech_ms)
+    if endpointing.max_turn_ms < least:
+        raise ConfigError(
+            f"endpointing.max_turn_ms: expected {least} or more (1 s and twice min_speech_ms), "
+            f"got {endpointing.max_turn_ms}"
+        )
+
+
+def step(
+    state: EndpointState, probability: float, vad: VadConfig, endpointing: EndpointingConfig
+) -> tuple[EndpointState, tuple[Boundary, ...]]:
+    """Take in the next window.
+
+    Args:
+        state: what the step before returned.
+        probability: that the 512 samples from `state.position` on hold speech.
+        vad: the thresholds, checked by `validate`.
+        endpointing: the durations, checked by `validate`.
+
+    Returns:
+        The state after the window, and the boundaries that it brought to light, in order.
+    """
+    bar = vad.release if state.phase in SOUNDING else vad.threshold
+    given = Input.SPEECH if probability >= bar else Input.SILENCE
+    state, boundaries = _transition(replace(state, position=state.position + WINDOW), given)
+    state = _watch_for_cut(state, probability, endpointing)
+    if _has_lasted(state, endpointing):
+        state, more = _transition(state, Input.LASTED)
+        boundaries += more
+    if _is_overlong(state, endpointing):
+        state, more = _cut(state)
+        boundaries += more
+    return state, boundaries
+
+
+def finish(
+    state: EndpointState, at_sample: int, endpointing: EndpointingConfig
+) -> tuple[EndpointState, tuple[Boundary, ...]]:
+    """End the stream: an open segment ends, a candidate is confirmed or cancelled.
+
+    Args:
+        state: what the last step returned.
+        at_sample: the length of the audio; up to 511 samples more than the steps took in. They count as
+            more of what was going on.
+        endpointing: as for `step`.
+
+    Raises:
+        ProtocolMisuse: an `at_sample` before `state.position`, or a whole window or more after it.
+    """
+    if not state.position <= at_sample < state.position + WINDOW:
+        raise ProtocolMisuse(
+            f"expected the end of audio less than a window after sample {state.position}, got {at_sample}"
+        )
+    state = replace(state, position=at_sample)
+    boundaries: tuple[Boundary, ...] = ()
+    if _has_lasted(state, endpointing):
+        state, boundaries = _transition(state, Input.LASTED)
+    if state.phase in SOUNDING:  # a candidate is cancelled here, a segment gets its end
+        state, more = _transition(replace(state, position=at_sample + WINDOW), Input.SILENCE)
+        state, boundaries = replace(state, position=at_sample), boundaries + more
+    if state.phase == Phase.MAYBE_SILENCE:
+        state, more = _transition(state, Input.LASTED)
+        boundaries += more
+    return state, boundaries
+
+
+def _transition(state: EndpointState, given: Input) -> tuple[EndpointState, tuple[Boundary, ...]]:
+    """Look the transition up and carry out its action; `state.position` is the end of the window."""
+    phase, action = TRANSITIONS[state.phase, given]
+    before = state.position - WINDOW
+    state = replace(state, phase=phase)
+    match action:
+        case Action.OPEN:
+            return replace(state, start=before, quietest_at=-1, quietest=1.0), ()
+        case Action.CANCEL:
+            return state, (Cancelled(state.start),)
+        case Action.CONFIRM:
+            return state, (Started(state.start),)
+        case Action.MARK:
+            return replace(state, end=before), ()
+        case Action.CLOSE:
+            return state, (Ended(state.start, state.end, state.position),)
+        case Action.RESUME | None:
+            return state, ()
+
+
+def _has_lasted(state: EndpointState, endpointing: EndpointingConfig) -> bool:
+    if state.phase == Phase.MAYBE_SPEECH:
+        return state.position - state.start >= endpointing.min_speech_ms * SAMPLES_PER_MS
+    if state.phase == Phase.MAYBE_SILENCE:
+        return state.position - state.end >= endpointing.min_silence_ms * SAMPLES_PER_MS
+    return False
+
+
+def _is_overlong(state: EndpointState, endpointing: EndpointingConfig) -> bool:
+    """Whether one more window would take the segment past max_turn."""
+    longest = endpointing.max_turn_ms * SAMPLES_PER_MS
+    return state.phase != Phase.SILENCE and state.position + WINDOW - state.start > longest
+
+
+def _watch_for_cut(state: EndpointState, probability: float, endpointing: EndpointingConfig) -> EndpointState:
+    """Keep the least speech-like window of the stretch in which a cut may come, the latest among equals."""
+    longest = endpointing.max_turn_ms * SAMPLES_PER_MS
+    region = state.start + longest - min(CUT_REGION, longest // 2)
+    window = state.position - WINDOW
+    if state.phase == Phase.SILENCE or window < region or probability > state.quietest:
+        return state
+    return replace(state, quietest_at=window + WINDOW // 2, quietest=probability)
+
+
+def _cut(state: EndpointState) -> tuple[EndpointState, tuple[Boundary, ...]]:
+    """End a segment that reached max_turn; speech that goes on is the next segment from the cut on."""
+    if state.phase == Phase.MAYBE_SILENCE:  # it is over but for the waiting
+        return _transition(state, Input.LASTED)
+    cut = state.quietest_at if state.quietest_at >= 0 else state.position
+    ended = Ended(state.start, cut, state.position)
+    return replace(state, start=cut, quietest_at=-1, quietest=1.0), (ended, Started(cut))

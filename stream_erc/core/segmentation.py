@@ -1,0 +1,340 @@
+"""Audio -> speech segments, window by window: heard (VAD and endpointing), given, or appended as it goes.
+
+All segmenters take the audio of a session in any chunking, hold only what a segment may still need, and can
+be marked: a `SegmenterMark` is everything needed to go on from that point but the audio itself, whose last
+little is sent again. So a mark that is kept somewhere holds nothing of what was said.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.config import SessionConfig
+from stream_erc.core import endpointing
+from stream_erc.core.vad import WINDOW, Vad, VadState
+from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted, SpeechStopped
+
+PARTIAL_GROWTH = 4
+"""A partial turn is told again when a quarter more of it was heard, and an interval at least."""
+
+Found: TypeAlias = SpeechStarted | SpeechStopped | SpeechSegment
+
+
+def milliseconds(ms: int) -> int:
+    """Milliseconds as samples at 16 kHz."""
+    return ms * SAMPLE_RATE // 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmenterMark:
+    """A point in the audio from which a segmenter can go on.
+
+    Attributes:
+        position: samples heard so far.
+        audio_from: where the audio to send next begins; what lies before `position` is kept, not heard again.
+        segments: how many segments had been found.
+        vad, endpoint: recurrences of a heard session; None of a given one.
+        partial_at: the sample at which the next partial is due.
+        last_end: where the last segment ended; no pre-roll reaches back over it.
+    """
+
+    position: int
+    audio_from: int
+    segments: int = 0
+    vad: VadState | None = None
+    endpoint: endpointing.EndpointState | None = None
+    partial_at: int | None = None
+    last_end: int = 0
+
+
+class Segmenter(Protocol):
+    """Audio in, found speech out."""
+
+    position: int
+
+    def advance(self, window: Samples) -> tuple[Found, ...]:
+        """Hear the next 512 samples."""
+
+    def finish(self, rest: Samples) -> tuple[Found, ...]:
+        """The audio ends with `rest`, less than a window; close what is open."""
+
+    def mark(self) -> SegmenterMark:
+        """Everything needed to go on from here."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no speech is running."""
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Indices of given turns that the audio has not reached."""
+
+
+BEGINNING = SegmenterMark(0, 0)
+"""Before any audio."""
+
+
+class AudioTail:
+    """The most recent audio of a session, trimmed from the front as it is no longer needed.
+
+    Attributes:
+        start, end: the samples that are held.
+    """
+
+    def __init__(self, position: int) -> None:
+        self.start = self.end = position
+        self._windows: deque[Samples] = deque()
+
+    def push(self, window: Samples) -> None:
+        """Append samples."""
+        self._windows.append(window)
+        self.end += len(window)
+
+    def trim(self, keep_from: int) -> None:
+        """Forget whole windows that end before `keep_from`."""
+        while self._windows and self.start + len(self._windows[0]) <= keep_from:
+            self.start += len(self._windows.popleft())
+
+    def cut(self, start: int, end: int) -> Samples:
+        """A copy of samples [start, end), bounded by what is held."""
+        if not self._windows:
+            return np.zeros(0, dtype=np.float32)
+        first, windows = self.start, []
+        for window in self._windows:
+            if first < end and first + len(window) > start:
+                windows.append(window[max(0, start - first) : max(0, end - first)])
+            first += len(window)
+        return np.concatenate(windows) if windows else np.zeros(0, dtype=np.float32)
+
+
+class SpeechSegmenter:
+    """Finds speech with a VAD and the endpointing table."""
+
+    def __init__(self, vad: Vad, config: SessionConfig, mark: SegmenterMark | None = None) -> None:
+        self._vad, self._config = vad, config
+        self._resumed = mark = mark or BEGINNING
+        self.position = mark.audio_from
+        self._tail = AudioTail(mark.audio_from)
+        self._segments = mark.segments
+        self._vad_state = mark.vad or VadState.initial()
+        self._endpoint = mark.endpoint or endpointing.EndpointState()
+        self._partial_at = mark.partial_at
+        self._last_end = mark.last_end
+        self._pre_roll = milliseconds(config.endpointing.pre_roll_ms)
+        endpointing.validate(config.vad, config.endpointing)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no speech is running."""
+        return self._endpoint.phase == endpointing.Phase.SILENCE
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Nothing is expected, so nothing is missing."""
+        return ()
+
+    def advance(self, window: Samples) -> tuple[Found, ...]:
+        """Hear the next 512 samples."""
+        self._tail.push(window)
+        self.position += len(window)
+        if self.position <= self._resumed.position:  # heard before the session was resumed
+            self._vad_state = self._vad_state.after(window)
+            return ()
+        probability, self._vad_state = self._vad(window, self._vad_state)
+        self._endpoint, boundaries = endpointing.step(
+            self._endpoint, probability, self._config.vad, self._config.endpointing
+        )
+        found = self._found(boundaries)
+        return found or self._partial()
+
+    def finish(self, rest: Samples) -> tuple[Found, ...]:
+        """End running speech where the audio ends."""
+        self._tail.push(rest)
+        self.position += len(rest)
+        ended_at = max(self.position, self._resumed.position)
+        self._endpoint, boundaries = endpointing.finish(self._endpoint, ended_at, self._config.endpointing)
+        return self._found(boundaries)
+
+    def mark(self) -> SegmenterMark:
+        """Everything needed to go on from here."""
+        if self.position < self._resumed.position:
+            return self._resumed
+        return SegmenterMark(
+            self.position,
+            self._tail.start,
+            self._segments,
+            self._vad_state,
+            self._endpoint,
+            self._partial_at,
+            self._last_end,
+        )
+
+    def _found(self, boundaries: Sequence[endpointing.Boundary]) -> tuple[Found, ...]:
+        found: list[Found] = []
+        for boundary in boundaries:
+            if isinstance(boundary, endpointing.Started):
+                found.append(SpeechStarted(boundary.start))
+                self._partial_at = boundary.start + milliseconds(self._config.partial_interval_ms)
+            elif isinstance(boundary, endpointing.Ended):
+                samples = self._tail.cut(self._from(boundary.start), boundary.decided_at)
+                found += (
+                    SpeechStopped(boundary.end),
+                    SpeechSegment(self._segments, boundary.start, boundary.end, samples, boundary.decided_at),
+                )
+                self._segments += 1
+                self._partial_at, self._last_end = None, boundary.end
+        needed = (self.position if self.idle else self._endpoint.start) - self._pre_roll
+        self._tail.trim(min(needed, self.position - WINDOW))  # the VAD needs the window before
+        return tuple(found)
+
+    def _from(self, start: int) -> int:
+        """Where the audio of a segment that starts at `start` is cut."""
+        return max(start - self._pre_roll, self._last_end)
+
+    def _partial(self) -> tuple[Found, ...]:
+        """A snapshot of the running segment each time another interval of it has been heard.
+
+        The interval grows with the segment: all of it is read again each time, which must not add up.
+        """
+        if not self._config.partials or self._partial_at is None or self.position < self._partial_at:
+            return ()
+        start, now = self._endpoint.start, self.position
+        interval = milliseconds(self._config.partial_interval_ms)
+        self._partial_at += max(interval, (now - start) // PARTIAL_GROWTH)
+        samples = self._tail.cut(self._from(start), now)
+        return (SpeechSegment(self._segments, start, now, samples, decided_at=now, final=False),)
+
+
+class GivenSegmenter:
+    """Cuts the audio where the turns are known to be.
+
+    Turns are numbered by their start and reported when the audio has passed their end.
+    """
+
+    def __init__(self, turns: Sequence[GivenTurn], mark: SegmenterMark | None = None) -> None:
+        mark = mark or BEGINNING
+        self.position = mark.audio_from
+        self._tail = AudioTail(mark.audio_from)
+        timed = ((t.end, t.start, i) for i, t in enumerate(turns))
+        spans = [(end, start, i) for end, start, i in timed if end is not None and start is not None]
+        self._open = sorted((span for span in spans if span[0] > mark.position), reverse=True)  # by end
+        self._earliest = self._earliest_start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no turn is running."""
+        return self._earliest >= self.position
+
+    def advance(self, window: Samples) -> tuple[Found, ...]:
+        """Hear the next 512 samples."""
+        self._tail.push(window)
+        self.position += len(window)
+        return self._close(self.position)
+
+    def finish(self, rest: Samples) -> tuple[Found, ...]:
+        """Close the turns that the audio reached; those that begin past its end stay `missing`."""
+        self._tail.push(rest)
+        self.position += len(rest)
+        ended_at = self.position
+        reached = [(min(end, ended_at), start, i) for end, start, i in self._open if start < ended_at]
+        missing = [span for span in self._open if span[1] >= ended_at]
+        self._open = missing + sorted(reached, reverse=True)
+        found = self._close(ended_at)
+        self._open = missing
+        return found
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Indices of the turns that the audio has not reached."""
+        return tuple(sorted(i for _, _, i in self._open))
+
+    def mark(self) -> SegmenterMark:
+        """Everything needed to go on from here, beside the given turns."""
+        return SegmenterMark(self.position, self._tail.start)
+
+    def _close(self, heard: int) -> tuple[Found, ...]:
+        found = []
+        while self._open and self._open[-1][0] <= heard:
+            end, start, i = self._open.pop()
+            found.append(SpeechSegment(i, start, end, self._tail.cut(start, end), decided_at=end))
+        if found:
+            self._earliest = self._earliest_start()
+        self._tail.trim(min(self._earliest, heard))
+        return tuple(found)
+
+    def _earliest_start(self) -> int:
+        """Where the audio that open turns need begins."""
+        return min((start for _, start, _ in self._open), default=sys.maxsize)
+
+
+class AppendedSegmenter:
+    """Cuts the audio where a client says, turn by turn, that somebody spoke.
+
+    Args:
+        keep: samples of past audio that are held for turns still to be said.
+        mark: where to go on from.
+
+    Attributes:
+        needed_from: audio from here on is held, too, for turns that were said and wait.
+    """
+
+    def __init__(self, keep: int, mark: SegmenterMark | None = None) -> None:
+        mark = mark or BEGINNING
+        self.position = mark.audio_from
+        self._keep = keep
+        self._tail = AudioTail(mark.audio_from)
+        self._span: tuple[int, int, int] | None = None  # index, start, end
+        self._ended = False
+        self.needed_from = sys.maxsize
+
+    @property
+    def idle(self) -> bool:
+        """Whether no turn waits for its audio."""
+        return self._span is None
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The index of the turn whose audio has not come."""
+        return () if self._span is None else (self._span[0],)
+
+    def request(self, index: int, start: int, end: int) -> tuple[Found, ...]:
+        """Ask for the segment of a turn, which comes now or when its audio does; one at a time."""
+        self._span = (index, start, end)
+        return self._cut()
+
+    def advance(self, window: Samples) -> tuple[Found, ...]:
+        """Hear the next 512 samples."""
+        self._tail.push(window)
+        self.position += len(window)
+        found = self._cut()
+        needed = min(self.needed_from, self._span[1] if self._span else self.position)
+        self._tail.trim(min(self.position - self._keep, needed))
+        return found
+
+    def finish(self, rest: Samples) -> tuple[Found, ...]:
+        """The audio ends; a turn that it reached ends there, too."""
+        self._tail.push(rest)
+        self.position += len(rest)
+        self._ended = True
+        return self._cut()
+
+    def mark(self) -> SegmenterMark:
+        """Everything needed to go on from here."""
+        return SegmenterMark(self.position, self._tail.start)
+
+    def _cut(self) -> tuple[Found, ...]:
+        """The segment that is asked for, where its audio is there."""
+        if self._span is None:
+            return ()
+        index, start, end = self._span
+        if self._ended and start < self.position:
+            end = min(end, self.position)
+        if end > self.position:
+            return ()
+        self._span = None
+        return (SpeechSegment(index, start, end, self._tail.cut(start, end), decided_at=end),)

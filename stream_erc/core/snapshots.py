@@ -1,0 +1,235 @@
+"""Snapshots as bytes: what a store keeps of a session, and what another process goes on from.
+
+A snapshot is kept in parts, since most of it does not change from turn to turn: the *header* is written anew
+each time, a *step*, a past turn that a correction can still reach, once. There is no audio in either, only
+what was computed from it; the words of the last turns are in both.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_erc.core.conversation import Conversation, HeardTurn, Memory, Step
+from stream_erc.core.diarization import ClusteringState
+from stream_erc.core.endpointing import EndpointState, Phase
+from stream_erc.core.segmentation import SegmenterMark
+from stream_erc.core.session import Snapshot
+from stream_erc.core.vad import CONTEXT, VadState
+from stream_erc.core.work import ConversationState
+from stream_erc.events import Features, Latency, Turn
+from stream_erc.exceptions import InputError
+
+VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a store has to take in, all or nothing.
+
+    Attributes:
+        header: the session without its past turns; replaces the one before.
+        steps: past turns that are new or changed, by turn index.
+        steps_now: the indices of all past turns that belong to it from now on.
+        events: (event id, JSON) that are new; the numbers go on from the last ones, beginning with 1.
+        closed: the session is over.
+        audio_ms, input_id: what the client need not keep any longer.
+    """
+
+    header: bytes
+    steps: Mapping[int, bytes]
+    steps_now: Collection[int]
+    events: Sequence[tuple[int, str]]
+    closed: bool = False
+    audio_ms: int = 0
+    input_id: int = 0
+
+
+class StateCodec(Protocol):
+    """Turns the network's memory into bytes and back; `EmotionClassifier` is one."""
+
+    def state_to_bytes(self, state: ConversationState) -> bytes:
+        """The state as bytes."""
+        ...
+
+    def state_from_bytes(self, blob: bytes) -> ConversationState:
+        """The inverse, bit for bit."""
+        ...
+
+
+class _Memory(msgspec.Struct, frozen=True, array_like=True):
+    past: tuple[tuple[int, str], ...]
+    state: bytes | None
+    spoken: tuple[int, ...]
+
+
+class _Mark(msgspec.Struct, frozen=True, array_like=True):
+    position: int
+    audio_from: int
+    segments: int
+    vad: tuple[bytes, bytes] | None  # hidden, cell; the context is audio, and comes again
+    endpoint: tuple[str, int, int, int, int, float] | None
+    partial_at: int | None
+    last_end: int
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    memory: _Memory
+    turns: int
+    names: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...]
+    pinned: tuple[int, ...]
+    clustering: dict[str, object] | None
+    mark: _Mark
+    failed: int
+    events: int
+    said: int
+
+
+class _Step(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    before: _Memory
+    turn: tuple[int, int, str, int | None, int | None]
+    acoustic: bytes | None
+    latency: tuple[float, float, float, float, float]
+    revision: int
+
+
+def encode_header(snapshot: Snapshot, codec: StateCodec) -> bytes:
+    """Everything of a snapshot but its steps."""
+    now = snapshot.conversation
+    return msgspec.msgpack.encode(
+        _Header(
+            VERSION,
+            _from_memory(now.memory, codec),
+            now.turns,
+            now.names,
+            now.renamed,
+            tuple(sorted(now.pinned)),
+            None if now.clustering is None else now.clustering.to_blob(),
+            _from_mark(snapshot.mark),
+            snapshot.failed,
+            snapshot.events,
+            snapshot.said,
+        )
+    )
+
+
+def encode_step(step: Step, codec: StateCodec) -> bytes:
+    """A past turn: what was heard of it, and the memory before it."""
+    heard = step.heard
+    turn, latency, acoustic = heard.turn, heard.latency, heard.features.acoustic
+    return msgspec.msgpack.encode(
+        _Step(
+            VERSION,
+            _from_memory(step.before, codec),
+            (turn.index, turn.speaker, turn.text, turn.start, turn.end),
+            None if acoustic is None else _bytes(acoustic),
+            (latency.endpointing, latency.asr, latency.features, latency.emotion, latency.total),
+            heard.revision,
+        )
+    )
+
+
+def decode(header: bytes, steps: Mapping[int, bytes], codec: StateCodec) -> Snapshot:
+    """The snapshot that was encoded, bit for bit.
+
+    Args:
+        header: from `encode_header`.
+        steps: turn index -> from `encode_step`.
+        codec: of the network that the session was heard with.
+
+    Raises:
+        InputError: not such bytes, or those of another version or network.
+    """
+    kept = _decoded(header, _Header)
+    clustering = None if kept.clustering is None else ClusteringState.from_blob(kept.clustering)
+    memory = _to_memory(kept.memory, codec)
+    conversation = Conversation(
+        turns=kept.turns,
+        past=memory.past,
+        names=kept.names,
+        clustering=clustering,
+        state=memory.state,
+        pinned=frozenset(kept.pinned),
+        spoken=memory.spoken,
+        renamed=kept.renamed,
+    )
+    done = tuple(_to_step(_decoded(steps[turn], _Step), codec) for turn in sorted(steps))
+    return Snapshot(conversation, _to_mark(kept.mark), kept.failed, done, kept.events, kept.said)
+
+
+def _decoded(blob: bytes, kind: type[T]) -> T:
+    try:
+        made = msgspec.msgpack.decode(blob, type=kind)
+    except msgspec.DecodeError as error:
+        raise InputError(f"expected a snapshot of version {VERSION}, got bytes with {error}") from error
+    version = getattr(made, "version", None)
+    if version != VERSION:
+        raise InputError(f"expected a snapshot of version {VERSION}, got version {version}")
+    return made
+
+
+def _from_memory(memory: Memory, codec: StateCodec) -> _Memory:
+    state = None if memory.state is None else codec.state_to_bytes(memory.state)
+    return _Memory(memory.past, state, memory.spoken)
+
+
+def _to_memory(kept: _Memory, codec: StateCodec) -> Memory:
+    state = None if kept.state is None else codec.state_from_bytes(kept.state)
+    return Memory(kept.past, state, kept.spoken)
+
+
+def _from_mark(mark: SegmenterMark) -> _Mark:
+    vad, endpoint = mark.vad, mark.endpoint
+    return _Mark(
+        mark.position,
+        mark.audio_from,
+        mark.segments,
+        None if vad is None else (_bytes(vad.hidden), _bytes(vad.cell)),
+        None
+        if endpoint is None
+        else (
+            endpoint.phase.value,
+            endpoint.position,
+            endpoint.start,
+            endpoint.end,
+            endpoint.quietest_at,
+            endpoint.quietest,
+        ),
+        mark.partial_at,
+        mark.last_end,
+    )
+
+
+def _to_mark(kept: _Mark) -> SegmenterMark:
+    vad = None
+    if kept.vad is not None:
+        hidden, cell = kept.vad
+        vad = VadState(_array(hidden), _array(cell), np.zeros(CONTEXT, dtype=np.float32))
+    endpoint = None
+    if kept.endpoint is not None:
+        endpoint = EndpointState(Phase(kept.endpoint[0]), *kept.endpoint[1:])
+    return SegmenterMark(
+        kept.position, kept.audio_from, kept.segments, vad, endpoint, kept.partial_at, kept.last_end
+    )
+
+
+def _to_step(kept: _Step, codec: StateCodec) -> Step:
+    acoustic = None if kept.acoustic is None else _array(kept.acoustic)
+    heard = HeardTurn(Turn(*kept.turn), Features(acoustic), Latency(*kept.latency), kept.revision)
+    return Step(_to_memory(kept.before, codec), heard)
+
+
+def _bytes(values: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()
+
+
+def _array(blob: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(blob, dtype="<f4").astype(np.float32)

@@ -1,0 +1,296 @@
+"""What the network hears of a turn besides its words, in the order a checkpoint knows.
+
+openSMILE (Eyben et al., 2010) computes frame-wise descriptors and summarises each over the segment, so one
+segment of any length gives one vector. A segment is first brought to one speech level: functionals of energy,
+loudness and flux follow the microphone's gain, which says nothing about the speaker, and openSMILE reads
+16-bit integers, in which a quiet recording loses its detail. Voice states
+(`stream_erc.inference.voice_states`) and prosody (`stream_erc.inference.prosody`) come after the functionals
+where a network was trained on them.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stream_erc.events import Samples, Vector
+from stream_erc.exceptions import CheckpointError, EngineUnavailable
+from stream_erc.inference.level import at_level, speech_level_dbfs
+from stream_erc.inference.pool import Pool
+from stream_erc.inference.prosody import DESCRIPTORS, measure
+from stream_erc.inference.speaker_encoder import SpeakerEncoder
+from stream_erc.inference.voice_states import ENCODERS, VoiceStates
+
+SET_DIMS: Mapping[str, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
+"""Functionals of each set; ComParE_2016 is the corrected successor of the IS13 ComParE set."""
+
+SAMPLE_RATE_HZ = 16_000
+MIN_SAMPLES = 960
+"""60 ms, one frame of openSMILE's longest window: below it openSMILE gives no functionals at all."""
+
+SPEECH_LEVEL_DBFS = -26.0
+"""The level speech is brought to (ITU-T P.56's customary one); peaks stay about 8 dB under full scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """What a network was trained on and what the runtime computes; both must agree.
+
+    Attributes:
+        set: the openSMILE feature set.
+        level: ``functionals``, one vector for each segment.
+        sample_rate_hz: of the audio openSMILE reads.
+        dim: length of the whole vector, functionals, then voice states, then prosody.
+        names_sha256: hash of the names of its values in order.
+        opensmile: version of the opensmile library.
+        speech_level_dbfs: the level segments are brought to, None for as recorded.
+        prosody: names of the prosodic descriptors at the end, or none.
+        voice_states: the speaker encoder whose states follow the functionals (``GE2E``), or "" for none.
+    """
+
+    set: str
+    level: str
+    sample_rate_hz: int
+    dim: int
+    names_sha256: str
+    opensmile: str
+    speech_level_dbfs: float | None = SPEECH_LEVEL_DBFS
+    prosody: tuple[str, ...] = ()
+    voice_states: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """As plain values for a checkpoint's JSON."""
+        return dataclasses.asdict(self) | {"prosody": list(self.prosody)}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, object]) -> "FeatureSpec":
+        """From a checkpoint's JSON; one that does not speak of voice states has none.
+
+        Raises:
+            CheckpointError: a key is missing, unknown, or of the wrong type.
+        """
+        kinds: dict[str, tuple[type, ...]] = {
+            "set": (str,),
+            "level": (str,),
+            "sample_rate_hz": (int,),
+            "dim": (int,),
+            "names_sha256": (str,),
+            "opensmile": (str,),
+            "speech_level_dbfs": (int, float, type(None)),
+            "prosody": (list, tuple),
+            "voice_states": (str,),
+        }
+        table = {"voice_states": ""} | dict(table)
+        if set(table) != set(kinds):
+            raise CheckpointError(
+                f"feature spec: expected the keys {', '.join(kinds)}, got {', '.join(table)}"
+            )
+        for key, value in table.items():
+            if not isinstance(value, kinds[key]) or isinstance(value, bool):
+                wanted = " or ".join(kind.__name__ for kind in kinds[key])
+                raise CheckpointError(f"feature spec: {key}: expected {wanted}, got {value!r}")
+        values = dict(table)
+        values["prosody"] = tuple(str(name) for name in table["prosody"])  # type: ignore[attr-defined]
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def check(runtime: FeatureSpec, checkpoint: FeatureSpec) -> None:
+    """Refuse a checkpoint that was trained on other features than the runtime computes.
+
+    Of the library's version major and minor count: a patch release keeps the numbers.
+
+    Raises:
+        CheckpointError: the first difference, what the checkpoint expects and what the runtime computes.
+    """
+    for name, expected in checkpoint.to_dict().items():
+        came = runtime.to_dict()[name]
+        if name == "opensmile":
+            same = str(expected).split(".")[:2] == str(came).split(".")[:2]
+        else:
+            same = expected == came
+        if not same:
+            raise CheckpointError(
+                f"the checkpoint was made for other features: expected {name} {_shown(expected)}, "
+                f"the runtime computes {_shown(came)}"
+            )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)[:24] if value not in (None, "") else "none"
+
+
+def to_int16(samples: Samples) -> bytes:
+    """What openSMILE reads: clipped first, since 1.0 * 32768 would wrap around to the negative end."""
+    return (np.clip(samples, -1.0, 32767 / 32768) * np.float32(32768)).astype("<i2").tobytes()
+
+
+class AcousticExtractor:
+    """openSMILE functionals of a segment, voice states, prosody; safe to call from several threads.
+
+    openSMILE computes without Python's global lock, so threads run side by side; each call borrows an
+    openSMILE object, configured once and reset between segments (configuring costs 4 ms).
+
+    Args:
+        set_name: ``ComParE_2016`` (6,373 functionals) or ``eGeMAPSv02`` (88).
+        voice_states: the encoder whose states follow the functionals, ``GE2E`` or "" for none.
+        prosody: which of `stream_erc.inference.prosody.DESCRIPTORS` come last.
+        level_dbfs: for openSMILE, speech is brought to this level; None leaves it as recorded.
+        speaker_encoder: a loaded encoder whose weights can serve the voice states too, if there is one.
+
+    Raises:
+        CheckpointError: a feature set, an encoder or a prosodic descriptor that is not known.
+        EngineUnavailable: opensmile or GE2E's weights are not installed or have nothing for this machine.
+    """
+
+    def __init__(
+        self,
+        set_name: str,
+        *,
+        voice_states: str = "",
+        prosody: Sequence[str] = (),
+        level_dbfs: float | None = SPEECH_LEVEL_DBFS,
+        speaker_encoder: SpeakerEncoder | None = None,
+    ) -> None:
+        if set_name not in SET_DIMS:
+            raise CheckpointError(f"feature set: expected one of {', '.join(SET_DIMS)}, got {set_name!r}")
+        if voice_states and voice_states not in ENCODERS:
+            raise CheckpointError(
+                f"voice states: expected none or {', '.join(ENCODERS)}, got {voice_states!r}"
+            )
+        for name in prosody:
+            if name not in DESCRIPTORS:
+                raise CheckpointError(f"prosody: expected some of {', '.join(DESCRIPTORS)}, got {name!r}")
+        try:
+            import opensmile
+        except (ImportError, OSError, RuntimeError) as error:
+            raise EngineUnavailable(f"acoustic features need the package opensmile: {error}") from error
+        self._smiles = Pool(lambda: _Smile(set_name))
+        self._level_dbfs = level_dbfs
+        self._prosody = [DESCRIPTORS.index(name) for name in prosody]
+        self._voice_states = VoiceStates(speaker_encoder) if voice_states else None
+        with self._smiles.lend() as smile:
+            functionals = smile.names
+        states = self._voice_states.names if self._voice_states else ()
+        self._states = slice(len(functionals), len(functionals) + len(states))
+        self.names: tuple[str, ...] = (*functionals, *states, *prosody)
+        self.spec = FeatureSpec(
+            set=set_name,
+            level="functionals",
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            dim=len(self.names),
+            names_sha256=hash_names(self.names),
+            opensmile=str(opensmile.__version__),
+            speech_level_dbfs=level_dbfs,
+            prosody=tuple(prosody),
+            voice_states=voice_states,
+        )
+
+    def __call__(self, samples: Samples) -> Vector:
+        """Functionals of a segment, then its voice states, then its prosody.
+
+        Args:
+            samples: the segment, (N,); samples that are no numbers count as silence.
+
+        Returns:
+            (D,) in the order of `names`; NaN where a value could not be measured, and NaN throughout where
+            the segment is shorter than 60 ms or silent.
+        """
+        samples = np.nan_to_num(np.asarray(samples, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+        values = np.full(self.spec.dim, np.nan, dtype=np.float32)
+        if len(samples) < MIN_SAMPLES or not np.isfinite(speech_level_dbfs(samples)):
+            return values
+        functionals = self._functionals(samples)
+        if functionals is not None:
+            values[: len(functionals)] = functionals
+        if self._voice_states is not None:
+            values[self._states] = self._voice_states(samples)
+        if self._prosody:
+            values[-len(self._prosody) :] = measure(samples)[self._prosody]
+        values[~np.isfinite(values)] = np.nan
+        return values
+
+    def _functionals(self, samples: Samples) -> Vector | None:
+        if self._level_dbfs is not None:
+            samples = at_level(samples, self._level_dbfs)
+        with self._smiles.lend() as smile:
+            return smile.run(to_int16(samples))
+
+
+def load_extractor(spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = None) -> AcousticExtractor:
+    """The extractor that computes what a checkpoint's network was trained on.
+
+    Args:
+        spec: the checkpoint's.
+        speaker_encoder: see `AcousticExtractor`.
+
+    Raises:
+        CheckpointError: this runtime computes other features.
+        EngineUnavailable: see `AcousticExtractor`.
+    """
+    extractor = AcousticExtractor(
+        spec.set,
+        voice_states=spec.voice_states,
+        prosody=spec.prosody,
+        level_dbfs=spec.speech_level_dbfs,
+        speaker_encoder=speaker_encoder,
+    )
+    check(extractor.spec, spec)
+    return extractor
+
+
+def hash_names(names: Sequence[str]) -> str:
+    """SHA-256 of feature names in order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+class _Smile:
+    """One configured openSMILE, reset after each segment; for one thread.
+
+    The library's own `Smile` reads its configuration anew for each signal and returns a data frame; the
+    numbers are the same.
+    """
+
+    _SOURCE, _SINK = "extsource", "extsink"
+
+    def __init__(self, set_name: str) -> None:
+        import opensmile
+        from opensmile.core.lib import OpenSMILE
+
+        root = Path(opensmile.core.smile.__file__).parent / opensmile.config.CONFIG_ROOT
+        shared = root / "shared"
+        options = {
+            "source": root / opensmile.config.EXTERNAL_INPUT_CONFIG,
+            "sink": root / opensmile.config.EXTERNAL_OUTPUT_SINGLE_CONFIG,
+            "sinkLevel": opensmile.FeatureLevel.Functionals.value,
+            "bufferModeRbConf": shared / "BufferModeRb.conf.inc",
+            "frameModeFunctionalsConf": shared / "FrameModeFunctionals.conf.inc",
+            "sampleRate": SAMPLE_RATE_HZ,
+            "nBits": 16,
+        }
+        feature_set = getattr(opensmile.FeatureSet, set_name).value
+        self._smile = OpenSMILE()
+        self._smile.initialize(str(root / f"{feature_set}{opensmile.config.CONFIG_EXT}"), options)
+        count = self._smile.external_sink_get_num_elements(self._SINK)
+        self.names = tuple(self._smile.external_sink_get_element_name(self._SINK, i) for i in range(count))
+
+    def run(self, pcm16: bytes) -> Vector | None:
+        """Functionals of 16-bit audio, (D,), or None where openSMILE gives none."""
+        found: list[Vector] = []
+        smile = self._smile
+        smile.external_sink_set_callback(self._SINK, lambda data: found.append(data.astype(np.float32)))
+        smile.external_audio_source_write_data(self._SOURCE, pcm16)
+        smile.external_audio_source_set_eoi(self._SOURCE)
+        smile.run()
+        smile.reset()  # a reset forgets the callback too
+        smile._callbacks.clear()  # which the library would otherwise keep for ever
+        return found[-1] if found else None
+
+    def __del__(self) -> None:
+        smile = getattr(self, "_smile", None)
+        if smile is not None:
+            smile.free()

@@ -1,0 +1,253 @@
+"""Whisper through faster-whisper: finding a model, loading it, decoding deterministically."""
+
+import dataclasses
+import http.client
+import logging
+import math
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.config import AsrConfig
+from stream_erc.events import Hypothesis, Samples
+from stream_erc.exceptions import ConfigError, DeviceError, EngineUnavailable
+from stream_erc.inference.asr_guards import Heard, believable, is_loop, is_silent
+
+if TYPE_CHECKING:
+    from faster_whisper import WhisperModel
+
+log = logging.getLogger(__name__)
+
+CPU_MODELS = ("base", "small", "tiny")  # best first among those that keep up on two cores
+GPU_MODELS = ("large-v3-turbo", "medium", "small", "base")
+MULTILINGUAL_ONLY = ("large-v3-turbo",)
+
+COMPUTE_TYPES = {"cuda": ("float16", "int8_float32", "float32"), "cpu": ("int8", "float32")}
+"""What ``auto`` takes: the first that the device knows."""
+
+HUB_TIMEOUT_S = 3.0
+"""How long the hub may take to answer at all; its own client would try again for minutes."""
+
+WINDOW_SECONDS = 30.0  # what Whisper reads at once
+MAX_TOKENS_PER_WINDOW = 220  # half of Whisper's context, less the longest prompt
+TOKENS_PER_SECOND = 25  # three times fast English; scripts of many tokens a letter need it
+
+
+class FasterWhisper:
+    """Whisper through CTranslate2, guarded against the texts that it makes up.
+
+    Decoding is deterministic, at temperature 0: sampling, Whisper's usual answer to a loop, would make a
+    replay differ from the live run. A loop is decoded again with repeated trigrams forbidden instead.
+
+    Args:
+        model: a size (``base.en``), a repository on the hub, or a folder in CTranslate2's format.
+        config: device, compute type, language, beam.
+
+    Raises:
+        ConfigError: an unknown size, language or compute type.
+        DeviceError: no CUDA device where one was asked for.
+        EngineUnavailable: the model cannot be had, or not be loaded.
+    """
+
+    def __init__(self, model: str, config: AsrConfig) -> None:
+        device = _device(config)  # before a download that it would not need
+        folder = find_model(model)
+        self.name = f"faster-whisper:{folder.name if Path(model).expanduser().is_dir() else model}"
+        self._model = _load_whisper(folder, device, config)
+        self._language = config.language
+        self._beam_size = config.beam_size
+        self.languages = tuple(self._model.supported_languages)
+        if config.language is not None and config.language not in self.languages:
+            known = ", ".join(self.languages)
+            raise ConfigError(f"{self.name}: expected a language among {known}, got {config.language}")
+
+    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
+        """The words of `samples` (N,); greedy while the segment goes on, by beam search when it is final."""
+        if is_silent(samples):
+            return Hypothesis("", final)
+        language = language or self._language
+        windows = self._decode(samples, language, self._beam_size if final else 1)
+        if final and any(is_loop(window.text) for window in windows):
+            windows = self._decode(samples, language, self._beam_size, no_repeat_ngram_size=3)
+        heard = [(text, window) for window in windows if (text := believable(window))]
+        if not heard:
+            return Hypothesis("", final)
+        logprob = sum(w.avg_logprob * w.seconds for _, w in heard) / sum(w.seconds for _, w in heard)
+        return Hypothesis(" ".join(text for text, _ in heard), final, min(1.0, math.exp(logprob)))
+
+    def _decode(
+        self, samples: Samples, language: str | None, beam_size: int, no_repeat_ngram_size: int = 0
+    ) -> list[Heard]:
+        seconds = min(len(samples) / SAMPLE_RATE, WINDOW_SECONDS)
+        segments, _ = self._model.transcribe(
+            samples,
+            language=language,
+            beam_size=beam_size,
+            temperature=0.0,
+            no_repeat_ngram_size=no_repeat_ngram_size,
+            condition_on_previous_text=False,
+            without_timestamps=True,
+            # so that a loop ends early; doubled, since CTranslate2 writes half of the length it is given
+            max_new_tokens=2 * min(MAX_TOKENS_PER_WINDOW, 20 + math.ceil(TOKENS_PER_SECOND * seconds)),
+            # judged in `believable`, not here
+            no_speech_threshold=None,
+            log_prob_threshold=None,
+            compression_ratio_threshold=None,
+        )
+        return [
+            Heard(
+                segment.text,
+                min(segment.end, len(samples) / SAMPLE_RATE) - segment.start,
+                segment.avg_logprob,
+                segment.no_speech_prob,
+            )
+            for segment in segments
+        ]
+
+
+def best_whisper(config: AsrConfig) -> FasterWhisper:
+    """The first default model that is on this machine; where none is, the first of all, downloaded.
+
+    Raises:
+        ConfigError, DeviceError, EngineUnavailable: as `FasterWhisper`.
+    """
+    device = _device(config)
+    sizes = GPU_MODELS if device == "cuda" else CPU_MODELS
+    english = config.language == "en"
+    names = [f"{size}.en" if english and size not in MULTILINGUAL_ONLY else size for size in sizes]
+    present = [name for name in names if _in_cache(name) is not None]
+    try:
+        return FasterWhisper((present or names)[0], config)
+    except EngineUnavailable as error:
+        if device == "cpu" or config.device != "auto":
+            raise
+        log.warning("speech recognition runs on the CPU: %s", error)
+        return best_whisper(dataclasses.replace(config, device="cpu"))
+
+
+def find_model(model: str) -> Path:
+    """The folder of a Whisper model in CTranslate2's format: given, cached or downloaded.
+
+    Raises:
+        ConfigError: an unknown size.
+        EngineUnavailable: it is not here and cannot be downloaded, or its folder is incomplete.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        # without its tokenizer the library would ask the hub for one, and wait
+        missing = [name for name in ("model.bin", "tokenizer.json") if not (folder / name).is_file()]
+        if missing:
+            raise EngineUnavailable(
+                f"{model}: expected a Whisper model in CTranslate2's format, got a folder without "
+                f"{' and '.join(missing)}; ct2-transformers-converter --copy_files tokenizer.json "
+                "preprocessor_config.json makes one"
+            )
+        return folder
+    return _in_cache(model) or _download(model)
+
+
+def _in_cache(model: str) -> Path | None:
+    """The folder of a model that was downloaded before; None where it was not, or not to its end."""
+    import huggingface_hub
+
+    try:
+        folder = huggingface_hub.snapshot_download(_repository(model), local_files_only=True)
+    except (OSError, ValueError):  # not cached; ValueError: no possible name of a repository
+        return None
+    return Path(folder) if (Path(folder) / "model.bin").is_file() else None
+
+
+def _download(model: str) -> Path:
+    from faster_whisper.utils import download_model
+
+    repository = _repository(model)
+    why = _unreachable(repository)
+    if why is None:
+        log.warning("downloading the Whisper model %s from %s, once", model, repository)
+        try:
+            return Path(download_model(repository))
+        except Exception as error:  # its client lets the errors of its HTTP library through, whichever it is
+            why = _line(error)
+    raise EngineUnavailable(
+        f"Whisper model {model} is not on this machine and cannot be downloaded ({why}); connect once, "
+        "or name a folder that has one: faster-whisper:FOLDER"
+    )
+
+
+def _unreachable(repository: str) -> str | None:
+    """Why `repository` cannot be had from the hub now, within `HUB_TIMEOUT_S`; None if it can."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        with urllib.request.urlopen(f"{constants.ENDPOINT}/api/models/{repository}", timeout=HUB_TIMEOUT_S):
+            return None
+    except urllib.error.HTTPError as error:
+        with error:  # 401 and 403: the client, which knows the user's token, may be let in
+            return None if error.code in (401, 403) else f"{constants.ENDPOINT} answers {error.code}"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        return f"{constants.ENDPOINT}: {_line(reason)}"
+
+
+def _repository(model: str) -> str:
+    """The hub repository of a size; `model` itself where it names one."""
+    if "/" in model:
+        return model
+    try:
+        from faster_whisper import utils
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"faster-whisper is not installed: pip install faster-whisper ({error})"
+        ) from error
+    if model not in utils._MODELS:
+        sizes = ", ".join(utils.available_models())
+        raise ConfigError(f"unknown Whisper model: expected a folder or one of {sizes}, got {model!r}")
+    return str(utils._MODELS[model])
+
+
+def _load_whisper(folder: Path, device: str, config: AsrConfig) -> "WhisperModel":
+    import ctranslate2  # type: ignore[import-untyped]
+    from faster_whisper import WhisperModel
+
+    compute_type = config.compute_type
+    if compute_type == "auto":
+        supported = ctranslate2.get_supported_compute_types(device)
+        compute_type = next(kind for kind in COMPUTE_TYPES[device] if kind in supported)
+    try:
+        model = WhisperModel(
+            str(folder), device=device, compute_type=compute_type, num_workers=config.parallel
+        )
+        if device == "cuda":  # a missing CUDA library shows only when something is computed
+            list(model.transcribe(np.zeros(SAMPLE_RATE, np.float32), language="en", beam_size=1)[0])
+    except ValueError as error:  # CTranslate2's answer to a compute type
+        raise ConfigError(f"{folder.name} on {device} with {compute_type}: {_line(error)}") from error
+    except (OSError, RuntimeError) as error:
+        raise EngineUnavailable(f"{folder.name} on {device}: cannot be loaded ({_line(error)})") from error
+    return model
+
+
+def _device(config: AsrConfig) -> str:
+    """``cpu`` or ``cuda``."""
+    try:
+        import ctranslate2
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"faster-whisper is not installed: pip install faster-whisper ({error})"
+        ) from error
+    devices = ctranslate2.get_cuda_device_count()
+    if config.device == "cuda" and not devices:
+        raise DeviceError("expected a CUDA device for speech recognition, found none: use --device cpu")
+    return "cuda" if devices and config.device != "cpu" else "cpu"
+
+
+def _line(error: object) -> str:
+    """An error as one short line."""
+    lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")

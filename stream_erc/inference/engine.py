@@ -1,0 +1,263 @@
+"""The engine: owns every weight and the device, runs the work of all sessions.
+
+It keeps nothing of any session: work is a value, results are values. Several threads may call it at once;
+components that are not thread-safe guard themselves. A failure in one piece of work becomes a `Failure`
+for that work and touches no other.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stream_erc.config import EngineConfig, SessionConfig
+from stream_erc.core.diarization import OnlineClustering
+from stream_erc.core.session import Session, Snapshot
+from stream_erc.core.vad import SileroVad, Vad
+from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
+from stream_erc.events import Features, GivenTurn, Samples, Vector
+from stream_erc.exceptions import ConfigError, LabelsError
+from stream_erc.inference.acoustics import AcousticExtractor, load_extractor
+from stream_erc.inference.asr import Recognizer, check_engine, load_recognizer
+from stream_erc.inference.emotion import EmotionClassifier
+from stream_erc.inference.label_examples import Decode, LabelExample, hear, read_label_examples
+from stream_erc.inference.speaker_encoder import SpeakerEncoder, load_encoder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Which stages a run needs; what is given beforehand is not loaded."""
+
+    audio: bool = True
+    segmentation: bool = True
+    words: bool = True
+    speakers: bool = True
+
+    @classmethod
+    def of(cls, given: Sequence[GivenTurn] | None) -> "Needs":
+        """What is left to find out beside the given turns of a recording."""
+        if given is None:
+            return cls()
+        return cls(
+            segmentation=False,
+            words=any(turn.text is None for turn in given),
+            speakers=any(turn.speaker is None for turn in given),
+        )
+
+
+TEXT_ONLY = Needs(audio=False, segmentation=False, words=False, speakers=False)
+"""The needs of a conversation that comes as text."""
+
+
+class Engine:
+    """Weights, device, and how work is done on them.
+
+    Args:
+        classifier: the emotion network with its text encoder.
+        vad, recognizer, speaker_encoder, acoustics: None where no session will need them.
+        clock: seconds, for the latency of each stage; reads 0 where nobody asks.
+        max_batch: how many turns are classified together.
+        language: ISO 639-1 code that the recognizer expects of a session that asks for none; None where it
+            finds out by itself.
+    """
+
+    def __init__(
+        self,
+        classifier: EmotionClassifier,
+        *,
+        vad: Vad | None = None,
+        recognizer: Recognizer | None = None,
+        speaker_encoder: SpeakerEncoder | None = None,
+        acoustics: Callable[[Samples], Vector] | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+        max_batch: int = 64,
+        language: str | None = None,
+    ) -> None:
+        self.classifier = classifier
+        self.max_batch = max_batch
+        self.language = language
+        self._vad, self._recognizer = vad, recognizer
+        self._speaker_encoder, self._acoustics = speaker_encoder, acoustics
+        self._clock = clock
+
+    @classmethod
+    def load(
+        cls,
+        config: EngineConfig,
+        session: SessionConfig,
+        needs: Needs | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+        decode: Decode | None = None,
+    ) -> "Engine":
+        """Load what `needs` asks for.
+
+        Args:
+            config: of the engine.
+            session: of the sessions it will run.
+            needs: all stages where it is None.
+            clock: see `Engine`.
+            decode: opens the recordings of ``config.labels_from``, where there are any.
+
+        Raises:
+            CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
+            EngineUnavailable: a component is not installed or its model cannot be had.
+            ConfigError: a value out of range.
+            LabelsError: the examples of labels cannot be used.
+            DeviceError: no such device.
+        """
+        _check(config, session)
+        needs = needs or Needs()
+        examples = read_label_examples(Path(config.labels_from)) if config.labels_from is not None else []
+        classifier = EmotionClassifier(config.model, config.device)
+        speaker_encoder = load_encoder(session.diarization, config.device) if needs.speakers else None
+        acoustics = None
+        heard = needs.audio or any(example.audio for example in examples)
+        if heard and classifier.acoustic_spec is not None:
+            acoustics = load_extractor(classifier.acoustic_spec, speaker_encoder)
+        if examples:
+            classifier = _relabelled(classifier, examples, acoustics, decode)
+        return cls(
+            classifier,
+            vad=SileroVad() if needs.segmentation else None,
+            recognizer=load_recognizer(config.asr) if needs.words else None,
+            speaker_encoder=speaker_encoder,
+            acoustics=acoustics,
+            clock=clock,
+            max_batch=config.max_batch,
+            language=config.asr.language,
+        )
+
+    def with_model(self, model: str, device: str = "auto") -> "Engine":
+        """An engine that reads emotions with another checkpoint and shares everything else.
+
+        Raises:
+            CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
+        """
+        classifier = EmotionClassifier(model, device)
+        other = copy.copy(self)
+        other.classifier = classifier
+        if classifier.acoustic_spec is None:
+            other._acoustics = None
+        elif classifier.acoustic_spec != self.classifier.acoustic_spec:
+            other._acoustics = load_extractor(classifier.acoustic_spec, self._speaker_encoder)
+        return other
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes that a session may ask for; none where nothing is transcribed."""
+        return self._recognizer.languages if self._recognizer else ()
+
+    @property
+    def asr_name(self) -> str:
+        """The recognizer's name, ``given`` where there is none to run."""
+        return self._recognizer.name if self._recognizer else "given"
+
+    def open_session(
+        self,
+        config: SessionConfig,
+        *,
+        given: Sequence[GivenTurn] | None = None,
+        appended: bool = False,
+        resume: Snapshot | None = None,
+    ) -> Session:
+        """A session whose work this engine can run; without VAD and given turns it takes text only."""
+        encoder = self._speaker_encoder
+        clustering = OnlineClustering(config.diarization, encoder.dim) if encoder else None
+        return Session(
+            config, vad=self._vad, clustering=clustering, given=given, appended=appended, resume=resume
+        )
+
+    def run(self, works: Sequence[Work]) -> list[Result]:
+        """Do `works`, classifications in one batch; results in the same order."""
+        turns = [work for work in works if isinstance(work, ClassifyTurn)]
+        classified = iter(self.classify(turns) if turns else ())
+        return [
+            self.analyze(work) if isinstance(work, AnalyzeSegment) else next(classified) for work in works
+        ]
+
+    def analyze(self, work: AnalyzeSegment) -> Analysis | Failure:
+        """Transcribe a segment and measure its voice."""
+        samples = work.segment.samples
+        started = self._clock()
+        try:
+            hypothesis = None
+            if work.transcribe and self._recognizer is not None:
+                hypothesis = self._recognizer.transcribe(
+                    samples, final=work.segment.final, language=work.language
+                )
+            transcribed = self._clock()
+            embedding = None
+            if work.embed_speaker and self._speaker_encoder is not None:
+                embedding = self._speaker_encoder.embed([samples])[0]
+            acoustic = self._acoustics(samples) if self._acoustics is not None else None
+        except Exception as error:  # the boundary: one bad segment must not end the session
+            log.exception("segment %d could not be analysed", work.segment.index)
+            return Failure(f"segment could not be analysed: {error}")
+        ended = self._clock()
+        return Analysis(
+            hypothesis,
+            embedding,
+            Features(acoustic),
+            asr_ms=1000 * (transcribed - started),
+            features_ms=1000 * (ended - transcribed),
+            elapsed_ms=1000 * (ended - started),
+        )
+
+    def classify(self, works: Sequence[ClassifyTurn]) -> list[Classification | Failure]:
+        """Step the conversations of `works`, one turn each, `max_batch` at a time."""
+        results: list[Classification | Failure] = []
+        for first in range(0, len(works), self.max_batch):
+            batch = works[first : first + self.max_batch]
+            started = self._clock()
+            try:
+                stepped = self.classifier.classify(batch)
+            except Exception as error:  # the boundary: see above
+                log.exception("%d turns could not be classified", len(batch))
+                if len(batch) > 1:  # find the one that cannot be
+                    for work in batch:
+                        results += self.classify([work])
+                else:
+                    results.append(Failure(f"turn could not be classified: {error}"))
+                continue
+            spent = 1000 * (self._clock() - started)
+            results += [Classification(emotion, state, spent, spent) for emotion, state in stepped]
+        return results
+
+
+def _relabelled(
+    classifier: EmotionClassifier,
+    examples: Sequence[LabelExample],
+    acoustics: AcousticExtractor | None,
+    decode: Decode | None,
+) -> EmotionClassifier:
+    """The classifier in the labels of `examples`, which are read and heard once."""
+    classifier.check_embeds()
+    turns: list[tuple[str, str, Vector | None]] = []
+    for example in examples:
+        voice = None
+        if example.audio is not None and acoustics is not None:
+            if decode is None:
+                raise LabelsError(f"{example.at}: expected examples of text alone, got audio and no decoder")
+            voice = acoustics(hear(example, decode))
+        if not example.text and (voice is None or not np.isfinite(voice).any()):
+            wanted = "a text" if acoustics is None else "a text or 60 ms of speech"
+            raise LabelsError(f"{example.at}: expected {wanted} to tell {example.label} by, got neither")
+        turns.append((example.label, example.text, voice))
+    return classifier.relabelled(turns)
+
+
+def _check(config: EngineConfig, session: SessionConfig) -> None:
+    """Refuse numbers that no run can use, before anything is loaded."""
+    for name, value, least in (
+        ("engine.max_batch", config.max_batch, 1),
+        ("session.rewind_turns", session.rewind_turns, 0),
+        ("session.partial_interval_ms", session.partial_interval_ms, 32),  # a window of the VAD
+    ):
+        if value < least:
+            raise ConfigError(f"{name}: expected {least} or more, got {value}")
+    check_engine(config.asr.engine)

@@ -1,0 +1,353 @@
+"""One client's session, without I/O: what its messages do, what it is told, and what has to be kept.
+
+Whoever holds one (a server's connection, a test) repeats::
+
+    live.hear(samples)                           # or live.receive(message): what came from the client
+    live.tell(worker.poll(live.session))         # what has been understood
+    if (due := live.checkpoint()) is not None:   # store it, all or nothing, then
+        live.saved(due)
+    for message in live.outgoing(): ...          # send
+
+An event leaves only after a checkpoint that holds it was stored, so no client knows of a turn that a resumed
+session would not.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.core import snapshots
+from stream_erc.core.session import Session, Snapshot
+from stream_erc.core.snapshots import Checkpoint
+from stream_erc.events import Event, GivenTurn, Said, SaidRefused, Samples, SpeakerRenaming, TurnCorrection
+from stream_erc.exceptions import AudioError, ConfigError, InputError
+from stream_erc.protocol import messages
+from stream_erc.protocol.encoding import Message, MessageEncoder, Refusal, to_json, to_message, to_samples
+from stream_erc.protocol.messages import (
+    PROTOCOL_VERSION,
+    SessionUpdate,
+    SpeakerRename,
+    TurnAppend,
+    TurnCorrect,
+)
+from stream_erc.protocol.negotiation import ENCODINGS, Agreement, Offer
+from stream_erc.protocol.wire_audio import WireAudio, send_from_ms
+
+ACKNOWLEDGE_EVERY = SAMPLE_RATE
+"""In silence, a checkpoint is due after so many samples."""
+
+MAX_WAITING = 1_000
+"""How many inputs may wait for audio, or for one another."""
+
+MAX_EVENTS_BYTES = 64 * 2**20
+"""A session whose events take more is full."""
+
+KEPT_VERSION = 1
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    """The header of a checkpoint."""
+
+    version: int
+    asked: SessionUpdate
+    snapshot: bytes
+    began: str = ""
+    events_bytes: int = 0
+
+
+class LiveSession:
+    """A session that speaks the protocol.
+
+    Args:
+        offer: what the server has.
+        session_id: its name.
+        now: the time as ISO 8601.
+        kept: the header and the past turns of a checkpoint to go on from.
+
+    Attributes:
+        session: the conversation.
+        encoder: numbers its messages.
+        terms: how it is heard.
+        begun: whether there was any audio or turn.
+        began: when it was made, ISO 8601; empty where that is not known.
+        closing: whether the client has closed it.
+
+    Raises:
+        Refusal: ``resume_refused`` where `kept` cannot be gone on from.
+    """
+
+    def __init__(
+        self,
+        offer: Offer,
+        session_id: str,
+        now: Callable[[], str],
+        kept: tuple[bytes, Mapping[int, bytes]] | None = None,
+    ) -> None:
+        snapshot = None
+        if kept is None:
+            self.terms, self.began, self._events_bytes = Agreement(offer), now(), 0
+        else:
+            self.terms, snapshot, header = _restored(offer, *kept)
+            self.began, self._events_bytes = header.began, header.events_bytes
+        self.closing = False
+        self._open(snapshot)
+        first = self.session.snapshot()
+        self.begun = first.mark.position > 0 or first.events > 0 or first.said > 0
+        self._inputs = first.said  # how many came
+        self._numbered: bool | None = None
+        self._steps = {step.heard.turn.index: step for step in first.done}
+        self._out: deque[Message] = deque()
+        self._saved_events, self._saved_audio, self._saved_said = first.events, first.acknowledged, first.said
+        self.encoder = MessageEncoder(session_id, event_id=first.events, now=now)
+
+    # --- the beginning ----------------------------------------------------------------------------
+
+    @property
+    def session_id(self) -> str:
+        """The session's name on the wire."""
+        return self.encoder.session_id
+
+    @property
+    def paced(self) -> bool:
+        """Whether audio comes as it is spoken."""
+        return self.terms.asked.pace == "live"
+
+    @property
+    def received_ms(self) -> int:
+        """Audio received so far."""
+        return self._audio.received_ms
+
+    def created(self, resume_token: str, server: str) -> Message:
+        """The first message."""
+        engine = self.terms.engine
+        return to_message(
+            messages.SessionCreated(
+                **self.encoder.envelope(),
+                model=engine.classifier.name,
+                asr=engine.asr_name,
+                labels=engine.classifier.labels,
+                protocol=PROTOCOL_VERSION,
+                server=server,
+                resume_token=resume_token,
+                models=self.terms.offer.models(),
+                languages=engine.languages,
+                encodings=ENCODINGS,
+                configuration=self.terms.configuration(),
+                limits=self.terms.offer.limits(),
+            )
+        )
+
+    def update(self, asked: SessionUpdate) -> Message:
+        """Take the client's wishes; the answer.
+
+        Raises:
+            Refusal: ``invalid_configuration``, or ``out_of_order`` after the first audio or turn.
+        """
+        if self.begun:
+            raise Refusal("out_of_order", "expected session.update before any audio or turn, got it later")
+        before = self.terms
+        try:
+            self.terms = Agreement(before.offer, asked)
+            self._open(None)
+        except InputError as error:
+            self.terms = before
+            self._open(None)
+            raise Refusal("invalid_configuration", str(error)) from error
+        configuration = self.terms.configuration()
+        return to_message(messages.SessionUpdated(**self.encoder.envelope(), configuration=configuration))
+
+    def resumed(self, last_event_id: int) -> Message:
+        """The answer to ``session.resume``.
+
+        Raises:
+            Refusal: the client knows of events that are not there.
+        """
+        newest = self.encoder.event_id
+        if last_event_id > newest:
+            raise Refusal(
+                "resume_refused", f"expected a last_event_id of at most {newest}, got {last_event_id}"
+            )
+        return to_message(
+            messages.SessionResumed(
+                **self.encoder.envelope(),
+                audio_ms=self._audio.send_from_ms,
+                input_id=self._inputs,
+                event_id=newest,
+                configuration=self.terms.configuration(),
+                limits=self.terms.offer.limits(),
+            )
+        )
+
+    # --- what comes in ----------------------------------------------------------------------------
+
+    def decode(self, data: bytes) -> tuple[Samples, float]:
+        """A binary frame as samples at the client's rate, and how many milliseconds they last.
+
+        Raises:
+            Refusal: ``invalid_audio``, ``session_full``, or ``out_of_order`` after ``session.close``.
+        """
+        self._check_open("audio")
+        self._check_room()
+        try:
+            samples = self._audio.decode(data)
+        except AudioError as error:
+            raise Refusal("invalid_audio", str(error)) from error
+        duration_ms, longest = self._audio.duration_ms(samples), self.terms.offer.server.max_frame_ms
+        if duration_ms > longest:
+            raise Refusal(
+                "invalid_audio", f"expected at most {longest} ms of audio in a frame, got {duration_ms:.2f}"
+            )
+        return samples, duration_ms
+
+    def hear(self, samples: Samples) -> None:
+        """Take decoded samples in."""
+        self.begun = True
+        self.session.receive_audio(self._audio.push(samples))
+
+    def receive(self, message: TurnAppend | TurnCorrect | SpeakerRename) -> None:
+        """Take an input; one that came before is ignored. Whether it can be used is told later.
+
+        Raises:
+            Refusal: its `input_id` is wrong, too many wait, or the session is full or was closed.
+        """
+        self._check_open("an input")
+        self._check_room()
+        if self._numbered not in (None, message.input_id is not None):
+            raise Refusal("invalid_input_id", "expected an input_id in all inputs or in none, got some")
+        if message.input_id is not None:
+            if message.input_id > self._inputs + 1:
+                raise Refusal(
+                    "invalid_input_id", f"expected the input_id {self._inputs + 1}, got {message.input_id}"
+                )
+            if message.input_id <= self._inputs:
+                return
+        if self.session.waiting >= MAX_WAITING:
+            raise Refusal("too_many_messages", f"expected at most {MAX_WAITING} inputs to wait, got more")
+        self._numbered, self.begun = message.input_id is not None, True
+        self._inputs += 1
+        self.session.say(_said(message))
+
+    def close(self) -> None:
+        """No more input comes.
+
+        Raises:
+            Refusal: ``out_of_order`` where it was closed before.
+        """
+        self._check_open("it again")
+        self.closing = self.begun = True
+        self.session.receive_audio(self._audio.flush())
+        self.session.receive_eof()
+
+    # --- what goes out ----------------------------------------------------------------------------
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Line up what the session reports."""
+        for event in events:
+            message = self.encoder.encode(self.terms.in_asked_labels(event))
+            if isinstance(event, SaidRefused) and not self._numbered:
+                message["input_id"] = None
+            self._out.append(message)
+
+    def checkpoint(self, *, always: bool = False) -> Checkpoint | None:
+        """What has to be stored before more can be told; None where nothing is due, unless `always`."""
+        snapshot = self.session.snapshot()
+        events = [(n, m) for m in self._out if self._saved_events < (n := _event_id(m)) <= snapshot.events]
+        quiet = snapshot.acknowledged - self._saved_audio
+        moved = quiet >= ACKNOWLEDGE_EVERY or snapshot.said > self._saved_said
+        if not (always or events or moved):
+            return None
+        steps = {step.heard.turn.index: step for step in snapshot.done}
+        changed = {turn: step for turn, step in steps.items() if self._steps.get(turn) is not step}
+        self._steps, self._saved_audio = steps, snapshot.acknowledged
+        codec = self.terms.engine.classifier
+        lines = tuple((number, to_json(message)) for number, message in events)
+        self._events_bytes += sum(len(line) for _, line in lines)
+        kept = _Kept(
+            KEPT_VERSION,
+            self.terms.asked,
+            snapshots.encode_header(snapshot, codec),
+            self.began,
+            self._events_bytes,
+        )
+        return Checkpoint(
+            header=msgspec.msgpack.encode(kept),
+            steps={turn: snapshots.encode_step(step, codec) for turn, step in changed.items()},
+            steps_now=tuple(steps),
+            events=lines,
+            closed=any(message["type"] == "session.closed" for _, message in events),
+            audio_ms=send_from_ms(self.terms.asked.audio, snapshot.acknowledged),
+            input_id=snapshot.said,
+        )
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """The checkpoint is stored: its events may leave, and the client is told what it may forget."""
+        if checkpoint.events:
+            self._saved_events = checkpoint.events[-1][0]
+        self._saved_said = checkpoint.input_id
+        acknowledged = messages.InputAcknowledged(
+            **self.encoder.envelope(), audio_ms=checkpoint.audio_ms, input_id=checkpoint.input_id
+        )
+        places = [k for k, m in enumerate(self._out) if _event_id(m) == self._saved_events]
+        self._out.insert(places[0] + 1 if places else 0, to_message(acknowledged))
+
+    def outgoing(self) -> list[Message]:
+        """What may leave now, in order: everything before the first event that is not stored."""
+        leaving = []
+        while self._out and _event_id(self._out[0]) <= self._saved_events:
+            leaving.append(self._out.popleft())
+        return leaving
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _open(self, snapshot: Snapshot | None) -> None:
+        """The session and its audio, from the beginning or from a snapshot."""
+        asked = self.terms.asked
+        self._audio = WireAudio(asked.audio, 0 if snapshot is None else snapshot.acknowledged)
+        self.session: Session = self.terms.engine.open_session(
+            self.terms.session_config(), appended=asked.turns == "appended", resume=snapshot
+        )
+
+    def _check_room(self) -> None:
+        if self._events_bytes > MAX_EVENTS_BYTES:
+            most = MAX_EVENTS_BYTES // 2**20
+            raise Refusal(
+                "session_full", f"expected at most {most} MiB of events, got more: begin another session"
+            )
+
+    def _check_open(self, what: str) -> None:
+        if self.closing:
+            raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
+
+
+def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[Agreement, Snapshot, _Kept]:
+    """What `LiveSession.checkpoint` wrote."""
+    try:
+        kept = msgspec.msgpack.decode(header, type=_Kept)
+        if kept.version != KEPT_VERSION:
+            raise ConfigError(f"expected a session of version {KEPT_VERSION}, got version {kept.version}")
+        terms = Agreement(offer, kept.asked)
+        snapshot = snapshots.decode(kept.snapshot, steps, terms.engine.classifier)
+    except (msgspec.DecodeError, InputError) as error:
+        raise Refusal(
+            "resume_refused", f"expected a session that this server can go on with: {error}"
+        ) from error
+    return terms, snapshot, kept
+
+
+def _said(message: TurnAppend | TurnCorrect | SpeakerRename) -> Said:
+    match message:
+        case TurnAppend(text=text, speaker=speaker, audio_start_ms=start, audio_end_ms=end):
+            span = [None if ms is None else to_samples(ms) for ms in (start, end)]
+            return GivenTurn(speaker, text, *span)
+        case TurnCorrect(turn=turn, speaker=speaker):
+            return TurnCorrection(turn, speaker)
+        case SpeakerRename(speaker=speaker, name=name):
+            return SpeakerRenaming(speaker, name)
+
+
+def _event_id(message: Message) -> int:
+    """The number of an event, 0 of any other message."""
+    number = message.get("event_id")
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,386 @@
+"""The messages of the wire, one struct each: their fields, types and limits.
+
+What the server sends and a client may send is written down here once. The JSON Schema, the tables of
+``docs/protocol.md`` and the validation of what clients send are made from these structs; how the messages
+follow each other is told in `stream_erc.protocol.encoding`. Fields may be added in later versions: a reader
+ignores what it does not know. A client's message with a field that the server does not know is refused, by
+name.
+"""
+
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+PROTOCOL_VERSION = 1
+
+Encoding: TypeAlias = Literal["pcm_s16le", "pcm_f32le", "mulaw", "opus"]
+Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=100)]
+InputId: TypeAlias = Annotated[int, Meta(ge=1, le=2**53)]
+Text: TypeAlias = Annotated[str, Meta(max_length=20_000)]
+Id: TypeAlias = Annotated[str, Meta(max_length=100)]
+Language: TypeAlias = Annotated[str, Meta(max_length=16)]
+Speakers: TypeAlias = Annotated[int, Meta(ge=1, le=16)]
+Pause: TypeAlias = Annotated[int, Meta(ge=100, le=5_000)]
+Token: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4_096)]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a message."""
+
+
+class ClientMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """What a client sends as a text frame."""
+
+
+# --- what a client sends --------------------------------------------------------------------------
+
+
+class AudioFormat(Part, frozen=True, kw_only=True):
+    """How the binary frames are to be read: mono, little-endian."""
+
+    encoding: Annotated[
+        Encoding,
+        Meta(description="`opus`: one packet a frame, of 2.5 to 40 ms, no container; at 48000 Hz"),
+    ] = "pcm_s16le"
+    sample_rate_hz: Annotated[int, Meta(ge=8_000, le=48_000, description="samples a second")] = 16_000
+
+
+class SessionAuthenticate(ClientMessage, tag="session.authenticate", frozen=True, kw_only=True):
+    """The first message where the server asks for a token and the request had no `Authorization` header."""
+
+    token: Annotated[Token, Meta(description="the server's bearer token")]
+
+
+class SessionUpdate(ClientMessage, tag="session.update", frozen=True, kw_only=True):
+    """Says how the conversation is to be heard, before audio and turns. All fields are optional."""
+
+    protocol: Annotated[int, Meta(description="the version that the client speaks")] = PROTOCOL_VERSION
+    audio: Annotated[AudioFormat, Meta(description="of the binary frames")] = AudioFormat()
+    turns: Annotated[
+        Literal["heard", "appended"],
+        Meta(description="`heard`: found in the audio; `appended`: the client says them with `turn.append`"),
+    ] = "heard"
+    model: Annotated[Name | None, Meta(description="one of `session.created`'s `models`")] = None
+    labels: Annotated[
+        tuple[Name, ...] | None,
+        Meta(description="answer in these labels of the model only; probabilities are given anew over them"),
+    ] = None
+    language: Annotated[
+        Language | None,
+        Meta(description="of what is spoken, ISO 639-1; one of `languages`; the server's own where null"),
+    ] = None
+    speakers: Annotated[Speakers | None, Meta(description="how many there are, where it is known")] = None
+    partials: Annotated[bool, Meta(description="whether turns are told while they are spoken")] = True
+    min_silence_ms: Annotated[
+        Pause | None, Meta(description="the pause that ends a turn; the server's where null")
+    ] = None
+    pace: Annotated[
+        Literal["live", "replay"],
+        Meta(description="`live`: as it is spoken, faster is refused; `replay`: as fast as it is read"),
+    ] = "live"
+
+
+class SessionResume(ClientMessage, tag="session.resume", frozen=True, kw_only=True):
+    """Goes on with a session whose connection was lost: sent as the first message."""
+
+    resume_token: Annotated[Token, Meta(description="from `session.created`")]
+    last_event_id: Annotated[Count, Meta(description="the last event received, 0 where there was none")]
+
+
+class TurnAppend(ClientMessage, tag="turn.append", frozen=True, kw_only=True):
+    """A turn that the client knows (`turns: "appended"`). It has a text, or an audio span, or both."""
+
+    text: Annotated[Text | None, Meta(description="what was said; transcribed where null")] = None
+    speaker: Annotated[Name | None, Meta(description="who said it; told by the voice where null")] = None
+    audio_start_ms: Annotated[Milliseconds | None, Meta(description="where the turn begins in the audio")] = (
+        None
+    )
+    audio_end_ms: Annotated[Milliseconds | None, Meta(description="where it ends")] = None
+    input_id: Annotated[InputId | None, Meta(description="1, 2, 3 ... over all inputs of the session")] = None
+
+
+class TurnCorrect(ClientMessage, tag="turn.correct", frozen=True, kw_only=True):
+    """Says who really spoke a turn; it and those after it come again as `turn.revised`."""
+
+    turn: Annotated[Count, Meta(description="its index")]
+    speaker: Annotated[Name, Meta(description="a name, known or new")]
+    input_id: Annotated[InputId | None, Meta(description="as in `turn.append`")] = None
+
+
+class SpeakerRename(ClientMessage, tag="speaker.rename", frozen=True, kw_only=True):
+    """Gives a speaker another name; `speaker.updated` answers."""
+
+    speaker: Annotated[Name, Meta(description="the name so far")]
+    name: Annotated[Name, Meta(description="the new one, which nobody else has")]
+    input_id: Annotated[InputId | None, Meta(description="as in `turn.append`")] = None
+
+
+class Ping(ClientMessage, tag="ping", frozen=True, kw_only=True):
+    """Asks for a `pong`: a browser has no ping of its own."""
+
+    id: Annotated[Id | None, Meta(description="comes back")] = None
+
+
+class SessionClose(ClientMessage, tag="session.close", frozen=True, kw_only=True):
+    """No more input comes. What was heard is finished, then `session.closed` ends the session."""
+
+
+FromClient: TypeAlias = (
+    SessionAuthenticate
+    | SessionUpdate
+    | SessionResume
+    | TurnAppend
+    | TurnCorrect
+    | SpeakerRename
+    | Ping
+    | SessionClose
+)
+
+# --- what the server sends ------------------------------------------------------------------------
+
+
+class ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What the server sends: every message has these fields besides its own."""
+
+    session_id: Annotated[str, Meta(description="which conversation")]
+    seq: Annotated[Count, Meta(description="0, 1, 2 ... within the connection or file")]
+    created_at: Annotated[str | UnsetType, Meta(description="ISO 8601, UTC; on the wire only")] = UNSET
+    dialogue: Annotated[str | UnsetType, Meta(description="in a file of several dialogues: which one")] = (
+        UNSET
+    )
+
+
+class SessionEvent(ServerMessage, frozen=True, kw_only=True):
+    """What is never lost: numbered within the session, kept for a client that resumes."""
+
+    durable: ClassVar[bool] = True
+    event_id: Annotated[Count, Meta(description="1, 2, 3 ... within the session, over all connections")]
+
+
+class Source(Part, frozen=True, kw_only=True):
+    """What is being heard."""
+
+    name: str
+    duration_ms: int | None
+
+
+class ModelInfo(Part, frozen=True, kw_only=True):
+    """A model that the server has."""
+
+    name: str
+    labels: tuple[str, ...]
+
+
+class Limits(Part, frozen=True, kw_only=True):
+    """What the server accepts."""
+
+    max_message_bytes: Annotated[int, Meta(description="of one frame; a larger one closes with 1009")]
+    max_frame_ms: Annotated[int, Meta(description="audio in one binary frame")]
+    burst_ms: Annotated[int, Meta(description="how far live audio may run ahead of the clock")]
+    idle_timeout_ms: Annotated[int, Meta(description="a connection silent for so long is closed")]
+    retention_ms: Annotated[int, Meta(description="how long a lost session can be resumed")]
+    appended_audio_ms: Annotated[int, Meta(description="how far back `turn.append` may point into the audio")]
+
+
+class Configuration(Part, frozen=True, kw_only=True):
+    """How the conversation is heard."""
+
+    audio: AudioFormat
+    turns: str
+    model: str
+    labels: tuple[str, ...]
+    language: str | None
+    speakers: int | None
+    partials: bool
+    min_silence_ms: int
+    pace: str
+
+
+class SessionCreated(ServerMessage, tag="session.created", frozen=True, kw_only=True):
+    """The first message."""
+
+    model: Annotated[str, Meta(description="the checkpoint's name")]
+    asr: Annotated[str, Meta(description="the recognizer's name")]
+    labels: Annotated[tuple[str, ...], Meta(description="the emotion labels, in the checkpoint's order")]
+    source: Annotated[Source | UnsetType, Meta(description="in a file: what was heard")] = UNSET
+    protocol: Annotated[int | UnsetType, Meta(description="the version that the server speaks")] = UNSET
+    server: Annotated[str | UnsetType, Meta(description="its name and version")] = UNSET
+    resume_token: Annotated[str | UnsetType, Meta(description="secret; opens this session again")] = UNSET
+    models: Annotated[tuple[ModelInfo, ...] | UnsetType, Meta(description="to choose from")] = UNSET
+    languages: Annotated[
+        tuple[str, ...] | UnsetType, Meta(description="to choose from; empty where nothing is transcribed")
+    ] = UNSET
+    encodings: Annotated[tuple[Encoding, ...] | UnsetType, Meta(description="to choose from")] = UNSET
+    configuration: Annotated[
+        Configuration | UnsetType, Meta(description="that holds if none is asked for")
+    ] = UNSET
+    limits: Annotated[Limits | UnsetType, Meta(description="what the server accepts")] = UNSET
+
+
+class SessionUpdated(ServerMessage, tag="session.updated", frozen=True, kw_only=True):
+    """Answers `session.update`."""
+
+    configuration: Annotated[Configuration, Meta(description="that holds from now on")]
+
+
+class SessionResumed(ServerMessage, tag="session.resumed", frozen=True, kw_only=True):
+    """Answers `session.resume`; the events after `last_event_id` follow."""
+
+    audio_ms: Annotated[Milliseconds, Meta(description="send the audio from here on again")]
+    input_id: Annotated[Count, Meta(description="send the inputs after this one again")]
+    event_id: Annotated[Count, Meta(description="that of the last event so far; this message is none")]
+    configuration: Annotated[Configuration, Meta(description="as it was asked for")]
+    limits: Annotated[Limits, Meta(description="what the server accepts")]
+
+
+class InputAcknowledged(ServerMessage, tag="input.acknowledged", frozen=True, kw_only=True):
+    """What the server will never ask for again."""
+
+    audio_ms: Annotated[Milliseconds, Meta(description="audio before this is not needed any more")]
+    input_id: Annotated[Count, Meta(description="inputs up to this one are not needed any more")]
+
+
+class SpeechStarted(ServerMessage, tag="speech.started", frozen=True, kw_only=True):
+    """Speech began; a turn follows."""
+
+    audio_start_ms: Annotated[int | None, Meta(description="where")]
+
+
+class SpeechStopped(ServerMessage, tag="speech.stopped", frozen=True, kw_only=True):
+    """The speech that began last has ended; its turn is being understood."""
+
+    audio_end_ms: Annotated[int | None, Meta(description="where; the pause that tells it came after")]
+
+
+class EmotionReading(Part, frozen=True, kw_only=True):
+    """The expressed emotion."""
+
+    label: Annotated[str, Meta(description="the most probable label")]
+    confidence: Annotated[float, Meta(description="its probability")]
+    probabilities: Annotated[dict[str, float], Meta(description="of every label; they sum to 1")]
+
+
+class LatencyParts(Part, frozen=True, kw_only=True):
+    """Where the time from the end of speech to the event went, in milliseconds."""
+
+    endpointing: Annotated[float, Meta(description="the silence that was waited for")]
+    asr: Annotated[float, Meta(description="transcribing")]
+    features: Annotated[float, Meta(description="the voice")]
+    emotion: Annotated[float, Meta(description="the words and the network's step")]
+    total: Annotated[float, Meta(description="all of it, waiting included")]
+
+
+class TurnPartial(ServerMessage, tag="turn.partial", frozen=True, kw_only=True):
+    """A turn that is still being spoken. Another one or the final one replaces it."""
+
+    turn: Annotated[int, Meta(description="that of the final turn to come")]
+    speaker: Annotated[str | None, Meta(description="so far")]
+    audio_start_ms: int | None
+    audio_end_ms: int | None
+    text: Annotated[str, Meta(description="so far")]
+    emotion: Annotated[EmotionReading | None, Meta(description="provisional")]
+
+
+class TurnFields(SessionEvent, frozen=True, kw_only=True):
+    """A turn: who spoke, what was said, which emotion it expressed."""
+
+    turn: Annotated[int, Meta(description="0, 1, 2 ... in order")]
+    speaker: Annotated[str, Meta(description="the given name, or `speaker_1` ... by order of appearance")]
+    audio_start_ms: Annotated[int | None, Meta(description="null for a turn without audio")]
+    audio_end_ms: int | None
+    text: str
+    emotion: EmotionReading
+    latency_ms: LatencyParts
+    revision: Annotated[int, Meta(description="0; 1, 2 ... where a correction changed the turn")]
+
+
+class TurnFinal(TurnFields, tag="turn.final", frozen=True, kw_only=True):
+    """A finished turn."""
+
+
+class TurnRevised(TurnFields, tag="turn.revised", frozen=True, kw_only=True):
+    """A finished turn that a speaker correction changed: it replaces the earlier one of the same `turn`."""
+
+
+class TurnFailed(SessionEvent, tag="turn.failed", frozen=True, kw_only=True):
+    """A turn that could not be read, at first or again after a correction. The session goes on."""
+
+    turn: int
+    audio_start_ms: int | None
+    audio_end_ms: int | None
+    message: Annotated[str, Meta(description="what was expected and what came")]
+
+
+class SpeakerUpdated(SessionEvent, tag="speaker.updated", frozen=True, kw_only=True):
+    """A speaker has another name, in all turns."""
+
+    speaker: Annotated[str, Meta(description="the name until now")]
+    name: Annotated[str, Meta(description="the name from now on")]
+
+
+class Warned(ServerMessage, tag="warning", frozen=True, kw_only=True):
+    """Something that the client should know; nothing is lost."""
+
+    code: str
+    message: str
+
+
+class Failed(ServerMessage, tag="error", frozen=True, kw_only=True):
+    """What was sent could not be used. Where the server closes afterwards, the close code says so."""
+
+    code: Annotated[str, Meta(description="see the table of errors")]
+    message: Annotated[str, Meta(description="what was expected and what came")]
+    retryable: Annotated[bool, Meta(description="whether the same may work later")]
+    input_id: Annotated[Count | None, Meta(description="of the input that was refused")] = None
+
+
+class Heartbeat(ServerMessage, tag="heartbeat", frozen=True, kw_only=True):
+    """The connection lives; sent when nothing else was for a while."""
+
+    audio_ms: Annotated[Milliseconds, Meta(description="audio received so far")]
+
+
+class Pong(ServerMessage, tag="pong", frozen=True, kw_only=True):
+    """Answers `ping`."""
+
+    id: str | None
+
+
+class SessionGoingAway(ServerMessage, tag="session.going_away", frozen=True, kw_only=True):
+    """The server will close the connection soon; the session can be resumed."""
+
+    reason: str
+    time_left_ms: int
+
+
+class SessionClosed(SessionEvent, tag="session.closed", frozen=True, kw_only=True):
+    """The last message, with totals."""
+
+    audio_ms: Annotated[int | None, Meta(description="audio heard")]
+    turns: Annotated[int, Meta(description="turns that have an emotion")]
+    failed_turns: int
+    speakers: tuple[str, ...]
+
+
+FromServer: TypeAlias = (
+    SessionCreated
+    | SessionUpdated
+    | SessionResumed
+    | InputAcknowledged
+    | SpeechStarted
+    | SpeechStopped
+    | TurnPartial
+    | TurnFinal
+    | TurnRevised
+    | TurnFailed
+    | SpeakerUpdated
+    | Warned
+    | Failed
+    | Heartbeat
+    | Pong
+    | SessionGoingAway
+    | SessionClosed
+)

@@ -1,0 +1,62 @@
+"""How a connection ends: what stopped it, as a close code and what the client is told."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from stream_erc.exceptions import StoreError
+from stream_erc.protocol.encoding import Refusal
+from stream_erc.server.outbox import Ended, Gone
+
+log = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=Exception)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a connection ends: with which code, and what the client is told if it is still there."""
+
+    code: int
+    refusal: Refusal | None = None
+    there: bool = True
+
+
+LOST = Ending(1006, there=False)
+"""Without a word from anybody."""
+
+
+async def ending_of(conversation: Awaitable[None], session_id: Callable[[], str]) -> Ending:
+    """Converse to the end; how it ended. Mistakes of our own, and of the store, are logged.
+
+    Args:
+        conversation: ends with one of the exceptions that end a connection, perhaps in a group.
+        session_id: whose it is at the end.
+    """
+    ending = LOST
+    try:
+        await conversation
+    except* Gone as group:
+        ending = Ending(_first(group).code, there=False)
+    except* Ended as group:
+        ending = Ending(_first(group).code)
+    except* Refusal as group:
+        refusal = _first(group)
+        ending = Ending(refusal.close_code or 1011, refusal)
+    except* StoreError as group:
+        log.error("%s", _first(group), extra={"session": session_id()})
+        ending = Ending(
+            1011, Refusal("internal", "expected to store the session, could not: resume it later")
+        )
+    except* Exception:
+        log.exception("a connection failed", extra={"session": session_id()})
+        refusal = Refusal("internal", "expected no mistake of the server, made one: resume the session")
+        ending = Ending(1011, refusal)
+    return ending
+
+
+def _first(group: BaseExceptionGroup[E]) -> E:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group without exceptions")

@@ -1,0 +1,1 @@
+"""Where the server keeps sessions, so that a client can resume them."""

@@ -1,0 +1,317 @@
+"""Sessions in a SQLite file, and in memory: the stores for one machine, and for one process."""
+
+# ruff: noqa: D102 (what a method does stands in SessionStore)
+
+import os
+import queue
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from stream_erc.core.snapshots import Checkpoint
+from stream_erc.exceptions import SessionGone, StoreError
+from stream_erc.server.stores.base import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
+
+APPLICATION_ID = 0x53455243  # "SERC": tells our files from other SQLite files
+SCHEMA_VERSION = 1
+SCHEMA = (
+    """CREATE TABLE sessions (
+        session_id TEXT NOT NULL PRIMARY KEY,
+        token_hash BLOB NOT NULL UNIQUE,
+        owner INTEGER NOT NULL,
+        last_event_id INTEGER NOT NULL,
+        saved_at REAL NOT NULL,
+        expires_at REAL NOT NULL,
+        closed INTEGER NOT NULL,
+        header BLOB NOT NULL -- the last column: the others are read without it
+    ) STRICT""",
+    "CREATE INDEX sessions_by_expiry ON sessions (expires_at)",
+    """CREATE TABLE steps (
+        session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        turn INTEGER NOT NULL,
+        blob BLOB NOT NULL,
+        PRIMARY KEY (session_id, turn)
+    ) STRICT""",
+    """CREATE TABLE events (
+        session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        event_id INTEGER NOT NULL,
+        json TEXT NOT NULL,
+        PRIMARY KEY (session_id, event_id)
+    ) STRICT, WITHOUT ROWID""",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+SAVED = "session_id, owner, header, last_event_id, saved_at, closed"
+"""The columns that `Saved` is made of, beside the steps."""
+
+
+class SqliteStore(SessionStore):
+    """Sessions in a SQLite file, for the servers of one machine.
+
+    A save that returned survives the server's death at any moment, SIGKILL included: it stands in the
+    write-ahead log, and what a process has written to a file the kernel keeps. A power cut or a crash of the
+    kernel can lose the last saves, since the log is flushed to the disk only every thousand pages
+    (``synchronous = NORMAL``); the file then holds exactly an earlier save of each session, never half a one.
+
+    Args:
+        path: the file; it is made, readable by its owner alone, where there is none, and folders on the way.
+            Not on a network file system: SQLite's log needs shared memory.
+
+    Raises:
+        StoreError: it cannot be opened, is damaged, is something else, or of a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._open(path.absolute())
+
+    def _open(self, path: Path | None) -> None:
+        """Open the file, or a store in memory for None."""
+        self._path, self._name = path, str(path or "memory")
+        # The one connection. It waits in the queue, and who takes it out has it alone: SQLite writes one
+        # transaction at a time anyway, and a queue wakes the next thread where a busy SQLite polls.
+        self._idle: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
+        with self._told():
+            if path is not None and not path.exists():
+                _make(Path(os.path.realpath(path)))  # of a link, where it leads to
+            self._file = _file(path)
+            connection = _connect(path)
+        self._idle.put(connection)
+
+    def create(
+        self, session_id: str, token_hash: bytes, header: bytes, *, now: float, expires_at: float
+    ) -> int:
+        with self._transaction() as run:
+            there = run(
+                "SELECT 1 FROM sessions WHERE session_id = ? OR token_hash = ?", session_id, token_hash
+            )
+            if there.fetchone():
+                raise StoreError(f"session {session_id}: expected a new one, got one that is there already")
+            run(
+                "INSERT INTO sessions (session_id, token_hash, owner, last_event_id, saved_at, expires_at,"
+                " closed, header) VALUES (?, ?, 1, 0, ?, ?, 0, ?)",
+                *(session_id, token_hash, now, expires_at, header),
+            )
+        return 1
+
+    def read(self, token_hash: bytes, *, now: float) -> Saved | None:
+        with self._transaction() as run:
+            return _saved(
+                run,
+                run(f"SELECT {SAVED} FROM sessions WHERE token_hash = ? AND expires_at > ?", token_hash, now),
+            )
+
+    def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> Saved | None:
+        with self._transaction() as run:
+            claimed = run(
+                "UPDATE sessions SET owner = owner + 1, expires_at = ?"
+                f" WHERE token_hash = ? AND expires_at > ? RETURNING {SAVED}",
+                *(expires_at, token_hash, now),
+            )
+            return _saved(run, claimed)
+
+    def save(
+        self, session_id: str, owner: int, checkpoint: Checkpoint, *, now: float, expires_at: float
+    ) -> None:
+        with self._transaction() as run:
+            last_event_id = _owned(run, session_id, owner)
+            stored = {turn for (turn,) in run("SELECT turn FROM steps WHERE session_id = ?", session_id)}
+            check_save(session_id, last_event_id, stored, checkpoint)
+            for turn in stored.difference(checkpoint.steps_now):
+                run("DELETE FROM steps WHERE session_id = ? AND turn = ?", session_id, turn)
+            for turn in checkpoint.steps.keys() & set(checkpoint.steps_now):
+                run("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", session_id, turn, checkpoint.steps[turn])
+            for event_id, line in checkpoint.events:
+                run("INSERT INTO events VALUES (?, ?, ?)", session_id, event_id, line)
+            run(
+                "UPDATE sessions SET header = ?, last_event_id = ?, saved_at = ?, expires_at = ?, closed = ?"
+                " WHERE session_id = ?",
+                *(checkpoint.header, last_event_id + len(checkpoint.events), now, expires_at),
+                *(int(checkpoint.closed), session_id),
+            )
+
+    def touch(self, session_id: str, owner: int, *, expires_at: float) -> None:
+        with self._transaction() as run:
+            _owned(run, session_id, owner)
+            run("UPDATE sessions SET expires_at = ? WHERE session_id = ?", expires_at, session_id)
+
+    def events(self, session_id: str, after: int, most: int = 2**31) -> list[tuple[int, str]]:
+        with self._lend() as connection:
+            return connection.execute(
+                "SELECT event_id, json FROM events WHERE session_id = ? AND event_id > ?"
+                " ORDER BY event_id LIMIT ?",
+                (session_id, after, most),
+            ).fetchall()
+
+    def forget(self, session_id: str, owner: int) -> None:
+        with self._transaction() as run:
+            try:
+                _owned(run, session_id, owner)
+            except SessionGone:
+                return
+            run("DELETE FROM sessions WHERE session_id = ?", session_id)
+
+    def sweep(self, now: float) -> int:
+        # One at a time, and as long a pause after each: meanwhile others save, of other processes too.
+        swept, began = 0, time.monotonic()
+        while self._sweep_one(now):
+            swept += 1
+            time.sleep(time.monotonic() - began)
+            began = time.monotonic()
+        return swept
+
+    def ready(self) -> None:
+        with self._transaction() as run:
+            # SQLite goes on writing to a file that has lost its name, and nobody would ever find it again.
+            if _file(self._path) != self._file:
+                raise StoreError(
+                    f"{self._name}: expected the file that was opened, got none or another:"
+                    " it was deleted or replaced"
+                )
+            run("SELECT COUNT(*) FROM sessions WHERE expires_at > 0")
+            run(f"PRAGMA application_id = {APPLICATION_ID}")  # a write: it finds a disk without room
+
+    def close(self) -> None:
+        connection = self._idle.get()
+        try:
+            if connection is not None:
+                with self._told():
+                    connection.close()
+        finally:
+            self._idle.put(None)
+
+    def _sweep_one(self, now: float) -> bool:
+        """Delete one session that has expired; whether there was one."""
+        with self._transaction() as run:
+            expired = "SELECT rowid FROM sessions WHERE expires_at <= ? LIMIT 1"
+            return run(f"DELETE FROM sessions WHERE rowid = ({expired})", now).rowcount > 0
+
+    @contextmanager
+    def _lend(self) -> Iterator[sqlite3.Connection]:
+        """The connection, to one thread at a time."""
+        connection = self._idle.get()
+        try:
+            if connection is None:
+                raise StoreError(f"{self._name}: expected an open store, got a closed one")
+            with self._told():
+                yield connection
+        finally:
+            self._idle.put(connection)
+
+    @contextmanager
+    def _transaction(self) -> Iterator["_Run"]:
+        """A transaction that no other process writes beside; undone where anything is raised."""
+        with self._lend() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield lambda sql, *values: connection.execute(sql, values)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What SQLite and the file system raise as a StoreError."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"{self._name}: expected a store of sessions that can be written, got: {error}"
+            ) from error
+
+
+class _Run(Protocol):
+    """Runs one statement."""
+
+    def __call__(self, sql: str, *values: str | bytes | float) -> sqlite3.Cursor: ...
+
+
+class MemoryStore(SqliteStore):
+    """Sessions in this process: a lost connection can be resumed, a stopped server cannot."""
+
+    def __init__(self) -> None:
+        self._open(None)
+
+
+def _saved(run: _Run, found: sqlite3.Cursor) -> Saved | None:
+    """The session of a row of `SAVED`, if there is one."""
+    row = found.fetchone()
+    if row is None:
+        return None
+    session_id, owner, header, last_event_id, saved_at, closed = row
+    steps = run("SELECT turn, blob FROM steps WHERE session_id = ? ORDER BY turn", session_id)
+    return Saved(session_id, owner, header, dict(steps.fetchall()), last_event_id, saved_at, bool(closed))
+
+
+def _owned(run: _Run, session_id: str, owner: int) -> int:
+    """The session's last event's number; raises where `owner` does not have it."""
+    row = run("SELECT owner, last_event_id FROM sessions WHERE session_id = ?", session_id).fetchone()
+    current, last_event_id = row or (None, 0)
+    check_owner(session_id, current, owner)
+    return int(last_event_id)
+
+
+def _file(path: Path | None) -> tuple[int, int] | None:
+    """Which file that is, by device and inode; None where there is none."""
+    if path is None or not path.exists():
+        return None
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _make(path: Path) -> None:
+    """A new file, readable by its owner alone; SQLite gives its log beside it the same mode.
+
+    It is set up under another name: of several processes that begin at once, all find one that is ready.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    os.close(made)
+    try:
+        _connect(Path(name)).close()
+        os.link(name, path)
+    except FileExistsError:
+        pass  # another process was faster
+    finally:
+        os.unlink(name)
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    """A connection to the file, which is there, or to a new store in memory."""
+    connection = sqlite3.connect(
+        path or ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
+    """Set the file up where it is empty, and the connection."""
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    if (version, application, tables) == (0, 0, 0):
+        for statement in SCHEMA:
+            connection.execute(statement)
+    elif application != APPLICATION_ID:
+        raise StoreError(f"{path}: expected a store of sessions, got another program's SQLite file")
+    elif version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: expected a store of version {SCHEMA_VERSION}, got {version}, of a newer stream_erc"
+        )
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")  # what that can lose: see SqliteStore
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # what was forgotten is not left in the file

@@ -1,0 +1,412 @@
+"""Bad input: one line says what was expected and what came, exit code 2, and what was made is kept."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from paths import SAMPLE
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.cli.main import main
+from stream_erc.exceptions import AudioError
+from stream_erc.sources.audio_files import AudioFile
+
+HEADER = "start,end,speaker,text\n"
+TURN = "SPEAKER x 1 {} {} <NA> <NA> Anna <NA> <NA>\n"
+
+
+@pytest.fixture(scope="module")
+def talk() -> np.ndarray:
+    """Two turns of the sample, 0.6 s to 4.05 s and 4.75 s to 8.24 s."""
+    samples, rate_hz = soundfile.read(SAMPLE / "conversation.flac", dtype="float32", stop=9 * SAMPLE_RATE)
+    assert rate_hz == SAMPLE_RATE
+    return samples
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the command line ended."""
+
+    code: int
+    out: str
+    error: str
+    messages: list[dict]
+
+    @property
+    def turns(self) -> list[dict]:
+        return [message for message in self.messages if message["type"] == "turn.final"]
+
+
+@pytest.fixture
+def replay(tmp_path, tiny_checkpoint, capsys) -> Callable[..., Ended]:
+    """Runs `stream-erc replay` with voices only and random weights."""
+
+    def run(*words: object, model: object = tiny_checkpoint, events: Path | None = None) -> Ended:
+        events = events or tmp_path / "events.jsonl"
+        argv = ["replay", "--out", str(events), "--model", str(model), "--asr", "none", *map(str, words)]
+        code = main(argv)
+        lines = events.read_text().splitlines() if events.is_file() else []
+        shown = capsys.readouterr()
+        return Ended(code, shown.out, shown.err, [json.loads(line) for line in lines])
+
+    return run
+
+
+def refused(ended: Ended, *said: str) -> None:
+    """Exit code 2, and one line with `said` in it."""
+    assert ended.code == 2, ended
+    assert ended.error.startswith("stream-erc: ") and ended.error.count("\n") == 1, ended.error
+    for words in said or ("expected",):
+        assert words in ended.error, ended.error
+
+
+def whole(ended: Ended) -> None:
+    """A run to the end, with nothing to complain of."""
+    assert (ended.code, ended.error) == (0, ""), ended
+    assert ended.messages[-1]["type"] == "session.closed"
+
+
+# --- files that are no audio ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("empty.wav", b"", "an empty file"),
+        ("words.wav", b"these are words, not sounds\n" * 40, "expected an audio or video file"),
+        ("noise.mp3", bytes(range(256)) * 64, "expected an audio or video file"),
+        ("head.wav", b"RIFF\x24\x00\x00\x00WAVE", "expected an"),
+        ("picture.png", b"\x89PNG\r\n\x1a\n" + bytes(64), "expected an"),
+    ],
+    ids=["empty", "words", "bytes", "head only", "picture"],
+)
+def test_not_audio(replay, tmp_path, name, content, said) -> None:
+    (tmp_path / name).write_bytes(content)
+    ended = replay(tmp_path / name)
+    refused(ended, name, said)
+    assert ended.messages == []
+
+
+def test_nothing_there_and_a_folder(replay, tmp_path) -> None:
+    refused(replay(tmp_path / "gone.wav"), "gone.wav", "got nothing there")
+    refused(replay(tmp_path), "got a folder")
+
+
+# --- audio that breaks off ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg"])
+def test_truncated_keeps_the_turns_before_the_fault(replay, tmp_path, talk, kind) -> None:
+    complete = tmp_path / f"complete.{kind}"
+    soundfile.write(complete, talk, SAMPLE_RATE)
+    data = complete.read_bytes()
+    (tmp_path / f"cut.{kind}").write_bytes(data[: len(data) * 7 // 10])
+    report = tmp_path / "report.html"
+    ended = replay(tmp_path / f"cut.{kind}", "--report", report)
+    refused(ended, f"cut.{kind}")
+    assert ended.turns[0]["audio_end_ms"] < 4_500
+    assert ended.messages[-1]["type"] == "session.closed"
+    assert 5_000 < ended.messages[-1]["audio_ms"] < 8_000
+    assert "speaker_1" in report.read_text()
+
+
+def test_truncated_with_given_turns(replay, tmp_path, talk) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    data = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(data[: len(data) * 7 // 10])
+    (tmp_path / "a.rttm").write_text(TURN.format(0.6, 3.4) + TURN.format(4.7, 1.2) + TURN.format(8.1, 0.4))
+    ended = replay(tmp_path / "a.wav", "--turns", tmp_path / "a.rttm")
+    refused(ended, "a.wav", "complete file")
+    assert [turn["turn"] for turn in ended.turns] == [0, 1]
+    assert ended.messages[-1]["failed_turns"] == 1
+
+
+# --- audio that is odd, but audio -----------------------------------------------------------------
+
+
+def test_silence_has_no_turns(replay, tmp_path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(4 * SAMPLE_RATE), SAMPLE_RATE)
+    ended = replay(tmp_path / "a.wav", "--report", tmp_path / "r.html")
+    refused(ended, "a.wav: expected speech, found none in 4.000 s")
+    assert [m["type"] for m in ended.messages] == ["session.created", "session.closed"]
+    assert ended.messages[-1]["audio_ms"] == 4_000
+    assert (tmp_path / "r.html").is_file()
+
+
+def test_noise_has_no_turns(replay, tmp_path) -> None:
+    noise = 0.1 * np.random.default_rng(0).normal(size=4 * SAMPLE_RATE)
+    soundfile.write(tmp_path / "a.flac", noise, SAMPLE_RATE)
+    ended = replay(tmp_path / "a.flac")
+    refused(ended, "a.flac: expected speech, found none")
+    assert ended.turns == []
+
+
+def test_three_milliseconds(replay, tmp_path, talk) -> None:
+    soundfile.write(tmp_path / "a.wav", talk[16_000:16_048], SAMPLE_RATE)
+    ended = replay(tmp_path / "a.wav")
+    refused(ended, "a.wav: expected speech, found none in 0.003 s")
+    assert (ended.turns, ended.messages[-1]["audio_ms"]) == ([], 3)
+
+
+def eight_channels(talk: np.ndarray) -> tuple[np.ndarray, int]:
+    return np.repeat(talk[:, np.newaxis], 8, axis=1), SAMPLE_RATE
+
+
+def at_192_khz(talk: np.ndarray) -> tuple[np.ndarray, int]:
+    return np.repeat(talk, 12), 12 * SAMPLE_RATE
+
+
+def with_nan(talk: np.ndarray) -> tuple[np.ndarray, int]:
+    broken = talk.copy()
+    broken[1_000:100_000:997] = np.nan
+    broken[1_500:100_000:9_970] = np.inf
+    return broken, SAMPLE_RATE
+
+
+def clipped(talk: np.ndarray) -> tuple[np.ndarray, int]:
+    return np.clip(talk * 50, -1, 1), SAMPLE_RATE
+
+
+def beyond_full_scale(talk: np.ndarray) -> tuple[np.ndarray, int]:
+    return talk * 20, SAMPLE_RATE
+
+
+@pytest.mark.parametrize("made", [eight_channels, at_192_khz, with_nan, clipped, beyond_full_scale])
+def test_odd_audio_is_heard(replay, tmp_path, talk, made) -> None:
+    samples, rate_hz = made(talk)
+    soundfile.write(tmp_path / "a.wav", samples, rate_hz, subtype="FLOAT")
+    ended = replay(tmp_path / "a.wav")
+    whole(ended)
+    assert len(ended.turns) >= 2
+    for turn in ended.turns:
+        assert sum(turn["emotion"]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+# --- given turns ----------------------------------------------------------------------------------
+
+
+def with_turns(
+    replay: Callable[..., Ended], folder: Path, talk: np.ndarray, name: str, content: str
+) -> Ended:
+    soundfile.write(folder / "a.wav", talk, SAMPLE_RATE)
+    (folder / name).write_text(content, encoding="utf-8")
+    return replay(folder / "a.wav", "--turns", folder / name)
+
+
+def test_rttm_past_the_end_keeps_the_turns_before(replay, tmp_path, talk) -> None:
+    rttm = TURN.format(0.6, 3.4) + TURN.format(4.7, 90) + TURN.format(300, 2)
+    ended = with_turns(replay, tmp_path, talk, "a.rttm", rttm)
+    refused(ended, "turn 3 begins at 300.00 s", "ends at 9.00 s")
+    assert [turn["turn"] for turn in ended.turns] == [0, 1]
+    assert [m["turn"] for m in ended.messages if m["type"] == "turn.failed"] == [2]
+
+
+def test_overlapping_turns(replay, tmp_path, talk) -> None:
+    csv = HEADER + "1,8,Anna,one\n2,3,Tom,two\n2,3,Anna,three\n2.5,2.51,Tom,four\n"
+    ended = with_turns(replay, tmp_path, talk, "a.csv", csv)
+    whole(ended)
+    assert [turn["text"] for turn in ended.turns] == ["one", "two", "three", "four"]
+    assert [turn["speaker"] for turn in ended.turns] == ["Anna", "Tom", "Anna", "Tom"]
+
+
+def test_turns_of_another_recording(replay, tmp_path, talk) -> None:
+    rttm = TURN.format(0.6, 3.4) + TURN.format(1, 2).replace(" x ", " y ")
+    refused(with_turns(replay, tmp_path, talk, "a.rttm", rttm), "a.rttm", "turns of a", "x, y")
+    ended = with_turns(replay, tmp_path, talk, "a.rttm", rttm.replace(" y ", " a "))
+    whole(ended)
+    assert [turn["audio_start_ms"] for turn in ended.turns] == [1_000]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "begin,finish,who\n1,2,Anna\n", "begin"),
+        ("a.csv", HEADER + "one,2,Anna,hello\n", "expected a number as start"),
+        ("a.csv", HEADER + "2,1,Anna,hello\n", "start < end"),
+        ("a.csv", "", "an empty file"),
+        ("a.json", '{"turns": [{"speaker": "Anna"}]}', "start"),
+        ("a.json", "[{", "a.json"),
+        ("a.rttm", "SPEAKER x 1 0.6\n", "SPEAKER FILE CHANNEL"),
+        ("a.rttm", TURN.format("nan", 1), "expected a number"),
+        ("a.srt", "these are words\n", "a.srt"),
+        ("a.docx", "words", "expected .rttm"),
+    ],
+)
+def test_turns_that_cannot_be_read(replay, tmp_path, talk, name, content, said) -> None:
+    ended = with_turns(replay, tmp_path, talk, name, content)
+    refused(ended, name, said)
+    assert ended.messages == []
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.rttm", "a.srt"])
+def test_turns_in_another_encoding(replay, tmp_path, talk, name) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    (tmp_path / name).write_bytes((HEADER + "1,2,José,olé\n").encode("latin-1"))
+    refused(replay(tmp_path / "a.wav", "--turns", tmp_path / name), name, "UTF-8")
+
+
+# --- text dialogues -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", b"", "at least one dialogue"),
+        ("a.jsonl", b'{"turns": []}\n', "at least one turn"),
+        ("a.jsonl", b'{"turns": [{"speaker": "Anna"}]}\n', "expected a text"),
+        ("a.jsonl", b"not json\n", "line 1"),
+        ("a.csv", b"who,said\nAnna,hello\n", "speaker"),
+        ("a.csv", "speaker,text\nJosé,olé\n".encode("latin-1"), "UTF-8"),
+        ("a.json", b"[", "a.json"),
+    ],
+)
+def test_dialogues_that_cannot_be_read(replay, tmp_path, name, content, said) -> None:
+    (tmp_path / name).write_bytes(content)
+    ended = replay(tmp_path / name)
+    refused(ended, name, said)
+    assert ended.messages == []
+
+
+def test_dialogues_before_a_bad_line_are_kept(replay, tmp_path) -> None:
+    good = '{"dialogue": "one", "turns": [{"speaker": "Anna", "text": "hello"}]}\n'
+    (tmp_path / "a.jsonl").write_text(good + "{}\n" + good)
+    ended = replay(tmp_path / "a.jsonl", "--report", tmp_path / "r.html")
+    refused(ended, "a.jsonl, line 2")
+    assert [turn["dialogue"] for turn in ended.turns] == ["one"]
+    assert "hello" in (tmp_path / "r.html").read_text()
+
+
+def test_turns_and_speed_go_with_audio_only(replay, tmp_path) -> None:
+    (tmp_path / "a.csv").write_text("speaker,text\nAnna,hello\n")
+    refused(replay(tmp_path / "a.csv", "--turns", SAMPLE / "conversation.json"), "--turns", "audio", "a.csv")
+    refused(replay(tmp_path / "a.csv", "--speed", "1"), "--speed", "audio", "a.csv")
+
+
+# --- checkpoints and configuration ----------------------------------------------------------------
+
+
+def test_no_such_checkpoint(replay, tmp_path, talk) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    ended = replay(tmp_path / "a.wav", model="si-lsmt")
+    refused(ended, "expected a checkpoint", "'si-lsmt'")
+    assert ended.messages == []
+    refused(replay(tmp_path / "a.wav", model=tmp_path), "config.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"names_sha256": "0" * 64}, "names_sha256"),
+        ({"opensmile": "1.0.0"}, "opensmile 1.0.0"),
+        ({"dim": 89}, "dim 89"),
+        ({"sample_rate_hz": 8_000}, "sample_rate_hz 8000"),
+        ({"set": "IS09"}, "IS09"),
+    ],
+)
+def test_checkpoint_of_other_features(replay, tmp_path, tiny_checkpoint, talk, change, said) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    other = shutil.copytree(tiny_checkpoint, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["features"]["acoustic"] |= change
+    (other / "config.json").write_text(json.dumps(config))
+    ended = replay(tmp_path / "a.wav", model=other)
+    refused(ended, said)
+    assert ended.messages == []
+
+
+def test_damaged_checkpoint(replay, tmp_path, tiny_checkpoint) -> None:
+    (tmp_path / "a.csv").write_text("speaker,text\nAnna,hello\n")
+    other = shutil.copytree(tiny_checkpoint, tmp_path / "other")
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+    refused(replay(tmp_path / "a.csv", model=other), "other")
+    (other / "config.json").write_text("{")
+    refused(replay(tmp_path / "a.csv", model=other), "config.json")
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("[session]\npartial = true\n", "session.partials"),
+        ("[session.endpointing]\nmin_silence_ms = 'long'\n", "expected int"),
+        ("session", "expected TOML"),
+        ("[engine]\nmax_batch = 0\n", "engine.max_batch: expected 1 or more, got 0"),
+        ("[session]\nrewind_turns = -1\n", "session.rewind_turns: expected 0 or more, got -1"),
+        ("[session]\npartial_interval_ms = 0\n", "session.partial_interval_ms: expected 32 or more, got 0"),
+    ],
+)
+def test_configuration(replay, tmp_path, toml, said) -> None:
+    (tmp_path / "a.csv").write_text("speaker,text\nAnna,hello\n")
+    (tmp_path / "c.toml").write_text(toml)
+    refused(replay(tmp_path / "a.csv", "--config", tmp_path / "c.toml"), said)
+    refused(replay(tmp_path / "a.csv", "--config", tmp_path / "none.toml"), "none.toml")
+
+
+# --- places that cannot be written ----------------------------------------------------------------
+
+
+def test_unwritable_places_are_found_before_the_work(replay, tmp_path) -> None:
+    (tmp_path / "a.csv").write_text("speaker,text\nAnna,hello\n")
+    words = [tmp_path / "a.csv"]
+    below_a_file = tmp_path / "a.csv" / "b"
+    unloadable = tmp_path / "no checkpoint"  # its absence would be told of first, were it looked for first
+    refused(replay(*words, events=tmp_path, model=unloadable), f"--out {tmp_path}", "a folder")
+    refused(replay(*words, events=below_a_file, model=unloadable), "--out", "a.csv/b")
+    refused(replay(*words, "--report", tmp_path, model=unloadable), f"--report {tmp_path}", "a folder")
+    refused(replay(*words, "--report", below_a_file, model=unloadable), "--report", "a.csv/b")
+    assert (tmp_path / "a.csv").read_text() == "speaker,text\nAnna,hello\n"
+
+
+def test_what_is_read_is_never_overwritten(replay, tmp_path, talk) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    (tmp_path / "link.wav").symlink_to(tmp_path / "a.wav")
+    (tmp_path / "a.csv").write_text(HEADER + "1,2,Anna,hello\n")
+    before = {path: path.read_bytes() for path in (tmp_path / "a.wav", tmp_path / "a.csv")}
+    words = [tmp_path / "a.wav", "--turns", tmp_path / "a.csv"]
+    for taken in ("a.wav", "link.wav", "a.csv"):
+        ended = replay(*words, "--report", tmp_path / taken)
+        refused(ended, f"--report {tmp_path / taken}", "which is read")
+    refused(replay(*words, "--out", tmp_path / "sub" / ".." / "a.wav"), "--out", "which is read")
+    refused(replay(*words, "--report", tmp_path / "events.jsonl"), "which --out writes")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_older_file_outlives_a_run_that_never_began(replay, tmp_path) -> None:
+    (tmp_path / "events.jsonl").write_text('{"type": "older"}\n')
+    (tmp_path / "a.csv").write_text("speaker,text\nAnna,hello\n")
+    assert replay(tmp_path / "a.csv", model="none").messages == [{"type": "older"}]
+    assert replay(tmp_path / "a.csv").messages[0]["type"] == "session.created"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
+def test_a_full_disk(replay, tmp_path) -> None:
+    (tmp_path / "a.csv").write_text("speaker,text\nAnna,hello\n")
+    ended = replay(tmp_path / "a.csv", "--report", tmp_path / "r.html", events=Path("/dev/full"))
+    refused(ended, "--out /dev/full", "No space left")
+    assert (tmp_path / "r.html").is_file()
+
+
+def test_a_file_that_goes_away_while_it_is_heard(tmp_path, talk) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    chunks = AudioFile(tmp_path / "a.wav").chunks()
+    next(chunks)
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(AudioError, match="expected the file to stay, got No such file"):
+        list(chunks)
+
+
+def test_a_name_that_is_no_unicode(replay, tmp_path, talk) -> None:
+    path = tmp_path / "a\udcff.wav"
+    try:
+        soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+        (tmp_path / "a.wav").rename(path)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes Unicode names only")
+    ended = replay(path, "--report", tmp_path / "r.html")
+    whole(ended)
+    assert ended.messages[0]["source"]["name"] == "a?.wav"

@@ -1,0 +1,1059 @@
+"""The web page: its modules in Node, and the page in a headless Chromium against a real server.
+
+The server answers with stand-ins (`serving.FakeEngine`), whose state is a chain over everything that was
+said: one turn lost, doubled or out of order shows in every later one. One slow test hears the sample with the
+real engine.
+"""
+
+import base64
+import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+from fakes import conversation, open_session, play
+from paths import ROOT
+from serving import Running, real_engine, serve
+
+from stream_erc.cli.palette import emotion_styles
+from stream_erc.cli.report import write_report
+from stream_erc.events import EmotionEvent, Samples
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+
+WEB = ROOT / "clients" / "web"
+TURNS = [(1.0, 300.0), (0.8, 900.0), (1.2, 300.0), (0.7, 900.0), (0.9, 300.0)]
+ON_THE_WAY = re.compile("WebSocket connection to .* failed")
+"""What the browser itself writes to the console where a socket is refused; no script can prevent it."""
+
+
+# --- without a browser ----------------------------------------------------------------------------
+
+
+def node(*arguments: str) -> str:
+    """What Node prints."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("Node is not here")
+    done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-2_000:]
+    return done.stdout
+
+
+def test_the_modules_pass_their_own_tests() -> None:
+    tests = sorted(str(path) for path in (ROOT / "tests" / "clients" / "web").glob("*.test.mjs"))
+    assert len(tests) >= 4
+    node("--test", *tests)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"],
+        ["happy", "excited", "frustrated", "angry", "sad", "no_emotion"],
+        ["Anger", "anguish", "anxious", "ab", "abc", "a", "", "ünruhig"],
+    ],
+)
+def test_emotions_look_as_in_the_report(labels: list[str]) -> None:
+    script = (
+        "import(process.argv[1]).then((m) => console.log(JSON.stringify("
+        "[...m.emotionStyles(JSON.parse(process.argv[2])).values()])))"
+    )
+    styles = json.loads(node("-e", script, str(WEB / "palette.js"), json.dumps(labels)))
+    keys = ("label", "code", "face", "light", "dark")
+    expected = [{key: getattr(style, key) for key in keys} for style in emotion_styles(labels).values()]
+    assert [{key: style[key] for key in keys} for style in styles] == expected
+
+
+def test_the_sample_is_the_bundled_one() -> None:
+    assert (WEB / "sample.flac").read_bytes() == (ROOT / "stream_erc/sample/conversation.flac").read_bytes()
+
+
+def test_the_page_keeps_a_strict_policy_and_names_no_other_place() -> None:
+    page = (WEB / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|javascript:", page)
+    for path in WEB.iterdir():
+        if path.suffix in {".html", ".css", ".js"}:
+            found = re.findall(r"(?:https?|wss?)://[\w.-]*\w", path.read_text(encoding="utf-8"))
+            assert set(found) <= {"http://www.w3.org", "http://localhost"}, path.name  # a name, and advice
+
+
+def test_the_scripts_find_every_element_that_they_name() -> None:
+    page = (WEB / "index.html").read_text(encoding="utf-8")
+    ids = set(re.findall(r'\sid="([\w-]+)"', page))
+    for path in WEB.glob("*.js"):
+        wanted = set(re.findall(r'(?:\$|\bon)\("([\w-]+)"', path.read_text(encoding="utf-8")))
+        assert wanted <= ids, f"{path.name}: {wanted - ids}"
+
+
+# --- the browser ----------------------------------------------------------------------------------
+
+
+def talk(repeats: int = 1) -> Samples:
+    """Two voices by turns, with silence around them, as a 16-bit recording holds it."""
+    audio = conversation(TURNS * repeats)
+    return (np.round(audio * 32_768) / 32_768).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Browser"]:
+    """A headless Chromium whose microphone hears the two voices."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not here")
+    spoken = tmp_path_factory.mktemp("microphone") / "spoken.wav"
+    soundfile.write(spoken, np.repeat(talk(6), 3), 48_000, subtype="PCM_16")
+    options = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={spoken}%noloop",
+    ]
+    with playwright.sync_playwright() as starter:
+        opened = starter.chromium.launch(executable_path=chromium, args=options)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with serve() as running:
+        yield running
+
+
+class Watched:
+    """Pages of which everything is noted that should not be: errors, and requests to other places."""
+
+    def __init__(self, context: "BrowserContext") -> None:
+        self.context, self.faults, self.requests = context, [], []  # type: ignore[var-annotated]
+
+    def open(self, url: str) -> "Page":
+        page = self.context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        page.on("console", self._console)
+        page.on("request", lambda request: self._asked(request.url, url))
+        page.on("websocket", lambda opened: self._asked(opened.url, url))
+        page.goto(url)
+        return page
+
+    def ready(self, url: str) -> "Page":
+        page = self.open(url)
+        page.locator("#talk-button:enabled").wait_for()
+        return page
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning") and not ON_THE_WAY.search(message.text):
+            self.faults.append(f"{message.type}: {message.text}")
+
+    def _asked(self, address: str, home: str) -> None:
+        self.requests.append(address)
+        place = home.split("://")[1].split("/")[0]
+        if not re.match(rf"(?:(?:http|ws)://{re.escape(place)}/|blob:|data:)", address):
+            self.faults.append(f"asked {address}")
+
+
+@pytest.fixture
+def watched(browser: "Browser") -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    seen = Watched(context)
+    yield seen
+    context.close()
+    assert seen.faults == []
+
+
+class Wire:
+    """A TCP proxy before a server: it can be cut, and then lets the page through but no WebSocket."""
+
+    def __init__(self, url: str) -> None:
+        host, port = url.split("://")[1].split(":")
+        self._target, self._lock = (host, int(port)), threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.whole = True
+        self.sockets = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self, *, for_good: bool = False) -> None:
+        """Break every connection at once."""
+        with self._lock:
+            self.whole = not for_good
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            _shut(*pair)
+
+    def mend(self) -> None:
+        self.whole = True
+
+    def close(self) -> None:
+        _shut(self._listener)
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._join, args=(client,), daemon=True).start()
+
+    def _join(self, client: socket.socket) -> None:
+        try:
+            first = client.recv(65_536)
+            upgrade = first.startswith(b"GET /v1/session")
+            with self._lock:
+                if not first or (upgrade and not self.whole):
+                    _shut(client)
+                    return
+                server = socket.create_connection(self._target)
+                self.sockets += upgrade
+                if upgrade:
+                    self._pairs.append((client, server))
+            server.sendall(first)
+            threading.Thread(target=_pump, args=(server, client), daemon=True).start()
+            _pump(client, server)
+        except OSError:
+            _shut(client)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    _shut(source, sink)
+
+
+def _shut(*sockets: socket.socket) -> None:
+    for one in sockets:
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()
+
+
+@pytest.fixture
+def wire(server: Running) -> Iterator[Wire]:
+    opened = Wire(server.url)
+    yield opened
+    opened.close()
+
+
+# --- what a person does ---------------------------------------------------------------------------
+
+
+def turns(page: "Page") -> "Locator":
+    return page.locator("#turns .turn:not(.partial)")
+
+
+def expect(what: Any, timeout_s: float = 30) -> Any:
+    from playwright.sync_api import expect as expecting
+
+    expecting.set_options(timeout=1_000 * timeout_s)
+    return expecting(what)
+
+
+def file_of(path: Path, audio: Samples | None = None) -> Path:
+    soundfile.write(path, talk() if audio is None else audio, 16_000, subtype="PCM_16")
+    return path
+
+
+def finish(page: "Page", timeout_s: float = 30) -> None:
+    """Wait until a file was heard and told, and finish."""
+    expect(page.locator("#hint"), timeout_s).to_have_text(
+        re.compile("was heard: names and turns can be changed")
+    )
+    expect(page.locator("#talk-text")).to_have_text("Finish")
+    page.click("#talk-button")
+    expect(page.locator("#connection-text")).to_have_text("Finished")
+
+
+def choose(page: "Page", **values: object) -> None:
+    """Set settings, by their ids."""
+    page.click("#open-settings")
+    for name, value in values.items():
+        field = page.locator(f"#{name.replace('_', '-')}")
+        if isinstance(value, bool):
+            field.set_checked(value)
+        else:
+            field.select_option(str(value))
+    page.locator("#settings button").click()
+
+
+def download(page: "Page", button: str, folder: Path) -> Path:
+    with page.expect_download() as caught:
+        if not page.locator(button).is_visible():
+            page.click("#open-side")
+        page.click(button)
+    path = folder / caught.value.suggested_filename
+    caught.value.save_as(path)
+    return path
+
+
+def told(page: "Page", folder: Path) -> list[dict[str, Any]]:
+    """The events that the page holds."""
+    lines = download(page, "#save-events", folder).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def summary(messages: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """The last word on each turn, with the last name of its speaker."""
+    last: dict[int, dict[str, Any]] = {}
+    for m in messages:
+        if m["type"] in ("turn.final", "turn.revised"):
+            last[m["turn"]] = dict(m)
+        elif m["type"] == "speaker.updated":
+            for turn in last.values():
+                if turn["speaker"] == m["speaker"]:
+                    turn["speaker"] = m["name"]
+    return [
+        (m["turn"], m["speaker"], m["text"], m["emotion"]["label"], round(m["emotion"]["confidence"], 4))
+        for _, m in sorted(last.items())
+    ]
+
+
+def heard_alone(audio: Samples) -> list[tuple[Any, ...]]:
+    """The same of a session in this process: no browser, no server, no connection."""
+    last: dict[int, EmotionEvent] = {}
+    for event in play(open_session(), audio, [640]):
+        if isinstance(event, EmotionEvent):
+            last[event.turn.index] = event
+    return [
+        (turn, e.speaker_name, e.turn.text, e.emotion.label, round(e.emotion.confidence, 4))
+        for turn, e in sorted(last.items())
+    ]
+
+
+# --- hearing --------------------------------------------------------------------------------------
+
+
+def test_the_microphone_becomes_turns_on_the_screen(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    expect(page.locator("#empty-title")).to_have_text("Nothing has been said yet.")
+    expect(page.locator("#recognizer-first")).to_have_text("Words are written by hash.")
+    page.click("#talk-button")
+    expect(page.locator("#turns .turn.partial .said")).to_have_text(re.compile("heard"))
+    expect(turns(page).nth(2)).to_be_visible()
+    expect(page.locator("#names .name")).to_have_count(2)
+    expect(page.locator("#connection-text")).to_have_text("Connected")
+    expect(page.locator("#talk-text")).to_have_text("Pause")
+    expect(page.locator("#recognizer-name")).to_have_text("words by hash")
+    assert turns(page).first.locator(".felt").inner_text().split()[0] in ("neutral", "joy", "anger")
+    expect(page.locator("#announce")).to_have_text(re.compile(r"speaker_\d, \w+ \d+%: heard"))
+    expect(page.locator("#feeling .first b")).to_have_text(re.compile(r"\w+ \d+%"))
+    stages = page.locator("#stages tr:not(.bars) th").all_inner_texts()
+    assert stages[0] == "Total" and stages[-1] == "Seen here"
+    drawn = """(id) => {
+        const c = document.getElementById(id);
+        const pixels = new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer);
+        return new Set(pixels).size;
+    }"""
+    assert all(page.evaluate(drawn, name) > 5 for name in ("wave", "lanes", "overview"))
+    page.click("#finish")
+    expect(page.locator("#hint")).to_have_text(re.compile(r"Finished: \d+ turns"))
+    expect(page.locator("#connection-text")).to_have_text("Finished")
+
+
+def test_pausing_lets_go_of_the_microphone_and_ends_the_turn(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    page.click("#talk-button")
+    expect(page.locator("#turns .turn.partial")).to_be_visible()
+    page.click("#talk-button")
+    expect(page.locator("#talk-text")).to_have_text("Go on listening")
+    expect(turns(page).first).to_be_visible()  # silence was sent after it: it does not wait for more sound
+    expect(page.locator("#turns .turn.partial")).to_have_count(0)
+    heard = turns(page).count()
+    before = page.locator("#clock").inner_text()
+    page.wait_for_timeout(1_200)
+    assert page.locator("#clock").inner_text() == before
+    page.click("#talk-button")
+    expect(turns(page).nth(heard)).to_be_visible()
+
+
+SLOW_MICROPHONE = """
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    window.opened = [];
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+        await new Promise((go) => { setTimeout(go, 700); });
+        const stream = await open(wanted);
+        window.opened.push(stream);
+        return stream;
+    };
+"""
+
+
+def test_a_microphone_that_opens_late_is_heard_once(watched: Watched, server: Running) -> None:
+    watched.context.add_init_script(SLOW_MICROPHONE)
+    page = watched.ready(server.url)
+    for words in ("Pause", "Go on listening", "Pause"):
+        page.click("#talk-button")
+        expect(page.locator("#talk-text")).to_have_text(words)
+    page.wait_for_timeout(2_500)
+    alive = "opened.map((stream) => stream.getTracks()[0].readyState)"
+    assert sorted(page.evaluate(alive)) == ["ended", "live"]
+    page.click("#talk-button")
+    page.wait_for_timeout(1_000)
+    assert page.evaluate(alive) == ["ended", "ended"]
+    expect(page.locator("#notes")).to_be_empty()
+
+
+def test_push_to_talk_sends_silence_until_it_is_held(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    page.locator("label.switch").click()
+    page.click("#talk-button")
+    expect(page.locator("#hint")).to_have_text("Hold Space to talk")
+    expect(page.locator("#clock")).to_have_text("00:03")  # the audio clock goes on
+    assert turns(page).count() == 0 and page.locator("#turns .turn.partial").count() == 0
+    page.keyboard.down("Space")
+    expect(page.locator("#hold")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#turns .turn.partial")).to_be_visible()
+    page.keyboard.up("Space")
+    expect(turns(page).first).to_be_visible()
+    page.wait_for_timeout(2_500)
+    spoken = turns(page).count()
+    page.wait_for_timeout(2_500)
+    assert turns(page).count() == spoken
+    box = page.locator("#hold").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    expect(page.locator("#hold")).to_have_text("Talking")
+    expect(page.locator("#turns .turn.partial")).to_be_visible()
+    page.mouse.up()
+    expect(page.locator("#hold")).to_have_attribute("aria-pressed", "false")
+    expect(turns(page).nth(spoken)).to_be_visible()
+
+
+@pytest.mark.parametrize("pace", ["live", "replay"])
+def test_a_dropped_file_is_heard_sample_for_sample(
+    watched: Watched, server: Running, tmp_path: Path, pace: str
+) -> None:
+    page = watched.ready(server.url)
+    choose(page, pace=pace)
+    dropped = page.evaluate_handle(
+        """(text) => {
+            const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+            const all = new DataTransfer();
+            all.items.add(new File([bytes], "talk.wav", { type: "audio/wav" }));
+            return all;
+        }""",
+        base64.b64encode(file_of(tmp_path / "talk.wav").read_bytes()).decode(),
+    )
+    page.dispatch_event("body", "dragover", {"dataTransfer": dropped})
+    expect(page.locator("#drop")).to_be_visible()
+    page.dispatch_event("body", "drop", {"dataTransfer": dropped})
+    expect(page.locator("#drop")).to_be_hidden()
+    expect(turns(page)).to_have_count(len(TURNS))
+    finish(page)
+    expect(page.locator("#hint")).to_have_text(f"Finished: {len(TURNS)} turns, 00:07")
+    assert summary(told(page, tmp_path)) == heard_alone(talk())
+
+
+def test_a_turn_can_be_heard_again(watched: Watched, server: Running, tmp_path: Path) -> None:
+    page = watched.ready(server.url)
+    choose(page, pace="replay")
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    expect(page.locator("#hint")).to_have_text(re.compile("was heard:"))
+    turns(page).nth(2).locator(".when").click()
+    expect(page.locator("#turns .turn.sounding")).to_have_attribute("data-turn", "2")
+    expect(page.locator("#turns .turn.current")).to_have_attribute("data-turn", "2")
+    expect(page.locator("#turns .turn.sounding")).to_have_count(0)  # it comes to its end
+    turns(page).nth(2).locator(".when").click()
+    expect(page.locator("#turns .turn.sounding")).to_have_count(1)
+    turns(page).nth(2).locator(".when").click()
+    expect(page.locator("#turns .turn.sounding")).to_have_count(0, timeout=600)  # pressed again: stopped
+    turns(page).nth(1).locator(".said").click()  # anywhere on it
+    expect(page.locator("#turns .turn.sounding")).to_have_attribute("data-turn", "1")
+    page.click("#hush")
+    expect(page.locator("#turns .turn.sounding")).to_have_count(0, timeout=600)
+    expect(page.locator("#hush")).to_be_hidden()
+
+
+def test_a_file_that_is_none_is_said_so(watched: Watched, server: Running, tmp_path: Path) -> None:
+    page = watched.ready(server.url)
+    (tmp_path / "letter.txt").write_text("not audio")
+    page.set_input_files("#file", tmp_path / "letter.txt")
+    expect(page.locator("#notes")).to_contain_text(
+        "letter.txt could not be read: expected an audio or video file"
+    )
+    page.get_by_label("Dismiss").click()
+    expect(page.locator("#notes")).to_be_empty()
+    expect(page.locator("#talk-button")).to_be_enabled()
+
+
+def test_a_microphone_that_is_refused_is_said_so(browser: "Browser", server: Running) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); }"
+    )
+    page.goto(server.url)
+    page.locator("#talk-button:enabled").click()
+    expect(page.locator("#notes")).to_contain_text("was not allowed to use the microphone")
+    expect(page.locator("#notes button").first).to_have_text("Hear the sample")
+    expect(page.locator("#talk-text")).to_have_text("Start listening")
+    context.close()
+
+
+def test_settings_reach_the_server_and_outlive_the_visit(
+    watched: Watched, server: Running, tmp_path: Path
+) -> None:
+    page = watched.ready(server.url)
+    sent: list[str] = []
+    page.on("websocket", lambda opened: opened.on("framesent", lambda frame: sent.append(str(frame))))
+    choose(page, partials=False, speakers=2, model="hash", language="en", pace="live")
+    page.reload()
+    page.locator("#talk-button:enabled").wait_for()
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    expect(turns(page).first).to_be_visible()
+    [update] = [json.loads(text) for text in sent if "session.update" in text]
+    asked = {"partials": False, "speakers": 2, "model": "hash", "language": "en", "pace": "live"}
+    assert asked.items() <= update.items()
+    assert update["audio"] == {"encoding": "pcm_s16le", "sample_rate_hz": 16_000}
+    page.locator("#turns .turn.partial", has_text="listening").wait_for()  # speech is told, words are not
+    assert "heard" not in page.locator("#turns .turn.partial").inner_text()
+
+
+# --- names and corrections ------------------------------------------------------------------------
+
+
+def test_a_speaker_is_renamed_and_a_turn_corrected_by_keyboard(
+    watched: Watched, server: Running, tmp_path: Path
+) -> None:
+    page = watched.ready(server.url)
+    page.click("#talk-button")
+    expect(page.locator("#names .name")).to_have_count(2)
+    page.click("#talk-button")
+    expect(page.locator("#talk-text")).to_have_text("Go on listening")
+    page.locator("#names .name").first.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.type("Anna")
+    page.keyboard.press("Enter")
+    expect(page.locator("#names .name .text").first).to_have_text("Anna")
+    expect(turns(page).first.locator(".who")).to_contain_text("Anna")
+    assert page.evaluate("document.activeElement.matches('#names .name')")
+    assert page.locator("#names .rename").count() == 0  # Enter gave the name, and pressed nothing else
+
+    page.locator("#names .name").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.keyboard.type("Bob")
+    page.keyboard.press("Escape")
+    expect(page.locator("#names .name .text").nth(1)).to_have_text("speaker_2")
+    page.keyboard.press("Enter")
+    page.keyboard.type("Anna")  # somebody has it
+    page.keyboard.press("Enter")
+    expect(page.locator("#notes")).to_contain_text("The name Anna was refused")
+    expect(page.locator("#names .name .text").nth(1)).to_have_text("speaker_2")
+
+    turns(page).nth(1).locator(".who").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#who-dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#who-dialog")).to_be_hidden()
+    turns(page).nth(1).locator(".who").click()
+    page.locator("#who-choices").get_by_text("Anna").click()
+    expect(turns(page).nth(1).locator(".who")).to_contain_text("Anna")
+    expect(turns(page).nth(1).locator(".revised")).to_be_visible()
+    turns(page).first.locator(".who").click()
+    page.fill("#who-new", "Clara")
+    page.keyboard.press("Enter")
+    expect(turns(page).first.locator(".who")).to_contain_text("Clara")
+    events = told(page, tmp_path)
+    assert [m["name"] for m in events if m["type"] == "speaker.updated"] == ["Anna"]
+    assert summary(events)[0][1] == "Clara" and summary(events)[1][1] == "Anna"
+
+
+# --- losing nothing -------------------------------------------------------------------------------
+
+
+def test_cut_connections_lose_nothing(watched: Watched, wire: Wire, tmp_path: Path) -> None:
+    page = watched.ready(wire.url)
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav", talk(2)))
+    expect(page.locator("#turns .turn.partial")).to_be_visible()
+    wire.cut()  # in the middle of a turn
+    expect(turns(page).nth(0)).to_be_visible()
+    wire.cut(for_good=True)
+    expect(page.locator("#connection-text")).to_have_text(re.compile("Connection lost.*s of audio kept"))
+    page.locator("#names .name").first.click()  # what is changed meanwhile waits, too
+    page.keyboard.type("Anna")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(1_500)
+    wire.mend()
+    expect(page.locator("#connection-text")).to_have_text("Connected")
+    wire.cut()
+    expect(page.locator("#hint"), 60).to_have_text(re.compile("was heard:"))
+    finish(page)
+    expect(page.locator("#hint")).to_have_text(f"Finished: {2 * len(TURNS)} turns, 00:14")
+    assert wire.sockets >= 4
+    expected = [(i, who.replace("speaker_1", "Anna"), *rest) for i, who, *rest in heard_alone(talk(2))]
+    events = told(page, tmp_path)
+    assert [m["event_id"] for m in events[1:]] == list(range(1, len(events)))
+    assert summary(events) == expected
+    assert page.locator("#turns .who:not(.same)").first.inner_text().startswith("Anna")
+
+
+def test_a_reload_shows_everything_again_and_sends_what_was_kept(
+    watched: Watched, wire: Wire, tmp_path: Path
+) -> None:
+    page = watched.ready(wire.url)
+    page.click("#talk-button")
+    expect(turns(page).nth(0)).to_be_visible()
+    before = turns(page).nth(0).inner_text()
+    wire.cut(for_good=True)
+    expect(page.locator("#connection-text")).to_have_text(re.compile("(3|4|5|6) s of audio kept"))
+    said = page.locator("#clock").inner_text()
+    page.reload()
+    expect(page.locator("#connection-text")).to_have_text(re.compile("Connection lost|No server"))
+    wire.mend()
+    expect(turns(page).nth(0)).to_have_text(re.compile(re.escape(before.split("\n")[0])))
+    expect(turns(page).nth(1)).to_be_visible()  # it was spoken while there was no server, before the reload
+    expect(page.locator("#talk-text")).to_have_text("Go on listening")
+    minutes, seconds = page.locator("#clock").inner_text().split(":")
+    assert 60 * int(minutes) + int(seconds) >= int(said.split(":")[1]) - 1
+    page.click("#talk-button")
+    expect(turns(page).nth(3)).to_be_visible()
+    page.click("#finish")
+    expect(page.locator("#hint")).to_have_text(re.compile(r"Finished: \d+ turns"))
+    events = told(page, tmp_path)
+    assert [m["event_id"] for m in events[1:]] == list(range(1, len(events)))
+    assert sorted({m["turn"] for m in events if "turn" in m}) == list(range(events[-1]["turns"]))
+    page.reload()  # over: a reload begins with nothing
+    expect(page.locator("#talk-text")).to_have_text("Start listening")
+    assert turns(page).count() == 0
+
+
+def test_a_reload_while_a_file_plays_says_what_is_missing(
+    watched: Watched, server: Running, tmp_path: Path
+) -> None:
+    page = watched.ready(server.url)
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    expect(turns(page).nth(0)).to_be_visible()
+    page.reload()
+    expect(turns(page).nth(0)).to_be_visible()
+    expect(page.locator("#notes")).to_contain_text("talk.wav is not in the page any more")
+    page.click("#talk-button")  # "Finish"
+    expect(page.locator("#hint")).to_have_text(re.compile("Finished: [1-4] turns?"))
+
+
+def test_a_session_that_is_taken_over_is_left_alone(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    page.click("#talk-button")
+    expect(turns(page).nth(0)).to_be_visible()
+    kept = page.evaluate("(dispatchEvent(new Event('pagehide')), sessionStorage['stream-erc-session'])")
+    other = watched.ready(server.url)
+    other.evaluate("(kept) => { sessionStorage['stream-erc-session'] = kept }", kept)
+    # A tab remembers its own session as it is left; the copied one has to win here.
+    other.add_init_script(f"sessionStorage['stream-erc-session'] = {json.dumps(kept)}")
+    other.reload()
+    expect(turns(other).nth(0)).to_be_visible()
+    expect(page.locator("#notes")).to_contain_text("goes on in another tab")
+    expect(page.locator("#talk-text")).to_have_text("New conversation")
+    page.reload()  # does not take it back
+    expect(page.locator("#connection-text")).to_have_text("Connected")
+    page.wait_for_timeout(500)
+    expect(page.locator("#talk-text")).to_have_text("Start listening")
+    expect(turns(page)).to_have_count(0)
+    expect(other.locator("#connection-text")).to_have_text("Connected")
+
+
+def test_a_server_that_restarts_without_the_session_is_said_so(watched: Watched, tmp_path: Path) -> None:
+    with serve() as first:
+        wire = Wire(first.url)
+        page = watched.ready(wire.url)
+        page.click("#talk-button")
+        expect(turns(page).nth(0)).to_be_visible()
+        with serve() as second:  # a store of its own
+            wire._target = ("127.0.0.1", int(second.url.rsplit(":", 1)[1]))
+            wire.cut(for_good=True)
+            expect(page.locator("#connection-text")).to_have_text(re.compile("[2-9] s of audio kept"))
+            wire.mend()
+            expect(page.locator("#notes")).to_contain_text("does not know this conversation any more")
+            with page.expect_download() as caught:
+                page.get_by_text(re.compile("Save the last")).click()
+            caught.value.save_as(tmp_path / "unheard.wav")
+            samples, rate = soundfile.read(tmp_path / "unheard.wav")
+            assert rate == 16_000 and len(samples) > 16_000 and np.abs(samples).max() > 0.2
+            assert turns(page).count() >= 1
+            page.click("#talk-button")  # "New conversation"
+            expect(page.locator("#empty")).to_be_visible()
+            page.locator("#talk-button:enabled").click()
+            expect(turns(page).nth(0)).to_be_visible()
+            wire.close()
+
+
+def test_a_token_is_asked_for_and_kept_for_the_tab(watched: Watched, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("open-sesame\n")
+    with serve(token_file=str(tokens)) as running:
+        page = watched.open(running.url)
+        expect(page.locator("#token-dialog")).to_be_visible()
+        page.fill("#token", "wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator("#token-note")).not_to_have_text(re.compile("Whoever runs"))
+        expect(page.locator("#token-dialog")).to_be_visible()
+        page.fill("#token", "open-sesame")
+        page.keyboard.press("Enter")
+        expect(page.locator("#connection-text")).to_have_text("Connected")
+        page.reload()
+        expect(page.locator("#connection-text")).to_have_text("Connected")
+        page.click("#talk-button")
+        expect(turns(page).nth(0)).to_be_visible()
+
+
+# --- keeping --------------------------------------------------------------------------------------
+
+
+def test_what_was_heard_of_a_file_can_be_corrected_until_the_end(
+    watched: Watched, server: Running, tmp_path: Path
+) -> None:
+    page = watched.ready(server.url)
+    expect(page.locator("#device")).to_be_visible()
+    choose(page, pace="replay")
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    expect(page.locator("#device")).to_be_hidden()
+    expect(turns(page)).to_have_count(len(TURNS))
+    expect(page.locator("#hint")).to_have_text(re.compile("was heard:"))
+    page.wait_for_timeout(1_000)  # the last audio is kept, or acknowledged
+    page.reload()  # it goes on as it was
+    expect(page.locator("#hint")).to_have_text(re.compile("was heard:"))
+    expect(page.locator("#notes")).to_be_empty()
+    turns(page).nth(1).locator(".who").click()
+    page.fill("#who-new", "Clara")
+    page.keyboard.press("Enter")
+    expect(turns(page).nth(1).locator(".who")).to_contain_text("Clara")
+    expect(page.locator("#who-dialog")).to_be_hidden()
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    finish(page)
+    expect(turns(page).nth(1).locator(".who")).to_be_disabled()
+    assert [row[1] for row in summary(told(page, tmp_path))][1] == "Clara"
+    page.reload()  # all of it is in a file
+    expect(turns(page)).to_have_count(0)
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    finish(page)
+    page.reload()
+    expect(turns(page)).to_have_count(0)
+    assert asked == ["beforeunload"]
+
+
+def test_events_and_report_can_be_kept(watched: Watched, server: Running, tmp_path: Path) -> None:
+    page = watched.ready(server.url)
+    choose(page, pace="replay")
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    expect(turns(page)).to_have_count(len(TURNS))
+    finish(page)
+    path = download(page, "#save-events", tmp_path)
+    assert path.name == "talk.events.jsonl"
+    messages = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [m["seq"] for m in messages] == list(range(len(messages)))
+    assert [messages[0]["type"], messages[-1]["type"]] == ["session.created", "session.closed"]
+    assert "resume_token" not in path.read_text(encoding="utf-8")
+    write_report(messages, tmp_path / "again.html", title="again")  # the command line reads it as its own
+
+    page.locator("#names .name").first.click()  # a name that is given after the end is kept, too
+    page.keyboard.type("<Anna>")
+    page.keyboard.press("Enter")
+    expect(turns(page).first.locator(".who")).to_contain_text("<Anna>")
+    report = download(page, "#save-report", tmp_path)
+    assert report.name == "talk.report.html"
+    alone = watched.context.new_page()
+    asked: list[str] = []
+    alone.on("request", lambda request: asked.append(request.url))
+    alone.on("console", lambda message: watched.faults.append(message.text))
+    alone.goto(report.as_uri())
+    assert asked == [report.as_uri()]
+    expect(alone.locator("table.talk tbody tr")).to_have_count(len(TURNS))
+    expect(alone.locator(".names li")).to_have_text(["<Anna>", "speaker_2"])
+    assert "<script" not in report.read_text(encoding="utf-8")
+
+
+# --- for everybody --------------------------------------------------------------------------------
+
+
+def test_the_keyboard_is_enough(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    reached = []
+    for _ in range(24):
+        page.keyboard.press("Tab")
+        name, outline = page.evaluate(
+            "[document.activeElement.id, getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        reached.append(name)
+        if name not in ("", "push-to-talk"):  # the switch draws its focus around its track
+            assert outline != "none", name
+        if name == "talk-button":
+            break
+    assert {"open-settings", "theme", "sample", "transcript", "talk-button"} <= set(reached)
+    page.keyboard.press("Enter")
+    expect(turns(page).nth(0)).to_be_visible()
+    turns(page).first.locator(".felt").focus()
+    page.keyboard.press("Enter")
+    expect(turns(page).first.locator(".more")).to_be_visible()
+    page.locator("#overview").focus()
+    expect(page.locator("#overview")).to_have_attribute("aria-valuetext", re.compile("following"))
+    page.locator("#open-settings").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#model")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#open-settings")).to_be_focused()
+
+
+def test_everything_has_a_name(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    page.click("#talk-button")
+    expect(turns(page).nth(0)).to_be_visible()
+    named = """(node) => node.hidden || node.closest("[hidden]") || node.getAttribute("aria-label")
+        || node.textContent.trim() || node.labels?.length
+        || document.getElementById(node.getAttribute("aria-labelledby"))?.textContent"""
+    for selector in (
+        "button",
+        "input:not([hidden])",
+        "select",
+        "[role=slider]",
+        "section",
+        "aside",
+        "dialog",
+    ):
+        for one in page.locator(selector).all():
+            assert one.evaluate(named), one.evaluate("(node) => node.outerHTML.slice(0, 200)")
+
+
+def test_light_and_dark(browser: "Browser", server: Running) -> None:
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.goto(server.url)
+    light, dark = "rgb(251, 250, 247)", "rgb(18, 20, 23)"
+    expect(page.locator("body")).to_have_css("background-color", dark)
+    page.emulate_media(color_scheme="light")
+    expect(page.locator("body")).to_have_css("background-color", light)
+    page.click("#theme")
+    expect(page.locator("body")).to_have_css("background-color", dark)
+    page.reload()
+    expect(page.locator("body")).to_have_css("background-color", dark)
+    context.close()
+
+
+def test_it_fits_every_width(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    page.locator("label.switch").click()
+    page.click("#talk-button")
+    page.keyboard.down("Space")  # also while the microphone is being opened
+    expect(turns(page).nth(0)).to_be_visible()
+    page.keyboard.up("Space")
+    for width in (320, 360, 560, 768, 1080, 1360, 2000):
+        page.set_viewport_size({"width": width, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for selector in ("#talk-button", "#hold", "#finish", "#device", "#theme", "#clock", "#turns .said"):
+            box = page.locator(selector).first.bounding_box()
+            assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width, (width, selector)
+            assert box["y"] + box["height"] <= 740, (width, selector)
+
+
+def test_a_low_window_scrolls_as_a_page(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    page.set_viewport_size({"width": 640, "height": 360})
+    page.click("#talk-button")
+    expect(turns(page).nth(2)).to_be_visible()
+    box = page.locator("#talk-button").bounding_box()
+    assert box is not None and box["y"] + box["height"] <= 360
+    assert page.evaluate("document.documentElement.scrollHeight") > 360
+
+
+# --- long, and odd, sessions: a scripted server ----------------------------------------------------
+
+CONFIGURATION = {"labels": ["neutral", "joy"], "model": "m", "pace": "live"}
+
+
+def created(**fields: object) -> str:
+    known = {"session_id": "s", "seq": 0, "model": "m", "asr": "a", "labels": ["neutral", "joy"]}
+    message = {"type": "session.created", **known, "resume_token": "t", "models": [], "languages": []}
+    return json.dumps({**message, "configuration": CONFIGURATION, **fields})
+
+
+def final(turn: int) -> str:
+    joy = 0.5 + turn % 50 / 100
+    message = {
+        "type": "turn.final",
+        "event_id": turn + 1,
+        "turn": turn,
+        "speaker": f"speaker_{turn % 3 + 1}",
+        "audio_start_ms": 2_000 * turn,
+        "audio_end_ms": 2_000 * turn + 1_500,
+        "text": f"turn number {turn}",
+        "emotion": {"label": "joy", "confidence": joy, "probabilities": {"neutral": 1 - joy, "joy": joy}},
+        "latency_ms": {"endpointing": 320, "asr": 200, "features": 50, "emotion": 10, "total": 580},
+        "revision": 0,
+    }
+    return json.dumps(message)
+
+
+def scripted(page: "Page", answer: Any, greeting: str | None = None) -> list[Any]:
+    """Be the server: `answer(socket, message)` for every text frame."""
+    sockets: list[Any] = []
+
+    def connect(opened: Any) -> None:
+        sockets.append(opened)
+        opened.on_message(lambda data: isinstance(data, str) and answer(opened, json.loads(data)))
+        opened.send(greeting or created())
+
+    page.route_web_socket(re.compile("/v1/session$"), connect)
+    return sockets
+
+
+def agree(opened: Any, message: dict[str, Any]) -> None:
+    if message["type"] == "session.update":
+        opened.send(json.dumps({"type": "session.updated", "configuration": CONFIGURATION}))
+
+
+def test_a_long_session_keeps_the_page_small(watched: Watched, server: Running) -> None:
+    page = watched.context.new_page()
+    sockets = scripted(page, agree)
+    page.goto(server.url)
+    page.locator("#talk-button:enabled").click()
+    expect(page.locator("#clock")).to_have_text("00:01")
+    for turn in range(1_500):
+        sockets[0].send(final(turn))
+    expect(page.locator("#count")).to_have_text("1,500 turns")
+    rows = page.locator("#turns li")
+    assert rows.count() <= 180
+    expect(rows.last).to_contain_text("turn number 1499")
+    assert page.evaluate("document.querySelectorAll('*').length") < 6_000
+    expect(page.locator("#earlier")).to_contain_text("Show earlier turns (1,3")
+    before = rows.count()
+    page.locator("#earlier").click()
+    assert rows.count() == before + 100
+    expect(page.locator("#latest")).to_be_visible()
+    sockets[0].send(final(1_500))
+    expect(page.locator("#latest")).to_have_text("1 new turn ↓")
+    page.click("#latest")
+    sockets[0].send(final(1_501))
+    expect(rows.last).to_contain_text("turn number 1501")
+    assert rows.count() <= 180
+    page.locator("#earlier").click()
+    before = rows.count()
+    for turn in range(1_502, 2_000):
+        sockets[0].send(final(turn))
+    expect(page.locator("#latest")).to_have_text("498 new turns ↓")
+    assert rows.count() <= before + 100  # whoever looks back for long does not gather rows
+    page.click("#latest")
+    expect(rows.last).to_contain_text("turn number 1999")
+    assert rows.count() <= 180
+    page.close()
+
+
+def test_what_waits_to_be_understood_is_shown_and_counted(watched: Watched, server: Running) -> None:
+    page = watched.context.new_page()
+    sockets = scripted(page, agree)
+    page.goto(server.url)
+    page.locator("#talk-button:enabled").click()
+    expect(page.locator("#clock")).to_have_text("00:01")
+
+    def tell(name: str, **fields: object) -> None:
+        sockets[0].send(json.dumps({"type": name, **fields}))
+
+    for turn in range(5):
+        tell("speech.started", audio_start_ms=2_000 * turn)
+        tell("speech.stopped", audio_end_ms=2_000 * turn + 1_500)
+        tell("warning", code="behind", message=f"turns come {turn} s late")
+    tell("speech.started", audio_start_ms=10_000)
+    expect(page.locator("#count")).to_have_text("5 turns behind")
+    expect(page.locator("#hint")).to_have_text("Listening, 5 turns behind")
+    expect(page.locator("#notes .note.mild")).to_have_count(1)
+    expect(page.locator("#notes")).to_contain_text("Turns come 4 s late.")
+    rows = page.locator("#turns .turn.partial")
+    expect(rows).to_have_count(4)
+    expect(rows.first).to_contain_text("3 turns before these, being understood")
+    expect(rows.last).to_contain_text("listening")
+    for turn in range(5):
+        sockets[0].send(final(turn))
+    expect(page.locator("#count")).to_have_text("5 turns")
+    expect(page.locator("#hint")).to_have_text("Listening")
+    expect(page.locator("#notes")).to_be_empty()
+    expect(rows).to_have_count(1)
+    page.close()
+
+
+def test_words_of_others_stay_words(watched: Watched, server: Running) -> None:
+    hostile = '<img src="x" onerror="document.title=1"><b>bold</b>'
+    page = watched.context.new_page()
+    sockets = scripted(page, agree)
+    page.goto(server.url)
+    page.locator("#talk-button:enabled").click()
+    expect(page.locator("#clock")).to_have_text("00:01")
+    message = json.loads(final(0)) | {"text": hostile, "speaker": hostile}
+    sockets[0].send(json.dumps(message))
+    sockets[0].send(json.dumps({"type": "warning", "code": "w", "message": hostile}))
+    sockets[0].send(json.dumps({"type": "of.a.later.version", "more": 1}))
+    expect(turns(page).first.locator(".said")).to_have_text(hostile)
+    expect(page.locator("#notes")).to_contain_text(hostile)
+    expect(page.locator("#names .name .text")).to_have_text(hostile)
+    assert page.locator("img, b:has-text('bold')").count() == 0
+    page.close()
+
+
+def test_a_full_server_is_asked_again(watched: Watched, server: Running) -> None:
+    page = watched.context.new_page()
+    full = {"type": "error", "code": "server_full", "message": "expected fewer sessions", "retryable": True}
+    tries = []
+
+    def connect(opened: Any) -> None:
+        tries.append(opened)
+        if len(tries) == 1:
+            opened.send(json.dumps(full))
+            opened.close(code=1013)
+        else:
+            opened.send(created())
+
+    page.route_web_socket(re.compile("/v1/session$"), connect)
+    page.goto(server.url)
+    expect(page.locator("#connection-text")).to_have_text(re.compile("The server is full"))
+    expect(page.locator("#connection-text")).to_have_text("Connected")
+    page.close()
+
+
+def test_settings_that_are_refused_are_said(watched: Watched, server: Running) -> None:
+    page = watched.context.new_page()
+    refusal = {"type": "error", "code": "invalid_configuration", "message": "language: expected en, got xx"}
+
+    def refuse(opened: Any, message: dict[str, Any]) -> None:
+        if message["type"] == "session.update":
+            opened.send(json.dumps(refusal | {"retryable": False}))
+
+    scripted(page, refuse)
+    page.goto(server.url)
+    page.locator("#talk-button:enabled").click()
+    expect(page.locator("#notes")).to_contain_text("language: expected en, got xx")
+    expect(page.locator("#talk-text")).to_have_text("Start listening")
+    page.locator("#notes").get_by_role("button", name="Settings").click()
+    expect(page.locator("#settings")).to_be_visible()
+    page.close()
+
+
+# --- the real engine ------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_sample_with_the_real_engine(watched: Watched, tmp_path: Path) -> None:
+    engine = real_engine(asr="pocketsphinx")
+    with serve({"si-lstm": engine}) as running:
+        page = watched.ready(running.url)
+        choose(page, pace="replay")
+        page.click("#sample")
+        expect(turns(page), 180).to_have_count(16)
+        finish(page)
+        expect(page.locator("#hint")).to_have_text("Finished: 16 turns, 01:06")
+        assert page.locator("#names .name").count() == 2
+        rows = summary(told(page, tmp_path))
+        assert [row[1] for row in rows] == ["speaker_1", "speaker_2"] * 8
+        assert "coffee" in rows[0][2] and "news" in rows[2][2]
+        assert "joy" in rows[2][3]

@@ -1,0 +1,167 @@
+import itertools
+import logging
+
+import numpy as np
+import pytest
+
+from stream_erc.config import AsrConfig, EngineConfig, SessionConfig
+from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure
+from stream_erc.events import Features, GivenTurn, Hypothesis, Samples, SpeechSegment, Turn
+from stream_erc.exceptions import CheckpointError, ProtocolMisuse
+from stream_erc.inference.emotion import EmotionClassifier
+from stream_erc.inference.engine import TEXT_ONLY, Engine, Needs
+
+SPOKEN = np.full(16_000, 0.1, dtype=np.float32)
+
+
+class Repeater:
+    """Hears its own words; fails on silence."""
+
+    name, languages = "repeater", ("en", "de")
+
+    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
+        if not samples.any():
+            raise RuntimeError("expected a sound")
+        return Hypothesis("hallo" if language == "de" else "hello", final)
+
+
+class OneVoice:
+    dim = 2
+
+    def embed(self, batch):
+        return [np.array([1.0, 0.0], dtype=np.float32) for _ in batch]
+
+
+def segment(index: int, samples: Samples = SPOKEN, **asked: bool) -> AnalyzeSegment:
+    found = SpeechSegment(index, 0, len(samples), samples, len(samples))
+    return AnalyzeSegment(index, found, asked.get("transcribe", True), asked.get("embed_speaker", True))
+
+
+def turn(index: int, text: str = "hello", acoustic: np.ndarray | None = None) -> ClassifyTurn:
+    return ClassifyTurn(index, Turn(index, 0, text), Features(acoustic), (), None)
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_checkpoint) -> EmotionClassifier:
+    return EmotionClassifier(tiny_checkpoint, "cpu")
+
+
+@pytest.fixture
+def engine(classifier) -> Engine:
+    ticks = itertools.count()
+    return Engine(
+        classifier,
+        recognizer=Repeater(),
+        speaker_encoder=OneVoice(),
+        acoustics=lambda samples: np.zeros(88, dtype=np.float32),
+        clock=lambda: float(next(ticks)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "needs"),
+    [
+        (None, Needs()),
+        ([GivenTurn("ann", "hi", 0, 9)], Needs(segmentation=False, words=False, speakers=False)),
+        ([GivenTurn("ann", None, 0, 9)], Needs(segmentation=False, words=True, speakers=False)),
+        ([GivenTurn(None, "hi", 0, 9)], Needs(segmentation=False, words=False, speakers=True)),
+        (
+            [GivenTurn("ann", "hi", 0, 9), GivenTurn(None, None, 9, 18)],
+            Needs(segmentation=False, words=True, speakers=True),
+        ),
+    ],
+)
+def test_only_what_is_not_given_is_needed(given, needs) -> None:
+    assert Needs.of(given) == needs
+
+
+def test_stages_that_are_not_needed_are_not_loaded(tiny_checkpoint) -> None:
+    asr = AsrConfig(engine="faster-whisper:/no/such/folder")
+    config = EngineConfig(model=str(tiny_checkpoint), device="cpu", asr=asr)
+    engine = Engine.load(config, SessionConfig(), TEXT_ONLY)
+    assert engine.asr_name == "given"
+    with pytest.raises(ProtocolMisuse, match="hears text only"):
+        engine.open_session(SessionConfig()).receive_audio(SPOKEN)
+
+
+def test_a_session_with_given_turns_needs_no_vad(engine) -> None:
+    session = engine.open_session(SessionConfig(), given=[GivenTurn("ann", "hi", 0, 8_000)])
+    session.receive_audio(SPOKEN)
+    (work,) = session.work_to_do()
+    assert isinstance(work, AnalyzeSegment)
+    assert (work.transcribe, work.embed_speaker, len(work.segment.samples)) == (False, False, 8_000)
+
+
+@pytest.mark.parametrize(("language", "words"), [(None, "hello"), ("en", "hello"), ("de", "hallo")])
+def test_each_session_is_heard_in_its_language(engine, language, words) -> None:
+    assert engine.languages == ("en", "de")
+    given = [GivenTurn("ann", None, 0, 8_000)]
+    session = engine.open_session(SessionConfig(language=language), given=given)
+    session.receive_audio(SPOKEN)
+    (work,) = session.work_to_do()
+    (analysis,) = engine.run([work])
+    assert analysis.hypothesis.text == words
+
+
+def test_nothing_is_transcribed_in_any_language(classifier) -> None:
+    assert Engine(classifier, language="en").languages == ()
+
+
+def test_results_come_in_the_order_of_work(engine) -> None:
+    works = [turn(0), segment(1), turn(2, "", np.ones(88, dtype=np.float32)), segment(3), turn(4)]
+    results = engine.run(works)
+    kinds = [Classification, Analysis, Classification, Analysis, Classification]
+    assert [type(result) for result in results] == kinds
+    first, voice, last = (results[i].emotion.confidence for i in (0, 2, 4))
+    assert first == pytest.approx(last, abs=1e-5) and first != pytest.approx(voice, abs=1e-5)
+    assert engine.run([]) == []
+
+
+def test_only_what_was_asked_for_is_done(engine) -> None:
+    (both,) = engine.run([segment(0)])
+    assert (both.hypothesis.text, both.speaker_embedding.tolist()) == ("hello", [1.0, 0.0])
+    (neither,) = engine.run([segment(0, transcribe=False, embed_speaker=False)])
+    assert (neither.hypothesis, neither.speaker_embedding) == (None, None)
+    assert neither.features.acoustic is not None
+
+
+def test_stages_are_timed_by_the_clock(engine) -> None:
+    (analysis,) = engine.run([segment(0)])
+    assert (analysis.asr_ms, analysis.features_ms, analysis.elapsed_ms) == (1_000, 1_000, 2_000)
+    (classification,) = engine.run([turn(0)])
+    assert (classification.emotion_ms, classification.elapsed_ms) == (1_000, 1_000)
+
+
+def test_a_segment_that_fails_touches_no_other(engine, caplog) -> None:
+    silent = segment(1, np.zeros(16_000, dtype=np.float32))
+    with caplog.at_level(logging.CRITICAL, "stream_erc"):
+        first, second, third = engine.run([segment(0), silent, segment(2)])
+    assert second == Failure("segment could not be analysed: expected a sound")
+    assert isinstance(first, Analysis) and isinstance(third, Analysis)
+
+
+def test_a_turn_that_fails_touches_no_other_of_its_batch(engine, caplog) -> None:
+    wrong = turn(1, acoustic=np.zeros(3, dtype=np.float32))  # 88 are expected
+    with caplog.at_level(logging.CRITICAL, "stream_erc"):
+        first, second, third = engine.classify([turn(0), wrong, turn(2)])
+    assert isinstance(second, Failure) and "turn could not be classified" in second.message
+    assert isinstance(first, Classification) and isinstance(third, Classification)
+    assert first.emotion == third.emotion
+
+
+def test_large_batches_are_divided(classifier) -> None:
+    engine = Engine(classifier, max_batch=2)
+    results = engine.classify(
+        [turn(i, text) for i, text in enumerate(["hello", "why", "oh no", "hello", "yes"])]
+    )
+    assert len(results) == 5 and all(isinstance(result, Classification) for result in results)
+    alone = [engine.classify([turn(0, text)])[0] for text in ("hello", "yes")]
+    for one, among in zip(alone, (results[0], results[4]), strict=True):
+        assert dict(among.emotion.probabilities) == pytest.approx(dict(one.emotion.probabilities), abs=1e-5)
+
+
+def test_a_missing_checkpoint_is_told_before_anything_else(tmp_path) -> None:
+    asr = AsrConfig(engine="faster-whisper:/no/such/folder")
+    config = EngineConfig(model=str(tmp_path / "none"), asr=asr)
+    with pytest.raises(CheckpointError, match="expected a checkpoint's folder"):
+        Engine.load(config, SessionConfig())

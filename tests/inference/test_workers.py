@@ -1,0 +1,248 @@
+import dataclasses
+import gc
+import os
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from fakes import CONFIG, HashEngine, conversation, open_session, play, silence, tone
+
+from stream_erc.core.session import Session
+from stream_erc.core.work import AnalyzeSegment
+from stream_erc.events import EmotionEvent, GivenTurn, SessionClosed
+from stream_erc.inference.workers import STALE_S, InlineWorker, ThreadWorker
+
+TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
+
+
+class SlowEngine(HashEngine):
+    """Hashes, slowly and in several threads; remembers what ran together."""
+
+    max_batch = 8
+
+    def __init__(self, delay=0.0):
+        super().__init__()
+        self.delay, self.batches, self.running, self.most = delay, [], 0, 0
+        self.lock = threading.Lock()
+
+    def analyze(self, work):
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(self.delay * (1 + work.segment.index % 3))
+        with self.lock:
+            self.running -= 1
+        return self.run([work])[0]
+
+    def classify(self, works):
+        self.batches.append(len(works))
+        time.sleep(self.delay)
+        return self.run(works)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
+def test_analyses_give_way_to_what_is_short(threads):
+    class Priorities(HashEngine):
+        max_batch = 1
+
+        def __init__(self):
+            super().__init__()
+            self.nice = {}
+
+        def analyze(self, work):
+            self.nice["analysis"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            return self.run([work])[0]
+
+        def classify(self, works):
+            self.nice["classification"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            return self.run(works)
+
+    engine = Priorities()
+    session = open_session()
+    session.receive_audio(TALK)
+    threads(engine).advance(session, wait=True)
+    assert engine.nice["analysis"] > engine.nice["classification"] == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def outcome(events):
+    """What may not depend on where work runs: latency aside, all final turns and the close."""
+    kept = [e for e in events if isinstance(e, EmotionEvent | SessionClosed)]
+    return [dataclasses.replace(e, latency=None) if isinstance(e, EmotionEvent) else e for e in kept]
+
+
+@pytest.fixture
+def threads():
+    workers = []
+
+    def make(engine, **options):
+        workers.append(ThreadWorker(engine, **options))
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.close()
+
+
+def feed(worker, session, audio, size=1600):
+    events = []
+    for at in range(0, len(audio), size):
+        session.receive_audio(audio[at : at + size])
+        events += worker.advance(session)
+    session.receive_eof()
+    return events + worker.advance(session, wait=True)
+
+
+def test_inline_equals_by_hand():
+    assert feed(InlineWorker(HashEngine()), open_session(), TALK) == play(open_session(), TALK, [1600])
+
+
+def test_threads_give_the_same_turns_in_the_same_order(threads):
+    expected = outcome(play(open_session(), TALK, [1600]))
+    assert outcome(feed(threads(SlowEngine(0.003)), open_session(), TALK)) == expected
+
+
+def test_sessions_in_several_threads_share_batches_and_do_not_notice(threads):
+    engine = SlowEngine(0.01)
+    worker = threads(engine)
+    talks = [
+        [GivenTurn(who, f"{text} {k}") for who, text in [("a", "x"), ("b", "y"), ("a", "z")]]
+        for k in range(12)
+    ]
+    found = [None] * len(talks)
+
+    def run(k):
+        session, events = Session(CONFIG), []
+        for turn in talks[k]:
+            session.append_turn(turn)
+            events += worker.advance(session)
+        session.receive_eof()
+        found[k] = outcome(events + worker.advance(session, wait=True))
+
+    users = [threading.Thread(target=run, args=(k,)) for k in range(len(talks))]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    for talk, events in zip(talks, found, strict=True):
+        session, alone = Session(CONFIG), []
+        inline = InlineWorker(HashEngine())
+        for turn in talk:
+            session.append_turn(turn)
+            alone += inline.advance(session)
+        session.receive_eof()
+        assert events == outcome(alone + inline.advance(session))
+    assert max(engine.batches) > 1
+
+
+def test_a_flood_of_audio_waits_for_the_work(threads):
+    engine = SlowEngine(0.005)
+    worker = threads(engine, threads=2, max_in_flight=3)
+    session = open_session()
+    talk = np.tile(conversation([(0.4, 200)], gap=0.4), 30)
+    session.receive_audio(talk)
+    events = worker.advance(session)
+    assert worker._lanes[session].in_flight <= 3
+    session.receive_eof()
+    events += worker.advance(session, wait=True)
+    assert events[-1].turns == 30
+    assert engine.most <= 2
+
+
+def test_elapsed_time_counts_the_waiting(threads):
+    worker = threads(SlowEngine(0.02), threads=1)
+    events = feed(worker, open_session(), TALK, size=len(TALK))
+    totals = [e.latency.total - e.latency.endpointing for e in events if isinstance(e, EmotionEvent)]
+    assert min(totals) >= 20 and max(totals) >= 60
+
+
+def test_the_total_counts_waiting_for_earlier_turns(threads):
+    """Two turns are analysed side by side; the second's classification waits for the first's."""
+    engine = SlowEngine(0.05)
+    talk = conversation([(0.3, 200), (0.3, 900), (0.3, 200)], gap=0.3)
+    began = time.perf_counter()
+    events = feed(threads(engine, threads=3), open_session(), talk, size=len(talk))
+    spent = 1000 * (time.perf_counter() - began)
+    totals = [e.latency.total - e.latency.endpointing for e in events if isinstance(e, EmotionEvent)]
+    assert totals == sorted(totals) and totals[-1] >= 3 * 50
+    assert totals[-1] <= spent
+
+
+def test_an_abandoned_session_leaves_nothing(threads):
+    worker = threads(SlowEngine())
+    session = open_session()
+    session.receive_audio(TALK)
+    worker.advance(session)
+    assert len(worker._lanes) == 1
+    del session
+    gc.collect()
+    assert len(worker._lanes) == 0
+
+
+def test_a_failure_in_a_thread_is_the_turns_alone(threads):
+    engine = SlowEngine()
+    engine.fail_on = {1}
+    events = feed(threads(engine), open_session(), TALK)
+    assert events[-1].turns == 3 and events[-1].failed_turns == 1
+
+
+def test_work_is_a_value(threads):
+    session = open_session()
+    session.receive_audio(TALK)
+    (work,) = session.work_to_do()
+    assert isinstance(work, AnalyzeSegment)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        work.transcribe = False
+
+
+def test_a_partial_turn_that_nobody_waits_for_is_not_analysed():
+    """With one thread held up, stale partial turns are not analysed, and finished ones all are."""
+    analysed, held = [], threading.Event()
+
+    class Held(SlowEngine):
+        def analyze(self, work):
+            if not analysed:
+                held.wait(20)
+            analysed.append(work.segment.final)
+            return self.run([work])[0]
+
+    worker, sessions = ThreadWorker(Held(), threads=1), []
+    for _ in range(4):
+        sessions.append(open_session(dataclasses.replace(CONFIG, partials=True, partial_interval_ms=300)))
+        sessions[-1].receive_audio(conversation([(0.5, 200)]))
+        worker.poll(sessions[-1])
+    assert worker.waiting[0] >= 3
+    time.sleep(STALE_S + 0.1)
+    held.set()
+    events = [event for session in sessions for event in worker.advance(session, wait=True)]
+    worker.close()
+    assert len([event for event in events if isinstance(event, EmotionEvent)]) == 4
+    assert analysed.count(True) == 4 and analysed.count(False) <= 1
+
+
+def test_who_is_gone_or_patient_holds_up_nobody():
+    """One thread: the work of a session that went is left undone, a patient one's comes last."""
+    analysed, held = [], threading.Event()
+
+    class Held(SlowEngine):
+        def analyze(self, work):
+            if not analysed:
+                held.wait(20)
+            analysed.append(work.segment.samples[2_000])
+            return self.run([work])[0]
+
+    worker, sessions = ThreadWorker(Held(), threads=1), {}
+    for name, level in (("first", 0.2), ("gone", 0.3), ("patient", 0.4), ("last", 0.5)):
+        sessions[name] = open_session()
+        worker.attach(sessions[name], lambda: None, patient=name == "patient")
+        sessions[name].receive_audio(np.concatenate([silence(0.3), tone(0.5, 200, level), silence(0.5)]))
+        worker.poll(sessions[name])
+    worker.detach(sessions.pop("gone"))
+    held.set()
+    turns = [sum(isinstance(event, EmotionEvent) for event in worker.advance(session, wait=True))
+             for session in sessions.values()]  # fmt: skip
+    worker.close()
+    assert turns == [1, 1, 1] and len(analysed) == 3
+    loudness = np.abs(np.array(analysed)) / max(np.abs(analysed))
+    assert list(np.argsort(loudness)) == [0, 2, 1]

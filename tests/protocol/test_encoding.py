@@ -1,0 +1,98 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from paths import ROOT
+
+from stream_erc.events import (
+    Emotion,
+    EmotionEvent,
+    Latency,
+    PartialTurn,
+    SessionClosed,
+    SpeakerRenamed,
+    SpeechStarted,
+    SpeechStopped,
+    Turn,
+    TurnFailed,
+)
+from stream_erc.protocol import encoding as protocol
+from stream_erc.protocol.encoding import ERRORS, MessageEncoder, to_json, to_ms
+
+JOY = Emotion("joy", 0.75, {"neutral": 0.25, "joy": 0.75})
+TURN = EmotionEvent(
+    Turn(3, 1, 'she said "hi"', 16_000, 40_000), "Anna", JOY, Latency(400, 120.04, 31, 8, 560.06)
+)
+
+
+def test_a_final_turn_is_the_message_that_users_know():
+    assert MessageEncoder("s").encode(TURN) == {
+        "type": "turn.final",
+        "session_id": "s",
+        "seq": 0,
+        "event_id": 1,
+        "turn": 3,
+        "speaker": "Anna",
+        "audio_start_ms": 1000,
+        "audio_end_ms": 2500,
+        "text": 'she said "hi"',
+        "emotion": {"label": "joy", "confidence": 0.75, "probabilities": {"neutral": 0.25, "joy": 0.75}},
+        "latency_ms": {"endpointing": 400, "asr": 120.0, "features": 31, "emotion": 8, "total": 560.1},
+        "revision": 0,
+    }
+
+
+def test_a_text_turn_has_null_times_and_its_dialogue():
+    event = EmotionEvent(Turn(0, 0, "hi"), "Anna", JOY, Latency())
+    message = MessageEncoder("s", "dia_7").encode(event)
+    assert message["dialogue"] == "dia_7"
+    assert message["audio_start_ms"] is None and message["audio_end_ms"] is None
+
+
+def test_messages_are_numbered_and_typed():
+    encoder = MessageEncoder("s")
+    created = encoder.created(model="m", asr="a", labels=("x",), name="f.wav", duration_ms=5)
+    events = [
+        SpeechStarted(160),
+        SpeechStopped(320),
+        PartialTurn(0, "Anna", "so", 160, 320, None),
+        TURN,
+        EmotionEvent(TURN.turn, "Bob", JOY, Latency(), revision=1),
+        TurnFailed(4, None, None, "expected words"),
+        SpeakerRenamed(0, "Anna", "Annabel"),
+        SessionClosed(32_000, 1, 1, ("Anna",)),
+    ]
+    messages = [created, *map(encoder.encode, events)]
+    assert [m["seq"] for m in messages] == list(range(9))
+    assert [m.get("event_id") for m in messages] == [None, None, None, None, 1, 2, 3, 4, 5]
+    assert [m["type"] for m in messages] == [
+        "session.created", "speech.started", "speech.stopped", "turn.partial", "turn.final", "turn.revised",
+        "turn.failed", "speaker.updated", "session.closed",
+    ]  # fmt: skip
+    assert created["source"] == {"name": "f.wav", "duration_ms": 5}
+    assert messages[-1]["audio_ms"] == 2000 and messages[-1]["speakers"] == ["Anna"]
+
+
+def test_json_is_one_line_and_never_not_a_number():
+    line = to_json({"text": "a\nb \u2028 é", "p": 0.5})
+    assert "\n" not in line and json.loads(line)["text"] == "a\nb \u2028 é"
+    with pytest.raises(ValueError, match="JSON compliant"):
+        to_json({"p": float("nan")})
+
+
+def test_milliseconds():
+    assert to_ms(None) is None and to_ms(0) == 0 and to_ms(24) == 2 and to_ms(16_000 * 7200) == 7_200_000
+
+
+def test_the_rendered_specification_is_up_to_date():
+    script = ROOT / "scripts" / "render_protocol"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "up to date\n"), done.stderr
+
+
+def test_the_table_of_errors_is_that_of_the_code():
+    rows = [line.split() for line in (protocol.__doc__ or "").splitlines() if line.startswith("    ``")]
+    table = {row[0].strip("`"): (None if row[1] == "-" else int(row[1]), row[2] == "yes")
+             for row in rows if len(row) > 3 and row[1].strip("-0123456789") == ""}  # fmt: skip
+    assert table == dict(ERRORS)

@@ -1,0 +1,58 @@
+"""Who may come in: tokens said in the first message, and who comes back to a server that is full."""
+
+import time
+
+import pytest
+from serving import Client, eventually, serve
+
+from stream_erc.server import admission
+
+
+def resume_at_once(url: str, token: object) -> Client:
+    """As a client does that does not wait for the server's greeting."""
+    client = Client(url, greeted=False)
+    client.send("session.resume", resume_token=token, last_event_id=0)
+    client.created = client.receive()
+    return client
+
+
+def test_a_full_server_takes_who_comes_back():
+    with serve(max_sessions=1) as running, Client(running.socket_url) as lost:
+        lost.answer("session.update", turns="appended")  # and then the network is gone, and nobody knows it
+        with resume_at_once(running.socket_url, lost.created["resume_token"]) as again:
+            assert again.created["type"] == "session.created"
+            assert again.receive()["type"] == "session.resumed"
+            assert lost.code() == 4409
+            again.send("turn.append", text="hello", speaker="Ann")
+            assert again.until("turn.final")["text"] == "hello"
+        assert eventually(lambda: not running.server._service.connections)
+        with Client(running.socket_url) as client:  # there is a place again
+            assert client.created["type"] == "session.created"
+
+
+@pytest.mark.parametrize("first", ["nothing", "session.update", "another session", "an unknown token"])
+def test_a_full_server_takes_nobody_else(first, monkeypatch):
+    monkeypatch.setattr(admission, "RETURN_S", 0.3)
+    with serve(max_sessions=1) as running:
+        with Client(running.socket_url) as gone:
+            gone.answer("session.update", turns="appended")
+            other = gone.created["resume_token"]
+        assert eventually(lambda: not running.server._service.connections)
+        with Client(running.socket_url), Client(running.socket_url, greeted=False) as client:
+            if first == "session.update":
+                client.send("session.update")
+            elif first != "nothing":
+                token = other if first == "another session" else "x" * 43
+                client.send("session.resume", resume_token=token, last_event_id=0)
+            expected = ("resume_refused", 4404) if first == "an unknown token" else ("server_full", 1013)
+            assert (client.receive()["code"], client.code()) == expected
+
+
+def test_a_server_that_stops_waits_for_no_token(tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("open-sesame\n")
+    with serve(token_file=tokens) as running, Client(running.socket_url, greeted=False) as client:
+        began = time.monotonic()
+        running.server.stop()
+        assert client.code() == 1012
+        assert time.monotonic() - began < admission.AUTHENTICATE_S / 2

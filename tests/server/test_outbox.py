@@ -1,0 +1,102 @@
+"""What goes out to a client: in order, numbered, and no faster than it is read."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from stream_erc.protocol.encoding import Refusal
+from stream_erc.server.metrics import Telemetry
+from stream_erc.server.outbox import UNREAD, Gone, Outbox
+
+
+class FakeSocket:
+    """A client that reads, or does not."""
+
+    peer = "fake"
+
+    def __init__(self, *, reads: bool = True, there: bool = True) -> None:
+        self.reads, self.there = reads, there
+        self.sent: list[dict[str, object]] = []
+        self.closed: tuple[int, str] | None = None
+
+    async def receive(self) -> str | bytes:
+        raise Gone
+
+    async def send(self, text: str) -> None:
+        if not self.there:
+            raise Gone(1001)
+        if not self.reads:
+            await asyncio.Event().wait()
+        self.sent.append(json.loads(text))
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = (code, reason)
+
+
+def outbox(socket: FakeSocket, slow_reader_s: float = 30.0) -> Outbox:
+    return Outbox(socket, Telemetry(lambda: (0, 0), lambda: 0), slow_reader_s)
+
+
+def test_messages_are_numbered_in_order_to_the_last():
+    async def run() -> None:
+        socket = FakeSocket()
+        box = outbox(socket)
+        for n in range(3):
+            await box.put({"type": "pong", "id": str(n), "seq": 99}, since=time.monotonic())
+        assert box.unread == 3
+        await box.end()
+        await box.run()
+        assert box.unread == 0
+        await box.farewell(1008, "idle", {"type": "error"})
+        assert [(m.get("id"), m["seq"]) for m in socket.sent] == [("0", 0), ("1", 1), ("2", 2), (None, 3)]
+        assert socket.closed == (1008, "idle")
+
+    asyncio.run(run())
+
+
+def test_who_adds_waits_where_too_many_are_unread():
+    async def run() -> None:
+        box = outbox(FakeSocket())
+        for _ in range(UNREAD):
+            await box.put({"type": "pong"})
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await box.put({"type": "pong"})
+        writing = asyncio.create_task(box.run())
+        await box.put({"type": "pong"})
+        await box.drained()
+        writing.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_client_that_reads_nothing_is_told_the_code_all_the_same(monkeypatch):
+    monkeypatch.setattr("stream_erc.server.outbox.FAREWELL_S", 0.05)
+
+    async def run() -> None:
+        socket = FakeSocket(reads=False)
+        box = outbox(socket, slow_reader_s=0.05)
+        await box.put({"type": "pong"})
+        with pytest.raises(Refusal) as caught:
+            await box.run()
+        assert caught.value.code == "slow_reader"
+        await box.farewell(4429, "slow_reader", {"type": "error"})
+        assert socket.sent == [] and socket.closed == (4429, "slow_reader")
+
+    asyncio.run(run())
+
+
+def test_a_client_that_is_gone_is_closed_on():
+    async def run() -> None:
+        socket = FakeSocket(there=False)
+        box = outbox(socket)
+        await box.put({"type": "pong"})
+        with pytest.raises(Gone) as caught:
+            await box.run()
+        assert caught.value.code == 1001
+        await box.farewell(1012, "", {"type": "session.going_away"})
+        assert socket.closed == (1012, "")
+
+    asyncio.run(run())
