@@ -62,4 +62,4 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         about={"summary": "random weights"},
     )
     checkpoint.save(folder, made, "# tiny\n")
-    return CORPORA
+    return folder

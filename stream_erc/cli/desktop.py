@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from stream_erc.config import Config
 from stream_erc.exceptions import StreamErcError
-from stream_erc.server.stores.base import open_store
+from stream_erc.server.stores.opening import open_store
 
 if TYPE_CHECKING:
     from stream_erc.inference.engine import Engine

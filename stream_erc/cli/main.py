@@ -27,7 +27,7 @@ from stream_erc.config import Config
 from stream_erc.events import GivenTurn, Samples
 from stream_erc.exceptions import DeviceError, EngineUnavailable, InputError, StreamErcError, TurnsError
 from stream_erc.protocol.encoding import Message
-from stream_erc.server.stores.base import open_store
+from stream_erc.server.stores.opening import open_store
 
 if TYPE_CHECKING:
     from stream_erc.inference.engine import Engine

@@ -5,8 +5,7 @@ each time, a *step*, a past turn that a correction can still reach, once. There 
 what was computed from it; the words of the last turns are in both.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -26,28 +25,6 @@ from stream_erc.exceptions import InputError
 VERSION = 1
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What a store has to take in, all or nothing.
-
-    Attributes:
-        header: the session without its past turns; replaces the one before.
-        steps: past turns that are new or changed, by turn index.
-        steps_now: the indices of all past turns that belong to it from now on.
-        events: (event id, JSON) that are new; the numbers go on from the last ones, beginning with 1.
-        closed: the session is over.
-        audio_ms, input_id: what the client need not keep any longer.
-    """
-
-    header: bytes
-    steps: Mapping[int, bytes]
-    steps_now: Collection[int]
-    events: Sequence[tuple[int, str]]
-    closed: bool = False
-    audio_ms: int = 0
-    input_id: int = 0
 
 
 class StateCodec(Protocol):

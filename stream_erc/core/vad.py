@@ -1,27 +1,20 @@
-"""Speech probability per 32 ms window: the Silero network through ONNX Runtime.
+"""What a session needs of a speech detector: one probability for each 32 ms window, and its state as a value.
 
-The network is recurrent. What it remembers of one stream is a `VadState` value that goes in and comes back;
-`SileroVad` holds only the weights, so one serves any number of streams.
+The detector is recurrent. What it remembers of one stream is a `VadState` that goes in and comes back, so one
+detector (`stream_erc.inference.silero`) serves any number of streams.
 """
 
-import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_erc.events import Samples
-from stream_erc.exceptions import EngineUnavailable
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 WINDOW = 512  # samples: 32 ms, the one size that the network was trained with at 16 kHz
 CONTEXT = 64  # samples of the window before, which it reads in front of each window
 HIDDEN = 128
-MAX_BATCH = 4_096  # windows a run: bounds the memory of a long file, about 25 MB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,11 +33,11 @@ class VadState:
     @classmethod
     def initial(cls) -> "VadState":
         """The state before any audio."""
-        return cls(_frozen(np.zeros(HIDDEN)), _frozen(np.zeros(HIDDEN)), _frozen(np.zeros(CONTEXT)))
+        return cls(frozen(np.zeros(HIDDEN)), frozen(np.zeros(HIDDEN)), frozen(np.zeros(CONTEXT)))
 
     def after(self, window: Samples) -> "VadState":
         """The same recurrence where `window` was the last one heard."""
-        return VadState(self.hidden, self.cell, _frozen(window[-CONTEXT:]))
+        return VadState(self.hidden, self.cell, frozen(window[-CONTEXT:]))
 
 
 class Vad(Protocol):
@@ -59,88 +52,8 @@ class Vad(Protocol):
         ...
 
 
-class SileroVad:
-    """Silero VAD v6, the copy that ships inside the faster-whisper package.
-
-    Calling it window by window and in batches gives the same numbers; one thread computes.
-
-    Args:
-        path: the ONNX file; None for faster-whisper's.
-
-    Raises:
-        EngineUnavailable: no such file, or onnxruntime is not installed or cannot read it.
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path if path is not None else _bundled()
-        self._session = _load(self.path)
-
-    def __call__(self, window: Samples, state: VadState) -> tuple[float, VadState]:
-        """The speech probability of the next window.
-
-        Args:
-            window: the 512 samples that follow those of the call before.
-            state: what that call returned; `VadState.initial()` at the beginning.
-        """
-        assert window.shape == (WINDOW,), window.shape
-        probabilities, after = self.probabilities(window[np.newaxis], state)
-        return float(probabilities[0]), after
-
-    def probabilities(self, windows: Samples, state: VadState) -> tuple[NDArray[np.float32], VadState]:
-        """The speech probabilities of the next windows, (N, 512) -> (N,): a file goes a fifth faster so."""
-        assert windows.ndim == 2 and windows.shape[1] == WINDOW, windows.shape
-        found = [np.zeros(0, dtype=np.float32)]
-        for first in range(0, len(windows), MAX_BATCH):
-            batch, state = self._run(windows[first : first + MAX_BATCH], state)
-            found.append(batch)
-        return np.concatenate(found), state
-
-    def _run(self, windows: Samples, state: VadState) -> tuple[NDArray[np.float32], VadState]:
-        context = np.vstack([state.context, windows[:-1, -CONTEXT:]])  # (N, 64)
-        feeds = {
-            "input": np.concatenate([context, windows], axis=1),  # (N, 576)
-            "h": state.hidden.reshape(1, 1, HIDDEN),
-            "c": state.cell.reshape(1, 1, HIDDEN),
-        }
-        probabilities, hidden, cell = self._session.run(["speech_probs", "hn", "cn"], feeds)
-        after = VadState(_frozen(hidden), _frozen(cell), _frozen(windows[-1, -CONTEXT:]))
-        return np.asarray(probabilities, dtype=np.float32).reshape(-1), after
-
-
-def _frozen(values: NDArray[np.floating]) -> NDArray[np.float32]:
+def frozen(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """A flat, read-only float32 copy."""
     copy = np.array(values, dtype=np.float32).reshape(-1)
     copy.flags.writeable = False
     return copy
-
-
-def _load(path: Path) -> "onnxruntime.InferenceSession":
-    if not path.is_file():
-        raise EngineUnavailable(f"expected the Silero VAD network, got no file {path}")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EngineUnavailable("speech detection expected onnxruntime: pip install onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a window is 0.2 ms of work: threads only add latency
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # an arena would keep the largest batch's memory for good
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises pybind classes that have no public base
-        reason = str(error).splitlines()[0]
-        raise EngineUnavailable(f"{path}: expected the Silero VAD network, got {reason}") from error
-
-
-def _bundled() -> Path:
-    """faster-whisper's copy, found without importing that package, which loads CTranslate2."""
-    spec = importlib.util.find_spec("faster_whisper")
-    if spec is None or spec.origin is None:
-        raise EngineUnavailable(
-            "speech detection expected faster-whisper's copy of Silero: pip install faster-whisper"
-        )
-    files = sorted(Path(spec.origin).parent.glob("assets/silero_vad_v6*.onnx"))
-    if not files:
-        raise EngineUnavailable(f"expected assets/silero_vad_v6.onnx in {Path(spec.origin).parent}, got none")
-    return files[0]

@@ -16,7 +16,7 @@ import numpy as np
 from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.session import Session, Snapshot
-from stream_erc.core.vad import SileroVad, Vad
+from stream_erc.core.vad import Vad
 from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
 from stream_erc.events import Features, GivenTurn, Samples, Vector
 from stream_erc.exceptions import ConfigError, LabelsError
@@ -24,6 +24,7 @@ from stream_erc.inference.acoustics import AcousticExtractor, load_extractor
 from stream_erc.inference.asr import Recognizer, check_engine, load_recognizer
 from stream_erc.inference.emotion import EmotionClassifier
 from stream_erc.inference.label_examples import Decode, LabelExample, hear, read_label_examples
+from stream_erc.inference.silero import SileroVad
 from stream_erc.inference.speaker_encoder import SpeakerEncoder, load_encoder
 
 log = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ import msgspec
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.core import snapshots
 from stream_erc.core.session import Session, Snapshot
-from stream_erc.core.snapshots import Checkpoint
 from stream_erc.events import Event, GivenTurn, Said, SaidRefused, Samples, SpeakerRenaming, TurnCorrection
 from stream_erc.exceptions import AudioError, ConfigError, InputError
 from stream_erc.protocol import messages
-from stream_erc.protocol.encoding import Message, MessageEncoder, Refusal, to_json, to_message, to_samples
+from stream_erc.protocol.encoding import Message, MessageEncoder, to_json, to_message, to_samples
+from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import (
     PROTOCOL_VERSION,
     SessionUpdate,
@@ -33,6 +33,7 @@ from stream_erc.protocol.messages import (
     TurnCorrect,
 )
 from stream_erc.protocol.negotiation import ENCODINGS, Agreement, Offer
+from stream_erc.protocol.save_point import Checkpoint
 from stream_erc.protocol.wire_audio import WireAudio, send_from_ms
 
 ACKNOWLEDGE_EVERY = SAMPLE_RATE

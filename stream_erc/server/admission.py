@@ -2,11 +2,13 @@
 
 import asyncio
 
-from stream_erc.protocol.encoding import Refusal, parse
+from stream_erc.protocol.encoding import parse
+from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import FromClient, SessionAuthenticate, SessionResume
 from stream_erc.server.claim import Claim
-from stream_erc.server.outbox import Ended, Socket
+from stream_erc.server.closing import Ended
 from stream_erc.server.shared import Service
+from stream_erc.server.websocket import Socket
 
 AUTHENTICATE_S = 10.0
 """How long a client may take to say its token."""

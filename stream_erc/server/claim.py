@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TypeVar
 
-from stream_erc.core.snapshots import Checkpoint
 from stream_erc.exceptions import Fenced, SessionGone
-from stream_erc.protocol.encoding import Message, Refusal
+from stream_erc.protocol.encoding import Message
+from stream_erc.protocol.errors import Refusal
+from stream_erc.protocol.save_point import Checkpoint
 from stream_erc.server.shared import Service
 from stream_erc.server.stores.base import Saved
 

@@ -6,12 +6,31 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from stream_erc.exceptions import StoreError
-from stream_erc.protocol.encoding import Refusal
-from stream_erc.server.outbox import Ended, Gone
+from stream_erc.protocol.errors import Refusal
 
 log = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Exception)
+
+
+class Gone(Exception):
+    """The client is not there any more.
+
+    Attributes:
+        code: the close code, 1006 where the connection was lost.
+    """
+
+    def __init__(self, code: int = 1006) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Ended(Exception):
+    """The connection is to be closed with `code`, without an error."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

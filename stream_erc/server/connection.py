@@ -14,9 +14,9 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from stream_erc.core.snapshots import Checkpoint
 from stream_erc.protocol import messages
-from stream_erc.protocol.encoding import Message, Refusal, parse, to_message
+from stream_erc.protocol.encoding import Message, parse, to_message
+from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.live_session import LiveSession
 from stream_erc.protocol.messages import (
     Ping,
@@ -28,13 +28,15 @@ from stream_erc.protocol.messages import (
     TurnAppend,
     TurnCorrect,
 )
+from stream_erc.protocol.save_point import Checkpoint
 from stream_erc.server.admission import Admission
 from stream_erc.server.claim import Claim
-from stream_erc.server.closing import LOST, ending_of
+from stream_erc.server.closing import LOST, Ended, ending_of
 from stream_erc.server.inbox import Line
 from stream_erc.server.limits import Bucket
-from stream_erc.server.outbox import Ended, Outbox, Socket
+from stream_erc.server.outbox import Outbox
 from stream_erc.server.shared import Service
+from stream_erc.server.websocket import Socket
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from stream_erc.config import ServerConfig
 from stream_erc.events import Samples
-from stream_erc.protocol.encoding import Refusal
+from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.server.limits import HELD_BACK_MS, Bucket
 

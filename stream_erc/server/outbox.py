@@ -3,51 +3,18 @@
 import asyncio
 import contextlib
 import time
-from typing import Protocol
 
-from stream_erc.protocol.encoding import Message, Refusal, to_json
+from stream_erc.protocol.encoding import Message, to_json
+from stream_erc.protocol.errors import Refusal
+from stream_erc.server.closing import Gone
 from stream_erc.server.metrics import Telemetry
+from stream_erc.server.websocket import Socket
 
 UNREAD = 256
 """Messages that may wait to be sent before the session waits."""
 
 FAREWELL_S = 2.0
 """How long a client's ear is waited for at the end, twice: for the reason, and for the close."""
-
-
-class Gone(Exception):
-    """The client is not there any more.
-
-    Attributes:
-        code: the close code, 1006 where the connection was lost.
-    """
-
-    def __init__(self, code: int = 1006) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Ended(Exception):
-    """The connection is to be closed with `code`, without an error."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Socket(Protocol):
-    """A WebSocket, as a server gives it."""
-
-    peer: str
-
-    async def receive(self) -> str | bytes:
-        """The next frame; raises `Gone`."""
-
-    async def send(self, text: str) -> None:
-        """Send a text frame; raises `Gone`."""
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close, whether the client is there or not."""
 
 
 class Outbox:

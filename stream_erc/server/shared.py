@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from stream_erc.exceptions import Fenced, SessionGone
 from stream_erc.inference.workers import ThreadWorker
-from stream_erc.protocol.encoding import Refusal
+from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.negotiation import Offer
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.stores.base import SessionStore

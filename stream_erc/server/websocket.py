@@ -2,12 +2,28 @@
 
 import asyncio
 import contextlib
+from typing import Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import Event
 
-from stream_erc.server.outbox import Gone
+from stream_erc.server.closing import Gone
+
+
+class Socket(Protocol):
+    """A WebSocket, as a server gives it."""
+
+    peer: str
+
+    async def receive(self) -> str | bytes:
+        """The next frame; raises `Gone`."""
+
+    async def send(self, text: str) -> None:
+        """Send a text frame; raises `Gone`."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close, whether the client is there or not."""
 
 
 class WebSocket:

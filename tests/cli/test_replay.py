@@ -17,12 +17,12 @@ from stream_erc.cli.main import main
 from stream_erc.cli.replay import replay_audio, replay_text
 from stream_erc.config import SessionConfig
 from stream_erc.core.session import Session
-from stream_erc.core.vad import SileroVad
 from stream_erc.events import EmotionEvent, Event, GivenTurn, Hypothesis, Samples
 from stream_erc.exceptions import AudioError, TurnsError
 from stream_erc.inference.acoustics import load_extractor
 from stream_erc.inference.emotion import EmotionClassifier, shipped_models
 from stream_erc.inference.engine import Engine
+from stream_erc.inference.silero import SileroVad
 from stream_erc.inference.speaker_encoder import load_encoder
 from stream_erc.inference.workers import InlineWorker, ThreadWorker, Worker
 from stream_erc.protocol.encoding import Message

@@ -19,7 +19,8 @@ from serving import Client, FakeEngine, Fields, Running, converse, serve
 from websockets.exceptions import ConnectionClosed
 
 from stream_erc.config import ServerConfig
-from stream_erc.protocol.encoding import ERRORS, Refusal, parse, schema, to_json
+from stream_erc.protocol.encoding import parse, schema, to_json
+from stream_erc.protocol.errors import ERRORS, Refusal
 from stream_erc.protocol.live_session import LiveSession
 from stream_erc.protocol.messages import SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.protocol.negotiation import Offer

@@ -18,7 +18,8 @@ from stream_erc.events import (
     TurnFailed,
 )
 from stream_erc.protocol import encoding as protocol
-from stream_erc.protocol.encoding import ERRORS, MessageEncoder, to_json, to_ms
+from stream_erc.protocol.encoding import MessageEncoder, to_json, to_ms
+from stream_erc.protocol.errors import ERRORS
 
 JOY = Emotion("joy", 0.75, {"neutral": 0.25, "joy": 0.75})
 TURN = EmotionEvent(

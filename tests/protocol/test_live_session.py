@@ -12,12 +12,12 @@ from serving import FakeEngine
 
 from stream_erc.audio import SAMPLE_RATE, to_mulaw, to_pcm16
 from stream_erc.config import ServerConfig
-from stream_erc.core.snapshots import Checkpoint
 from stream_erc.protocol import messages
-from stream_erc.protocol.encoding import Refusal
+from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.live_session import MAX_WAITING, LiveSession
 from stream_erc.protocol.messages import AudioFormat, SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.protocol.negotiation import Offer
+from stream_erc.protocol.save_point import Checkpoint
 from stream_erc.server.stores.sqlite import MemoryStore
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900), (0.9, 200), (1.1, 900)])

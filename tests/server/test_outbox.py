@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from stream_erc.protocol.encoding import Refusal
+from stream_erc.protocol.errors import Refusal
+from stream_erc.server.closing import Gone
 from stream_erc.server.metrics import Telemetry
-from stream_erc.server.outbox import UNREAD, Gone, Outbox
+from stream_erc.server.outbox import UNREAD, Outbox
 
 
 class FakeSocket:

@@ -36,7 +36,7 @@ from stream_erc.config import Config, ServerConfig
 from stream_erc.exceptions import ConfigError, InputError
 from stream_erc.server import server as server_module
 from stream_erc.server.server import OPEN_S, Server
-from stream_erc.server.stores.base import open_store
+from stream_erc.server.stores.opening import open_store
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
@@ -728,7 +728,7 @@ from fakes import CONFIG
 from serving import FakeEngine
 from stream_erc.config import Config, ServerConfig
 from stream_erc.server.server import Server
-from stream_erc.server.stores.base import open_store
+from stream_erc.server.stores.opening import open_store
 server = ServerConfig(port=0, drain_s=float(sys.argv[2]))
 engines = {"hash": FakeEngine(analysis_s=float(sys.argv[3]))}
 asyncio.run(Server(Config(session=CONFIG, server=server), engines, open_store(sys.argv[1])).run(print))

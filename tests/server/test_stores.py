@@ -32,10 +32,11 @@ from hypothesis.stateful import (
 )
 from paths import ROOT
 
-from stream_erc.core.snapshots import Checkpoint
 from stream_erc.exceptions import ConfigError, Fenced, SessionGone, StoreError, StreamErcError
+from stream_erc.protocol.save_point import Checkpoint
 from stream_erc.server.stores import sqlite as store_sqlite
-from stream_erc.server.stores.base import Saved, SessionStore, open_store
+from stream_erc.server.stores.base import Saved, SessionStore
+from stream_erc.server.stores.opening import open_store
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
 
 NOW = float(int(time.time()))  # of today, since Redis goes by its own clock
@@ -469,8 +470,8 @@ def test_every_store_does_what_the_model_does(
 
 SAVER = """
 import sys
-from stream_erc.core.snapshots import Checkpoint
-from stream_erc.server.stores.base import open_store
+from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.server.stores.opening import open_store
 store = open_store(sys.argv[1])
 saved = store.claim(b"token", now=1e9, expires_at=9e9)
 print(saved.last_event_id, flush=True)
@@ -483,7 +484,7 @@ for n in range(saved.last_event_id + 1, 10**6):
 
 CLAIMER = """
 import sys
-from stream_erc.server.stores.base import open_store
+from stream_erc.server.stores.opening import open_store
 from stream_erc.exceptions import Fenced
 store = open_store(sys.argv[1])
 print("ready", flush=True)
@@ -566,7 +567,7 @@ def test_of_processes_that_claim_at_once_one_has_the_session(spec: str) -> None:
 
 def test_processes_may_begin_a_file_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from stream_erc.server.stores.base import open_store; sys.stdin.readline()\n"
+        "import sys; from stream_erc.server.stores.opening import open_store; sys.stdin.readline()\n"
         "for n in range(100):\n"
         "    store = open_store(f'sqlite:{sys.argv[1]}/{n}.db')\n"
         "    store.create(sys.argv[2], sys.argv[2].encode(), b'', now=1.0, expires_at=2.0)\n"
@@ -1055,7 +1056,7 @@ def test_an_url_that_cannot_be_read_is_told_without_the_password(place: str, tol
 def test_redis_is_not_needed_where_it_is_not_asked_for() -> None:
     code = (
         "import sys; sys.modules['redis'] = None\n"
-        "from stream_erc.server.stores.base import open_store; open_store('memory').close(); open_store('redis://h')"
+        "from stream_erc.server.stores.opening import open_store; open_store('memory').close(); open_store('redis://h')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -64,8 +64,7 @@ class Utterance:
         start_ms: where it begins in the recording, None where the corpus does not say.
         end_ms: where it ends.
         prosody: the values of `stream_erc.inference.prosody.DESCRIPTORS` in their units, NaN where one was
-        not
-            measured; None where the corpus has none.
+            not measured; None where the corpus has none.
     """
 
     speaker: str
@@ -88,25 +87,6 @@ class Dialogue:
         """Dialogue-local speaker index of each utterance, by order of appearance."""
         order: dict[str, int] = {}
         return [order.setdefault(u.speaker, len(order)) for u in self.utterances]
-
-
-def read(path: Path) -> list[Dialogue]:
-    """Read a corpus in whichever layout it is.
-
-    Args:
-        path: a ``.jsonl`` or ``.jsonl.gz`` file, MELD's or EmoryNLP's CSV file, a folder of IEMOCAP
-            (``Session1`` ... in it, or one of them), a folder of DailyDialog with one split in it.
-
-    Raises:
-        ValueError: none of these, or one with an error in it.
-    """
-    from erc_models.data import releases
-
-    if not path.exists():
-        raise ValueError(f"{path}: expected a corpus file or folder, got a path that does not exist")
-    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
-        return read_jsonl(path)
-    return releases.read_release(path)
 
 
 def read_jsonl(path: Path) -> list[Dialogue]:

@@ -21,6 +21,22 @@ NO_LABEL = -100
 """The label of an utterance that has none; no loss and no score reads it."""
 
 
+CONDITIONS = ("all", "text", "audio")
+"""What a network may read of a turn: everything there is, text alone, audio alone."""
+
+
+def mask_modalities(x: TurnInput, condition: str) -> TurnInput:
+    """The turns without what a condition of `CONDITIONS` may not read."""
+    if condition not in CONDITIONS:
+        raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, got {condition!r}")
+    if condition == "all":
+        return x
+    vision_mask = None if x.vision_mask is None else torch.zeros_like(x.vision_mask)
+    if condition == "text":
+        return replace(x, audio_mask=torch.zeros_like(x.audio_mask), vision_mask=vision_mask)
+    return replace(x, text_mask=torch.zeros_like(x.text_mask), vision_mask=vision_mask)
+
+
 @dataclass(frozen=True, eq=False)
 class DialogueBatch:
     """B dialogues padded to T turns; a padded turn has no modality and no label.

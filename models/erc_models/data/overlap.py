@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from erc_models.data.datasets import Dialogue, normalise, read
+from erc_models.data.datasets import Dialogue, normalise
+from erc_models.data.releases import read
 
 MIN_WORDS = 5
 """Utterances of fewer words are said by everybody."""

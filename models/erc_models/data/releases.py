@@ -21,6 +21,7 @@ from erc_models.data.datasets import (
     DAILYDIALOG_LABELS,
     Dialogue,
     Utterance,
+    read_jsonl,
     repair_text,
     untokenise,
 )
@@ -50,6 +51,23 @@ _SPOKEN = re.compile(r"(Ses\d\d[FM]_\w+_([FM])\w+) \[(\d+\.\d+)-(\d+\.\d+)\]: *(
 _JUDGED = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\s+(\w+)\s+(\w{3})\b")
 
 _log = logging.getLogger(__name__)
+
+
+def read(path: Path) -> list[Dialogue]:
+    """Read a corpus in whichever layout it is.
+
+    Args:
+        path: a ``.jsonl`` or ``.jsonl.gz`` file, MELD's or EmoryNLP's CSV file, a folder of IEMOCAP
+            (``Session1`` ... in it, or one of them), a folder of DailyDialog with one split in it.
+
+    Raises:
+        ValueError: none of these, or one with an error in it.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: expected a corpus file or folder, got a path that does not exist")
+    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
+        return read_jsonl(path)
+    return read_release(path)
 
 
 def read_release(path: Path) -> list[Dialogue]:

@@ -19,42 +19,25 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from erc_models.data import datasets
+from erc_models.data import releases
 from erc_models.data.datasets import Dialogue
-from erc_models.data.feature_store import NO_LABEL, FeatureSet
+from erc_models.data.feature_store import CONDITIONS, NO_LABEL, FeatureSet, mask_modalities
 from erc_models.data.text_features import default_cache
 from erc_models.evaluation import evaluation_sets, metrics
 from erc_models.evaluation.evaluation_report import Request, Result, as_json, command_of, report
-from erc_models.evaluation.metrics import Predictions, Scores, expected_calibration_error, score, scores_of
+from erc_models.evaluation.metrics import Predictions
 from erc_models.evaluation.speaker_scores import score_speakers
 from erc_models.networks.calibration import Calibration
 from erc_models.networks.checkpoint import Checkpoint, load, resolve
 from erc_models.networks.speaker_multitask import SpeakerMultitask
-from erc_models.networks.streaming import StreamingModel, TurnInput
-
-__all__ = ["Predictions", "Scores", "expected_calibration_error", "predict", "score", "scores_of"]
-
-CONDITIONS = ("all", "text", "audio")
-"""What the network may read when it is scored: everything there is, text alone, audio alone."""
-
-
-def hide(x: TurnInput, condition: str) -> TurnInput:
-    """The turns without what a condition of `CONDITIONS` may not read."""
-    if condition not in CONDITIONS:
-        raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, got {condition!r}")
-    if condition == "all":
-        return x
-    vision_mask = None if x.vision_mask is None else torch.zeros_like(x.vision_mask)
-    if condition == "text":
-        return replace(x, audio_mask=torch.zeros_like(x.audio_mask), vision_mask=vision_mask)
-    return replace(x, text_mask=torch.zeros_like(x.text_mask), vision_mask=vision_mask)
+from erc_models.networks.streaming import StreamingModel
 
 
 def readable(features: FeatureSet, condition: str) -> np.ndarray:
@@ -99,7 +82,8 @@ def predict(
     for first in range(0, len(order), size):
         part = order[first : first + size]
         batch = features.batch(part)
-        found = network(hide(batch.x, condition).to(device), batch.speaker.to(device)).float().cpu()
+        x = mask_modalities(batch.x, condition).to(device)
+        found = network(x, batch.speaker.to(device)).float().cpu()
         for row, k in zip(found, part, strict=True):
             logits[int(features.offsets[k]) : int(features.offsets[k + 1])] = row[: lengths[k]]
     calibrated = (calibration or Calibration()).scale(logits.double(), *masks(features, condition))
@@ -161,7 +145,7 @@ def _cases(checkpoint: Checkpoint, request: Request) -> Iterator[tuple[str, str,
         features = read(*evaluation_sets.together(singly, audio, request.seed))
         yield "together", "", features, features
     else:
-        dialogues = evaluation_sets.with_labels(datasets.read(path), checkpoint.labels)
+        dialogues = evaluation_sets.with_labels(releases.read(path), checkpoint.labels)
         groups = tuple(checkpoint.network.config.audio_groups)
         if request.audio is not None:
             audio = evaluation_sets.voices_from(request.audio, dialogues, groups)

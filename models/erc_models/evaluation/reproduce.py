@@ -22,11 +22,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from erc_models.data import datasets
-from erc_models.data.feature_store import FeatureSet
+from erc_models.data import releases
+from erc_models.data.feature_store import CONDITIONS, FeatureSet
 from erc_models.data.text_features import default_cache
 from erc_models.evaluation import evaluation_sets, results
-from erc_models.evaluation.evaluate import CONDITIONS, predict, readable
+from erc_models.evaluation.evaluate import predict, readable
 from erc_models.evaluation.metrics import Predictions
 from erc_models.networks.checkpoint import Checkpoint, load, resolve
 
@@ -72,7 +72,7 @@ def read_set(name: str, checkpoint: Checkpoint, places: Places) -> FeatureSet | 
         dialogues, audio = evaluation_sets.clips(places.clips, checkpoint)
         dialogues = evaluation_sets.with_labels(dialogues, checkpoint.labels)
     elif path.is_file():
-        dialogues = evaluation_sets.with_labels(datasets.read(path), checkpoint.labels)
+        dialogues = evaluation_sets.with_labels(releases.read(path), checkpoint.labels)
         audio = evaluation_sets.voices_of(checkpoint, dialogues)
     else:
         folders = () if places.work is None else (places.work / "features", places.work / "voices")
@@ -90,7 +90,7 @@ def names_to_score(checkpoint: Checkpoint, places: Places) -> list[str]:
     found = []
     for path in sorted(places.data.glob("*/dev.jsonl.gz")):
         try:
-            evaluation_sets.with_labels(datasets.read(path), checkpoint.labels)
+            evaluation_sets.with_labels(releases.read(path), checkpoint.labels)
         except ValueError:  # other emotions
             continue
         if not chosen_on or path.parent.name in chosen_on:

@@ -28,7 +28,7 @@ from rich.table import Table
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from erc_models.data import datasets
+from erc_models.data import releases
 from erc_models.data.datasets import Dialogue
 from erc_models.data.feature_store import NO_LABEL
 from erc_models.data.text_features import default_cache
@@ -189,7 +189,7 @@ def collect(
     checkpoint: Checkpoint, data: Path, clips: Path | None, cache: Path | None
 ) -> list[tuple[Part, Mask]]:
     """What the network says of a corpus and of clips, for `parts_of`."""
-    dialogues = evaluation_sets.with_labels(datasets.read(data), checkpoint.labels)
+    dialogues = evaluation_sets.with_labels(releases.read(data), checkpoint.labels)
     misheard = evaluation_sets.misheard(dialogues, 0.35, 0)
     prosody = evaluation_sets.voices_of(checkpoint, dialogues)
     found = []

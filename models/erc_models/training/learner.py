@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erc_models.data.batching import turn_batches
-from erc_models.data.feature_store import NO_LABEL, DialogueBatch, FeatureSet
-from erc_models.evaluation.evaluate import CONDITIONS, hide
+from erc_models.data.feature_store import CONDITIONS, NO_LABEL, DialogueBatch, FeatureSet, mask_modalities
 from erc_models.evaluation.metrics import Scores, score
 from erc_models.networks.streaming import StreamingModel
 from erc_models.networks.text_encoder import TextEncoder
@@ -74,7 +73,7 @@ def predict(
     logits, labels, rows = [], [], []
     for part in turn_batches(features.lengths(), range(len(features)), size, None, None):
         batch = learner.read(corpus, part, None)
-        x = hide(batch.x, condition)
+        x = mask_modalities(batch.x, condition)
         known = (batch.label != NO_LABEL) & (x.text_mask | x.audio_mask.any(2))
         if not known.any():
             continue

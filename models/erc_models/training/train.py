@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
+from erc_models.data.feature_store import CONDITIONS
 from erc_models.evaluation import results
-from erc_models.evaluation.evaluate import CONDITIONS
 from erc_models.evaluation.evaluation_report import command_of
 from erc_models.evaluation.metrics import Predictions
 from erc_models.networks.checkpoint import ARCHITECTURES, Checkpoint, build, save, text_encoder_folder

@@ -15,11 +15,11 @@ from erc_models.data.datasets import (
     DESCRIPTORS,
     MELD_LABELS,
     Dialogue,
-    read,
     relabel,
 )
 from erc_models.data.feature_store import NO_LABEL, FeatureSet, concatenate
 from erc_models.data.overlap import held_out, without_overlap, without_repeats
+from erc_models.data.releases import read
 from erc_models.training.fine_tuning import FineTuning, LiveText
 from erc_models.training.learner import Corpus
 from erc_models.training.run_config import Data

@@ -1,4 +1,4 @@
-"""Where sessions are kept, so that a client can resume: what every store promises, and which one is meant.
+"""Where sessions are kept, so that a client can resume: what every store promises.
 
 A store knows bytes and lines of JSON; what is in them is the matter of `stream_erc.core.snapshots`. A session
 is a header, the blobs of its last turns (*steps*) and its events. It is found by the SHA-256 of its resume
@@ -16,16 +16,13 @@ Every method may be called from any thread and raises `StoreError` where the sto
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from stream_erc.core.snapshots import Checkpoint
-from stream_erc.exceptions import ConfigError, EngineUnavailable, Fenced, SessionGone, StoreError
+from stream_erc.exceptions import Fenced, SessionGone, StoreError
+from stream_erc.protocol.save_point import Checkpoint
 
 BUSY_TIMEOUT_S = 10.0
 """How long another process's write in SQLite is waited for, and an answer of Redis."""
-
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,37 +129,6 @@ class SessionStore(Protocol):
 
     def close(self) -> None:
         """Let go of the file or the connections; every later call but `close` raises a StoreError."""
-
-
-def open_store(spec: str) -> SessionStore:
-    """The store that a command line names.
-
-    Args:
-        spec: ``memory``, ``sqlite:PATH`` or a URL that begins with ``redis://``, ``rediss://`` (TLS) or
-            ``unix://`` (a socket's path).
-
-    Raises:
-        ConfigError: none of these.
-        EngineUnavailable: Redis is asked for and redis-py is not installed.
-        StoreError: the store cannot be used.
-    """
-    if spec == "memory":
-        from stream_erc.server.stores.sqlite import MemoryStore
-
-        return MemoryStore()
-    if spec.startswith("sqlite:") and spec != "sqlite:":
-        from stream_erc.server.stores.sqlite import SqliteStore
-
-        return SqliteStore(Path(spec.removeprefix("sqlite:")).expanduser())
-    if spec.startswith(REDIS_SCHEMES):
-        try:
-            from stream_erc.server.stores.redis import RedisStore
-        except ModuleNotFoundError as error:
-            raise EngineUnavailable(
-                f"--store redis://: expected the package redis, got: {error}; pip install redis"
-            ) from error
-        return RedisStore(spec)
-    raise ConfigError(f"--store: expected memory, sqlite:PATH or redis://HOST:PORT/NUMBER, got {spec!r}")
 
 
 def check_owner(session_id: str, current: int | None, owner: int) -> None:

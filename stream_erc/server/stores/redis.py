@@ -14,8 +14,8 @@ from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.retry import Retry
 
-from stream_erc.core.snapshots import Checkpoint
 from stream_erc.exceptions import ConfigError, SessionGone, StoreError
+from stream_erc.protocol.save_point import Checkpoint
 from stream_erc.server.stores.base import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
 
 TRIES = 100

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from stream_erc.core.snapshots import Checkpoint
 from stream_erc.exceptions import SessionGone, StoreError
+from stream_erc.protocol.save_point import Checkpoint
 from stream_erc.server.stores.base import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
 
 APPLICATION_ID = 0x53455243  # "SERC": tells our files from other SQLite files

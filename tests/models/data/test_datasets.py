@@ -18,13 +18,12 @@ from erc_models.data.datasets import (
     Dialogue,
     Utterance,
     label_counts,
-    read,
     read_jsonl,
     relabel,
     repair_text,
     untokenise,
 )
-from erc_models.data.releases import EMORYNLP_COLUMNS, MELD_COLUMNS, leave_session_out
+from erc_models.data.releases import EMORYNLP_COLUMNS, MELD_COLUMNS, leave_session_out, read
 
 from stream_erc.inference.prosody import DESCRIPTORS
 

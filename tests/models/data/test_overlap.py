@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from erc_models.data import overlap
-from erc_models.data.datasets import Dialogue, Utterance, read
+from erc_models.data.datasets import Dialogue, Utterance
 from erc_models.data.overlap import (
     measure,
     repeats,
@@ -15,6 +15,7 @@ from erc_models.data.overlap import (
     without_repeats,
     without_shared_utterances,
 )
+from erc_models.data.releases import read
 
 WORDS = [f"w{k}" for k in range(400)]
 

@@ -8,8 +8,9 @@ import pytest
 from paths import CORPORA
 
 from stream_erc.audio import SAMPLE_RATE
-from stream_erc.core.vad import WINDOW, SileroVad, Vad, VadState
+from stream_erc.core.vad import WINDOW, Vad, VadState
 from stream_erc.exceptions import EngineUnavailable
+from stream_erc.inference.silero import SileroVad
 from stream_erc.sources.audio_files import AudioFile
 
 needs_data = pytest.mark.skipif(not (CORPORA / "asr").is_dir(), reason="no speech clips at ../shared/data")
