@@ -1,20 +1,23 @@
 """A recorded conversation -> messages: a sound file, or dialogues of text."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
 from stream_erc.events import EmotionEvent, GivenTurn, Samples, TurnFailed
 from stream_erc.exceptions import AudioError, InputError, TurnsError
-from stream_erc.inference.engine import Engine
-from stream_erc.inference.workers import Worker
 from stream_erc.protocol.encoding import Message, MessageEncoder
 from stream_erc.sources.turn_files import TextDialogue
 
+if TYPE_CHECKING:
+    from stream_erc.inference.engine import Engine
+    from stream_erc.inference.workers import Worker
+
 
 def replay_audio(
-    engine: Engine,
-    worker: Worker,
+    engine: "Engine",
+    worker: "Worker",
     config: SessionConfig,
     chunks: Iterable[Samples],
     *,
@@ -73,7 +76,7 @@ def replay_audio(
 
 
 def replay_text(
-    engine: Engine, worker: Worker, config: SessionConfig, dialogues: Iterable[TextDialogue], *, name: str
+    engine: "Engine", worker: "Worker", config: SessionConfig, dialogues: Iterable[TextDialogue], *, name: str
 ) -> Iterator[Message]:
     """The messages of text dialogues, a session each."""
     for number, dialogue in enumerate(dialogues, 1):
@@ -87,7 +90,7 @@ def replay_text(
         yield from map(encoder.encode, worker.advance(session, wait=True))
 
 
-def _created(encoder: MessageEncoder, engine: Engine, name: str, duration_ms: int | None) -> Message:
+def _created(encoder: MessageEncoder, engine: "Engine", name: str, duration_ms: int | None) -> Message:
     classifier = engine.classifier
     return encoder.created(
         model=classifier.name,
