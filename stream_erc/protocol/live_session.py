@@ -4,11 +4,11 @@ Whoever holds one (a server's connection, a test) repeats::
 
     live.hear(samples)                           # or live.receive(message): what came from the client
     live.tell(worker.poll(live.session))         # what has been understood
-    if (due := live.checkpoint()) is not None:   # store it, all or nothing, then
+    if (due := live.save_point()) is not None:   # store it, all or nothing, then
         live.saved(due)
     for message in live.outgoing(): ...          # send
 
-An event leaves only after a checkpoint that holds it was stored, so no client knows of a turn that a resumed
+An event leaves only after a save point that holds it was stored, so no client knows of a turn that a resumed
 session would not.
 """
 
@@ -33,11 +33,11 @@ from stream_erc.protocol.messages import (
     TurnCorrect,
 )
 from stream_erc.protocol.negotiation import ENCODINGS, Agreement, Offer
-from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.protocol.save_point import SavePoint
 from stream_erc.protocol.wire_audio import WireAudio, send_from_ms
 
 ACKNOWLEDGE_EVERY = SAMPLE_RATE
-"""In silence, a checkpoint is due after so many samples."""
+"""In silence, a save_point is due after so many samples."""
 
 MAX_WAITING = 1_000
 """How many inputs may wait for audio, or for one another."""
@@ -49,7 +49,7 @@ KEPT_VERSION = 1
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
-    """The header of a checkpoint."""
+    """The header of a save_point."""
 
     version: int
     asked: SessionUpdate
@@ -65,7 +65,7 @@ class LiveSession:
         offer: what the server has.
         session_id: its name.
         now: the time as ISO 8601.
-        kept: the header and the past turns of a checkpoint to go on from.
+        kept: the header and the past turns of a save point to go on from.
 
     Attributes:
         session: the conversation.
@@ -251,7 +251,7 @@ class LiveSession:
                 message["input_id"] = None
             self._out.append(message)
 
-    def checkpoint(self, *, always: bool = False) -> Checkpoint | None:
+    def save_point(self, *, always: bool = False) -> SavePoint | None:
         """What has to be stored before more can be told; None where nothing is due, unless `always`."""
         snapshot = self.session.snapshot()
         events = [(n, m) for m in self._out if self._saved_events < (n := _event_id(m)) <= snapshot.events]
@@ -272,7 +272,7 @@ class LiveSession:
             self.began,
             self._events_bytes,
         )
-        return Checkpoint(
+        return SavePoint(
             header=msgspec.msgpack.encode(kept),
             steps={turn: snapshots.encode_step(step, codec) for turn, step in changed.items()},
             steps_now=tuple(steps),
@@ -282,13 +282,13 @@ class LiveSession:
             input_id=snapshot.said,
         )
 
-    def saved(self, checkpoint: Checkpoint) -> None:
-        """The checkpoint is stored: its events may leave, and the client is told what it may forget."""
-        if checkpoint.events:
-            self._saved_events = checkpoint.events[-1][0]
-        self._saved_said = checkpoint.input_id
+    def saved(self, save_point: SavePoint) -> None:
+        """The save_point is stored: its events may leave, and the client is told what it may forget."""
+        if save_point.events:
+            self._saved_events = save_point.events[-1][0]
+        self._saved_said = save_point.input_id
         acknowledged = messages.InputAcknowledged(
-            **self.encoder.envelope(), audio_ms=checkpoint.audio_ms, input_id=checkpoint.input_id
+            **self.encoder.envelope(), audio_ms=save_point.audio_ms, input_id=save_point.input_id
         )
         places = [k for k, m in enumerate(self._out) if _event_id(m) == self._saved_events]
         self._out.insert(places[0] + 1 if places else 0, to_message(acknowledged))
@@ -323,7 +323,7 @@ class LiveSession:
 
 
 def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[Agreement, Snapshot, _Kept]:
-    """What `LiveSession.checkpoint` wrote."""
+    """What `LiveSession.save_point` wrote."""
     try:
         kept = msgspec.msgpack.decode(header, type=_Kept)
         if kept.version != KEPT_VERSION:

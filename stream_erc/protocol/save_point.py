@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class SavePoint:
     """What a store has to take in, all or nothing.
 
     Attributes:

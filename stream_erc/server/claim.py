@@ -11,7 +11,7 @@ from typing import TypeVar
 from stream_erc.exceptions import Fenced, SessionGone
 from stream_erc.protocol.encoding import Message
 from stream_erc.protocol.errors import Refusal
-from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.shared import Service
 from stream_erc.server.stores.base import Saved
 
@@ -72,13 +72,13 @@ class Claim:
         saved = _known(await service.stored(claim))
         return cls(service, saved.session_id, saved.owner), saved
 
-    async def save(self, checkpoint: Checkpoint) -> None:
-        """Store a checkpoint, all or nothing."""
+    async def save(self, save_point: SavePoint) -> None:
+        """Store a save_point, all or nothing."""
         now, began = time.time(), time.monotonic()
         await self._written(
             partial(
                 self._service.store.save,
-                *(self.session_id, self.owner, checkpoint),
+                *(self.session_id, self.owner, save_point),
                 now=now,
                 expires_at=now + _kept_s(self._service),
             )

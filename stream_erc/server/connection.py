@@ -1,4 +1,4 @@
-"""One client's connection: frames in, work done, checkpoints stored, messages out.
+"""One client's connection: frames in, work done, save points stored, messages out.
 
 Tasks share a `LiveSession` on the event loop: one reads frames into a line, one takes them in, one moves the
 session on whenever there is something to do and stores what must not be lost, one writes. Each waits for the
@@ -28,7 +28,7 @@ from stream_erc.protocol.messages import (
     TurnAppend,
     TurnCorrect,
 )
-from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.admission import Admission
 from stream_erc.server.claim import Claim
 from stream_erc.server.closing import LOST, Ended, ending_of
@@ -147,9 +147,9 @@ class Connection:
             self._service.enter(self.live.session_id, self)
         except Refusal as full:
             self._returning = await admission.returning(full)
-        checkpoint = self.live.checkpoint(always=True)
-        assert checkpoint is not None
-        self._claim, token = await Claim.of_new(self._service, self.live.session_id, checkpoint.header)
+        save_point = self.live.save_point(always=True)
+        assert save_point is not None
+        self._claim, token = await Claim.of_new(self._service, self.live.session_id, save_point.header)
         await self._outbox.put(self.live.created(token, self._service.version))
 
     def _open(self, session_id: str, kept: tuple[bytes, Mapping[int, bytes]] | None) -> None:
@@ -267,7 +267,7 @@ class Connection:
                 answer = self.live.update(asked)
                 self._asked, self._mistakes = True, 0
                 self._attach()
-                await self._keep(self.live.checkpoint(always=True))
+                await self._keep(self.live.save_point(always=True))
                 await self._outbox.put(answer)
             case SessionResume() as message:
                 await self._resume(message)
@@ -336,10 +336,10 @@ class Connection:
             before, now = live.encoder.event_id, time.monotonic()
             live.tell(events)
             self._told_at.update((number, now) for number in range(before + 1, live.encoder.event_id + 1))
-            while (checkpoint := live.checkpoint()) is not None:
-                await self._keep(checkpoint)
-                live.saved(checkpoint)
-                if checkpoint.closed:
+            while (save_point := live.save_point()) is not None:
+                await self._keep(save_point)
+                live.saved(save_point)
+                if save_point.closed:
                     break
             for message in live.outgoing():
                 self._service.telemetry.count_turn(message)
@@ -352,10 +352,10 @@ class Connection:
             if not self._worker.pending(live.session):
                 self._quiet.set()
 
-    async def _keep(self, checkpoint: Checkpoint | None) -> None:
-        """Store a checkpoint."""
-        assert checkpoint is not None and self._claim is not None
-        await self._claim.save(checkpoint)
+    async def _keep(self, save_point: SavePoint | None) -> None:
+        """Store a save_point."""
+        assert save_point is not None and self._claim is not None
+        await self._claim.save(save_point)
 
     async def _write(self) -> None:
         await self._outbox.run()

@@ -64,7 +64,7 @@ class Telemetry:
             registry=registry,
         )
         self.saving = Histogram(
-            "stream_erc_save_seconds", "Storing a checkpoint", buckets=DELIVERY_SECONDS, registry=registry
+            "stream_erc_save_seconds", "Storing a save point", buckets=DELIVERY_SECONDS, registry=registry
         )
         depth = Gauge("stream_erc_queue_depth", "What waits", ["queue"], registry=registry)
         depth.labels("analyses").set_function(lambda: waiting()[0])

@@ -416,7 +416,7 @@ def test_any_order_of_anything_leaves_a_session_that_can_be_closed(configuration
 
     def advance() -> None:
         live.tell(drive(live.session, engine))
-        while (due := live.checkpoint()) is not None:
+        while (due := live.save_point()) is not None:
             live.saved(due)
             if due.closed:
                 break

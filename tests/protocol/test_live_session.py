@@ -17,7 +17,7 @@ from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.live_session import MAX_WAITING, LiveSession
 from stream_erc.protocol.messages import AudioFormat, SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.protocol.negotiation import Offer
-from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.stores.sqlite import MemoryStore
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900), (0.9, 200), (1.1, 900)])
@@ -52,7 +52,7 @@ def chunk(number: int) -> bytes:
     return to_pcm16(TALK[number * CHUNK : (number + 1) * CHUNK])
 
 
-def keep(store: MemoryStore, owner: int, due: Checkpoint) -> None:
+def keep(store: MemoryStore, owner: int, due: SavePoint) -> None:
     store.save("s", owner, due, now=0, expires_at=9)
 
 
@@ -66,7 +66,7 @@ class Wire:
     Args:
         asked: what the client asks for.
         script: what it sends.
-        cuts: after how many operations (frames in, checkpoints stored, messages out) everything is cut.
+        cuts: after how many operations (frames in, save points stored, messages out) everything is cut.
     """
 
     def __init__(self, asked: SessionUpdate, script: list, cuts: list[int]) -> None:
@@ -85,7 +85,7 @@ class Wire:
     def run(self) -> list[dict]:
         live = LiveSession(OFFER, "s", lambda: "now")
         live.update(self.asked)
-        first = live.checkpoint(always=True)
+        first = live.save_point(always=True)
         owner = self.store.create("s", b"token", first.header, now=0, expires_at=9)
         audio_ms = input_id = 0
         for _ in range(100):
@@ -127,7 +127,7 @@ class Wire:
 
     def advance(self, live: LiveSession, owner: int) -> None:
         live.tell(drive(live.session, self.engine))
-        while (due := live.checkpoint()) is not None:
+        while (due := live.save_point()) is not None:
             self.operate()
             keep(self.store, owner, due)
             self.operate()
@@ -190,12 +190,12 @@ def test_at_other_rates_a_cut_changes_no_more_than_rounding() -> None:
         store, engine, received = MemoryStore(), HashEngine(), []
         live = LiveSession(OFFER, "s", lambda: "now")
         live.update(asked)
-        owner = store.create("s", b"t", live.checkpoint(always=True).header, now=0, expires_at=9)
+        owner = store.create("s", b"t", live.save_point(always=True).header, now=0, expires_at=9)
         at = 0
 
         def advance() -> None:
             live.tell(drive(live.session, engine))
-            while (due := live.checkpoint()) is not None:
+            while (due := live.save_point()) is not None:
                 keep(store, owner, due)
                 live.saved(due)
             received.extend(m for m in live.outgoing() if "event_id" in m)
@@ -228,13 +228,13 @@ def test_an_event_leaves_only_when_it_is_stored() -> None:
     live = LiveSession(OFFER, "s", lambda: "now")
     live.hear(live.decode(to_pcm16(TALK[:40_000]))[0])
     live.tell(drive(live.session, HashEngine()))
-    due = live.checkpoint()
+    due = live.save_point()
     assert [number for number, _ in due.events] == [1]
     assert all("event_id" not in message for message in live.outgoing())
     live.saved(due)
     kinds = [message["type"] for message in live.outgoing()]
     assert kinds[:2] == ["turn.final", "input.acknowledged"]
-    assert live.checkpoint() is None
+    assert live.save_point() is None
 
 
 def test_silence_is_acknowledged_once_a_second() -> None:
@@ -243,7 +243,7 @@ def test_silence_is_acknowledged_once_a_second() -> None:
     for _ in range(50):
         live.hear(np.zeros(CHUNK, dtype=np.float32))
         live.tell(drive(live.session, HashEngine()))
-        while (due := live.checkpoint()) is not None:
+        while (due := live.save_point()) is not None:
             live.saved(due)
         acknowledged += [m["audio_ms"] for m in live.outgoing() if m["type"] == "input.acknowledged"]
     assert 3 <= len(acknowledged) <= 5 and acknowledged[-1] >= 3_500
@@ -345,7 +345,7 @@ def test_turns_that_wait_for_audio_are_bounded() -> None:
 def test_a_session_is_gone_on_with_only_by_those_who_can() -> None:
     live = LiveSession(OFFER, "s", lambda: "now")
     live.update(SessionUpdate(model="other"))
-    header = live.checkpoint(always=True).header
+    header = live.save_point(always=True).header
     fewer = Offer({"hash": OFFER.engines["hash"]}, CONFIG, ServerConfig())
     for offer, kept in (
         (fewer, header),
@@ -373,7 +373,7 @@ def test_random_chunks_give_the_same_events() -> None:
             live.tell(drive(live.session, HashEngine()))
         live.close()
         live.tell(drive(live.session, HashEngine()))
-        while (due := live.checkpoint()) is not None:
+        while (due := live.save_point()) is not None:
             live.saved(due)
         received = [m for m in live.outgoing() if m["type"] == "turn.final"]
         undisturbed = Wire(SessionUpdate(partials=False), [s for s in HEARD if s[0] != "input"], []).run()

@@ -33,7 +33,7 @@ from hypothesis.stateful import (
 from paths import ROOT
 
 from stream_erc.exceptions import ConfigError, Fenced, SessionGone, StoreError, StreamErcError
-from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.stores import sqlite as store_sqlite
 from stream_erc.server.stores.base import Saved, SessionStore
 from stream_erc.server.stores.opening import open_store
@@ -117,7 +117,7 @@ def save(store: SessionStore, session_id: str, owner: int, first: int, **other: 
     """One event, numbered `first`, and whatever else is said."""
     now, expires_at = other.pop("now", NOW), other.pop("expires_at", LATER)
     given = {"header": b"h", "steps": {}, "steps_now": (), "events": [(first, "{}")], **other}
-    store.save(session_id, owner, Checkpoint(**given), now=now, expires_at=expires_at)  # type: ignore[arg-type]
+    store.save(session_id, owner, SavePoint(**given), now=now, expires_at=expires_at)  # type: ignore[arg-type]
 
 
 def create(store: SessionStore, session_id: str = "a", token: bytes = TOKEN) -> int:
@@ -382,7 +382,7 @@ class AgainstAModel(RuleBasedStateMachine):
             self.store.save(
                 session_id,
                 owner,
-                Checkpoint(header, steps, steps_now, events, closed),
+                SavePoint(header, steps, steps_now, events, closed),
                 now=self.now,
                 expires_at=expires_at,
             )
@@ -470,14 +470,14 @@ def test_every_store_does_what_the_model_does(
 
 SAVER = """
 import sys
-from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.stores.opening import open_store
 store = open_store(sys.argv[1])
 saved = store.claim(b"token", now=1e9, expires_at=9e9)
 print(saved.last_event_id, flush=True)
 for n in range(saved.last_event_id + 1, 10**6):
     blob = n.to_bytes(4, "big") * 15_000
-    due = Checkpoint(blob, {n: blob}, range(max(1, n - 3), n + 1), [(n, str(n))])
+    due = SavePoint(blob, {n: blob}, range(max(1, n - 3), n + 1), [(n, str(n))])
     store.save("a", saved.owner, due, now=float(n), expires_at=9e9)
     print(n, flush=True)
 """

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stream_erc.exceptions import Fenced, SessionGone, StoreError
-from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.protocol.save_point import SavePoint
 
 BUSY_TIMEOUT_S = 10.0
 """How long another process's write in SQLite is waited for, and an answer of Redis."""
@@ -82,14 +82,14 @@ class SessionStore(Protocol):
         """
 
     def save(
-        self, session_id: str, owner: int, checkpoint: Checkpoint, *, now: float, expires_at: float
+        self, session_id: str, owner: int, save_point: SavePoint, *, now: float, expires_at: float
     ) -> None:
         """Save all or nothing.
 
         Args:
             session_id: which session.
             owner: the number that `create` or `claim` gave.
-            checkpoint: every step that it does not name is deleted.
+            save_point: every step that it does not name is deleted.
             now: seconds since the epoch.
             expires_at: as in `create`.
 
@@ -139,10 +139,10 @@ def check_owner(session_id: str, current: int | None, owner: int) -> None:
         raise Fenced(f"session {session_id}: expected owner {current}, got {owner}: it was claimed since")
 
 
-def check_save(session_id: str, last_event_id: int, stored: Collection[int], checkpoint: Checkpoint) -> None:
+def check_save(session_id: str, last_event_id: int, stored: Collection[int], save_point: SavePoint) -> None:
     """Refuse events that do not follow the last one, and turns neither with a step in it nor `stored`."""
-    for expected, (event_id, _) in enumerate(checkpoint.events, last_event_id + 1):
+    for expected, (event_id, _) in enumerate(save_point.events, last_event_id + 1):
         if event_id != expected:
             raise StoreError(f"session {session_id}: expected event {expected} next, got {event_id}")
-    if missing := sorted(set(checkpoint.steps_now).difference(stored, checkpoint.steps)):
+    if missing := sorted(set(save_point.steps_now).difference(stored, save_point.steps)):
         raise StoreError(f"session {session_id}: expected a step of turn {missing[0]}, got none")

@@ -15,7 +15,7 @@ from redis.client import Pipeline
 from redis.retry import Retry
 
 from stream_erc.exceptions import ConfigError, SessionGone, StoreError
-from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.stores.base import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
 
 TRIES = 100
@@ -122,7 +122,7 @@ class RedisStore(SessionStore):
         return saved
 
     def save(
-        self, session_id: str, owner: int, checkpoint: Checkpoint, *, now: float, expires_at: float
+        self, session_id: str, owner: int, save_point: SavePoint, *, now: float, expires_at: float
     ) -> None:
         key = self._session(session_id)
 
@@ -130,16 +130,16 @@ class RedisStore(SessionStore):
             token_hash, last_event_id = self._owned(pipe, session_id, owner)
             names = cast("list[bytes]", pipe.hkeys(key))
             stored = {int(name[5:]) for name in names if name.startswith(b"step:")}
-            check_save(session_id, last_event_id, stored, checkpoint)
+            check_save(session_id, last_event_id, stored, save_point)
             pipe.multi()
-            if dropped := stored.difference(checkpoint.steps_now):
+            if dropped := stored.difference(save_point.steps_now):
                 pipe.hdel(key, *(f"step:{turn}" for turn in dropped))
-            for turn in checkpoint.steps.keys() & set(checkpoint.steps_now):
-                pipe.hset(key, f"step:{turn}", checkpoint.steps[turn])
-            last = last_event_id + len(checkpoint.events)
-            self._put(pipe, key, checkpoint.header, last_event_id=last, now=now, closed=checkpoint.closed)
-            if checkpoint.events:
-                pipe.rpush(self._events(session_id), *(line for _, line in checkpoint.events))
+            for turn in save_point.steps.keys() & set(save_point.steps_now):
+                pipe.hset(key, f"step:{turn}", save_point.steps[turn])
+            last = last_event_id + len(save_point.events)
+            self._put(pipe, key, save_point.header, last_event_id=last, now=now, closed=save_point.closed)
+            if save_point.events:
+                pipe.rpush(self._events(session_id), *(line for _, line in save_point.events))
             self._live_until(pipe, session_id, token_hash, expires_at)
 
         self._change(change, key)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stream_erc.exceptions import SessionGone, StoreError
-from stream_erc.protocol.save_point import Checkpoint
+from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.stores.base import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
 
 APPLICATION_ID = 0x53455243  # "SERC": tells our files from other SQLite files
@@ -115,23 +115,23 @@ class SqliteStore(SessionStore):
             return _saved(run, claimed)
 
     def save(
-        self, session_id: str, owner: int, checkpoint: Checkpoint, *, now: float, expires_at: float
+        self, session_id: str, owner: int, save_point: SavePoint, *, now: float, expires_at: float
     ) -> None:
         with self._transaction() as run:
             last_event_id = _owned(run, session_id, owner)
             stored = {turn for (turn,) in run("SELECT turn FROM steps WHERE session_id = ?", session_id)}
-            check_save(session_id, last_event_id, stored, checkpoint)
-            for turn in stored.difference(checkpoint.steps_now):
+            check_save(session_id, last_event_id, stored, save_point)
+            for turn in stored.difference(save_point.steps_now):
                 run("DELETE FROM steps WHERE session_id = ? AND turn = ?", session_id, turn)
-            for turn in checkpoint.steps.keys() & set(checkpoint.steps_now):
-                run("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", session_id, turn, checkpoint.steps[turn])
-            for event_id, line in checkpoint.events:
+            for turn in save_point.steps.keys() & set(save_point.steps_now):
+                run("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", session_id, turn, save_point.steps[turn])
+            for event_id, line in save_point.events:
                 run("INSERT INTO events VALUES (?, ?, ?)", session_id, event_id, line)
             run(
                 "UPDATE sessions SET header = ?, last_event_id = ?, saved_at = ?, expires_at = ?, closed = ?"
                 " WHERE session_id = ?",
-                *(checkpoint.header, last_event_id + len(checkpoint.events), now, expires_at),
-                *(int(checkpoint.closed), session_id),
+                *(save_point.header, last_event_id + len(save_point.events), now, expires_at),
+                *(int(save_point.closed), session_id),
             )
 
     def touch(self, session_id: str, owner: int, *, expires_at: float) -> None:
