@@ -138,7 +138,7 @@ class SpeakerRenaming:
     name: str
 
 
-Said: TypeAlias = GivenTurn | TurnCorrection | SpeakerRenaming
+ClientInput: TypeAlias = GivenTurn | TurnCorrection | SpeakerRenaming
 """What is said of a conversation from outside, in line with its audio."""
 
 
@@ -221,7 +221,7 @@ class SessionClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class SaidRefused:
+class InputRejected:
     """What was said from outside cannot be used, and has changed nothing.
 
     Attributes:
@@ -229,11 +229,11 @@ class SaidRefused:
     """
 
     number: int
-    said: Said
+    given: ClientInput
     message: str
 
 
 LastingEvent: TypeAlias = EmotionEvent | TurnFailed | SpeakerRenamed | SessionClosed
 """What becomes part of the session; the others are of the moment."""
 
-Event: TypeAlias = SpeechStarted | SpeechStopped | PartialTurn | SaidRefused | LastingEvent
+Event: TypeAlias = SpeechStarted | SpeechStopped | PartialTurn | InputRejected | LastingEvent

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.core.audio_input import Hearing
 from stream_erc.core.segmentation import milliseconds
-from stream_erc.events import GivenTurn, Said
+from stream_erc.events import ClientInput, GivenTurn
 
 APPENDED_AUDIO_MS = 30_000
 """How far back into the audio an appended turn may reach."""
@@ -19,15 +19,15 @@ TAKES_NO_TURNS = "expected no appended turns in a session that finds its turns i
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class QueuedInput:
     """What was said, after how many samples, and why it cannot be used, if so."""
 
-    said: Said
+    given: ClientInput
     at: int
     problem: str | None
 
 
-class Inputs:
+class InputQueue:
     """Waits for its place: what was said takes effect after all that was heard and said before.
 
     Args:
@@ -36,7 +36,7 @@ class Inputs:
 
     def __init__(self, hearing: Hearing) -> None:
         self._hearing = hearing
-        self._waiting: deque[Input] = deque()
+        self._waiting: deque[QueuedInput] = deque()
 
     def __len__(self) -> int:
         """How much waits."""
@@ -52,13 +52,13 @@ class Inputs:
         """Where the audio ends that has to be heard before the next one takes effect."""
         return self._waiting[0].at if self._waiting else None
 
-    def add(self, said: Said) -> None:
+    def add(self, given: ClientInput) -> None:
         """Line up what was said now."""
-        problem = self.problem(said) if isinstance(said, GivenTurn) else None
-        self._waiting.append(Input(said, self._hearing.received, problem))
+        problem = self.problem(given) if isinstance(given, GivenTurn) else None
+        self._waiting.append(QueuedInput(given, self._hearing.received, problem))
         self._hold_audio()
 
-    def take(self) -> Input | None:
+    def take(self) -> QueuedInput | None:
         """The next one, if the audio before it was heard."""
         if not self._waiting or not self._hearing.reached(self._waiting[0].at):
             return None
@@ -84,7 +84,7 @@ class Inputs:
 
     def _hold_audio(self) -> None:
         """Have the audio held that turns which wait will need."""
-        turns = [waiting.said for waiting in self._waiting if isinstance(waiting.said, GivenTurn)]
+        turns = [waiting.given for waiting in self._waiting if isinstance(waiting.given, GivenTurn)]
         starts = [turn.start for turn in turns if turn.start is not None]
         self._hearing.hold_from(min(starts, default=sys.maxsize))
 

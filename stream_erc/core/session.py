@@ -23,7 +23,7 @@ from stream_erc.config import SessionConfig
 from stream_erc.core.audio_input import Hearing
 from stream_erc.core.conversation import Conversation, Conversing, Identified, Step
 from stream_erc.core.diarization import OnlineClustering
-from stream_erc.core.input_queue import APPENDED_AUDIO_MS, TAKES_NO_TURNS, Inputs
+from stream_erc.core.input_queue import APPENDED_AUDIO_MS, TAKES_NO_TURNS, InputQueue
 from stream_erc.core.segmentation import (
     BEGINNING,
     AppendedSegmenter,
@@ -37,14 +37,14 @@ from stream_erc.core.segmentation import (
 from stream_erc.core.vad import Vad
 from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
 from stream_erc.events import (
+    ClientInput,
     Emotion,
     Event,
     Features,
     GivenTurn,
+    InputRejected,
     LastingEvent,
     PartialTurn,
-    Said,
-    SaidRefused,
     Samples,
     SessionClosed,
     SpeakerRenaming,
@@ -65,7 +65,7 @@ class Snapshot:
         failed: turns that could not be read.
         done: the last turns, which a speaker correction can still reach.
         events: how many lasting events had been reported; it stands for those, and for no other.
-        said: how much of what was said from outside is in it, or was refused.
+        inputs: how many of the client's inputs are in it, or were rejected.
     """
 
     conversation: Conversation
@@ -73,7 +73,7 @@ class Snapshot:
     failed: int
     done: tuple[Step, ...] = ()
     events: int = 0
-    said: int = 0
+    inputs: int = 0
 
     @property
     def acknowledged(self) -> int:
@@ -98,7 +98,7 @@ class Session:
         vad: the speech detector's weights; not needed where turns are given.
         clustering: not needed where speakers are given.
         given: what is known beforehand, in order of start; replaces those stages.
-        appended: turns come with `say`, with or without a span of the audio.
+        appended: turns come with `submit`, with or without a span of the audio.
         resume: a snapshot to go on from.
     """
 
@@ -121,7 +121,7 @@ class Session:
         elif vad is not None:
             segmenter = SpeechSegmenter(vad, config, self._kept.mark)
         self._hearing = Hearing(segmenter, self._kept.mark, self._kept.conversation.turns)
-        self._inputs = Inputs(self._hearing)
+        self._input_queue = InputQueue(self._hearing)
         self._language = config.language
         self._given = None if given is None else tuple(given)
         self._appending: GivenTurn | None = None
@@ -130,7 +130,7 @@ class Session:
             clustering, config.rewind_turns, self._kept.conversation, self._kept.done, known
         )
         self._failed = self._kept.failed
-        self._reported, self._said = self._kept.events, self._kept.said
+        self._reported, self._inputs_done = self._kept.events, self._kept.inputs
         self._closed = False
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
@@ -152,28 +152,28 @@ class Session:
         self._hearing.receive(chunk)
 
     def append_turn(self, turn: GivenTurn) -> None:
-        """As `say` of a turn, but one that cannot be used is refused at once.
+        """As `submit` of a turn, but one that cannot be used is refused at once.
 
         Raises:
             InputError: neither text nor span, a span without length, or one out of reach.
         """
         if not self._hearing.takes_turns:
             raise ProtocolMisuse(TAKES_NO_TURNS)
-        problem = self._inputs.problem(turn)
+        problem = self._input_queue.problem(turn)
         if problem is not None:
             raise InputError(problem)
-        self.say(turn)
+        self.submit(turn)
 
-    def say(self, said: Said) -> None:
+    def submit(self, given: ClientInput) -> None:
         """Take what is known outside, in line with the audio received so far; then call `work_to_do`.
 
         It takes effect when all that was heard and said before is settled, so what follows does not depend on
         how long work takes. The span of an appended turn may lie ahead of the audio; the turn, and what is
-        said after it, wait for it. What cannot be used is reported as `SaidRefused`.
+        said after it, wait for it. What cannot be used is reported as `InputRejected`.
         """
         if self._hearing.eof:
-            raise ProtocolMisuse("say after receive_eof")
-        self._inputs.add(said)
+            raise ProtocolMisuse("submit after receive_eof")
+        self._input_queue.add(given)
 
     def receive_eof(self) -> None:
         """No more input comes; when all work is done the events end with `SessionClosed`."""
@@ -182,12 +182,12 @@ class Session:
     @property
     def waiting(self) -> int:
         """How much of what was said has not been taken in."""
-        return len(self._inputs)
+        return len(self._input_queue)
 
     @property
     def crowded(self) -> bool:
         """Whether so much that was said waits, and not for audio, that more should wait outside."""
-        return self._inputs.crowded
+        return self._input_queue.crowded
 
     # --- work and events --------------------------------------------------------------------------
 
@@ -197,9 +197,9 @@ class Session:
         Each call hears no further than the first window that gives work. So a caller that runs the work at
         once and calls again sees the same events whatever the chunking was.
         """
-        self._take_said()
+        self._take_inputs()
         while not self._work and self._hear_window():
-            self._take_said()
+            self._take_inputs()
         self._close_when_done()
         work = list(self._work)
         self._work.clear()
@@ -258,7 +258,7 @@ class Session:
         """Take over what is settled where a point in the audio fits it."""
         conversation, done = self._conversing.settled
         if not self._conversing.busy and (mark := self._hearing.mark_after(conversation.turns)) is not None:
-            self._kept = Snapshot(conversation, mark, self._failed, done, self._reported, self._said)
+            self._kept = Snapshot(conversation, mark, self._failed, done, self._reported, self._inputs_done)
 
     def _report(self, event: LastingEvent) -> None:
         self._events.append(event)
@@ -266,25 +266,25 @@ class Session:
 
     # --- what is said from outside ----------------------------------------------------------------
 
-    def _take_said(self) -> None:
+    def _take_inputs(self) -> None:
         """Take in what was said, as far as everything before it is settled."""
         while not (self._appending or self._pending or self._conversing.busy):
-            if (taken := self._inputs.take()) is None:
+            if (taken := self._input_queue.take()) is None:
                 return
-            said = taken.said
-            if isinstance(said, GivenTurn) and taken.problem is None:
-                self._begin_appended(said)
+            given = taken.given
+            if isinstance(given, GivenTurn) and taken.problem is None:
+                self._begin_appended(given)
                 continue
             try:
                 if taken.problem is not None:
                     raise InputError(taken.problem)
-                if isinstance(said, TurnCorrection):
-                    self._conversing.correct(said.turn, said.speaker)
-                elif isinstance(said, SpeakerRenaming):
-                    self._report(self._conversing.rename(said.speaker, said.name))
+                if isinstance(given, TurnCorrection):
+                    self._conversing.correct(given.turn, given.speaker)
+                elif isinstance(given, SpeakerRenaming):
+                    self._report(self._conversing.rename(given.speaker, given.name))
             except InputError as error:
-                self._events.append(SaidRefused(self._said + 1, said, str(error)))
-            self._said += 1
+                self._events.append(InputRejected(self._inputs_done + 1, given, str(error)))
+            self._inputs_done += 1
             self._keep()
             self._classify_next()
 
@@ -300,13 +300,13 @@ class Session:
         """The turn that was begun has its emotion, or has failed."""
         if self._appending is not None:
             self._appending = None
-            self._said += 1
+            self._inputs_done += 1
 
     # --- hearing ----------------------------------------------------------------------------------
 
     def _hear_window(self) -> bool:
         """Hear one window; False where there is none, or something was said before it."""
-        found = self._hearing.advance(self._inputs.before)
+        found = self._hearing.advance(self._input_queue.before)
         if found is None:
             return False
         self._take_found(found)
@@ -432,7 +432,7 @@ class Session:
 
     def _close_when_done(self) -> None:
         """Report the end once, when everything heard has been understood."""
-        done = not (self._work or self._pending or self._conversing.busy or self._inputs or self._appending)
+        done = not (self._work or self._pending or self._conversing.busy or self._input_queue or self._appending)
         if self._hearing.eof and self._hearing.over and done and not self._closed:
             self._closed = True
             now, failed = self._conversing.now, self._failed

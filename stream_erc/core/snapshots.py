@@ -66,7 +66,7 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     mark: _Mark
     failed: int
     events: int
-    said: int
+    inputs: int
 
 
 class _Step(msgspec.Struct, frozen=True, array_like=True):
@@ -93,7 +93,7 @@ def encode_header(snapshot: Snapshot, codec: StateCodec) -> bytes:
             _from_mark(snapshot.mark),
             snapshot.failed,
             snapshot.events,
-            snapshot.said,
+            snapshot.inputs,
         )
     )
 
@@ -139,7 +139,7 @@ def decode(header: bytes, steps: Mapping[int, bytes], codec: StateCodec) -> Snap
         renamed=kept.renamed,
     )
     done = tuple(_to_step(_decoded(steps[turn], _Step), codec) for turn in sorted(steps))
-    return Snapshot(conversation, _to_mark(kept.mark), kept.failed, done, kept.events, kept.said)
+    return Snapshot(conversation, _to_mark(kept.mark), kept.failed, done, kept.events, kept.inputs)
 
 
 def _decoded(blob: bytes, kind: type[T]) -> T:

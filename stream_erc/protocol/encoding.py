@@ -12,9 +12,9 @@ from stream_erc.events import (
     Emotion,
     EmotionEvent,
     Event,
+    InputRejected,
     Latency,
     PartialTurn,
-    SaidRefused,
     SessionClosed,
     SpeakerRenamed,
     SpeakerRenaming,
@@ -112,8 +112,8 @@ class MessageEncoder:
                     text=event.text,
                     emotion=None if event.emotion is None else _reading(event.emotion),
                 )
-            case SaidRefused(number, said, reason):
-                code = "invalid_speaker" if isinstance(said, SpeakerRenaming) else "invalid_turn"
+            case InputRejected(number, given, reason):
+                code = "invalid_speaker" if isinstance(given, SpeakerRenaming) else "invalid_turn"
                 return messages.Failed(
                     **envelope, code=code, message=reason, retryable=ERRORS[code][1], input_id=number
                 )

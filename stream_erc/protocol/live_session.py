@@ -20,7 +20,15 @@ import msgspec
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.core import snapshots
 from stream_erc.core.session import Session, Snapshot
-from stream_erc.events import Event, GivenTurn, Said, SaidRefused, Samples, SpeakerRenaming, TurnCorrection
+from stream_erc.events import (
+    ClientInput,
+    Event,
+    GivenTurn,
+    InputRejected,
+    Samples,
+    SpeakerRenaming,
+    TurnCorrection,
+)
 from stream_erc.exceptions import AudioError, ConfigError, InputError
 from stream_erc.protocol import messages
 from stream_erc.protocol.encoding import Message, MessageEncoder, to_json, to_message, to_samples
@@ -95,12 +103,12 @@ class LiveSession:
         self.closing = False
         self._open(snapshot)
         first = self.session.snapshot()
-        self.begun = first.mark.position > 0 or first.events > 0 or first.said > 0
-        self._inputs = first.said  # how many came
+        self.begun = first.mark.position > 0 or first.events > 0 or first.inputs > 0
+        self._inputs = first.inputs  # how many came
         self._numbered: bool | None = None
         self._steps = {step.heard.turn.index: step for step in first.done}
         self._out: deque[Message] = deque()
-        self._saved_events, self._saved_audio, self._saved_said = first.events, first.acknowledged, first.said
+        self._saved_events, self._saved_audio, self._saved_inputs = first.events, first.acknowledged, first.inputs
         self.encoder = MessageEncoder(session_id, event_id=first.events, now=now)
 
     # --- the beginning ----------------------------------------------------------------------------
@@ -228,7 +236,7 @@ class LiveSession:
             raise Refusal("too_many_messages", f"expected at most {MAX_WAITING} inputs to wait, got more")
         self._numbered, self.begun = message.input_id is not None, True
         self._inputs += 1
-        self.session.say(_said(message))
+        self.session.submit(_to_input(message))
 
     def close(self) -> None:
         """No more input comes.
@@ -247,7 +255,7 @@ class LiveSession:
         """Line up what the session reports."""
         for event in events:
             message = self.encoder.encode(self.terms.in_asked_labels(event))
-            if isinstance(event, SaidRefused) and not self._numbered:
+            if isinstance(event, InputRejected) and not self._numbered:
                 message["input_id"] = None
             self._out.append(message)
 
@@ -256,7 +264,7 @@ class LiveSession:
         snapshot = self.session.snapshot()
         events = [(n, m) for m in self._out if self._saved_events < (n := _event_id(m)) <= snapshot.events]
         quiet = snapshot.acknowledged - self._saved_audio
-        moved = quiet >= ACKNOWLEDGE_EVERY or snapshot.said > self._saved_said
+        moved = quiet >= ACKNOWLEDGE_EVERY or snapshot.inputs > self._saved_inputs
         if not (always or events or moved):
             return None
         steps = {step.heard.turn.index: step for step in snapshot.done}
@@ -279,14 +287,14 @@ class LiveSession:
             events=lines,
             closed=any(message["type"] == "session.closed" for _, message in events),
             audio_ms=send_from_ms(self.terms.asked.audio, snapshot.acknowledged),
-            input_id=snapshot.said,
+            input_id=snapshot.inputs,
         )
 
     def saved(self, save_point: SavePoint) -> None:
         """The save_point is stored: its events may leave, and the client is told what it may forget."""
         if save_point.events:
             self._saved_events = save_point.events[-1][0]
-        self._saved_said = save_point.input_id
+        self._saved_inputs = save_point.input_id
         acknowledged = messages.InputAcknowledged(
             **self.encoder.envelope(), audio_ms=save_point.audio_ms, input_id=save_point.input_id
         )
@@ -337,7 +345,7 @@ def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[
     return terms, snapshot, kept
 
 
-def _said(message: TurnAppend | TurnCorrect | SpeakerRename) -> Said:
+def _to_input(message: TurnAppend | TurnCorrect | SpeakerRename) -> ClientInput:
     match message:
         case TurnAppend(text=text, speaker=speaker, audio_start_ms=start, audio_end_ms=end):
             span = [None if ms is None else to_samples(ms) for ms in (start, end)]

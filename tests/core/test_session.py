@@ -16,8 +16,8 @@ from stream_erc.core.work import AnalyzeSegment, ClassifyTurn
 from stream_erc.events import (
     EmotionEvent,
     GivenTurn,
+    InputRejected,
     PartialTurn,
-    SaidRefused,
     SessionClosed,
     SpeakerRenamed,
     SpeakerRenaming,
@@ -259,7 +259,7 @@ def hear(session, engine, position, done, *, until=None):
         if number == until:
             return events
         if number in INPUTS and number not in done:
-            session.say(INPUTS[number])
+            session.submit(INPUTS[number])
             done.append(number)
         session.receive_audio(chunk)
         events += drive(session, engine)
@@ -283,7 +283,7 @@ def test_property_7_a_snapshot_stands_for_exactly_the_events_it_counts(cuts, fai
         ]
         snapshot = session.snapshot()
         kept += reported[: snapshot.events - len(kept)]
-        done = done[: snapshot.said]
+        done = done[: snapshot.inputs]
         session = open_session(resume=snapshot)
     rest = hear(session, engine, session.snapshot().acknowledged, done)
     assert kept + [e for e in rest if isinstance(e, LASTING)] == lasting
@@ -360,12 +360,12 @@ def test_what_is_said_takes_effect_in_its_turn_however_long_work_takes():
     for at_once in (True, False):
         session, engine, events = Session(CONFIG, appended=True), HashEngine(), []
         for one in said:
-            session.say(one)
+            session.submit(one)
             events += drive(session, engine) if at_once else []
         session.receive_eof()
         runs.append(events + drive(session, engine))
     assert runs[0] == runs[1]
-    assert [e.number for e in runs[0] if isinstance(e, SaidRefused)] == [6, 7, 8]
+    assert [e.number for e in runs[0] if isinstance(e, InputRejected)] == [6, 7, 8]
     assert [e.speaker_name for e in runs[0] if isinstance(e, EmotionEvent) and not e.revision] == [
         "Ann", "Ben", "Ben", "Bob",
     ]  # fmt: skip
@@ -378,7 +378,7 @@ def test_what_is_said_of_heard_turns_waits_for_the_turns_heard_before(delay):
     session, engine, events, late = open_session(), HashEngine(), [], []
     for number, chunk in chunks_from(0):
         if number in INPUTS:
-            session.say(INPUTS[number])
+            session.submit(INPUTS[number])
         session.receive_audio(chunk)
         late.append(session.work_to_do())
         if len(late) > delay:
@@ -451,7 +451,7 @@ def test_property_7_appended_turns_come_once_after_a_cut(cut):
     rest = run(
         Session(CONFIG, appended=True, resume=snapshot),
         snapshot.acknowledged,
-        list(APPENDED[::3])[snapshot.said :],
+        list(APPENDED[::3])[snapshot.inputs :],
     )
     assert before[: snapshot.events] + rest == whole
 
