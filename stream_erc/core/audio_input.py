@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 
-from stream_erc.core.segmentation import AppendedSegmenter, Found, Segmenter, SegmenterMark
+from stream_erc.core.segmentation import AppendedSegmenter, Segmenter, SegmenterMark, SegmenterOutput
 from stream_erc.core.vad import WINDOW
 from stream_erc.events import Samples, SpeechSegment
 
@@ -77,7 +77,7 @@ class Hearing:
             or self._segmenter.position + WINDOW > position
         )
 
-    def advance(self, until: int | None) -> tuple[Found, ...] | None:
+    def advance(self, until: int | None) -> tuple[SegmenterOutput, ...] | None:
         """What the next window brought; None where there is none, or it would end after `until`."""
         segmenter = self._segmenter
         if segmenter is None or (until is not None and self._appended is None and self.reached(until)):
@@ -98,7 +98,7 @@ class Hearing:
                 self._marks[self._found] = segmenter.mark()
         return found
 
-    def request(self, index: int, start: int, end: int) -> tuple[Found, ...]:
+    def request(self, index: int, start: int, end: int) -> tuple[SegmenterOutput, ...]:
         """Ask for the segment of a turn from outside, which comes now or when its audio does."""
         assert self._appended is not None
         return self._appended.request(index, start, end)

@@ -22,7 +22,7 @@ from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted, 
 PARTIAL_GROWTH = 4
 """A partial turn is told again when a quarter more of it was heard, and an interval at least."""
 
-Found: TypeAlias = SpeechStarted | SpeechStopped | SpeechSegment
+SegmenterOutput: TypeAlias = SpeechStarted | SpeechStopped | SpeechSegment
 
 
 def milliseconds(ms: int) -> int:
@@ -57,10 +57,10 @@ class Segmenter(Protocol):
 
     position: int
 
-    def advance(self, window: Samples) -> tuple[Found, ...]:
+    def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
         """Hear the next 512 samples."""
 
-    def finish(self, rest: Samples) -> tuple[Found, ...]:
+    def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
         """The audio ends with `rest`, less than a window; close what is open."""
 
     def mark(self) -> SegmenterMark:
@@ -138,7 +138,7 @@ class SpeechSegmenter:
         """Nothing is expected, so nothing is missing."""
         return ()
 
-    def advance(self, window: Samples) -> tuple[Found, ...]:
+    def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
         """Hear the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
@@ -152,7 +152,7 @@ class SpeechSegmenter:
         found = self._found(boundaries)
         return found or self._partial()
 
-    def finish(self, rest: Samples) -> tuple[Found, ...]:
+    def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
         """End running speech where the audio ends."""
         self._tail.push(rest)
         self.position += len(rest)
@@ -174,8 +174,8 @@ class SpeechSegmenter:
             self._last_end,
         )
 
-    def _found(self, boundaries: Sequence[endpointing.Boundary]) -> tuple[Found, ...]:
-        found: list[Found] = []
+    def _found(self, boundaries: Sequence[endpointing.Boundary]) -> tuple[SegmenterOutput, ...]:
+        found: list[SegmenterOutput] = []
         for boundary in boundaries:
             if isinstance(boundary, endpointing.Started):
                 found.append(SpeechStarted(boundary.start))
@@ -196,7 +196,7 @@ class SpeechSegmenter:
         """Where the audio of a segment that starts at `start` is cut."""
         return max(start - self._pre_roll, self._last_end)
 
-    def _partial(self) -> tuple[Found, ...]:
+    def _partial(self) -> tuple[SegmenterOutput, ...]:
         """A snapshot of the running segment each time another interval of it has been heard.
 
         The interval grows with the segment: all of it is read again each time, which must not add up.
@@ -230,13 +230,13 @@ class GivenSegmenter:
         """Whether no turn is running."""
         return self._earliest >= self.position
 
-    def advance(self, window: Samples) -> tuple[Found, ...]:
+    def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
         """Hear the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
         return self._close(self.position)
 
-    def finish(self, rest: Samples) -> tuple[Found, ...]:
+    def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
         """Close the turns that the audio reached; those that begin past its end stay `missing`."""
         self._tail.push(rest)
         self.position += len(rest)
@@ -257,7 +257,7 @@ class GivenSegmenter:
         """Everything needed to go on from here, beside the given turns."""
         return SegmenterMark(self.position, self._tail.start)
 
-    def _close(self, heard: int) -> tuple[Found, ...]:
+    def _close(self, heard: int) -> tuple[SegmenterOutput, ...]:
         found = []
         while self._open and self._open[-1][0] <= heard:
             end, start, i = self._open.pop()
@@ -302,12 +302,12 @@ class AppendedSegmenter:
         """The index of the turn whose audio has not come."""
         return () if self._span is None else (self._span[0],)
 
-    def request(self, index: int, start: int, end: int) -> tuple[Found, ...]:
+    def request(self, index: int, start: int, end: int) -> tuple[SegmenterOutput, ...]:
         """Ask for the segment of a turn, which comes now or when its audio does; one at a time."""
         self._span = (index, start, end)
         return self._cut()
 
-    def advance(self, window: Samples) -> tuple[Found, ...]:
+    def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
         """Hear the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
@@ -316,7 +316,7 @@ class AppendedSegmenter:
         self._tail.trim(min(self.position - self._keep, needed))
         return found
 
-    def finish(self, rest: Samples) -> tuple[Found, ...]:
+    def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
         """The audio ends; a turn that it reached ends there, too."""
         self._tail.push(rest)
         self.position += len(rest)
@@ -327,7 +327,7 @@ class AppendedSegmenter:
         """Everything needed to go on from here."""
         return SegmenterMark(self.position, self._tail.start)
 
-    def _cut(self) -> tuple[Found, ...]:
+    def _cut(self) -> tuple[SegmenterOutput, ...]:
         """The segment that is asked for, where its audio is there."""
         if self._span is None:
             return ()

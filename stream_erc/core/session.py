@@ -27,10 +27,10 @@ from stream_erc.core.input_queue import APPENDED_AUDIO_MS, TAKES_NO_TURNS, Input
 from stream_erc.core.segmentation import (
     BEGINNING,
     AppendedSegmenter,
-    Found,
     GivenSegmenter,
     Segmenter,
     SegmenterMark,
+    SegmenterOutput,
     SpeechSegmenter,
     milliseconds,
 )
@@ -314,7 +314,7 @@ class Session:
             self._classify_next()  # given turns that the audio did not reach have failed by now
         return True
 
-    def _take_found(self, found: Sequence[Found]) -> None:
+    def _take_found(self, found: Sequence[SegmenterOutput]) -> None:
         for item in found:
             if isinstance(item, SpeechSegment):
                 self._analyze(item)
