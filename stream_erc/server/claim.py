@@ -13,7 +13,7 @@ from stream_erc.protocol.encoding import Message
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.shared import Service
-from stream_erc.server.stores.base import Saved
+from stream_erc.server.stores.base import StoredSession
 
 TOUCHES = 3
 """How often within its retention a session that is not saved is renewed."""
@@ -52,7 +52,7 @@ class Claim:
         return cls(service, session_id, await service.stored(create)), token
 
     @staticmethod
-    async def look(service: Service, token: str) -> Saved:
+    async def look(service: Service, token: str) -> StoredSession:
         """The session of a resume token, which stays with its owner.
 
         Raises:
@@ -61,7 +61,7 @@ class Claim:
         return _known(await service.stored(partial(service.store.read, _hash(token), now=time.time())))
 
     @classmethod
-    async def of_token(cls, service: Service, token: str) -> tuple["Claim", Saved]:
+    async def of_token(cls, service: Service, token: str) -> tuple["Claim", StoredSession]:
         """Take over the session of a resume token; what was saved of it last.
 
         Raises:
@@ -120,7 +120,7 @@ class Claim:
             raise Refusal("resume_refused", str(error)) from error
 
 
-def _known(saved: Saved | None) -> Saved:
+def _known(saved: StoredSession | None) -> StoredSession:
     if saved is None:
         raise Refusal("resume_refused", "expected the token of a session that is kept, got an unknown one")
     return saved

@@ -35,7 +35,7 @@ from paths import ROOT
 from stream_erc.exceptions import ConfigError, Fenced, SessionGone, StoreError, StreamErcError
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.stores import sqlite as store_sqlite
-from stream_erc.server.stores.base import Saved, SessionStore
+from stream_erc.server.stores.base import SessionStore, StoredSession
 from stream_erc.server.stores.opening import open_store
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
 
@@ -124,7 +124,7 @@ def create(store: SessionStore, session_id: str = "a", token: bytes = TOKEN) -> 
     return store.create(session_id, token, b"first", now=NOW, expires_at=LATER)
 
 
-def claim(store: SessionStore, token: bytes = TOKEN, now: float = NOW, expires_at: float = LATER) -> Saved:
+def claim(store: SessionStore, token: bytes = TOKEN, now: float = NOW, expires_at: float = LATER) -> StoredSession:
     saved = store.claim(token, now=now, expires_at=expires_at)
     assert saved is not None
     return saved
@@ -134,7 +134,7 @@ def claim(store: SessionStore, token: bytes = TOKEN, now: float = NOW, expires_a
 class TestContract:
     def test_a_new_session_is_claimed_as_it_was_created(self, store: SessionStore) -> None:
         assert create(store) == 1
-        assert claim(store) == Saved("a", 2, b"first", {}, 0, NOW, False)
+        assert claim(store) == StoredSession("a", 2, b"first", {}, 0, NOW, False)
         assert store.events("a", 0) == []
 
     def test_what_was_saved_last_is_claimed(self, store: SessionStore) -> None:
@@ -145,7 +145,7 @@ class TestContract:
         steps = {11: b"eleven", 10: b"TEN"}
         save(store, "a", owner, 3, steps=steps, steps_now=[10, 11], now=NOW + 0.125, closed=True)
         saved = claim(store)
-        assert saved == Saved("a", 2, b"h", {10: b"TEN", 11: b"eleven"}, 3, NOW + 0.125, True)
+        assert saved == StoredSession("a", 2, b"h", {10: b"TEN", 11: b"eleven"}, 3, NOW + 0.125, True)
         assert list(saved.steps) == [10, 11]
         assert store.events("a", 0) == [*events, (3, "{}")]
         assert store.events("a", 2) == [(3, "{}")]
@@ -155,9 +155,9 @@ class TestContract:
     def test_a_session_is_read_and_left_to_its_owner(self, store: SessionStore) -> None:
         assert store.read(TOKEN, now=NOW) is None
         owner = create(store)
-        assert store.read(TOKEN, now=NOW) == Saved("a", owner, b"first", {}, 0, NOW, False)
+        assert store.read(TOKEN, now=NOW) == StoredSession("a", owner, b"first", {}, 0, NOW, False)
         save(store, "a", owner, 1, steps={1: b"one"}, steps_now=[1])
-        assert store.read(TOKEN, now=NOW) == Saved("a", owner, b"h", {1: b"one"}, 1, NOW, False)
+        assert store.read(TOKEN, now=NOW) == StoredSession("a", owner, b"h", {1: b"one"}, 1, NOW, False)
         assert store.read(TOKEN, now=LATER) is None
         assert store.read(b"other", now=NOW) is None
         save(store, "a", owner, 2)
@@ -175,7 +175,7 @@ class TestContract:
         save(store, "a", owner, 1, steps={0: b"0"}, steps_now=[0])
         with pytest.raises(StoreError, match="expected a step of turn 1, got none"):
             save(store, "a", owner, 2, header=b"other", steps={2: b"2"}, steps_now=[0, 1, 2])
-        assert claim(store) == Saved("a", 2, b"h", {0: b"0"}, 1, NOW, False)
+        assert claim(store) == StoredSession("a", 2, b"h", {0: b"0"}, 1, NOW, False)
 
     @pytest.mark.parametrize("numbers", [[1], [2], [4], [3, 3], [3, 5], [4, 3], [0], [-1]])
     def test_events_are_numbered_without_a_gap_and_kept_once(
@@ -188,7 +188,7 @@ class TestContract:
             events = [(number, '"again"') for number in numbers]
             save(store, "a", owner, 0, header=b"other", steps={1: b"1"}, steps_now=[1], events=events)
         assert store.events("a", 0) == before
-        assert claim(store) == Saved("a", 2, b"h", {0: b"0"}, 2, NOW, False)
+        assert claim(store) == StoredSession("a", 2, b"h", {0: b"0"}, 2, NOW, False)
 
     def test_a_claim_fences_whoever_had_the_session(self, store: SessionStore) -> None:
         old = create(store)
@@ -225,7 +225,7 @@ class TestContract:
         assert store.claim(TOKEN, now=NOW, expires_at=LATER) is None
         assert store.events("a", 0) == []
         assert create(store) == 1
-        assert claim(store) == Saved("a", 2, b"first", {}, 0, NOW, False)
+        assert claim(store) == StoredSession("a", 2, b"first", {}, 0, NOW, False)
 
     @pytest.mark.parametrize(("session_id", "token"), [("a", b"other"), ("b", TOKEN), ("a", TOKEN)])
     def test_a_session_or_token_is_created_once(
@@ -243,7 +243,7 @@ class TestContract:
         save(store, "a", one, 1, steps={0: b"a"}, steps_now=[0])
         save(store, "b", other, 1, steps={0: b"b"}, steps_now=[0], events=[(1, '"b"'), (2, '"b"')])
         store.forget("a", one)
-        assert claim(store, b"other") == Saved("b", 2, b"h", {0: b"b"}, 2, NOW, False)
+        assert claim(store, b"other") == StoredSession("b", 2, b"h", {0: b"b"}, 2, NOW, False)
         assert store.events("b", 0) == [(1, '"b"'), (2, '"b"')]
 
     def test_an_expired_session_cannot_be_claimed(self, store: SessionStore) -> None:
@@ -355,7 +355,7 @@ class AgainstAModel(RuleBasedStateMachine):
             return
         known["owner"] += 1
         known["expires_at"] = now + lives
-        assert saved == Saved(
+        assert saved == StoredSession(
             session_id=session_id,
             last_event_id=len(known["events"]),
             **{name: known[name] for name in ("owner", "header", "steps", "saved_at", "closed")},
@@ -866,7 +866,7 @@ def test_a_full_disk_saves_nothing_and_goes_on_when_there_is_room(tmp_path: Path
         connection.execute("PRAGMA max_page_count = 20")
     with pytest.raises(StoreError, match="full"):
         save(store, "a", owner, 2, header=b"other", steps={1: b"1" * 500_000}, steps_now=[1])
-    assert claim(store) == Saved("a", 2, b"h", {0: b"0"}, 1, NOW, False)
+    assert claim(store) == StoredSession("a", 2, b"h", {0: b"0"}, 1, NOW, False)
     with store._lend() as connection:
         connection.execute("PRAGMA max_page_count = 100000")
     save(store, "a", 2, 2, steps={1: b"1" * 500_000}, steps_now=[1])
@@ -967,7 +967,7 @@ def test_nothing_is_stored_twice_where_an_answer_of_redis_is_lost(
     assert store.events("a", 0) == [(1, "{}")]
     between.lost = 1
     saved = claim(store)
-    assert saved == Saved("a", 3, b"saved", {}, 1, NOW, False)
+    assert saved == StoredSession("a", 3, b"saved", {}, 1, NOW, False)
     with pytest.raises(Fenced):
         save(store, "a", 2, 2)
     save(store, "a", saved.owner, 2)

@@ -26,7 +26,7 @@ BUSY_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class StoredSession:
     """A session as it was saved last.
 
     Attributes:
@@ -71,10 +71,10 @@ class SessionStore(Protocol):
             StoreError: also where the session or the token is there already.
         """
 
-    def read(self, token_hash: bytes, *, now: float) -> Saved | None:
+    def read(self, token_hash: bytes, *, now: float) -> StoredSession | None:
         """A session as it is, left to its owner; None where it is unknown or expired."""
 
-    def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> Saved | None:
+    def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> StoredSession | None:
         """Take a session over: from now on nobody but the new owner can write it.
 
         Returns:

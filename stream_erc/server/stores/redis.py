@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from stream_erc.exceptions import ConfigError, SessionGone, StoreError
 from stream_erc.protocol.save_point import SavePoint
-from stream_erc.server.stores.base import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
+from stream_erc.server.stores.base import BUSY_TIMEOUT_S, SessionStore, StoredSession, check_owner, check_save
 
 TRIES = 100
 """How often a change is tried: others may be faster, or something cut every answer off."""
@@ -87,7 +87,7 @@ class RedisStore(SessionStore):
         self._change(change, key, token)
         return 1
 
-    def read(self, token_hash: bytes, *, now: float) -> Saved | None:
+    def read(self, token_hash: bytes, *, now: float) -> StoredSession | None:
         session_id = self._found(token_hash)
         if session_id is None:
             return None
@@ -95,12 +95,12 @@ class RedisStore(SessionStore):
             fields = cast("dict[bytes, bytes]", self._redis.hgetall(self._session(session_id)))
         return _read(session_id, fields, now)
 
-    def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> Saved | None:
+    def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> StoredSession | None:
         session_id = self._found(token_hash)
         if session_id is None:
             return None
         key, events = self._session(session_id), self._events(session_id)
-        saved: Saved | None = None
+        saved: StoredSession | None = None
 
         def change(pipe: Pipeline) -> None:
             nonlocal saved
@@ -251,12 +251,12 @@ class RedisStore(SessionStore):
             ) from error
 
 
-def _read(session_id: str, fields: Mapping[bytes, bytes], now: float) -> Saved | None:
+def _read(session_id: str, fields: Mapping[bytes, bytes], now: float) -> StoredSession | None:
     """A session of its hash; None where that is empty or has expired."""
     if not fields or float(fields[b"expires_at"]) <= now:
         return None
     steps = {int(name[5:]): blob for name, blob in fields.items() if name.startswith(b"step:")}
-    return Saved(
+    return StoredSession(
         session_id=session_id,
         owner=int(fields[b"owner"]),
         header=fields[b"header"],

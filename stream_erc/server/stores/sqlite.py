@@ -14,7 +14,7 @@ from typing import Protocol
 
 from stream_erc.exceptions import SessionGone, StoreError
 from stream_erc.protocol.save_point import SavePoint
-from stream_erc.server.stores.base import BUSY_TIMEOUT_S, Saved, SessionStore, check_owner, check_save
+from stream_erc.server.stores.base import BUSY_TIMEOUT_S, SessionStore, StoredSession, check_owner, check_save
 
 APPLICATION_ID = 0x53455243  # "SERC": tells our files from other SQLite files
 SCHEMA_VERSION = 1
@@ -47,7 +47,7 @@ SCHEMA = (
 )
 
 SAVED = "session_id, owner, header, last_event_id, saved_at, closed"
-"""The columns that `Saved` is made of, beside the steps."""
+"""The columns that `StoredSession` is made of, beside the steps."""
 
 
 class SqliteStore(SessionStore):
@@ -98,14 +98,14 @@ class SqliteStore(SessionStore):
             )
         return 1
 
-    def read(self, token_hash: bytes, *, now: float) -> Saved | None:
+    def read(self, token_hash: bytes, *, now: float) -> StoredSession | None:
         with self._transaction() as run:
             return _saved(
                 run,
                 run(f"SELECT {SAVED} FROM sessions WHERE token_hash = ? AND expires_at > ?", token_hash, now),
             )
 
-    def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> Saved | None:
+    def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> StoredSession | None:
         with self._transaction() as run:
             claimed = run(
                 "UPDATE sessions SET owner = owner + 1, expires_at = ?"
@@ -239,14 +239,14 @@ class MemoryStore(SqliteStore):
         self._open(None)
 
 
-def _saved(run: _Run, found: sqlite3.Cursor) -> Saved | None:
+def _saved(run: _Run, found: sqlite3.Cursor) -> StoredSession | None:
     """The session of a row of `SAVED`, if there is one."""
     row = found.fetchone()
     if row is None:
         return None
     session_id, owner, header, last_event_id, saved_at, closed = row
     steps = run("SELECT turn, blob FROM steps WHERE session_id = ? ORDER BY turn", session_id)
-    return Saved(session_id, owner, header, dict(steps.fetchall()), last_event_id, saved_at, bool(closed))
+    return StoredSession(session_id, owner, header, dict(steps.fetchall()), last_event_id, saved_at, bool(closed))
 
 
 def _owned(run: _Run, session_id: str, owner: int) -> int:
