@@ -56,7 +56,7 @@ MAX_EVENTS_BYTES = 64 * 2**20
 KEPT_VERSION = 1
 
 
-class _Kept(msgspec.Struct, frozen=True, array_like=True):
+class SessionHeader(msgspec.Struct, frozen=True, array_like=True):
     """The header of a save_point."""
 
     version: int
@@ -273,7 +273,7 @@ class LiveSession:
         codec = self.terms.engine.classifier
         lines = tuple((number, to_json(message)) for number, message in events)
         self._events_bytes += sum(len(line) for _, line in lines)
-        kept = _Kept(
+        kept = SessionHeader(
             KEPT_VERSION,
             self.terms.asked,
             snapshots.encode_header(snapshot, codec),
@@ -330,10 +330,10 @@ class LiveSession:
             raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
 
 
-def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[Agreement, Snapshot, _Kept]:
+def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[Agreement, Snapshot, SessionHeader]:
     """What `LiveSession.save_point` wrote."""
     try:
-        kept = msgspec.msgpack.decode(header, type=_Kept)
+        kept = msgspec.msgpack.decode(header, type=SessionHeader)
         if kept.version != KEPT_VERSION:
             raise ConfigError(f"expected a session of version {KEPT_VERSION}, got version {kept.version}")
         terms = Agreement(offer, kept.asked)
