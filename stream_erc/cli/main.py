@@ -129,10 +129,10 @@ def _hear(
 ) -> int:
     """Hear a recording or the microphone."""
     from stream_erc.cli.replay import replay_audio
-    from stream_erc.inference.engine import Engine, Needs
+    from stream_erc.inference.engine import Engine, Stages
     from stream_erc.inference.workers import InlineWorker, ThreadWorker
 
-    engine = Engine.load(config.engine, config.session, Needs.of(given), time.perf_counter, _decode)
+    engine = Engine.load(config.engine, config.session, Stages.of(given), time.perf_counter, _decode)
     heard = [0]
     with ExitStack() as stack:
         stop = stack.enter_context(_Stop())

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class Stages:
     """Which stages a run needs; what is given beforehand is not loaded."""
 
     audio: bool = True
@@ -40,7 +40,7 @@ class Needs:
     speakers: bool = True
 
     @classmethod
-    def of(cls, given: Sequence[GivenTurn] | None) -> "Needs":
+    def of(cls, given: Sequence[GivenTurn] | None) -> "Stages":
         """What is left to find out beside the given turns of a recording."""
         if given is None:
             return cls()
@@ -51,7 +51,7 @@ class Needs:
         )
 
 
-TEXT_ONLY = Needs(audio=False, segmentation=False, words=False, speakers=False)
+TEXT_ONLY = Stages(audio=False, segmentation=False, words=False, speakers=False)
 """The needs of a conversation that comes as text."""
 
 
@@ -91,7 +91,7 @@ class Engine:
         cls,
         config: EngineConfig,
         session: SessionConfig,
-        needs: Needs | None = None,
+        stages: Stages | None = None,
         clock: Callable[[], float] = lambda: 0.0,
         decode: Decode | None = None,
     ) -> "Engine":
@@ -100,7 +100,7 @@ class Engine:
         Args:
             config: of the engine.
             session: of the sessions it will run.
-            needs: all stages where it is None.
+            stages: all stages where it is None.
             clock: see `Engine`.
             decode: opens the recordings of ``config.labels_from``, where there are any.
 
@@ -112,20 +112,20 @@ class Engine:
             DeviceError: no such device.
         """
         _check(config, session)
-        needs = needs or Needs()
+        needs = stages or Stages()
         examples = read_label_examples(Path(config.labels_from)) if config.labels_from is not None else []
         classifier = EmotionClassifier(config.model, config.device)
-        speaker_encoder = load_encoder(session.diarization, config.device) if needs.speakers else None
+        speaker_encoder = load_encoder(session.diarization, config.device) if stages.speakers else None
         acoustics = None
-        heard = needs.audio or any(example.audio for example in examples)
+        heard = stages.audio or any(example.audio for example in examples)
         if heard and classifier.acoustic_spec is not None:
             acoustics = load_extractor(classifier.acoustic_spec, speaker_encoder)
         if examples:
             classifier = _relabelled(classifier, examples, acoustics, decode)
         return cls(
             classifier,
-            vad=SileroVad() if needs.segmentation else None,
-            recognizer=load_recognizer(config.asr) if needs.words else None,
+            vad=SileroVad() if stages.segmentation else None,
+            recognizer=load_recognizer(config.asr) if stages.words else None,
             speaker_encoder=speaker_encoder,
             acoustics=acoustics,
             clock=clock,

@@ -9,7 +9,7 @@ from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, Class
 from stream_erc.events import Features, GivenTurn, Hypothesis, Samples, SpeechSegment, Turn
 from stream_erc.exceptions import CheckpointError, ProtocolMisuse
 from stream_erc.inference.emotion import EmotionClassifier
-from stream_erc.inference.engine import TEXT_ONLY, Engine, Needs
+from stream_erc.inference.engine import TEXT_ONLY, Engine, Stages
 
 SPOKEN = np.full(16_000, 0.1, dtype=np.float32)
 
@@ -61,18 +61,18 @@ def engine(classifier) -> Engine:
 @pytest.mark.parametrize(
     ("given", "needs"),
     [
-        (None, Needs()),
-        ([GivenTurn("ann", "hi", 0, 9)], Needs(segmentation=False, words=False, speakers=False)),
-        ([GivenTurn("ann", None, 0, 9)], Needs(segmentation=False, words=True, speakers=False)),
-        ([GivenTurn(None, "hi", 0, 9)], Needs(segmentation=False, words=False, speakers=True)),
+        (None, Stages()),
+        ([GivenTurn("ann", "hi", 0, 9)], Stages(segmentation=False, words=False, speakers=False)),
+        ([GivenTurn("ann", None, 0, 9)], Stages(segmentation=False, words=True, speakers=False)),
+        ([GivenTurn(None, "hi", 0, 9)], Stages(segmentation=False, words=False, speakers=True)),
         (
             [GivenTurn("ann", "hi", 0, 9), GivenTurn(None, None, 9, 18)],
-            Needs(segmentation=False, words=True, speakers=True),
+            Stages(segmentation=False, words=True, speakers=True),
         ),
     ],
 )
-def test_only_what_is_not_given_is_needed(given, needs) -> None:
-    assert Needs.of(given) == needs
+def test_only_what_is_not_given_is_needed(given, stages) -> None:
+    assert Stages.of(given) == needs
 
 
 def test_stages_that_are_not_needed_are_not_loaded(tiny_checkpoint) -> None:
