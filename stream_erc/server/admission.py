@@ -6,7 +6,7 @@ from stream_erc.protocol.encoding import parse
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import FromClient, SessionAuthenticate, SessionResume
 from stream_erc.server.claim import Claim
-from stream_erc.server.closing import Ended
+from stream_erc.server.closing import CloseConnection
 from stream_erc.server.shared import Service
 from stream_erc.server.websocket import Socket
 
@@ -20,7 +20,7 @@ RETURN_S = 2.0
 class Admission:
     """Asks a client that has connected.
 
-    Its methods raise `Gone` where the client leaves, and `Ended` where the server stops meanwhile.
+    Its methods raise `Disconnected` where the client leaves, and `CloseConnection` where the server stops meanwhile.
 
     Args:
         service: the server.
@@ -64,7 +64,7 @@ class Admission:
         try:
             await asyncio.wait({receiving, leaving}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
             if leaving.done():
-                raise Ended(1012)
+                raise CloseConnection(1012)
             frame = receiving.result() if receiving.done() else None
             return parse(frame) if isinstance(frame, str) else None
         except Refusal:

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 E = TypeVar("E", bound=Exception)
 
 
-class Gone(Exception):
+class Disconnected(Exception):
     """The client is not there any more.
 
     Attributes:
@@ -25,7 +25,7 @@ class Gone(Exception):
         self.code = code
 
 
-class Ended(Exception):
+class CloseConnection(Exception):
     """The connection is to be closed with `code`, without an error."""
 
     def __init__(self, code: int) -> None:
@@ -34,7 +34,7 @@ class Ended(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class CloseReason:
     """How a connection ends: with which code, and what the client is told if it is still there."""
 
     code: int
@@ -42,36 +42,36 @@ class Ending:
     there: bool = True
 
 
-LOST = Ending(1006, there=False)
+LOST = CloseReason(1006, there=False)
 """Without a word from anybody."""
 
 
-async def ending_of(conversation: Awaitable[None], session_id: Callable[[], str]) -> Ending:
+async def close_reason_of(conversation: Awaitable[None], session_id: Callable[[], str]) -> CloseReason:
     """Converse to the end; how it ended. Mistakes of our own, and of the store, are logged.
 
     Args:
         conversation: ends with one of the exceptions that end a connection, perhaps in a group.
         session_id: whose it is at the end.
     """
-    ending = LOST
+    closed = LOST
     try:
         await conversation
-    except* Gone as group:
-        ending = Ending(_first(group).code, there=False)
-    except* Ended as group:
-        ending = Ending(_first(group).code)
+    except* Disconnected as group:
+        closed = CloseReason(_first(group).code, there=False)
+    except* CloseConnection as group:
+        closed = CloseReason(_first(group).code)
     except* Refusal as group:
         refusal = _first(group)
-        ending = Ending(refusal.close_code or 1011, refusal)
+        closed = CloseReason(refusal.close_code or 1011, refusal)
     except* StoreError as group:
         log.error("%s", _first(group), extra={"session": session_id()})
-        ending = Ending(
+        closed = CloseReason(
             1011, Refusal("internal", "expected to store the session, could not: resume it later")
         )
     except* Exception:
         log.exception("a connection failed", extra={"session": session_id()})
         refusal = Refusal("internal", "expected no mistake of the server, made one: resume the session")
-        ending = Ending(1011, refusal)
+        closed = CloseReason(1011, refusal)
     return ending
 
 

@@ -31,7 +31,7 @@ from stream_erc.protocol.messages import (
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.admission import Admission
 from stream_erc.server.claim import Claim
-from stream_erc.server.closing import LOST, Ended, ending_of
+from stream_erc.server.closing import LOST, CloseConnection, close_reason_of
 from stream_erc.server.inbox import Line
 from stream_erc.server.limits import Bucket
 from stream_erc.server.outbox import Outbox
@@ -101,23 +101,23 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the client until the end."""
-        ending = LOST
+        closed = LOST
         try:
-            ending = await ending_of(self._converse(), lambda: self.live.session_id)
+            closed = await close_reason_of(self._converse(), lambda: self.live.session_id)
             self._worker.detach(self.live.session)
-            if ending.code == VIOLATION:  # whoever sends too much cannot come again at once to send more
+            if closed.code == VIOLATION:  # whoever sends too much cannot come again at once to send more
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._config.penalty_s):
                         await self._service.leaving.wait()
-            if ending.there:
-                failed = None if ending.refusal is None else self._failed(ending.refusal)
-                reason = "" if ending.refusal is None else ending.refusal.code
-                await self._outbox.farewell(ending.code, reason, failed)
+            if closed.there:
+                failed = None if closed.refusal is None else self._failed(closed.refusal)
+                reason = "" if closed.refusal is None else closed.refusal.code
+                await self._outbox.farewell(closed.code, reason, failed)
         finally:
             self._worker.detach(self.live.session)
             self._service.leave(self.live.session_id, self)
-            self._service.telemetry.ended.labels(ending.code).inc()
-            about = {"session": self.live.session_id, "code": ending.code, "audio_ms": self.live.received_ms}
+            self._service.telemetry.ended.labels(closed.code).inc()
+            about = {"session": self.live.session_id, "code": closed.code, "audio_ms": self.live.received_ms}
             log.info("connection ended", extra=about)
 
     async def _converse(self) -> None:
@@ -359,7 +359,7 @@ class Connection:
 
     async def _write(self) -> None:
         await self._outbox.run()
-        raise Ended(1000)
+        raise CloseConnection(1000)
 
     # --- watching ---------------------------------------------------------------------------------
 
@@ -403,7 +403,7 @@ class Connection:
                 self._due.set()
                 await self._quiet.wait()
                 await self._outbox.drained()
-        raise Ended(1012)
+        raise CloseConnection(1012)
 
 
 def _in_one_line(message: str) -> str:

@@ -6,7 +6,7 @@ import time
 
 from stream_erc.protocol.encoding import Message, to_json
 from stream_erc.protocol.errors import Refusal
-from stream_erc.server.closing import Gone
+from stream_erc.server.closing import Disconnected
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.websocket import Socket
 
@@ -57,7 +57,7 @@ class Outbox:
 
         Raises:
             Refusal: ``slow_reader``.
-            Gone: the client is not there.
+            Disconnected: the client is not there.
         """
         while (item := await self._waiting.get()) is not None:
             message, since = item
@@ -74,7 +74,7 @@ class Outbox:
 
     async def farewell(self, code: int, reason: str, message: Message | None) -> None:
         """Say why, if there is something to say, and close; for when `run` has ended."""
-        with contextlib.suppress(TimeoutError, Gone):
+        with contextlib.suppress(TimeoutError, Disconnected):
             async with asyncio.timeout(FAREWELL_S):
                 if message is not None:
                     await self._socket.send(self._numbered(message))

@@ -8,7 +8,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import Event
 
-from stream_erc.server.closing import Gone
+from stream_erc.server.closing import Disconnected
 
 
 class Socket(Protocol):
@@ -17,10 +17,10 @@ class Socket(Protocol):
     peer: str
 
     async def receive(self) -> str | bytes:
-        """The next frame; raises `Gone`."""
+        """The next frame; raises `Disconnected`."""
 
     async def send(self, text: str) -> None:
-        """Send a text frame; raises `Gone`."""
+        """Send a text frame; raises `Disconnected`."""
 
     async def close(self, code: int, reason: str) -> None:
         """Close, whether the client is there or not."""
@@ -35,14 +35,14 @@ class WebSocket:
         self.peer = str(address[0]) if address else "?"
 
     async def receive(self) -> str | bytes:
-        """The next frame; raises `Gone`."""
+        """The next frame; raises `Disconnected`."""
         try:
             return await self._client.recv()
         except ConnectionClosed as closed:
             raise _gone(closed) from None
 
     async def send(self, text: str) -> None:
-        """Send a text frame; raises `Gone`."""
+        """Send a text frame; raises `Disconnected`."""
         try:
             await self._client.send(text)
         except ConnectionClosed as closed:
@@ -62,11 +62,11 @@ class WebSocket:
                 await self._client.recv()
 
 
-def _gone(closed: ConnectionClosed) -> Gone:
+def _gone(closed: ConnectionClosed) -> Disconnected:
     """The code a connection closed with: of who closed first; a client's own one as 4000, whatever it is."""
     first = closed.rcvd if closed.rcvd_then_sent is not False and closed.rcvd else closed.sent
     code = 1006 if first is None else first.code
-    return Gone(code if first is closed.sent or code < 3000 else 4000)
+    return Disconnected(code if first is closed.sent or code < 3000 else 4000)
 
 
 def impatient(most: int) -> type[ServerConnection]:

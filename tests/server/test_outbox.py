@@ -7,7 +7,7 @@ import time
 import pytest
 
 from stream_erc.protocol.errors import Refusal
-from stream_erc.server.closing import Gone
+from stream_erc.server.closing import Disconnected
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.outbox import UNREAD, Outbox
 
@@ -23,11 +23,11 @@ class FakeSocket:
         self.closed: tuple[int, str] | None = None
 
     async def receive(self) -> str | bytes:
-        raise Gone
+        raise Disconnected
 
     async def send(self, text: str) -> None:
         if not self.there:
-            raise Gone(1001)
+            raise Disconnected(1001)
         if not self.reads:
             await asyncio.Event().wait()
         self.sent.append(json.loads(text))
@@ -94,7 +94,7 @@ def test_a_client_that_is_gone_is_closed_on():
         socket = FakeSocket(there=False)
         box = outbox(socket)
         await box.put({"type": "pong"})
-        with pytest.raises(Gone) as caught:
+        with pytest.raises(Disconnected) as caught:
             await box.run()
         assert caught.value.code == 1001
         await box.farewell(1012, "", {"type": "session.going_away"})
