@@ -1,6 +1,6 @@
 """The conversation so far, as a value, and its way from turn to turn.
 
-`Conversation` is what is remembered after a turn. `Conversing` moves it on: it decides who spoke, asks for
+`Conversation` is what is remembered after a turn. `ConversationTracker` moves it on: it decides who spoke, asks for
 one classification at a time in turn order, keeps what a late speaker correction needs, and replays from
 there. Partial turns are read against the same value and leave no trace in it.
 """
@@ -104,7 +104,7 @@ class Step:
     heard: HeardTurn
 
 
-class Conversing:
+class ConversationTracker:
     """A conversation on its way through its turns.
 
     Args:

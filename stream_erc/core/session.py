@@ -21,7 +21,7 @@ import numpy as np
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
 from stream_erc.core.audio_input import Hearing
-from stream_erc.core.conversation import Conversation, Conversing, Identified, Step
+from stream_erc.core.conversation import Conversation, ConversationTracker, Identified, Step
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.input_queue import APPENDED_AUDIO_MS, TAKES_NO_TURNS, InputQueue
 from stream_erc.core.segmentation import (
@@ -126,7 +126,7 @@ class Session:
         self._given = None if given is None else tuple(given)
         self._appending: GivenTurn | None = None
         known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
-        self._conversing = Conversing(
+        self._tracker = ConversationTracker(
             clustering, config.rewind_turns, self._kept.conversation, self._kept.done, known
         )
         self._failed = self._kept.failed
@@ -235,7 +235,7 @@ class Session:
         Raises:
             InputError: no such turn, or it is older than `SessionConfig.rewind_turns`.
         """
-        self._conversing.correct(turn, speaker)
+        self._tracker.correct(turn, speaker)
         self._classify_next()
 
     def rename_speaker(self, speaker: str, name: str) -> None:
@@ -244,20 +244,20 @@ class Session:
         Raises:
             InputError: nobody has the name, or somebody else has the new one.
         """
-        self._report(self._conversing.rename(speaker, name))
+        self._report(self._tracker.rename(speaker, name))
         self._keep()
 
     def snapshot(self) -> Snapshot:
         """The session after its last finished turn, or as it is now while nothing is said or worked on."""
-        if (self._closed or self._hearing.idle) and not (self._pending or self._conversing.busy):
+        if (self._closed or self._hearing.idle) and not (self._pending or self._tracker.busy):
             self._hearing.mark_here()
             self._keep()
         return self._kept
 
     def _keep(self) -> None:
         """Take over what is settled where a point in the audio fits it."""
-        conversation, done = self._conversing.settled
-        if not self._conversing.busy and (mark := self._hearing.mark_after(conversation.turns)) is not None:
+        conversation, done = self._tracker.settled
+        if not self._tracker.busy and (mark := self._hearing.mark_after(conversation.turns)) is not None:
             self._kept = Snapshot(conversation, mark, self._failed, done, self._reported, self._inputs_done)
 
     def _report(self, event: LastingEvent) -> None:
@@ -268,7 +268,7 @@ class Session:
 
     def _take_inputs(self) -> None:
         """Take in what was said, as far as everything before it is settled."""
-        while not (self._appending or self._pending or self._conversing.busy):
+        while not (self._appending or self._pending or self._tracker.busy):
             if (taken := self._input_queue.take()) is None:
                 return
             given = taken.given
@@ -279,9 +279,9 @@ class Session:
                 if taken.problem is not None:
                     raise InputError(taken.problem)
                 if isinstance(given, TurnCorrection):
-                    self._conversing.correct(given.turn, given.speaker)
+                    self._tracker.correct(given.turn, given.speaker)
                 elif isinstance(given, SpeakerRenaming):
-                    self._report(self._conversing.rename(given.speaker, given.name))
+                    self._report(self._tracker.rename(given.speaker, given.name))
             except InputError as error:
                 self._events.append(InputRejected(self._inputs_done + 1, given, str(error)))
             self._inputs_done += 1
@@ -289,7 +289,7 @@ class Session:
             self._classify_next()
 
     def _begin_appended(self, turn: GivenTurn) -> None:
-        self._appending, index = turn, self._conversing.now.turns
+        self._appending, index = turn, self._tracker.now.turns
         if turn.start is None or turn.end is None:
             self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
         else:
@@ -348,32 +348,32 @@ class Session:
 
     def _classify_next(self) -> None:
         """Have the next turn classified, unless one is being classified or none is ready."""
-        conversing = self._conversing
-        while not conversing.running:
-            heard = conversing.next_heard()
+        tracker = self._tracker
+        while not tracker.running:
+            heard = tracker.next_heard()
             if heard is None:
-                index = conversing.now.turns
+                index = tracker.now.turns
                 pending = self._pending.get(index)
                 if pending is None or pending.analysis is None:
                     return
                 if isinstance(pending.analysis, Failure):
                     self._fail(index, pending.analysis.message)
                 else:
-                    conversing.accept(
-                        conversing.identify(index, pending.given, pending.segment, pending.analysis)
+                    tracker.accept(
+                        tracker.identify(index, pending.given, pending.segment, pending.analysis)
                     )
             elif heard.readable:
-                self._work.append(conversing.ask(self._new_id(), heard))
+                self._work.append(tracker.ask(self._new_id(), heard))
             else:
                 self._fail(heard.turn.index, "expected words or a voice to read, heard neither")
 
     def _receive_classification(self, work: ClassifyTurn, result: Classification | Failure) -> None:
-        if not self._conversing.is_running(work):
+        if not self._tracker.is_running(work):
             return  # a speaker correction overtook it
         if isinstance(result, Failure):
             self._fail(work.turn.index, result.message)
         else:
-            self._report(self._conversing.remember(result))
+            self._report(self._tracker.remember(result))
             if self._pending.pop(work.turn.index, None) is not None:
                 self._finish_appended()
             self._keep()
@@ -385,7 +385,7 @@ class Session:
         start, end = (segment.start, segment.end) if segment else (None, None)
         self._report(TurnFailed(index, start, end, message))
         self._failed += 1
-        self._conversing.skip(index)
+        self._tracker.skip(index)
         if self._pending.pop(index, None) is not None:
             self._finish_appended()
         self._keep()
@@ -398,7 +398,7 @@ class Session:
         index = work.segment.index
         if isinstance(result, Failure) or not self._is_next(index):
             return
-        guess = self._conversing.identify(index, self._given_turn(index), work.segment, result)
+        guess = self._tracker.identify(index, self._given_turn(index), work.segment, result)
         now, heard = guess.now, guess.heard
         if heard.turn.text:
             self._show_partial(guess, None)
@@ -419,7 +419,7 @@ class Session:
     def _is_next(self, index: int) -> bool:
         """Whether turn `index` is still being spoken and everything before it is finished."""
         return (
-            index not in self._pending and index == self._conversing.now.turns and not self._conversing.busy
+            index not in self._pending and index == self._tracker.now.turns and not self._tracker.busy
         )
 
     def _show_partial(self, guess: Identified, emotion: Emotion | None) -> None:
@@ -432,10 +432,10 @@ class Session:
 
     def _close_when_done(self) -> None:
         """Report the end once, when everything heard has been understood."""
-        done = not (self._work or self._pending or self._conversing.busy or self._input_queue or self._appending)
+        done = not (self._work or self._pending or self._tracker.busy or self._input_queue or self._appending)
         if self._hearing.eof and self._hearing.over and done and not self._closed:
             self._closed = True
-            now, failed = self._conversing.now, self._failed
+            now, failed = self._tracker.now, self._failed
             self._report(SessionClosed(self._hearing.received, now.turns - failed, failed, now.speakers))
 
     def _given_turn(self, index: int) -> GivenTurn:

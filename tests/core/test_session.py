@@ -544,7 +544,7 @@ def test_memory_does_not_grow_with_silence_or_turns():
         drive(session, engine)
     mark = session.snapshot().mark
     assert mark.position - mark.audio_from <= 0.5 * 16_000
-    assert len(session._pending) == 0 and len(session._conversing._done) <= CONFIG.rewind_turns
+    assert len(session._pending) == 0 and len(session._tracker._done) <= CONFIG.rewind_turns
 
 
 def test_silence_alone_gives_no_turn():
