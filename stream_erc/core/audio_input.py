@@ -9,7 +9,7 @@ from stream_erc.core.vad import WINDOW
 from stream_erc.events import Samples, SpeechSegment
 
 
-class Hearing:
+class AudioInput:
     """Audio on its way into the segmenter, and the points at which it can be gone on from.
 
     Args:

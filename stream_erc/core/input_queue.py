@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from stream_erc.audio import SAMPLE_RATE
-from stream_erc.core.audio_input import Hearing
+from stream_erc.core.audio_input import AudioInput
 from stream_erc.core.segmentation import milliseconds
 from stream_erc.events import ClientInput, GivenTurn
 
@@ -31,11 +31,11 @@ class InputQueue:
     """Waits for its place: what was said takes effect after all that was heard and said before.
 
     Args:
-        hearing: of the same session.
+        audio: of the same session.
     """
 
-    def __init__(self, hearing: Hearing) -> None:
-        self._hearing = hearing
+    def __init__(self, audio: AudioInput) -> None:
+        self._audio = hearing
         self._waiting: deque[QueuedInput] = deque()
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class InputQueue:
     @property
     def crowded(self) -> bool:
         """Whether so much waits, and not for audio, that more should wait outside."""
-        return len(self._waiting) > CROWD and not self._hearing.awaited
+        return len(self._waiting) > CROWD and not self._audio.awaited
 
     @property
     def before(self) -> int | None:
@@ -55,12 +55,12 @@ class InputQueue:
     def add(self, given: ClientInput) -> None:
         """Line up what was said now."""
         problem = self.problem(given) if isinstance(given, GivenTurn) else None
-        self._waiting.append(QueuedInput(given, self._hearing.received, problem))
+        self._waiting.append(QueuedInput(given, self._audio.received, problem))
         self._hold_audio()
 
     def take(self) -> QueuedInput | None:
         """The next one, if the audio before it was heard."""
-        if not self._waiting or not self._hearing.reached(self._waiting[0].at):
+        if not self._waiting or not self._audio.reached(self._waiting[0].at):
             return None
         taken = self._waiting.popleft()
         self._hold_audio()
@@ -68,16 +68,16 @@ class InputQueue:
 
     def problem(self, turn: GivenTurn) -> str | None:
         """Why an appended turn cannot be used, if so."""
-        if not self._hearing.takes_turns:
+        if not self._audio.takes_turns:
             return TAKES_NO_TURNS
         start, end = (None if at is None else at / SAMPLE_RATE for at in (turn.start, turn.end))
         if (start is None) != (end is None) or (start or 0.0) >= (end or 1.0):
             return f"expected a span that begins before it ends, got {_seconds(start)} to {_seconds(end)}"
         if start is None and not (turn.text and turn.text.strip()):
             return f"expected a turn with a text or a span of audio, got the text {turn.text!r}"
-        if start is not None and self._hearing.silent:
+        if start is not None and self._audio.silent:
             return "expected a text without a span in a session without audio, got a span"
-        reach = (self._hearing.received - milliseconds(APPENDED_AUDIO_MS)) / SAMPLE_RATE
+        reach = (self._audio.received - milliseconds(APPENDED_AUDIO_MS)) / SAMPLE_RATE
         if start is not None and start < reach:
             return f"expected a turn from {_seconds(reach)} on, got one from {_seconds(start)} on"
         return None
@@ -86,7 +86,7 @@ class InputQueue:
         """Have the audio held that turns which wait will need."""
         turns = [waiting.given for waiting in self._waiting if isinstance(waiting.given, GivenTurn)]
         starts = [turn.start for turn in turns if turn.start is not None]
-        self._hearing.hold_from(min(starts, default=sys.maxsize))
+        self._audio.hold_from(min(starts, default=sys.maxsize))
 
 
 def _seconds(at: float | None) -> str:

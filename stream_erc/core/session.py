@@ -20,7 +20,7 @@ import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
-from stream_erc.core.audio_input import Hearing
+from stream_erc.core.audio_input import AudioInput
 from stream_erc.core.conversation import Conversation, ConversationTracker, Identified, Step
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.input_queue import APPENDED_AUDIO_MS, TAKES_NO_TURNS, InputQueue
@@ -120,8 +120,8 @@ class Session:
             segmenter = AppendedSegmenter(milliseconds(APPENDED_AUDIO_MS), self._kept.mark)
         elif vad is not None:
             segmenter = SpeechSegmenter(vad, config, self._kept.mark)
-        self._hearing = Hearing(segmenter, self._kept.mark, self._kept.conversation.turns)
-        self._input_queue = InputQueue(self._hearing)
+        self._audio = AudioInput(segmenter, self._kept.mark, self._kept.conversation.turns)
+        self._input_queue = InputQueue(self._audio)
         self._language = config.language
         self._given = None if given is None else tuple(given)
         self._appending: GivenTurn | None = None
@@ -143,13 +143,13 @@ class Session:
 
     def receive_audio(self, chunk: Samples) -> None:
         """Take mono float32 samples at 16 kHz, any number of them; then call `work_to_do`."""
-        if self._hearing.eof:
+        if self._audio.eof:
             raise ProtocolMisuse("receive_audio after receive_eof")
-        if self._hearing.silent:
+        if self._audio.silent:
             raise ProtocolMisuse("this session hears text only: it was made without a VAD and without turns")
         if chunk.ndim != 1 or chunk.dtype != np.float32:
             raise ProtocolMisuse(f"expected mono float32 samples (N,), got {chunk.dtype} {chunk.shape}")
-        self._hearing.receive(chunk)
+        self._audio.receive(chunk)
 
     def append_turn(self, turn: GivenTurn) -> None:
         """As `submit` of a turn, but one that cannot be used is refused at once.
@@ -157,7 +157,7 @@ class Session:
         Raises:
             InputError: neither text nor span, a span without length, or one out of reach.
         """
-        if not self._hearing.takes_turns:
+        if not self._audio.takes_turns:
             raise ProtocolMisuse(TAKES_NO_TURNS)
         problem = self._input_queue.problem(turn)
         if problem is not None:
@@ -171,13 +171,13 @@ class Session:
         how long work takes. The span of an appended turn may lie ahead of the audio; the turn, and what is
         said after it, wait for it. What cannot be used is reported as `InputRejected`.
         """
-        if self._hearing.eof:
+        if self._audio.eof:
             raise ProtocolMisuse("submit after receive_eof")
         self._input_queue.add(given)
 
     def receive_eof(self) -> None:
         """No more input comes; when all work is done the events end with `SessionClosed`."""
-        self._hearing.eof = True
+        self._audio.eof = True
 
     @property
     def waiting(self) -> int:
@@ -249,15 +249,15 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """The session after its last finished turn, or as it is now while nothing is said or worked on."""
-        if (self._closed or self._hearing.idle) and not (self._pending or self._tracker.busy):
-            self._hearing.mark_here()
+        if (self._closed or self._audio.idle) and not (self._pending or self._tracker.busy):
+            self._audio.mark_here()
             self._keep()
         return self._kept
 
     def _keep(self) -> None:
         """Take over what is settled where a point in the audio fits it."""
         conversation, done = self._tracker.settled
-        if not self._tracker.busy and (mark := self._hearing.mark_after(conversation.turns)) is not None:
+        if not self._tracker.busy and (mark := self._audio.mark_after(conversation.turns)) is not None:
             self._kept = Snapshot(conversation, mark, self._failed, done, self._reported, self._inputs_done)
 
     def _report(self, event: LastingEvent) -> None:
@@ -293,7 +293,7 @@ class Session:
         if turn.start is None or turn.end is None:
             self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
         else:
-            self._take_found(self._hearing.request(index, turn.start, turn.end))
+            self._take_found(self._audio.request(index, turn.start, turn.end))
         self._classify_next()
 
     def _finish_appended(self) -> None:
@@ -306,11 +306,11 @@ class Session:
 
     def _hear_window(self) -> bool:
         """Hear one window; False where there is none, or something was said before it."""
-        found = self._hearing.advance(self._input_queue.before)
+        found = self._audio.advance(self._input_queue.before)
         if found is None:
             return False
         self._take_found(found)
-        if self._hearing.over:
+        if self._audio.over:
             self._classify_next()  # given turns that the audio did not reach have failed by now
         return True
 
@@ -321,12 +321,12 @@ class Session:
             else:
                 self._events.append(item)
 
-        for index in self._hearing.missing:
+        for index in self._audio.missing:
             given = self._given_turn(index)
             start = given.start or 0
             message = (
                 f"turn {index + 1} begins at {start / SAMPLE_RATE:.2f} s: expected a turn within the audio, "
-                f"which ends at {self._hearing.received / SAMPLE_RATE:.2f} s"
+                f"which ends at {self._audio.received / SAMPLE_RATE:.2f} s"
             )
             self._pending[index] = _Pending(None, given, Failure(message))
 
@@ -433,10 +433,10 @@ class Session:
     def _close_when_done(self) -> None:
         """Report the end once, when everything heard has been understood."""
         done = not (self._work or self._pending or self._tracker.busy or self._input_queue or self._appending)
-        if self._hearing.eof and self._hearing.over and done and not self._closed:
+        if self._audio.eof and self._audio.over and done and not self._closed:
             self._closed = True
             now, failed = self._tracker.now, self._failed
-            self._report(SessionClosed(self._hearing.received, now.turns - failed, failed, now.speakers))
+            self._report(SessionClosed(self._audio.received, now.turns - failed, failed, now.speakers))
 
     def _given_turn(self, index: int) -> GivenTurn:
         if self._appending is not None:

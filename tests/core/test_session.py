@@ -73,7 +73,7 @@ def test_only_the_points_that_may_still_be_gone_on_from_are_kept(appended):
         drive(session, engine)
         session.snapshot()
     assert session.snapshot().conversation.turns > 4
-    assert len(session._hearing._marks) == 1
+    assert len(session._audio._marks) == 1
 
 
 def test_property_1_sample_by_sample():
