@@ -12,7 +12,7 @@ from stream_erc.events import ClientInput, GivenTurn
 APPENDED_AUDIO_MS = 30_000
 """How far back into the audio an appended turn may reach."""
 
-CROWD = 64
+MAX_QUEUED_INPUTS = 64
 """How much that was said may wait for what was said before."""
 
 TAKES_NO_TURNS = "expected no appended turns in a session that finds its turns in audio, got one"
@@ -43,9 +43,9 @@ class InputQueue:
         return len(self._waiting)
 
     @property
-    def crowded(self) -> bool:
+    def input_queue_full(self) -> bool:
         """Whether so much waits, and not for audio, that more should wait outside."""
-        return len(self._waiting) > CROWD and not self._audio.awaited
+        return len(self._waiting) > MAX_QUEUED_INPUTS and not self._audio.awaited
 
     @property
     def before(self) -> int | None:

@@ -185,9 +185,9 @@ class Session:
         return len(self._input_queue)
 
     @property
-    def crowded(self) -> bool:
+    def input_queue_full(self) -> bool:
         """Whether so much that was said waits, and not for audio, that more should wait outside."""
-        return self._input_queue.crowded
+        return self._input_queue.input_queue_full
 
     # --- work and events --------------------------------------------------------------------------
 

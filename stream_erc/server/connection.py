@@ -331,7 +331,7 @@ class Connection:
             self._due.clear()
             live = self.live
             events = self._worker.poll(live.session)
-            if not self._worker.busy(live.session) and not live.session.crowded:
+            if not self._worker.busy(live.session) and not live.session.input_queue_full:
                 self._room.set()
             before, now = live.encoder.event_id, time.monotonic()
             live.tell(events)
