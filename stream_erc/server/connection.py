@@ -95,7 +95,7 @@ class Connection:
         """The number of its claim on the session, 0 before there is one."""
         return 0 if self._claim is None else self._claim.owner
 
-    def take_over(self) -> None:
+    def on_taken_over(self) -> None:
         """The session goes on elsewhere."""
         self._taken_over.set()
 
@@ -187,7 +187,7 @@ class Connection:
         if other is not None and other.owner > claim.owner:
             raise Refusal("taken_over", "expected one connection, the session was resumed on another one")
         if other is not None:
-            other.take_over()
+            other.on_taken_over()
         service.leave(fresh.session_id, self)
         self._open(claim.session_id, (saved.header, saved.steps))
         self._claim, self._asked, self._counted = claim, True, True

@@ -10,7 +10,7 @@ from stream_erc.server.closing import Disconnected
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.websocket import Socket
 
-UNREAD = 256
+MAX_UNREAD_MESSAGES = 256
 """Messages that may wait to be sent before the session waits."""
 
 FAREWELL_S = 2.0
@@ -31,7 +31,7 @@ class Outbox:
 
     def __init__(self, socket: Socket, telemetry: Telemetry, slow_reader_s: float) -> None:
         self._socket, self._telemetry, self._slow_reader_s = socket, telemetry, slow_reader_s
-        self._waiting: asyncio.Queue[tuple[Message, float | None] | None] = asyncio.Queue(UNREAD)
+        self._waiting: asyncio.Queue[tuple[Message, float | None] | None] = asyncio.Queue(MAX_UNREAD_MESSAGES)
         self._seq = 0
         self.sent_at = time.monotonic()
 

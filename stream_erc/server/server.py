@@ -35,7 +35,7 @@ from stream_erc.server.metrics import CONTENT_TYPE
 from stream_erc.server.origins import Origins
 from stream_erc.server.shared import Service
 from stream_erc.server.stores.base import SessionStore
-from stream_erc.server.websocket import WebSocket, impatient
+from stream_erc.server.websocket import WebSocket, limit_pending_handshakes
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ OPEN_S = CLOSE_S = 5.0
 LEAVE_S = 10.0
 """How long connections may take to end after they were drained: a farewell and a close, or an open."""
 
-CLIENTS, CLIENTS_A_SESSION = 128, 4
+BASE_CONNECTIONS, CONNECTIONS_PER_SESSION = 128, 4
 """Connections that may be there, with a session or without: so many, and so many for each session. As many
 more may be there that have not asked for anything yet: more than come in at once, which are up to 100."""
 
@@ -159,7 +159,7 @@ class Server:
             server_header=None,
             ssl=self._tls,
             logger=logging.getLogger("stream_erc.websockets"),
-            create_connection=impatient(self._most),
+            create_connection=limit_pending_handshakes(self._most),
         )
         try:
             server = await listening
@@ -287,7 +287,7 @@ class Server:
 
 def _most_clients(sessions: int) -> int:
     """How many connections there may be, after the process asked for the files that they need."""
-    clients = CLIENTS_A_SESSION * sessions + CLIENTS
+    clients = CONNECTIONS_PER_SESSION * sessions + BASE_CONNECTIONS
     files, (soft, hard) = 2 * clients + SPARE_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= files:
         return clients

@@ -19,7 +19,7 @@ from stream_erc.server.stores.base import SessionStore
 T = TypeVar("T")
 
 
-class Occupant(Protocol):
+class OpenConnection(Protocol):
     """A connection, as the others see it."""
 
     @property
@@ -30,7 +30,7 @@ class Occupant(Protocol):
     def owner(self) -> int:
         """The number of its claim on its session."""
 
-    def take_over(self) -> None:
+    def on_taken_over(self) -> None:
         """Its session goes on elsewhere."""
 
 
@@ -55,7 +55,7 @@ class Service:
     threads: Executor
     tokens: frozenset[str]
     version: str
-    connections: dict[str, Occupant] = field(default_factory=dict)
+    connections: dict[str, OpenConnection] = field(default_factory=dict)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     telemetry: Telemetry = field(init=False)
 
@@ -72,7 +72,7 @@ class Service:
         given = token.encode(errors="surrogateescape")  # a header's bytes, whatever they are
         return any([hmac.compare_digest(given, known.encode()) for known in self.tokens])
 
-    def enter(self, session_id: str, occupant: Occupant) -> None:
+    def enter(self, session_id: str, connection: OpenConnection) -> None:
         """A connection has a session.
 
         Raises:
@@ -81,12 +81,12 @@ class Service:
         if self.full and session_id not in self.connections:
             most = self.offer.server.max_sessions
             raise Refusal("server_full", f"expected fewer than {most} sessions, got one more")
-        self.connections[session_id] = occupant
+        self.connections[session_id] = connection
         self.telemetry.sessions.set(len(self.connections))
 
-    def leave(self, session_id: str, occupant: Occupant) -> None:
+    def leave(self, session_id: str, connection: OpenConnection) -> None:
         """A connection has it no more; nothing happens where another one has it by now."""
-        if self.connections.get(session_id) is occupant:
+        if self.connections.get(session_id) is connection:
             del self.connections[session_id]
         self.telemetry.sessions.set(len(self.connections))
 
@@ -100,8 +100,8 @@ class Service:
         Raises:
             StoreError: the store cannot be used.
         """
-        for session_id, occupant in list(self.connections.items()):
-            touch = partial(self.store.touch, session_id, occupant.owner, expires_at=expires_at)
+        for session_id, connection in list(self.connections.items()):
+            touch = partial(self.store.touch, session_id, connection.owner, expires_at=expires_at)
             with contextlib.suppress(Fenced, SessionGone):  # its connection will see
                 await self.stored(touch)
 

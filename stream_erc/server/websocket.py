@@ -69,11 +69,11 @@ def _gone(closed: ConnectionClosed) -> Disconnected:
     return Disconnected(code if first is closed.sent or code < 3000 else 4000)
 
 
-def impatient(most: int) -> type[ServerConnection]:
+def limit_pending_handshakes(most: int) -> type[ServerConnection]:
     """A kind of connection of which at most `most` say nothing: where there are more, the oldest one goes."""
     silent: dict[ServerConnection, None] = {}
 
-    class Impatient(ServerConnection):
+    class LimitedHandshake(ServerConnection):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             silent[self] = None
@@ -90,4 +90,4 @@ def impatient(most: int) -> type[ServerConnection]:
             silent.pop(self, None)
             super().connection_lost(exc)
 
-    return Impatient
+    return LimitedHandshake

@@ -9,7 +9,7 @@ import pytest
 from stream_erc.protocol.errors import Refusal
 from stream_erc.server.closing import Disconnected
 from stream_erc.server.metrics import Telemetry
-from stream_erc.server.outbox import UNREAD, Outbox
+from stream_erc.server.outbox import MAX_UNREAD_MESSAGES, Outbox
 
 
 class FakeSocket:
@@ -60,7 +60,7 @@ def test_messages_are_numbered_in_order_to_the_last():
 def test_who_adds_waits_where_too_many_are_unread():
     async def run() -> None:
         box = outbox(FakeSocket())
-        for _ in range(UNREAD):
+        for _ in range(MAX_UNREAD_MESSAGES):
             await box.put({"type": "pong"})
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):

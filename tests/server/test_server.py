@@ -314,8 +314,8 @@ def test_many_at_once_take_no_more_places_than_there_are():
 
 def few_clients(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Servers with one session take `most` connections."""
-    monkeypatch.setattr("stream_erc.server.server.CLIENTS", most - 1)
-    monkeypatch.setattr("stream_erc.server.server.CLIENTS_A_SESSION", 1)
+    monkeypatch.setattr("stream_erc.server.server.BASE_CONNECTIONS", most - 1)
+    monkeypatch.setattr("stream_erc.server.server.CONNECTIONS_PER_SESSION", 1)
 
 
 def test_connections_without_a_session_are_bounded(tokens, monkeypatch):
