@@ -32,7 +32,7 @@ from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.admission import Admission
 from stream_erc.server.claim import Claim
 from stream_erc.server.closing import LOST, CloseConnection, close_reason_of
-from stream_erc.server.inbox import Line
+from stream_erc.server.inbox import Inbox
 from stream_erc.server.limits import Bucket
 from stream_erc.server.outbox import Outbox
 from stream_erc.server.shared import Service
@@ -76,7 +76,7 @@ class Connection:
         self._mistakes = 0
         now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
-        self._line = Line(self._config)
+        self._inbox = Inbox(self._config)
         self._closing = False
         self._asked = False  # whether the session has been configured or resumed
         self._counted = False  # whether it is known to have begun
@@ -194,7 +194,7 @@ class Connection:
         service.enter(claim.session_id, self)
         now = time.time()
         away_s = min(max(0.0, now - saved.saved_at), self._config.retention_s)
-        self._line.resume(self.live.received_ms, now - _seconds(self.live.began), away_s)
+        self._inbox.resume(self.live.received_ms, now - _seconds(self.live.began), away_s)
         service.telemetry.opened.labels("resumed").inc()
         about = {"session": claim.session_id, "peer": self._socket.peer, "away_s": round(away_s, 3)}
         log.info("session resumed", extra=about)
@@ -225,10 +225,10 @@ class Connection:
         """Audio joins the line."""
         self._check_open("audio")
         samples, duration_ms = self.live.decode(data)
-        due = self._line.due(duration_ms) if self.live.paced else 0.0
+        due = self._inbox.due(duration_ms) if self.live.paced else 0.0
         self._begin()
         self._service.telemetry.audio.inc(duration_ms / 1000)
-        await self._line.put(samples, due=due, wait=not self.live.paced)
+        await self._inbox.put(samples, due=due, wait=not self.live.paced)
 
     def _check_open(self, what: str) -> None:
         if self._closing:
@@ -237,7 +237,7 @@ class Connection:
     async def _hear(self) -> None:
         """Take in what is in line, each when it is due."""
         while True:
-            item = await self._line.next()
+            item = await self._inbox.next()
             try:
                 if item is None:
                     self.live.close()
@@ -252,7 +252,7 @@ class Connection:
             except Refusal as refusal:
                 await self._refuse(refusal)
             await self._taken()
-            self._line.done()
+            self._inbox.done()
 
     async def _take_text(self, text: str) -> None:
         if not self._frames.take(1, time.monotonic()):
@@ -275,17 +275,17 @@ class Connection:
                 self._check_open("it again")
                 self._begin()
                 self._closing = True
-                await self._line.put(None, wait=not self.live.paced)
+                await self._inbox.put(None, wait=not self.live.paced)
             case SessionAuthenticate():
                 pass  # it was known before
             case message:
                 self._check_open("an input")
-                await self._line.put(message, wait=not self.live.paced)
+                await self._inbox.put(message, wait=not self.live.paced)
 
     async def _know_whether_begun(self) -> None:
         """Have inputs examined that came before; audio begins a session by coming."""
         if not self.live.begun:
-            await self._line.empty()
+            await self._inbox.empty()
 
     def _begin(self) -> None:
         """The session has taken something in."""
@@ -369,7 +369,7 @@ class Connection:
             await asyncio.sleep(min(1.0, self._config.heartbeat_s / 2))
             now, idle_s = time.monotonic(), self._config.idle_timeout_s
             silent_s = 0.0 if self._listening_since is None else now - self._listening_since
-            owed = self._closing and (len(self._line) or self._worker.pending(self.live.session)) > 0
+            owed = self._closing and (len(self._inbox) or self._worker.pending(self.live.session)) > 0
             if silent_s > idle_s and not owed:
                 raise Refusal("idle", f"expected audio, a message or a ping within {idle_s:g} s, got nothing")
             if now - self._outbox.sent_at > self._config.heartbeat_s and not self._outbox.unread:

@@ -24,11 +24,11 @@ BYTES_A_MS = 48 * 4
 AHEAD_MS = 1_000.0
 """Live audio that runs further ahead of the clock waits, unheard, until the clock has come up."""
 
-InLine: TypeAlias = Samples | TurnAppend | TurnCorrect | SpeakerRename | None
+InboxItem: TypeAlias = Samples | TurnAppend | TurnCorrect | SpeakerRename | None
 """What waits to be taken in; None is the end."""
 
 
-class Line:
+class Inbox:
     """One client's frames and inputs, in order, live audio no faster than it is spoken.
 
     Args:
@@ -40,7 +40,7 @@ class Line:
         self._most = (config.burst_ms + BEYOND_MS) * BYTES_A_MS
         self._bytes, self._room = 0, asyncio.Event()
         self._audio = Bucket.of_live_audio(config.burst_ms, time.monotonic())
-        self._waiting: asyncio.Queue[tuple[float, InLine]] = asyncio.Queue(LENGTH)  # since when it is due
+        self._waiting: asyncio.Queue[tuple[float, InboxItem]] = asyncio.Queue(LENGTH)  # since when it is due
 
     def __len__(self) -> int:
         """How much waits."""
@@ -72,7 +72,7 @@ class Line:
             )
         return now + max(0.0, self._burst_ms - self._audio.level - AHEAD_MS) / 1000
 
-    async def put(self, item: InLine, *, due: float = 0.0, wait: bool) -> None:
+    async def put(self, item: InboxItem, *, due: float = 0.0, wait: bool) -> None:
         """Something joins the line.
 
         Args:
@@ -93,7 +93,7 @@ class Line:
         """Wait until everything was taken in."""
         await self._waiting.join()
 
-    async def next(self) -> InLine:
+    async def next(self) -> InboxItem:
         """The first in line, when it is due; then `done` has to be called."""
         due, item = await self._waiting.get()
         await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -106,7 +106,7 @@ class Line:
         self._waiting.task_done()
 
 
-def _size(item: InLine) -> int:
+def _size(item: InboxItem) -> int:
     """Bytes in memory, about."""
     if isinstance(item, np.ndarray):
         return item.nbytes
