@@ -40,7 +40,7 @@ from stream_erc.protocol.messages import (
     TurnAppend,
     TurnCorrect,
 )
-from stream_erc.protocol.negotiation import ENCODINGS, Agreement, Offer
+from stream_erc.protocol.negotiation import ENCODINGS, Offer, SessionTerms
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.protocol.wire_audio import WireAudio, send_from_ms
 
@@ -96,7 +96,7 @@ class LiveSession:
     ) -> None:
         snapshot = None
         if kept is None:
-            self.terms, self.began, self._events_bytes = Agreement(offer), now(), 0
+            self.terms, self.began, self._events_bytes = SessionTerms(offer), now(), 0
         else:
             self.terms, snapshot, header = _restored(offer, *kept)
             self.began, self._events_bytes = header.began, header.events_bytes
@@ -158,7 +158,7 @@ class LiveSession:
             raise Refusal("out_of_order", "expected session.update before any audio or turn, got it later")
         before = self.terms
         try:
-            self.terms = Agreement(before.offer, asked)
+            self.terms = SessionTerms(before.offer, asked)
             self._open(None)
         except InputError as error:
             self.terms = before
@@ -330,13 +330,13 @@ class LiveSession:
             raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
 
 
-def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[Agreement, Snapshot, SessionHeader]:
+def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[SessionTerms, Snapshot, SessionHeader]:
     """What `LiveSession.save_point` wrote."""
     try:
         kept = msgspec.msgpack.decode(header, type=SessionHeader)
         if kept.version != KEPT_VERSION:
             raise ConfigError(f"expected a session of version {KEPT_VERSION}, got version {kept.version}")
-        terms = Agreement(offer, kept.asked)
+        terms = SessionTerms(offer, kept.asked)
         snapshot = snapshots.decode(kept.snapshot, steps, terms.engine.classifier)
     except (msgspec.DecodeError, InputError) as error:
         raise Refusal(

@@ -48,7 +48,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class SessionTerms:
     """One session's terms: what its client asked for within what the server offers.
 
     Raises:

@@ -7,7 +7,7 @@ from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import FromClient, SessionAuthenticate, SessionResume
 from stream_erc.server.claim import Claim
 from stream_erc.server.closing import CloseConnection
-from stream_erc.server.shared import Service
+from stream_erc.server.shared import SharedState
 from stream_erc.server.websocket import Socket
 
 AUTHENTICATE_S = 10.0
@@ -27,7 +27,7 @@ class Admission:
         socket: the client.
     """
 
-    def __init__(self, service: Service, socket: Socket) -> None:
+    def __init__(self, service: SharedState, socket: Socket) -> None:
         self._service, self._socket = service, socket
 
     async def authenticate(self) -> None:

@@ -12,7 +12,7 @@ from stream_erc.exceptions import Fenced, SessionGone
 from stream_erc.protocol.encoding import Message
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.save_point import SavePoint
-from stream_erc.server.shared import Service
+from stream_erc.server.shared import SharedState
 from stream_erc.server.stores.base import StoredSession
 
 TOUCHES = 3
@@ -35,12 +35,12 @@ class Claim:
         owner: the number of the claim.
     """
 
-    def __init__(self, service: Service, session_id: str, owner: int) -> None:
+    def __init__(self, service: SharedState, session_id: str, owner: int) -> None:
         self._service, self.session_id, self.owner = service, session_id, owner
         self._renewed_at = time.monotonic()
 
     @classmethod
-    async def of_new(cls, service: Service, session_id: str, header: bytes) -> tuple["Claim", str]:
+    async def of_new(cls, service: SharedState, session_id: str, header: bytes) -> tuple["Claim", str]:
         """Have a new session stored; the claim and the resume token, which is kept nowhere."""
         token, now = secrets.token_urlsafe(32), time.time()
         create = partial(
@@ -52,7 +52,7 @@ class Claim:
         return cls(service, session_id, await service.stored(create)), token
 
     @staticmethod
-    async def look(service: Service, token: str) -> StoredSession:
+    async def look(service: SharedState, token: str) -> StoredSession:
         """The session of a resume token, which stays with its owner.
 
         Raises:
@@ -61,7 +61,7 @@ class Claim:
         return _known(await service.stored(partial(service.store.read, _hash(token), now=time.time())))
 
     @classmethod
-    async def of_token(cls, service: Service, token: str) -> tuple["Claim", StoredSession]:
+    async def of_token(cls, service: SharedState, token: str) -> tuple["Claim", StoredSession]:
         """Take over the session of a resume token; what was saved of it last.
 
         Raises:
@@ -126,7 +126,7 @@ def _known(saved: StoredSession | None) -> StoredSession:
     return saved
 
 
-def _kept_s(service: Service) -> float:
+def _kept_s(service: SharedState) -> float:
     """How long a session stays: the retention counts from the loss, up to one renewal after the last."""
     return service.offer.server.retention_s * (1 + 1 / TOUCHES)
 

@@ -35,7 +35,7 @@ from stream_erc.server.closing import LOST, CloseConnection, close_reason_of
 from stream_erc.server.inbox import Inbox
 from stream_erc.server.limits import Bucket
 from stream_erc.server.outbox import Outbox
-from stream_erc.server.shared import Service
+from stream_erc.server.shared import SharedState
 from stream_erc.server.websocket import Socket
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Connection:
         authorized: whether the request carried a token.
     """
 
-    def __init__(self, service: Service, socket: Socket, *, authorized: bool) -> None:
+    def __init__(self, service: SharedState, socket: Socket, *, authorized: bool) -> None:
         self._service, self._socket = service, socket
         self._config = service.offer.server
         self._authorized = authorized or not service.tokens

@@ -33,7 +33,7 @@ from stream_erc.server.claim import TOUCHES
 from stream_erc.server.connection import Connection
 from stream_erc.server.metrics import CONTENT_TYPE
 from stream_erc.server.origins import Origins
-from stream_erc.server.shared import Service
+from stream_erc.server.shared import SharedState
 from stream_erc.server.stores.base import SessionStore
 from stream_erc.server.websocket import WebSocket, limit_pending_handshakes
 
@@ -93,7 +93,7 @@ class Server:
         self._origins = Origins(config.server)
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._service: Service | None = None
+        self._service: SharedState | None = None
         self._clients: set[asyncio.Task[None]] = set()  # of who asked for a WebSocket and is there still
         self._most = 0  # such connections
 
@@ -127,7 +127,7 @@ class Server:
         }
         threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         version = f"stream-erc {metadata.version('stream-erc')}"
-        self._service = service = Service(self._offer, workers, self._store, threads, self._tokens, version)
+        self._service = service = SharedState(self._offer, workers, self._store, threads, self._tokens, version)
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._loop.add_signal_handler(number, self._signalled)
@@ -141,7 +141,7 @@ class Server:
             threads.shutdown()
             self._store.close()
 
-    async def _listen(self, service: Service, ready: Callable[[str], None]) -> None:
+    async def _listen(self, service: SharedState, ready: Callable[[str], None]) -> None:
         """Listen until the server is told to stop and its clients have gone: until then HTTP is answered."""
         assert self._loop is not None
         listening = serve_websockets(
@@ -179,7 +179,7 @@ class Server:
                 await server.wait_closed()
         sweeping.cancel()
 
-    async def _sweep(self, service: Service) -> None:
+    async def _sweep(self, service: SharedState) -> None:
         """Delete what has expired, and nothing that is in use.
 
         Where the wall clock was stepped, all that is in use looks old: it is renewed, and other processes
@@ -256,7 +256,7 @@ class Server:
             return HTTPStatus.UNAUTHORIZED, b"expected a bearer token that this server knows\n"
         return None
 
-    async def _readiness(self, service: Service) -> Response:
+    async def _readiness(self, service: SharedState) -> Response:
         """Whether a session could begin now."""
         if service.leaving.is_set():
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"draining\n")

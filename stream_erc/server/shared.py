@@ -35,7 +35,7 @@ class OpenConnection(Protocol):
 
 
 @dataclass(slots=True)
-class Service:
+class SharedState:
     """What all connections of a server share; used on the event loop alone.
 
     Attributes:
