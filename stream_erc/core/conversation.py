@@ -1,8 +1,8 @@
 """The conversation so far, as a value, and its way from turn to turn.
 
-`Conversation` is what is remembered after a turn. `ConversationTracker` moves it on: it decides who spoke, asks for
-one classification at a time in turn order, keeps what a late speaker correction needs, and replays from
-there. Partial turns are read against the same value and leave no trace in it.
+`Conversation` is what is remembered after a turn. `ConversationTracker` moves it on: it decides who spoke,
+asks for one classification at a time in turn order, keeps what a late speaker correction needs, and replays
+from there. Partial turns are read against the same value and leave no trace in it.
 """
 
 from collections import deque

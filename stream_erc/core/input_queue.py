@@ -35,7 +35,7 @@ class InputQueue:
     """
 
     def __init__(self, audio: AudioInput) -> None:
-        self._audio = hearing
+        self._audio = audio
         self._waiting: deque[QueuedInput] = deque()
 
     def __len__(self) -> int:

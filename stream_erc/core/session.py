@@ -302,7 +302,7 @@ class Session:
             self._appending = None
             self._inputs_done += 1
 
-    # --- hearing ----------------------------------------------------------------------------------
+    # --- audio ------------------------------------------------------------------------------------
 
     def _hear_window(self) -> bool:
         """Hear one window; False where there is none, or something was said before it."""

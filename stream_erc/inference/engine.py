@@ -52,7 +52,7 @@ class Stages:
 
 
 TEXT_ONLY = Stages(audio=False, segmentation=False, words=False, speakers=False)
-"""The needs of a conversation that comes as text."""
+"""The stages of a conversation that comes as text."""
 
 
 class Engine:
@@ -95,7 +95,7 @@ class Engine:
         clock: Callable[[], float] = lambda: 0.0,
         decode: Decode | None = None,
     ) -> "Engine":
-        """Load what `needs` asks for.
+        """Load what `stages` names.
 
         Args:
             config: of the engine.
@@ -112,7 +112,7 @@ class Engine:
             DeviceError: no such device.
         """
         _check(config, session)
-        needs = stages or Stages()
+        stages = stages or Stages()
         examples = read_label_examples(Path(config.labels_from)) if config.labels_from is not None else []
         classifier = EmotionClassifier(config.model, config.device)
         speaker_encoder = load_encoder(session.diarization, config.device) if stages.speakers else None

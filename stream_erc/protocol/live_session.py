@@ -108,7 +108,8 @@ class LiveSession:
         self._numbered: bool | None = None
         self._steps = {step.heard.turn.index: step for step in first.done}
         self._out: deque[Message] = deque()
-        self._saved_events, self._saved_audio, self._saved_inputs = first.events, first.acknowledged, first.inputs
+        self._saved_events, self._saved_inputs = first.events, first.inputs
+        self._saved_audio = first.acknowledged
         self.encoder = MessageEncoder(session_id, event_id=first.events, now=now)
 
     # --- the beginning ----------------------------------------------------------------------------
@@ -330,7 +331,9 @@ class LiveSession:
             raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
 
 
-def _restored(offer: Offer, header: bytes, steps: Mapping[int, bytes]) -> tuple[SessionTerms, Snapshot, SessionHeader]:
+def _restored(
+    offer: Offer, header: bytes, steps: Mapping[int, bytes]
+) -> tuple[SessionTerms, Snapshot, SessionHeader]:
     """What `LiveSession.save_point` wrote."""
     try:
         kept = msgspec.msgpack.decode(header, type=SessionHeader)

@@ -20,7 +20,8 @@ RETURN_S = 2.0
 class Admission:
     """Asks a client that has connected.
 
-    Its methods raise `Disconnected` where the client leaves, and `CloseConnection` where the server stops meanwhile.
+    Its methods raise `Disconnected` where the client leaves, and `CloseConnection` where the server stops
+    meanwhile.
 
     Args:
         service: the server.

@@ -72,7 +72,7 @@ async def close_reason_of(conversation: Awaitable[None], session_id: Callable[[]
         log.exception("a connection failed", extra={"session": session_id()})
         refusal = Refusal("internal", "expected no mistake of the server, made one: resume the session")
         closed = CloseReason(1011, refusal)
-    return ending
+    return closed
 
 
 def _first(group: BaseExceptionGroup[E]) -> E:

@@ -127,7 +127,8 @@ class Server:
         }
         threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         version = f"stream-erc {metadata.version('stream-erc')}"
-        self._service = service = SharedState(self._offer, workers, self._store, threads, self._tokens, version)
+        service = SharedState(self._offer, workers, self._store, threads, self._tokens, version)
+        self._service = service
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._loop.add_signal_handler(number, self._signalled)

@@ -190,12 +190,12 @@ class Talk:
         await self.socket.send(json.dumps(message | fields))
 
     async def fail(self, code: str, close_code: int) -> None:
-        await self.submit("error", code=code, message="expected this, got that", retryable=False)
+        await self.say("error", code=code, message="expected this, got that", retryable=False)
         await self.socket.close(close_code)
 
     async def create(self) -> None:
         created = {"model": "stand-in", "asr": "none", "labels": ["neutral"], "resume_token": "secret"}
-        await self.submit("session.created", **created, configuration=CONFIGURATION, limits=self.server.limits)
+        await self.say("session.created", **created, configuration=CONFIGURATION, limits=self.server.limits)
 
     async def go_on(self) -> None:
         """Keep the protocol until the end, or until this connection's cut."""
@@ -206,7 +206,7 @@ class Talk:
             self.frames += isinstance(frame, bytes)
             for message in session.receive(frame):
                 fields = dict(message)
-                await self.submit(fields.pop("type"), **fields)
+                await self.say(fields.pop("type"), **fields)
             if cut is not None and self.frames >= cut:
                 self.socket.transport.abort()
                 return

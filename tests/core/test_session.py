@@ -369,7 +369,7 @@ def test_what_is_said_takes_effect_in_its_turn_however_long_work_takes():
     assert [e.speaker_name for e in runs[0] if isinstance(e, EmotionEvent) and not e.revision] == [
         "Ann", "Ben", "Ben", "Bob",
     ]  # fmt: skip
-    assert session.snapshot().said == len(said)
+    assert session.snapshot().inputs == len(said)
 
 
 @pytest.mark.parametrize("delay", [0, 3, 30])

@@ -59,7 +59,7 @@ def engine(classifier) -> Engine:
 
 
 @pytest.mark.parametrize(
-    ("given", "needs"),
+    ("given", "stages"),
     [
         (None, Stages()),
         ([GivenTurn("ann", "hi", 0, 9)], Stages(segmentation=False, words=False, speakers=False)),
@@ -72,7 +72,7 @@ def engine(classifier) -> Engine:
     ],
 )
 def test_only_what_is_not_given_is_needed(given, stages) -> None:
-    assert Stages.of(given) == needs
+    assert Stages.of(given) == stages
 
 
 def test_stages_that_are_not_needed_are_not_loaded(tiny_checkpoint) -> None:

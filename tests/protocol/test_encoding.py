@@ -5,6 +5,7 @@ import sys
 import pytest
 from paths import ROOT
 
+from stream_erc import protocol
 from stream_erc.events import (
     Emotion,
     EmotionEvent,
@@ -17,7 +18,6 @@ from stream_erc.events import (
     Turn,
     TurnFailed,
 )
-from stream_erc.protocol import encoding as protocol
 from stream_erc.protocol.encoding import MessageEncoder, to_json, to_ms
 from stream_erc.protocol.errors import ERRORS
 

@@ -124,7 +124,9 @@ def create(store: SessionStore, session_id: str = "a", token: bytes = TOKEN) -> 
     return store.create(session_id, token, b"first", now=NOW, expires_at=LATER)
 
 
-def claim(store: SessionStore, token: bytes = TOKEN, now: float = NOW, expires_at: float = LATER) -> StoredSession:
+def claim(
+    store: SessionStore, token: bytes = TOKEN, now: float = NOW, expires_at: float = LATER
+) -> StoredSession:
     saved = store.claim(token, now=now, expires_at=expires_at)
     assert saved is not None
     return saved

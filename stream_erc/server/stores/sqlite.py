@@ -246,7 +246,8 @@ def _saved(run: _Run, found: sqlite3.Cursor) -> StoredSession | None:
         return None
     session_id, owner, header, last_event_id, saved_at, closed = row
     steps = run("SELECT turn, blob FROM steps WHERE session_id = ? ORDER BY turn", session_id)
-    return StoredSession(session_id, owner, header, dict(steps.fetchall()), last_event_id, saved_at, bool(closed))
+    blobs = dict(steps.fetchall())
+    return StoredSession(session_id, owner, header, blobs, last_event_id, saved_at, bool(closed))
 
 
 def _owned(run: _Run, session_id: str, owner: int) -> int:
