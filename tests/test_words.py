@@ -10,9 +10,9 @@ from paths import ROOT
 FOLDERS = ("stream_erc", "models/erc_models", "clients", "scripts")
 
 NO_VERB = frozenset(
-    "a all an and any as at both by each every for from here how in is it its no not nothing of on one only or "
-    "other some so such that the their there these they this those to two what when where whether which who "
-    "whose why with without".split()
+    "a all an and any as at both by each every for from here how in is it its no not nothing of on one only "
+    "or other some so such that the their there these they this those to two what when where whether which "
+    "who whose why with without".split()
 )
 """What no sentence begins with that says what a function does."""
 
