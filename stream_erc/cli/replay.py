@@ -84,7 +84,7 @@ def replay_text(
         encoder = MessageEncoder(f"session-{number}", dialogue.dialogue)
         yield _created(encoder, engine, name, None)
         for turn in dialogue.turns:
-            session.append_turn(turn)
+            session.submit(turn)
             yield from map(encoder.encode, worker.advance(session))
         session.receive_eof()
         yield from map(encoder.encode, worker.advance(session, wait=True))

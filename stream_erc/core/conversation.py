@@ -191,7 +191,7 @@ class ConversationTracker:
         return work
 
     def is_running(self, work: ClassifyTurn) -> bool:
-        """Whether `work` is what is being classified; False for work that a correction overtook."""
+        """Return whether `work` is the running classification."""
         return self._running is not None and self._running[1] is work
 
     def remember(self, result: Classification) -> EmotionEvent:
@@ -249,15 +249,13 @@ class ConversationTracker:
 
     def _rewind(self, speakers: dict[int, str]) -> None:
         """Go back to before the first of some turns; line it and all after it up, with these speakers."""
+        assert self._running is None
         names = self.now.names
         for name in speakers.values():
             names = _with(names, name)
         steps = list(self._done)
         first = next(k for k, step in enumerate(steps) if step.heard.turn.index in speakers)
         stale = [replace(step.heard, revision=step.heard.revision + 1) for step in steps[first:]]
-        if self._running is not None:
-            stale.append(self._running[0].heard)
-            self._running = None
         for k, heard in enumerate(stale):
             if heard.turn.index in speakers:
                 speaker = names.index(speakers[heard.turn.index])

@@ -2,7 +2,7 @@
 
 The session reads no clock, starts no thread and loads no model. Whoever holds one repeats four calls::
 
-    session.receive_audio(chunk)             # or append_turn(...), and receive_eof() at the end
+    session.receive_audio(chunk)             # or submit(...), and receive_eof() at the end
     while works := session.work_to_do():     # until there is none
         for work in works:                   # run each on an engine, then
             session.receive_result(work, result)
@@ -23,7 +23,7 @@ from stream_erc.config import SessionConfig
 from stream_erc.core.audio_input import AudioInput
 from stream_erc.core.conversation import Conversation, ConversationTracker, Identified, Step
 from stream_erc.core.diarization import OnlineClustering
-from stream_erc.core.input_queue import APPENDED_AUDIO_MS, TAKES_NO_TURNS, InputQueue
+from stream_erc.core.input_queue import APPENDED_AUDIO_MS, InputQueue
 from stream_erc.core.segmentation import (
     BEGINNING,
     AppendedSegmenter,
@@ -151,25 +151,18 @@ class Session:
             raise ProtocolMisuse(f"expected mono float32 samples (N,), got {chunk.dtype} {chunk.shape}")
         self._audio.receive(chunk)
 
-    def append_turn(self, turn: GivenTurn) -> None:
-        """As `submit` of a turn, but one that cannot be used is refused at once.
+    def submit(self, given: ClientInput) -> None:
+        """Queue an input behind the audio received so far; then call `work_to_do`.
+
+        It takes effect once all earlier audio and inputs are processed, so the outcome does not depend on how
+        long work takes. The span of an appended turn may lie ahead of the audio: the turn and all later
+        inputs wait for it. An invalid input changes nothing and is reported as `InputRejected`.
+
+        A speaker correction reports the turn and all turns after it again, revised. The clustering keeps the
+        corrected turn as it is, but does not learn from it.
 
         Raises:
-            InputError: neither text nor span, a span without length, or one out of reach.
-        """
-        if not self._audio.takes_turns:
-            raise ProtocolMisuse(TAKES_NO_TURNS)
-        problem = self._input_queue.problem(turn)
-        if problem is not None:
-            raise InputError(problem)
-        self.submit(turn)
-
-    def submit(self, given: ClientInput) -> None:
-        """Take what is known outside, in line with the audio received so far; then call `work_to_do`.
-
-        It takes effect when all that was heard and said before is settled, so what follows does not depend on
-        how long work takes. The span of an appended turn may lie ahead of the audio; the turn, and what is
-        said after it, wait for it. What cannot be used is reported as `InputRejected`.
+            ProtocolMisuse: after `receive_eof`.
         """
         if self._audio.eof:
             raise ProtocolMisuse("submit after receive_eof")
@@ -225,27 +218,6 @@ class Session:
         """The events since the last call, in order."""
         events, self._events = self._events, []
         return events
-
-    def correct_speaker(self, turn: int, speaker: str) -> None:
-        """Say who really spoke a finished turn; it and the turns after it come again, revised.
-
-        Call `work_to_do` afterwards. The clustering does not learn from it: it will not move this turn, and
-        goes on deciding of the others by their voices.
-
-        Raises:
-            InputError: no such turn, or it is older than `SessionConfig.rewind_turns`.
-        """
-        self._tracker.correct(turn, speaker)
-        self._classify_next()
-
-    def rename_speaker(self, speaker: str, name: str) -> None:
-        """Call a speaker by another name from now on, and in the turns so far.
-
-        Raises:
-            InputError: nobody has the name, or somebody else has the new one.
-        """
-        self._report(self._tracker.rename(speaker, name))
-        self._keep()
 
     def snapshot(self) -> Snapshot:
         """The session after its last finished turn, or as it is now while nothing is said or worked on."""
@@ -369,7 +341,7 @@ class Session:
 
     def _receive_classification(self, work: ClassifyTurn, result: Classification | Failure) -> None:
         if not self._tracker.is_running(work):
-            return  # a speaker correction overtook it
+            raise ProtocolMisuse(f"expected the answer to the running classification, got one to {work.turn}")
         if isinstance(result, Failure):
             self._fail(work.turn.index, result.message)
         else:

@@ -11,7 +11,7 @@ from serving import FakeClassifier
 from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.core.session import Session, Snapshot
 from stream_erc.core.snapshots import StateCodec, decode, encode_header, encode_step
-from stream_erc.events import EmotionEvent, GivenTurn
+from stream_erc.events import EmotionEvent, GivenTurn, SpeakerRenaming, TurnCorrection
 from stream_erc.exceptions import InputError
 from stream_erc.inference.engine import TEXT_ONLY, Engine
 from stream_erc.inference.workers import InlineWorker
@@ -46,14 +46,15 @@ def test_a_session_goes_on_from_the_bytes_as_it_would_have(cut: int) -> None:
 
 def test_a_correction_reaches_back_through_the_bytes() -> None:
     session = heard(len(TALK))
-    session.rename_speaker("speaker_1", "Anna")
+    session.submit(SpeakerRenaming("speaker_1", "Anna"))
+    drive(session, HashEngine())
     sessions = [
         open_session(resume=kept)
         for kept in (session.snapshot(), through_bytes(session.snapshot(), FakeClassifier()))
     ]
     events = []
     for one in sessions:
-        one.correct_speaker(1, "Anna")
+        one.submit(TurnCorrection(1, "Anna"))
         events.append(drive(one, HashEngine()))
     assert (
         events[0] == events[1] and [e.revision for e in events[0] if isinstance(e, EmotionEvent)] == [1] * 5
@@ -69,7 +70,7 @@ def test_a_network_s_memory_survives_bit_for_bit(tiny_checkpoint: Path) -> None:
     def say(session: Session, texts: list[str]) -> list[EmotionEvent]:
         events = []
         for k, text in enumerate(texts):
-            session.append_turn(GivenTurn("ab"[k % 2], text))
+            session.submit(GivenTurn("ab"[k % 2], text))
             events += worker.advance(session)
         return [dataclasses.replace(e, latency=None) for e in events]  # type: ignore[arg-type]
 

@@ -188,8 +188,8 @@ def test_an_engine_answers_in_the_labels_of_the_examples(embedding_checkpoint: P
     engine = load(embedding_checkpoint, folder)
     assert engine.classifier.labels == ("calm", "thrilled")
     session, worker = engine.open_session(SessionConfig()), InlineWorker(engine)
-    session.append_turn(GivenTurn("Anna", "hello"))
-    session.append_turn(GivenTurn("Tom", "oh no"))
+    session.submit(GivenTurn("Anna", "hello"))
+    session.submit(GivenTurn("Tom", "oh no"))
     emotions = [event.emotion for event in worker.advance(session, wait=True)]
     assert len(emotions) == 2
     for emotion in emotions:

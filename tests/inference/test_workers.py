@@ -115,7 +115,7 @@ def test_sessions_in_several_threads_share_batches_and_do_not_notice(threads):
     def run(k):
         session, events = Session(CONFIG), []
         for turn in talks[k]:
-            session.append_turn(turn)
+            session.submit(turn)
             events += worker.advance(session)
         session.receive_eof()
         found[k] = outcome(events + worker.advance(session, wait=True))
@@ -129,7 +129,7 @@ def test_sessions_in_several_threads_share_batches_and_do_not_notice(threads):
         session, alone = Session(CONFIG), []
         inline = InlineWorker(HashEngine())
         for turn in talk:
-            session.append_turn(turn)
+            session.submit(turn)
             alone += inline.advance(session)
         session.receive_eof()
         assert events == outcome(alone + inline.advance(session))
