@@ -19,6 +19,11 @@ MULAW_BIAS = 33 << 2  # G.711 works on 14 bits and adds 33; ours are 16 bits
 MULAW_CLIP = 32_635  # the largest magnitude that the bias leaves within 15 bits
 
 
+def ms_to_samples(ms: int) -> int:
+    """Return a duration in milliseconds as samples at 16 kHz."""
+    return ms * SAMPLE_RATE // 1_000
+
+
 def sanitize(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same samples in [-1, 1], NaN and infinities as 0; any shape, always a new array."""
     finite = np.where(np.isfinite(samples), samples, np.float32(0))

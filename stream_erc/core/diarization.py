@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from stream_erc.audio import SAMPLE_RATE
+from stream_erc.audio import ms_to_samples
 from stream_erc.config import DiarizationConfig
 from stream_erc.events import Vector
 from stream_erc.exceptions import ConfigError, InputError, ProtocolMisuse
@@ -285,7 +285,7 @@ class OnlineClustering:
             embedding = np.zeros(self.dim, np.float32)
         else:
             self._check(embedding)
-            active = self.config.tau_active_ms * SAMPLE_RATE / 1000
+            active = ms_to_samples(self.config.tau_active_ms)
             weight = max(MIN_WEIGHT, min(1.0, duration_samples / active))
         state = self._forget(state, len(state.recent) + 1 - self.config.memory_turns)
         return replace(

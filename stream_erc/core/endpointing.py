@@ -23,12 +23,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeAlias
 
-from stream_erc.audio import SAMPLE_RATE
+from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import EndpointingConfig, VadConfig
 from stream_erc.core.vad import WINDOW
 from stream_erc.exceptions import ConfigError, ProtocolMisuse
 
-SAMPLES_PER_MS = SAMPLE_RATE // 1_000
 CUT_REGION = SAMPLE_RATE  # samples before max_turn in which a cut is looked for
 MIN_MAX_TURN_MS = 1_000
 
@@ -236,21 +235,21 @@ def _transition(state: EndpointState, given: Input) -> tuple[EndpointState, tupl
 
 def _has_lasted(state: EndpointState, endpointing: EndpointingConfig) -> bool:
     if state.phase == Phase.MAYBE_SPEECH:
-        return state.position - state.start >= endpointing.min_speech_ms * SAMPLES_PER_MS
+        return state.position - state.start >= ms_to_samples(endpointing.min_speech_ms)
     if state.phase == Phase.MAYBE_SILENCE:
-        return state.position - state.end >= endpointing.min_silence_ms * SAMPLES_PER_MS
+        return state.position - state.end >= ms_to_samples(endpointing.min_silence_ms)
     return False
 
 
 def _is_overlong(state: EndpointState, endpointing: EndpointingConfig) -> bool:
     """Whether one more window would take the segment past max_turn."""
-    longest = endpointing.max_turn_ms * SAMPLES_PER_MS
+    longest = ms_to_samples(endpointing.max_turn_ms)
     return state.phase != Phase.SILENCE and state.position + WINDOW - state.start > longest
 
 
 def _watch_for_cut(state: EndpointState, probability: float, endpointing: EndpointingConfig) -> EndpointState:
     """Keep the least speech-like window of the stretch in which a cut may come, the latest among equals."""
-    longest = endpointing.max_turn_ms * SAMPLES_PER_MS
+    longest = ms_to_samples(endpointing.max_turn_ms)
     region = state.start + longest - min(CUT_REGION, longest // 2)
     window = state.position - WINDOW
     if state.phase == Phase.SILENCE or window < region or probability > state.quietest:

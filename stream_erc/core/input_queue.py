@@ -4,9 +4,8 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 
-from stream_erc.audio import SAMPLE_RATE
+from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.core.audio_input import AudioInput
-from stream_erc.core.segmentation import milliseconds
 from stream_erc.events import ClientInput, GivenTurn
 
 APPENDED_AUDIO_MS = 30_000
@@ -77,7 +76,7 @@ class InputQueue:
             return f"expected a turn with a text or a span of audio, got the text {turn.text!r}"
         if start is not None and self._audio.silent:
             return "expected a text without a span in a session without audio, got a span"
-        reach = (self._audio.received - milliseconds(APPENDED_AUDIO_MS)) / SAMPLE_RATE
+        reach = (self._audio.received - ms_to_samples(APPENDED_AUDIO_MS)) / SAMPLE_RATE
         if start is not None and start < reach:
             return f"expected a turn from {_seconds(reach)} on, got one from {_seconds(start)} on"
         return None

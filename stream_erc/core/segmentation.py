@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from stream_erc.audio import SAMPLE_RATE
+from stream_erc.audio import ms_to_samples
 from stream_erc.config import SessionConfig
 from stream_erc.core import endpointing
 from stream_erc.core.vad import WINDOW, Vad, VadState
@@ -23,11 +23,6 @@ PARTIAL_GROWTH = 4
 """A partial turn is told again when a quarter more of it was heard, and an interval at least."""
 
 SegmenterOutput: TypeAlias = SpeechStarted | SpeechStopped | SpeechSegment
-
-
-def milliseconds(ms: int) -> int:
-    """Milliseconds as samples at 16 kHz."""
-    return ms * SAMPLE_RATE // 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +120,7 @@ class SpeechSegmenter:
         self._endpoint = mark.endpoint or endpointing.EndpointState()
         self._partial_at = mark.partial_at
         self._last_end = mark.last_end
-        self._pre_roll = milliseconds(config.endpointing.pre_roll_ms)
+        self._pre_roll = ms_to_samples(config.endpointing.pre_roll_ms)
         endpointing.validate(config.vad, config.endpointing)
 
     @property
@@ -179,7 +174,7 @@ class SpeechSegmenter:
         for boundary in boundaries:
             if isinstance(boundary, endpointing.Started):
                 found.append(SpeechStarted(boundary.start))
-                self._partial_at = boundary.start + milliseconds(self._config.partial_interval_ms)
+                self._partial_at = boundary.start + ms_to_samples(self._config.partial_interval_ms)
             elif isinstance(boundary, endpointing.Ended):
                 samples = self._tail.cut(self._from(boundary.start), boundary.decided_at)
                 found += (
@@ -204,7 +199,7 @@ class SpeechSegmenter:
         if not self._config.partials or self._partial_at is None or self.position < self._partial_at:
             return ()
         start, now = self._endpoint.start, self.position
-        interval = milliseconds(self._config.partial_interval_ms)
+        interval = ms_to_samples(self._config.partial_interval_ms)
         self._partial_at += max(interval, (now - start) // PARTIAL_GROWTH)
         samples = self._tail.cut(self._from(start), now)
         return (SpeechSegment(self._segments, start, now, samples, decided_at=now, final=False),)

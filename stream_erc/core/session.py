@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_erc.audio import SAMPLE_RATE
+from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import SessionConfig
 from stream_erc.core.audio_input import AudioInput
 from stream_erc.core.conversation import Conversation, ConversationTracker, Identified, Step
@@ -32,7 +32,6 @@ from stream_erc.core.segmentation import (
     SegmenterMark,
     SegmenterOutput,
     SpeechSegmenter,
-    milliseconds,
 )
 from stream_erc.core.vad import Vad
 from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
@@ -117,7 +116,7 @@ class Session:
         if given is not None:
             segmenter = GivenSegmenter(given, self._kept.mark)
         elif appended:
-            segmenter = AppendedSegmenter(milliseconds(APPENDED_AUDIO_MS), self._kept.mark)
+            segmenter = AppendedSegmenter(ms_to_samples(APPENDED_AUDIO_MS), self._kept.mark)
         elif vad is not None:
             segmenter = SpeechSegmenter(vad, config, self._kept.mark)
         self._audio = AudioInput(segmenter, self._kept.mark, self._kept.conversation.turns)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stream_erc.audio import SAMPLE_RATE
 from stream_erc.events import Samples, Vector
 from stream_erc.exceptions import CheckpointError, EngineUnavailable
 from stream_erc.inference.level import at_level, speech_level_dbfs
@@ -27,7 +28,6 @@ from stream_erc.inference.voice_states import ENCODERS, VoiceStates
 SET_DIMS: Mapping[str, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
 """Functionals of each set; ComParE_2016 is the corrected successor of the IS13 ComParE set."""
 
-SAMPLE_RATE_HZ = 16_000
 MIN_SAMPLES = 960
 """60 ms, one frame of openSMILE's longest window: below it openSMILE gives no functionals at all."""
 
@@ -181,7 +181,7 @@ class AcousticExtractor:
         self.spec = FeatureSpec(
             set=set_name,
             level="functionals",
-            sample_rate_hz=SAMPLE_RATE_HZ,
+            sample_rate_hz=SAMPLE_RATE,
             dim=len(self.names),
             names_sha256=hash_names(self.names),
             opensmile=str(opensmile.__version__),
@@ -269,7 +269,7 @@ class _Smile:
             "sinkLevel": opensmile.FeatureLevel.Functionals.value,
             "bufferModeRbConf": shared / "BufferModeRb.conf.inc",
             "frameModeFunctionalsConf": shared / "FrameModeFunctionals.conf.inc",
-            "sampleRate": SAMPLE_RATE_HZ,
+            "sampleRate": SAMPLE_RATE,
             "nBits": 16,
         }
         feature_set = getattr(opensmile.FeatureSet, set_name).value

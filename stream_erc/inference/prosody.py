@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_erc.audio import SAMPLE_RATE
 from stream_erc.events import Samples, Vector
 
 DESCRIPTORS = (
@@ -35,8 +36,7 @@ LINES = {"articulation_rate": (0.850, 0.849), "mean_hnr": (0.917, 3.413)}
 MIN_SAMPLES = 1_600
 """100 ms: below it there is no contour to speak of."""
 
-_RATE = 16_000
-_FRAME = _RATE // 50  # 20 ms
+_FRAME = SAMPLE_RATE // 50  # 20 ms
 _GATE_DB = 35.0
 _REFERENCE = 4e-10  # Praat's 0 dB: (2e-5)^2
 
@@ -81,7 +81,7 @@ def raw_descriptors(samples: Samples) -> Floats:
     pitch = (voiced.mean(), voiced.std(), np.ptp(voiced)) if len(voiced) else (np.nan,) * 3
     return np.array(
         [
-            len(speech) / _RATE,
+            len(speech) / SAMPLE_RATE,
             10 * np.log10(np.mean(10 ** (intensity / 10))),
             intensity.std(),
             *pitch,
@@ -101,12 +101,12 @@ def speech_span(samples: Samples) -> tuple[int, int]:
 
 def intensity_db(speech: Floats, floor_hz: float) -> Floats:
     """Praat's intensity contour (dB): Kaiser windows of 6.4 periods, a step of 0.8 periods of `floor_hz`."""
-    half = int(3.2 / floor_hz * _RATE)
+    half = int(3.2 / floor_hz * SAMPLE_RATE)
     if len(speech) < 2 * half + 1:
         half = (len(speech) - 1) // 2
     grid = np.linspace(-1, 1, 2 * half + 1)
     window = np.i0((2 * np.pi**2 + 0.5) * np.sqrt(1 - grid**2))
-    frames = _frames(speech, 2 * half + 1, round(0.8 / floor_hz * _RATE))
+    frames = _frames(speech, 2 * half + 1, round(0.8 / floor_hz * SAMPLE_RATE))
     power = frames**2 @ window / window.sum()
     return np.asarray(10 * np.log10(np.maximum(power, 1e-30) / _REFERENCE))
 
@@ -126,14 +126,14 @@ def _autocorrelation(speech: Floats) -> tuple[Floats, Floats]:
         (T, L) at lags of 1 / (4 * 16000) s from 0 to one period of the floor; and each windowed frame's peak
         in its middle relative to the segment's, (T,).
     """
-    length = round(3 / _FLOOR_HZ * _RATE)
+    length = round(3 / _FLOOR_HZ * SAMPLE_RATE)
     window = np.hanning(length + 2)[1:-1]
-    period = int(_RATE / _FLOOR_HZ)
-    frames = window * _frames(speech, length, round(_STEP_S * _RATE), 2 * period)
+    period = int(SAMPLE_RATE / _FLOOR_HZ)
+    frames = window * _frames(speech, length, round(_STEP_S * SAMPLE_RATE), 2 * period)
     half = period // 2 + 1
     middle = frames[:, length // 2 - half : length // 2 + half]
     loudness = np.abs(middle).max(axis=1) / max(np.abs(speech - speech.mean()).max(), 1e-12)
-    lags = int(_RATE * _UPSAMPLING / _FLOOR_HZ) + 2
+    lags = int(SAMPLE_RATE * _UPSAMPLING / _FLOOR_HZ) + 2
     found, of_window = (_correlate(x)[:, :lags] for x in (frames, window[None]))
     return found / np.maximum(found[:, :1], 1e-20) / (of_window / of_window[0, 0]), loudness
 
@@ -167,8 +167,8 @@ def _between(correlation: Floats) -> Floats:
 
 def _pitch_path(correlation: Floats, loudness: Floats) -> Floats:
     """The cheapest path through each frame's candidates (Boersma, 1993, section 4): Hz, 0 unvoiced, (T,)."""
-    peaks = _peaks(correlation, int(_RATE * _UPSAMPLING / _CEILING_HZ) - 1)
-    lag = _between(correlation) / (_RATE * _UPSAMPLING)
+    peaks = _peaks(correlation, int(SAMPLE_RATE * _UPSAMPLING / _CEILING_HZ) - 1)
+    lag = _between(correlation) / (SAMPLE_RATE * _UPSAMPLING)
     peaks[(peaks <= _VOICING / 2) | (lag * _CEILING_HZ < 1)] = -np.inf
     score = peaks - _OCTAVE_COST * np.log2(_CEILING_HZ * lag)
     best = np.argpartition(-score, _CANDIDATES, axis=1)[:, :_CANDIDATES]

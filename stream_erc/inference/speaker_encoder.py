@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stream_erc.audio import SAMPLE_RATE
+from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import DiarizationConfig
 from stream_erc.events import Samples, Vector
 from stream_erc.exceptions import DeviceError, EngineUnavailable
@@ -245,7 +245,7 @@ class HubEncoder:
         return [self._embed_one(samples) for samples in batch]
 
     def _embed_one(self, samples: Samples) -> Vector | None:
-        if len(samples) < MIN_SPEECH_MS * SAMPLE_RATE // 1000 or not np.any(samples):
+        if len(samples) < ms_to_samples(MIN_SPEECH_MS) or not np.any(samples):
             return None
         cut = max(0, len(samples) - MAX_SPEECH) // 2
         samples = samples[cut : cut + MAX_SPEECH]

@@ -35,11 +35,6 @@ def to_ms(samples: int | None) -> int | None:
     return None if samples is None else round(samples * 1000 / SAMPLE_RATE)
 
 
-def to_samples(ms: int) -> int:
-    """The wire's integer milliseconds as samples."""
-    return ms * SAMPLE_RATE // 1000
-
-
 class Envelope(TypedDict):
     """The fields that every message of the server has."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from stream_erc.audio import SAMPLE_RATE
+from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.core import snapshots
 from stream_erc.core.session import Session, Snapshot
 from stream_erc.events import (
@@ -31,7 +31,7 @@ from stream_erc.events import (
 )
 from stream_erc.exceptions import AudioError, ConfigError, InputError
 from stream_erc.protocol import messages
-from stream_erc.protocol.encoding import Message, MessageEncoder, to_json, to_message, to_samples
+from stream_erc.protocol.encoding import Message, MessageEncoder, to_json, to_message
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import (
     PROTOCOL_VERSION,
@@ -351,7 +351,7 @@ def _restored(
 def _to_input(message: TurnAppend | TurnCorrect | SpeakerRename) -> ClientInput:
     match message:
         case TurnAppend(text=text, speaker=speaker, audio_start_ms=start, audio_end_ms=end):
-            span = [None if ms is None else to_samples(ms) for ms in (start, end)]
+            span = [None if ms is None else ms_to_samples(ms) for ms in (start, end)]
             return GivenTurn(speaker, text, *span)
         case TurnCorrect(turn=turn, speaker=speaker):
             return TurnCorrection(turn, speaker)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from stream_erc.audio import SAMPLE_RATE, Resampler, from_float32, from_mulaw, from_pcm16
+from stream_erc.audio import SAMPLE_RATE, Resampler, from_float32, from_mulaw, from_pcm16, ms_to_samples
 from stream_erc.events import Samples
 from stream_erc.exceptions import AudioError, ConfigError
 from stream_erc.protocol.messages import AudioFormat
@@ -43,7 +43,7 @@ class WireAudio:
         self._resampler: Resampler | SecondwiseResampler = Resampler(audio.sample_rate_hz)
         if audio.sample_rate_hz != SAMPLE_RATE:
             self._resampler = SecondwiseResampler(audio.sample_rate_hz, self.send_from_ms // 1000)
-        self._skip = resume_at - self.send_from_ms * SAMPLE_RATE // 1000
+        self._skip = resume_at - ms_to_samples(self.send_from_ms)
         self._heard = 0
 
     @property

@@ -16,7 +16,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from stream_erc.audio import SAMPLE_RATE, Resampler
+from stream_erc.audio import SAMPLE_RATE, Resampler, ms_to_samples
 from stream_erc.events import Samples
 from stream_erc.exceptions import AudioError, ConfigError
 from stream_erc.sources.containers import cut_short, declares_duration
@@ -67,7 +67,7 @@ class AudioFile:
         Raises:
             AudioError: after everything before the fault has been given: truncated, corrupt, no samples.
         """
-        return _rechunk(self._decoded(), chunk_ms * SAMPLE_RATE // 1_000)
+        return _rechunk(self._decoded(), ms_to_samples(chunk_ms))
 
     def _open(self) -> tuple[InputContainer, AudioStream]:
         try:
