@@ -16,7 +16,6 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 """Rates outside are a wrong header, not audio."""
 
 MULAW_BIAS = 33 << 2  # G.711 works on 14 bits and adds 33; ours are 16 bits
-MULAW_CLIP = 32_635  # the largest magnitude that the bias leaves within 15 bits
 
 
 def ms_to_samples(ms: int) -> int:
@@ -64,12 +63,6 @@ def from_mulaw(data: bytes | bytearray | memoryview) -> Samples:
     return _mulaw_decoding()[np.frombuffer(data, dtype=np.uint8)]
 
 
-def to_mulaw(samples: Samples) -> bytes:
-    """Float samples as G.711 mu-law bytes."""
-    pcm = np.frombuffer(to_pcm16(samples), dtype="<i2").astype(np.int32)
-    return _mulaw_encoding()[pcm + 32_768].tobytes()
-
-
 @functools.cache
 def _mulaw_decoding() -> Samples:
     """Byte -> sample, (256,)."""
@@ -77,19 +70,6 @@ def _mulaw_decoding() -> Samples:
     exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
     magnitude = (((mantissa << 3) + MULAW_BIAS) << exponent) - MULAW_BIAS
     table = np.where(code & 0x80, -magnitude, magnitude).astype(np.float32) / np.float32(32_768)
-    table.flags.writeable = False
-    return table
-
-
-@functools.cache
-def _mulaw_encoding() -> NDArray[np.uint8]:
-    """16-bit sample + 32768 -> byte, (65536,)."""
-    pcm = np.arange(-32_768, 32_768, dtype=np.int32)
-    magnitude = np.minimum(np.abs(pcm), MULAW_CLIP) + MULAW_BIAS
-    exponent = np.log2(magnitude).astype(np.int32) - 7  # the highest bit is one of 7 ... 14
-    mantissa = (magnitude >> (exponent + 3)) & 15
-    sign = np.where(pcm < 0, 0x80, 0)
-    table: NDArray[np.uint8] = (~(sign | exponent << 4 | mantissa) & 0xFF).astype(np.uint8)
     table.flags.writeable = False
     return table
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mulaw import to_mulaw
 
-from stream_erc.audio import SAMPLE_RATE, Resampler, from_mulaw, from_pcm16, sanitize, to_mulaw, to_pcm16
+from stream_erc.audio import SAMPLE_RATE, Resampler, from_mulaw, from_pcm16, sanitize, to_pcm16
 from stream_erc.exceptions import AudioError, ProtocolMisuse
 
 EVERY_PCM16 = np.arange(-32_768, 32_768, dtype="<i2")

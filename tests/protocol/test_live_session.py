@@ -8,9 +8,10 @@ import pytest
 from fakes import CONFIG, HashEngine, conversation, drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mulaw import to_mulaw
 from serving import FakeEngine
 
-from stream_erc.audio import SAMPLE_RATE, to_mulaw, to_pcm16
+from stream_erc.audio import SAMPLE_RATE, to_pcm16
 from stream_erc.config import ServerConfig
 from stream_erc.protocol import messages
 from stream_erc.protocol.errors import Refusal

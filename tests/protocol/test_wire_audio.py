@@ -3,8 +3,9 @@ import fractions
 import av
 import numpy as np
 import pytest
+from mulaw import to_mulaw
 
-from stream_erc.audio import SAMPLE_RATE, to_mulaw, to_pcm16
+from stream_erc.audio import SAMPLE_RATE, to_pcm16
 from stream_erc.exceptions import AudioError, ConfigError
 from stream_erc.protocol.messages import AudioFormat
 from stream_erc.protocol.wire_audio import OPUS_RATE_HZ, WireAudio, send_from_ms
