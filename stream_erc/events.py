@@ -44,12 +44,10 @@ class Hypothesis:
 
     Attributes:
         text: the transcript, possibly empty.
-        is_final: whether the segment had ended.
         confidence: 0 to 1 where the engine gives one.
     """
 
     text: str
-    is_final: bool = True
     confidence: float | None = None
 
 

@@ -49,7 +49,7 @@ class NoRecognizer:
 
     def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
         """An empty hypothesis."""
-        return Hypothesis("", final)
+        return Hypothesis("")
 
 
 def load_recognizer(config: AsrConfig) -> Recognizer:

@@ -52,11 +52,11 @@ class PocketSphinx:
     def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
         """The words of `samples` (N,), empty for silence; waits while all decoders are busy."""
         if len(samples) < MIN_SAMPLES or is_silent(samples):
-            return Hypothesis("", final)
+            return Hypothesis("")
         decoder = self._idle.get()
         try:
             decoder = decoder or _make_decoder()
-            return Hypothesis(strip_fillers(decoder.decode(to_pcm16(samples))), final)
+            return Hypothesis(strip_fillers(decoder.decode(to_pcm16(samples))))
         finally:
             self._idle.put(decoder)
 

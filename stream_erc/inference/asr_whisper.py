@@ -69,16 +69,16 @@ class FasterWhisper:
     def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
         """The words of `samples` (N,); greedy while the segment goes on, by beam search when it is final."""
         if is_silent(samples):
-            return Hypothesis("", final)
+            return Hypothesis("")
         language = language or self._language
         windows = self._decode(samples, language, self._beam_size if final else 1)
         if final and any(is_loop(window.text) for window in windows):
             windows = self._decode(samples, language, self._beam_size, no_repeat_ngram_size=3)
         heard = [(text, window) for window in windows if (text := believable(window))]
         if not heard:
-            return Hypothesis("", final)
+            return Hypothesis("")
         logprob = sum(w.avg_logprob * w.seconds for _, w in heard) / sum(w.seconds for _, w in heard)
-        return Hypothesis(" ".join(text for text, _ in heard), final, min(1.0, math.exp(logprob)))
+        return Hypothesis(" ".join(text for text, _ in heard), min(1.0, math.exp(logprob)))
 
     def _decode(
         self, samples: Samples, language: str | None, beam_size: int, no_repeat_ngram_size: int = 0
