@@ -115,6 +115,10 @@ class SessionConfig:
     rewind_turns: int = 32
 
 
+DEFAULT_MODEL = "si-lstm"
+"""The shipped checkpoint that serves where no other is named."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """What the engine loads and where it computes.
@@ -128,7 +132,7 @@ class EngineConfig:
             makes the last digits of a probability depend on who else speaks.
     """
 
-    model: str = "si-lstm"
+    model: str = DEFAULT_MODEL
     device: Literal["auto", "cpu", "cuda"] = "auto"
     labels_from: str | None = None
     asr: AsrConfig = field(default_factory=AsrConfig)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from stream_erc import config as configuration
-from stream_erc.config import Config, ServerConfig
+from stream_erc.config import DEFAULT_MODEL, Config, ServerConfig
 
 
 class _Parser(argparse.ArgumentParser):
@@ -141,7 +141,7 @@ def _conversation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME|DIR", help="a checkpoint (default: si-lstm)")
+    parser.add_argument("--model", metavar="NAME|DIR", help=f"a checkpoint (default: {DEFAULT_MODEL})")
     parser.add_argument(
         "--labels-from",
         metavar="PATH",
