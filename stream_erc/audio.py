@@ -1,4 +1,4 @@
-"""The one sample rate, conversions to it, and the streaming resampler."""
+"""The sample rate of all stages, conversions of samples, and the streaming resampler."""
 
 import functools
 
@@ -13,7 +13,7 @@ SAMPLE_RATE = 16_000
 """Every stage works on mono float32 at this rate, in Hz."""
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
-"""Rates outside are a wrong header, not audio."""
+"""Accepted input rates: anything outside is a corrupt header."""
 
 MULAW_BIAS = 33 << 2  # G.711 works on 14 bits and adds 33; ours are 16 bits
 
@@ -24,16 +24,16 @@ def ms_to_samples(ms: int) -> int:
 
 
 def sanitize(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same samples in [-1, 1], NaN and infinities as 0; any shape, always a new array."""
+    """Return a copy clipped to [-1, 1], with NaN and infinities replaced by 0; any shape."""
     finite = np.where(np.isfinite(samples), samples, np.float32(0))
     return np.clip(finite, -1.0, 1.0).astype(np.float32, copy=False)
 
 
 def from_pcm16(data: bytes | bytearray | memoryview) -> Samples:
-    """Signed 16-bit little-endian samples as float32 in [-1, 1), channels still interleaved.
+    """Convert signed 16-bit little-endian samples to float32 in [-1, 1); channels stay interleaved.
 
     Raises:
-        AudioError: half a sample at the end.
+        AudioError: an odd number of bytes.
     """
     if len(data) % 2:
         raise AudioError(f"expected 16-bit samples, an even number of bytes, got {len(data)} bytes")
@@ -41,10 +41,10 @@ def from_pcm16(data: bytes | bytearray | memoryview) -> Samples:
 
 
 def from_float32(data: bytes | bytearray | memoryview) -> Samples:
-    """32-bit little-endian floats, as they are.
+    """Read 32-bit little-endian floats unchanged.
 
     Raises:
-        AudioError: part of a sample at the end.
+        AudioError: a number of bytes that is not divisible by 4.
     """
     if len(data) % 4:
         raise AudioError(f"expected 32-bit samples, a number of bytes divisible by 4, got {len(data)} bytes")
@@ -52,20 +52,20 @@ def from_float32(data: bytes | bytearray | memoryview) -> Samples:
 
 
 def to_pcm16(samples: Samples) -> bytes:
-    """Float samples as signed 16-bit little-endian; undoes `from_pcm16` exactly."""
+    """Convert float samples to signed 16-bit little-endian: the exact inverse of `from_pcm16`."""
     scaled = np.rint(sanitize(samples) * np.float32(32_768))
     pcm: NDArray[np.int16] = np.minimum(scaled, 32_767).astype("<i2")
     return pcm.tobytes()
 
 
 def from_mulaw(data: bytes | bytearray | memoryview) -> Samples:
-    """G.711 mu-law bytes (telephony) as float32 in [-1, 1]."""
-    return _mulaw_decoding()[np.frombuffer(data, dtype=np.uint8)]
+    """Decode G.711 mu-law bytes (telephony) to float32 in [-1, 1]."""
+    return _mulaw_table()[np.frombuffer(data, dtype=np.uint8)]
 
 
 @functools.cache
-def _mulaw_decoding() -> Samples:
-    """Byte -> sample, (256,)."""
+def _mulaw_table() -> Samples:
+    """Build the table byte -> sample, (256,)."""
     code = ~np.arange(256, dtype=np.uint8)
     exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
     magnitude = (((mantissa << 3) + MULAW_BIAS) << exponent) - MULAW_BIAS
@@ -75,18 +75,18 @@ def _mulaw_decoding() -> Samples:
 
 
 class Resampler:
-    """Audio of any rate and channel count, chunk by chunk, as 16 kHz mono.
+    """A streaming converter of audio of any rate and channel count to 16 kHz mono.
 
-    Samples are sanitised, channels are averaged with equal weight, then soxr's HQ filter resamples. The
-    output does not depend on the chunking of the input, bit for bit. The filter looks ahead: output lags by
-    10 ms from 48 kHz and by up to 70 ms from other rates; `flush` gives the rest. At 16 kHz nothing lags.
+    It sanitizes the samples, averages the channels with equal weight, then resamples with soxr's HQ filter.
+    The output does not depend on the chunking of the input, bit for bit. The filter looks ahead: output lags
+    by 10 ms from 48 kHz and by up to 70 ms from other rates; `flush` returns the rest. 16 kHz has no lag.
 
     Args:
         rate_hz: sample rate of the input.
         channels: channels of the input.
 
     Raises:
-        AudioError: a rate or a channel count that no audio has.
+        AudioError: a rate outside `MIN_RATE_HZ` to `MAX_RATE_HZ`, or no channel.
     """
 
     def __init__(self, rate_hz: int, channels: int = 1) -> None:
@@ -102,13 +102,13 @@ class Resampler:
             self._stream = soxr.ResampleStream(rate_hz, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
     def push(self, chunk: NDArray[np.float32]) -> Samples:
-        """Feed the next samples.
+        """Convert the next samples.
 
         Args:
-            chunk: (N, channels), or (N,) where there is one channel; N may be 0.
+            chunk: (N, channels), or (N,) for one channel; N may be 0.
 
         Returns:
-            What is ready at 16 kHz, (M,), possibly empty.
+            The samples that are ready at 16 kHz, (M,), possibly none.
 
         Raises:
             AudioError: another number of channels.
@@ -116,19 +116,19 @@ class Resampler:
         """
         if self._flushed:
             raise ProtocolMisuse("expected no audio after flush(), got a chunk: make a new Resampler")
-        mono = self._mixed(chunk)
-        return mono if self._stream is None else self._through(self._stream, mono, last=False)
+        mono = self._mix_down(chunk)
+        return mono if self._stream is None else self._resample(self._stream, mono, last=False)
 
     def flush(self) -> Samples:
-        """End the stream: the samples that the filter still held, (M,). Nothing may be pushed afterwards."""
+        """End the stream and return the samples that the filter still held, (M,); `push` may not follow."""
         if self._flushed or self._stream is None:
             self._flushed = True
             return np.zeros(0, dtype=np.float32)
         self._flushed = True
-        return self._through(self._stream, np.zeros(0, dtype=np.float32), last=True)
+        return self._resample(self._stream, np.zeros(0, dtype=np.float32), last=True)
 
-    def _mixed(self, chunk: NDArray[np.float32]) -> Samples:
-        """The mean over channels, (N,)."""
+    def _mix_down(self, chunk: NDArray[np.float32]) -> Samples:
+        """Return the sanitized mean over channels, (N,)."""
         shaped = chunk[:, np.newaxis] if chunk.ndim == 1 else chunk
         if shaped.ndim != 2 or shaped.shape[1] != self.channels:
             raise AudioError(f"expected a chunk of shape (N, {self.channels}), got {chunk.shape}")
@@ -139,6 +139,6 @@ class Resampler:
         return mono / np.float32(self.channels) if self.channels > 1 else mono
 
     @staticmethod
-    def _through(stream: soxr.ResampleStream, mono: Samples, *, last: bool) -> Samples:
+    def _resample(stream: soxr.ResampleStream, mono: Samples, *, last: bool) -> Samples:
         resampled: Samples = stream.resample_chunk(mono, last=last)
         return np.clip(resampled, -1.0, 1.0)  # the filter overshoots at full scale

@@ -21,7 +21,7 @@ class VadConfig:
         threshold: speech begins at this probability of a 32 ms window.
         release: speech ends below this one.
 
-    The defaults lie below Silero's 0.5 and 0.35, which miss soft and sad voices.
+    The defaults are below Silero's own (0.5 and 0.35), which miss soft and sad voices.
     """
 
     threshold: float = 0.35
@@ -30,13 +30,13 @@ class VadConfig:
 
 @dataclass(frozen=True, slots=True)
 class EndpointingConfig:
-    """When a segment of speech begins and ends, in milliseconds of audio.
+    """The rules for where a segment of speech begins and ends, in milliseconds of audio.
 
     Attributes:
-        pre_roll_ms: audio before the start that is analysed too; speech is noticed some 50 ms late.
-        min_speech_ms: less than this in one piece begins no segment.
-        min_silence_ms: a pause of this length ends one. It is most of the latency; longer splits fewer turns
-            at their pauses and merges more that follow each other quickly.
+        pre_roll_ms: audio before the start that is analysed too, since detection lags by some 50 ms.
+        min_speech_ms: the shortest continuous speech that begins a segment.
+        min_silence_ms: the pause that ends a segment. It is most of the latency. A longer one splits fewer
+            turns at their pauses, but merges more turns that follow each other quickly.
         max_turn_ms: a longer segment is cut at its least speech-like moment.
     """
 
@@ -48,20 +48,20 @@ class EndpointingConfig:
 
 @dataclass(frozen=True, slots=True)
 class DiarizationConfig:
-    """Online clustering of voice vectors; defaults chosen with `scripts/tune_diarization`.
+    """Parameters of the online clustering of voice vectors, tuned with `scripts/tune_diarization`.
 
     Attributes:
         encoder: ``ge2e`` (ships with its package), or a transformers x-vector model by path or hub name,
             such as ``microsoft/wavlm-base-plus-sv``.
-        speakers: the number of speakers where it is known.
-        max_speakers: a bound where it is not.
-        tau_active_ms: speech that a turn needs to count fully; a shorter one counts less, so that it can
+        speakers: the number of speakers, None if unknown.
+        max_speakers: an upper bound if the number is unknown.
+        tau_active_ms: the speech that a turn needs for full weight. A shorter turn weighs less, so it can
             hardly open a new speaker or move a known one.
-        delta_new: how far apart two groups of turns must be to be two speakers, as the squared distance of
-            their mean voices times a power of their size; larger gives fewer speakers.
-        delta_known: the same while fewer than `speakers` voices were heard; smaller opens them sooner.
-        growth: that power: 0 is the distance alone, 1 is Ward's criterion.
-        memory_turns: how many past turns a correction can reach.
+        delta_new: the threshold at which two groups of turns are two speakers: the squared distance of their
+            mean voices times a power of their size. A larger threshold gives fewer speakers.
+        delta_known: the same threshold if `speakers` is given.
+        growth: the power in that threshold: 0 is the distance alone, 1 is Ward's criterion.
+        memory_turns: the number of past turns that are clustered again, and can be corrected.
     """
 
     encoder: str = "ge2e"
@@ -76,15 +76,15 @@ class DiarizationConfig:
 
 @dataclass(frozen=True, slots=True)
 class AsrConfig:
-    """Which recognizer, and how it runs.
+    """The recognizer and its settings.
 
     Attributes:
         engine: ``auto``, ``faster-whisper[:MODEL]``, ``pocketsphinx`` or ``none``.
-        language: ISO 639-1 code, or None to detect it (Whisper only); a session may ask for another.
+        language: ISO 639-1 code, or None to detect it (Whisper only); a session may override it.
         device: ``auto``, ``cpu`` or ``cuda`` (Whisper only).
         compute_type: one of CTranslate2's, or ``auto``: int8 on a CPU, float16 on a GPU.
-        beam_size: hypotheses kept in a final decoding; a partial one is greedy (Whisper only).
-        parallel: transcriptions that may run at the same time; each further one costs memory.
+        beam_size: beam width of the final decoding; partial decoding is greedy (Whisper only).
+        parallel: transcriptions that may run at the same time; each one costs memory.
     """
 
     engine: str = "auto"
@@ -97,13 +97,13 @@ class AsrConfig:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """How one conversation is heard.
+    """Settings of one conversation.
 
     Attributes:
-        language: ISO 639-1 code of what is spoken; the recognizer's own where None.
-        partials: whether a running segment is transcribed and classified provisionally.
-        partial_interval_ms: audio between two partial hypotheses; more in long turns.
-        rewind_turns: how many past turns a late speaker correction can reach.
+        language: ISO 639-1 code of the spoken language; None for the recognizer's default.
+        partials: whether turns are transcribed and classified while they are still being spoken.
+        partial_interval_ms: audio between two partial hypotheses; longer in long turns.
+        rewind_turns: the number of past turns that a speaker correction can reach.
     """
 
     vad: VadConfig = field(default_factory=VadConfig)
@@ -116,20 +116,20 @@ class SessionConfig:
 
 
 DEFAULT_MODEL = "si-lstm"
-"""The shipped checkpoint that serves where no other is named."""
+"""The shipped checkpoint that is used unless another one is named."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What the engine loads and where it computes.
+    """The models that the engine loads, and the device that it computes on.
 
     Attributes:
-        model: a checkpoint's name among the shipped ones, or a folder.
-        device: where the network and its conversation states live.
-        labels_from: a folder or file of a few examples for each label (see `label_examples`); the model
-            answers in these labels. It needs an embedding space, as ``sentemocontext`` has.
-        max_batch: how many sessions' turns are stepped together. More is faster, above all on a GPU, and
-            makes the last digits of a probability depend on who else speaks.
+        model: the name of a shipped checkpoint, or a folder.
+        device: the device of the network and of its conversation states.
+        labels_from: a folder or file with a few examples of each label (see `label_examples`); the model
+            then predicts these labels. Its network needs an embedding space, as ``sentemocontext`` has.
+        max_batch: the largest number of turns (of different sessions) in a batch. A larger batch is faster,
+            above all on a GPU, but makes the last digits of a probability depend on the other sessions.
     """
 
     model: str = DEFAULT_MODEL
@@ -155,34 +155,35 @@ SERVER_BOUNDS: Mapping[str, tuple[float, float]] = {
     "drain_s": (0, YEAR_S),
     "threads": (1, 1_024),
 }
-"""The least and the greatest value of each number of a server."""
+"""Smallest and largest value of each numeric server setting."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Who may connect, and what a connection may ask for. A number beyond `SERVER_BOUNDS` is a `ConfigError`.
+    """Address, access and limits of the server. A number outside `SERVER_BOUNDS` is a `ConfigError`.
 
     Attributes:
-        host, port: where to listen; port 0 takes a free one.
-        models: further checkpoints that a client may choose, beside the engine's.
-        store: ``memory``, ``sqlite:PATH`` or ``redis://...``: what a resumed session goes on from.
-        retention_s: how long after a lost connection a session can be resumed; it is kept a third longer.
-        token_file: a file with the bearer tokens that are taken, one a line; None asks for none.
-        allow_origins: web pages besides the server's own (see `Origins`) that may connect, as
+        host, port: the address to listen on; port 0 picks a free port.
+        models: checkpoints that a client may choose besides the engine's.
+        store: ``memory``, ``sqlite:PATH`` or ``redis://...``: the store that sessions are resumed from.
+        retention_s: how long a session can be resumed after its connection was lost; the store keeps it a
+            third longer.
+        token_file: a file of accepted bearer tokens, one per line; None requires no token.
+        allow_origins: origins of web pages that may connect besides the server's own (see `Origins`), as
             ``https://host[:port]``; ``*`` allows all.
         tls_certificate, tls_key: PEM files; None serves without TLS.
-        max_sessions: how many connections are taken.
-        max_message_bytes: of one frame.
-        max_frame_ms: audio in one binary frame.
+        max_sessions: the largest number of sessions at a time.
+        max_message_bytes: the largest frame.
+        max_frame_ms: the most audio in one binary frame.
         burst_ms: how far live audio may run ahead of the clock.
-        messages_per_s: text frames that a connection may send; ten times as many at once.
-        idle_timeout_s: a connection that sends nothing for so long is closed.
-        penalty_s: a connection that broke a limit, or had no token, is closed after so long, and not read
-            from meanwhile.
-        slow_reader_s: a connection that takes nothing for so long is closed.
-        heartbeat_s: a connection to which nothing was sent for so long gets a heartbeat.
-        drain_s: how long what was heard may still be worked on when the server is told to stop.
-        threads: analyses that run at the same time.
+        messages_per_s: text frames per second that a connection may send, with bursts of ten times as many.
+        idle_timeout_s: a connection that sends nothing for this long is closed.
+        penalty_s: delay before a connection that broke a limit, or had no token, is closed; nothing is read
+            from it meanwhile.
+        slow_reader_s: a connection that reads nothing for this long is closed.
+        heartbeat_s: a connection that was sent nothing for this long gets a heartbeat.
+        drain_s: time limit for finishing the work on received audio when the server stops.
+        threads: the number of analyses that run at the same time.
     """
 
     host: str = "127.0.0.1"
@@ -209,13 +210,13 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name, (least, most) in SERVER_BOUNDS.items():
             value = getattr(self, name)
-            if not least <= value <= most:  # nor where it is not a number
+            if not least <= value <= most:  # NaN fails too
                 raise ConfigError(f"server.{name}: expected {least} to {most}, got {value}")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration, as in a TOML file of the tables ``[session]``, ``[engine]``, ``[server]``."""
+    """The whole configuration: the TOML tables ``[session]``, ``[engine]`` and ``[server]``."""
 
     session: SessionConfig = field(default_factory=SessionConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -229,7 +230,7 @@ def load(path: Path) -> Config:
     """Read a TOML configuration.
 
     Raises:
-        ConfigError: no such file, not TOML, an unknown key, a value of the wrong type, a number of no use.
+        ConfigError: no such file, not TOML, an unknown key, a value of the wrong type or out of range.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -255,7 +256,7 @@ def from_table(kind: type[T], table: Mapping[str, object], at: str = "") -> T:
 
 
 def _value(hint: object, value: object, name: str) -> object:
-    """`value` as the type of `hint`, or a `ConfigError` that names both."""
+    """Return `value` as the type of `hint`, or raise a `ConfigError` that names both."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{name}: expected a table, got {value!r}")

@@ -1,6 +1,6 @@
-"""Everything that flows, in flow order: audio, speech, words, features, turns, emotions.
+"""The data that flows through a session, in flow order: audio, speech, words, features, turns, emotions.
 
-All of it is frozen. Time is in integer samples at 16 kHz since the session's audio began; milliseconds
+All types are frozen. Time is in integer samples at 16 kHz since the session's audio began; milliseconds
 appear only on the wire (`stream_erc.protocol.encoding`).
 """
 
@@ -20,14 +20,14 @@ Vector: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeechSegment:
-    """A span of speech found by VAD and endpointing, or given.
+    """A span of speech, found by VAD and endpointing or given by the client.
 
     Attributes:
         index: 0-based position among the session's segments.
-        start, end: samples since the session's audio began; speech only, pre-roll excluded.
-        samples: the audio to analyse, pre-roll and trailing silence included.
-        decided_at: the sample at which its end was known; `decided_at - end` is the endpointing latency.
-        final: False for a snapshot of a segment that still goes on.
+        start, end: samples since the session's audio began, without pre-roll and trailing silence.
+        samples: the audio to analyse, with pre-roll and trailing silence.
+        decided_at: the sample at which the end was decided; `decided_at - end` is the endpointing latency.
+        final: False for a snapshot of a segment that is still running.
     """
 
     index: int
@@ -40,11 +40,11 @@ class SpeechSegment:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What a recognizer heard; partial until final.
+    """A recognizer's transcript of a segment.
 
     Attributes:
         text: the transcript, possibly empty.
-        confidence: 0 to 1 where the engine gives one.
+        confidence: 0 to 1, None if the recognizer gives none.
     """
 
     text: str
@@ -53,11 +53,11 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """What the network hears of one turn besides its words.
+    """Inputs of the emotion network besides the words of a turn.
 
     Attributes:
-        acoustic: functionals in the order of the checkpoint's `FeatureSpec`, (D,), NaN where one could not be
-            measured; None where the turn has no audio.
+        acoustic: functionals in the order of the checkpoint's `FeatureSpec`, (D,), NaN for those that could not
+            be measured; None if the turn has no audio.
     """
 
     acoustic: Vector | None
@@ -65,9 +65,9 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class GivenTurn:
-    """What is known of a turn beforehand: who, when, what; None where unknown.
+    """A turn that the client knows: its speaker, text and times (samples); None for what is unknown.
 
-    A turn without times is a text-only turn and needs a text.
+    A turn without times is text only, so it needs a text.
     """
 
     speaker: str | None
@@ -83,7 +83,7 @@ class Turn:
     Attributes:
         index: 0-based position in the session.
         speaker: 0-based index by order of appearance.
-        text: the transcript, empty where there is none.
+        text: the transcript, possibly empty.
         start, end: samples, None for a text-only turn.
     """
 
@@ -111,7 +111,7 @@ class Emotion:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Where the time between the end of speech and the event went, in milliseconds."""
+    """Time from the end of speech to the event, by stage, in milliseconds."""
 
     endpointing: float = 0.0
     asr: float = 0.0
@@ -122,7 +122,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class TurnCorrection:
-    """Somebody outside says who really spoke a finished turn."""
+    """A client's correction: who really spoke a finished turn."""
 
     turn: int
     speaker: str
@@ -130,14 +130,14 @@ class TurnCorrection:
 
 @dataclass(frozen=True, slots=True)
 class SpeakerRenaming:
-    """Somebody outside gives a speaker another name."""
+    """A client's new name for a speaker."""
 
     speaker: str
     name: str
 
 
 ClientInput: TypeAlias = GivenTurn | TurnCorrection | SpeakerRenaming
-"""What is said of a conversation from outside, in line with its audio."""
+"""What a client submits about a conversation; ordered with its audio."""
 
 
 # --- what a session reports -----------------------------------------------------------------------
@@ -145,24 +145,28 @@ ClientInput: TypeAlias = GivenTurn | TurnCorrection | SpeakerRenaming
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Speech began at `start`; a turn follows."""
+    """Speech began at sample `start`; a turn follows."""
 
     start: int
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """The speech that began last ended at `end`; its turn is being understood."""
+    """The current speech ended at sample `end`; its turn is being analysed."""
 
     end: int
 
 
 @dataclass(frozen=True, slots=True)
 class PartialTurn:
-    """A turn that is still being spoken: what has been heard of it so far.
+    """A turn that is still being spoken, up to now.
 
     Attributes:
-        turn: its index will be that of the final turn; speaker None while unknown.
+        index: the index that the final turn will have.
+        speaker: the speaker's name, None while unknown.
+        text: the transcript so far.
+        start, end: samples.
+        emotion: None until it was classified.
     """
 
     index: int
@@ -175,11 +179,11 @@ class PartialTurn:
 
 @dataclass(frozen=True, slots=True)
 class EmotionEvent:
-    """A final turn: who spoke, what was said, which emotion it expressed.
+    """A final turn: its speaker, words and expressed emotion.
 
     Attributes:
         speaker_name: the given name, or ``speaker_1`` ... by order of appearance.
-        revision: 0 at first, counted up when a speaker correction changed this turn.
+        revision: 0 at first; each speaker correction that affects the turn adds 1.
     """
 
     turn: Turn
@@ -201,7 +205,7 @@ class TurnFailed:
 
 @dataclass(frozen=True, slots=True)
 class SpeakerRenamed:
-    """The speaker of an index goes by another name, in all turns."""
+    """A speaker (by index) has a new name, in all turns."""
 
     speaker: int
     previous: str
@@ -210,7 +214,7 @@ class SpeakerRenamed:
 
 @dataclass(frozen=True, slots=True)
 class SessionClosed:
-    """The end of a session, with totals that both sides can reconcile."""
+    """The end of a session, with totals to check against."""
 
     audio_samples: int
     turns: int
@@ -220,10 +224,10 @@ class SessionClosed:
 
 @dataclass(frozen=True, slots=True)
 class InputRejected:
-    """What was said from outside cannot be used, and has changed nothing.
+    """An invalid input, which changed nothing; reported in input order.
 
     Attributes:
-        number: 1, 2, 3 ... over all that was said in the session.
+        number: the input's number in the session: 1, 2, 3 ...
     """
 
     number: int
@@ -232,6 +236,6 @@ class InputRejected:
 
 
 LastingEvent: TypeAlias = EmotionEvent | TurnFailed | SpeakerRenamed | SessionClosed
-"""What becomes part of the session; the others are of the moment."""
+"""Events that become part of the session; the others are momentary."""
 
 Event: TypeAlias = SpeechStarted | SpeechStopped | PartialTurn | InputRejected | LastingEvent

@@ -1,30 +1,30 @@
-"""Everything that stream_erc raises on purpose, split by whose mistake it is.
+"""The exceptions of stream_erc, divided by whose mistake they are.
 
 ::
 
     StreamErcError
-    ├── InputError            what was given cannot be used (exit code 2)
+    ├── InputError            unusable input (exit code 2)
     │   ├── AudioError            not audio, truncated, empty, unreadable
     │   ├── TurnsError            a turns file or a text dialogue that cannot be read
-    │   ├── LabelsError           examples of labels that cannot be used
+    │   ├── LabelsError           unusable examples of labels
     │   ├── ConfigError           an unknown key, a value out of range
-    │   ├── CheckpointError       no checkpoint there, or one made for other features
+    │   ├── CheckpointError       no such checkpoint, or one made for other features
     │   ├── DeviceError           no such microphone, no PortAudio, no such compute device
-    │   └── OutputError           a place that cannot be written
-    ├── EngineUnavailable     an optional component is not installed or its model cannot be had (exit code 2)
-    ├── StoreError            the store of sessions cannot be used (exit code 2)
-    │   ├── Fenced                somebody else has claimed the session since
-    │   └── SessionGone           the session expired or was forgotten
-    └── ProtocolMisuse        the calling code broke a contract of the session (a bug in the caller)
+    │   └── OutputError           an output path that cannot be written
+    ├── EngineUnavailable     an optional component or its model is not available (exit code 2)
+    ├── StoreError            the session store fails (exit code 2)
+    │   ├── Fenced                another owner has claimed the session
+    │   └── SessionGone           the session has expired or was deleted
+    └── ProtocolMisuse        a bug in the calling code: it broke a contract of the session
 """
 
 
 class StreamErcError(Exception):
-    """Base of all errors below; `str(error)` is one line that says what was expected and what came."""
+    """Base of all errors below; `str(error)` is one line that says what was expected and what it got."""
 
 
 class InputError(StreamErcError):
-    """What was given cannot be used."""
+    """Unusable input."""
 
 
 class AudioError(InputError):
@@ -36,7 +36,7 @@ class TurnsError(InputError):
 
 
 class LabelsError(InputError):
-    """Examples of labels that cannot be read, or that say too little to tell labels by."""
+    """Examples of labels that cannot be read, or are too few."""
 
 
 class ConfigError(InputError):
@@ -44,31 +44,31 @@ class ConfigError(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint that is missing, damaged, or made for other features than the runtime computes."""
+    """A checkpoint that is missing, damaged, or made for features that the runtime does not compute."""
 
 
 class DeviceError(InputError):
-    """A microphone or compute device that is not there."""
+    """A microphone or compute device that is not available."""
 
 
 class OutputError(InputError):
-    """A place that cannot be written."""
+    """An output path that cannot be written."""
 
 
 class EngineUnavailable(StreamErcError):
-    """An optional component is not installed, or its model cannot be had."""
+    """An optional component that is not installed, or a model that cannot be obtained."""
 
 
 class StoreError(StreamErcError):
-    """The store of sessions cannot be reached, read or written, or does not hold what it should."""
+    """The session store cannot be reached, read or written, or its content is damaged."""
 
 
 class Fenced(StoreError):
-    """Somebody else has claimed the session since: whoever gets this has to let go of it."""
+    """Another owner has claimed the session: the caller has lost it and must let it go."""
 
 
 class SessionGone(StoreError):
-    """The session is not in the store: it expired, was forgotten, or never was."""
+    """The session is not in the store: it expired, was deleted, or never existed."""
 
 
 class ProtocolMisuse(StreamErcError):
