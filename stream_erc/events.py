@@ -56,8 +56,8 @@ class Features:
     """Inputs of the emotion network besides the words of a turn.
 
     Attributes:
-        acoustic: functionals in the order of the checkpoint's `FeatureSpec`, (D,), NaN for those that could not
-            be measured; None if the turn has no audio.
+        acoustic: functionals in the order of the checkpoint's `FeatureSpec`, (D,), NaN for those that could
+            not be measured; None if the turn has no audio.
     """
 
     acoustic: Vector | None

@@ -1,4 +1,4 @@
-"""What a session hears: audio that has come, taken by a segmenter window by window."""
+"""The audio of a session: buffered as it arrives, segmented window by window."""
 
 from collections import deque
 
@@ -10,16 +10,16 @@ from stream_erc.events import Samples, SpeechSegment
 
 
 class AudioInput:
-    """Audio on its way into the segmenter, and the points at which it can be gone on from.
+    """The audio queue in front of a segmenter, and the resume points in that audio.
 
     Args:
-        segmenter: finds the turns; None where there is no audio.
-        mark: where it goes on from.
-        turns: how many turns lie before.
+        segmenter: finds the turns; None in a session without audio.
+        mark: the point to resume from.
+        turns: the number of turns before that point.
 
     Attributes:
-        received: where the audio that has come ends.
-        eof: whether no more comes.
+        received: samples received since the session's audio began.
+        eof: whether the audio is complete.
     """
 
     def __init__(self, segmenter: Segmenter | None, mark: SegmenterMark, turns: int) -> None:
@@ -29,48 +29,48 @@ class AudioInput:
         self.eof = self._finished = False
         self._chunks: deque[Samples] = deque()
         self._buffered = 0
-        self._found = self._found_to = turns  # turns, and the end of their range
-        self._marks: dict[int, SegmenterMark] = {turns: mark}  # after how many turns that were found
+        self._found = self._found_to = turns  # number of turns found, highest index found + 1
+        self._marks: dict[int, SegmenterMark] = {turns: mark}  # by the number of turns found before
 
     @property
-    def silent(self) -> bool:
-        """Whether there is no audio at all."""
+    def text_only(self) -> bool:
+        """Whether the session has no audio at all."""
         return self._segmenter is None
 
     @property
     def takes_turns(self) -> bool:
-        """Whether turns come from outside."""
+        """Whether the client may append turns."""
         return self._segmenter is None or self._appended is not None
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is left to be heard."""
+    def exhausted(self) -> bool:
+        """Whether all audio has been segmented."""
         return self._finished or self._segmenter is None
 
     @property
     def idle(self) -> bool:
-        """Whether no turn is running, or waits for its audio."""
+        """Whether no turn is running or waiting for its audio."""
         return self._segmenter is None or self._segmenter.idle
 
     @property
-    def awaited(self) -> bool:
-        """Whether a turn from outside waits for its audio."""
+    def turn_awaits_audio(self) -> bool:
+        """Whether an appended turn waits for its audio."""
         return self._appended is not None and not self._appended.idle
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """The turns that the audio did not reach, when it is over."""
+        """Indices of the turns that the audio did not reach; empty until all audio has been segmented."""
         return () if self._segmenter is None or not self._finished else self._segmenter.missing
 
     def receive(self, chunk: Samples) -> None:
-        """Take mono float32 samples at 16 kHz."""
+        """Buffer mono float32 samples at 16 kHz."""
         if len(chunk):
             self._chunks.append(chunk)
             self._buffered += len(chunk)
             self.received += len(chunk)
 
     def reached(self, position: int) -> bool:
-        """Whether all that can be heard before `position` was heard; turns from outside need no order."""
+        """Return whether all whole windows before `position` have been segmented; True for appended turns."""
         return (
             self._segmenter is None
             or self._appended is not None
@@ -78,7 +78,7 @@ class AudioInput:
         )
 
     def advance(self, until: int | None) -> tuple[SegmenterOutput, ...] | None:
-        """What the next window brought; None where there is none, or it would end after `until`."""
+        """Segment the next window; None if there is none, or if it would end after `until`."""
         segmenter = self._segmenter
         if segmenter is None or (until is not None and self._appended is None and self.reached(until)):
             return None
@@ -87,8 +87,8 @@ class AudioInput:
         elif self.eof and not self._finished:
             self._finished = True
             found = segmenter.finish(self._take(self._buffered))
-        elif self._buffered and self.awaited:
-            found = segmenter.advance(self._take(self._buffered))  # the turn waits for these very samples
+        elif self._buffered and self.turn_awaits_audio:
+            found = segmenter.advance(self._take(self._buffered))  # a waiting turn may end with them
         else:
             return None
         finals = [item.index for item in found if isinstance(item, SpeechSegment) and item.final]
@@ -99,25 +99,25 @@ class AudioInput:
         return found
 
     def request(self, index: int, start: int, end: int) -> tuple[SegmenterOutput, ...]:
-        """Ask for the segment of a turn from outside, which comes now or when its audio does."""
+        """Request the segment of an appended turn: returned at once, or later with its audio."""
         assert self._appended is not None
         return self._appended.request(index, start, end)
 
-    def hold_from(self, start: int) -> None:
-        """Hold audio from `start` on, for turns from outside that wait."""
+    def keep_from(self, start: int) -> None:
+        """Keep the audio from `start` on, for appended turns that are still queued."""
         if self._appended is not None:
             self._appended.needed_from = start
 
-    def mark_here(self) -> None:
-        """Nothing is running: all turns so far fit the audio so far."""
+    def add_resume_point(self) -> None:
+        """Record a resume point here; the caller ensures that no turn is running."""
         if self._segmenter is not None and self._appended is None:
             self._marks[self._found] = self._segmenter.mark()
 
-    def mark_after(self, turns: int) -> SegmenterMark | None:
-        """The point in the audio that fits the first `turns` turns, if there is one.
+    def resume_point(self, turns: int) -> SegmenterMark | None:
+        """Return the resume point after the first `turns` turns, None if there is none.
 
-        Given turns may overlap: where one ends within another, the later one is found first, and only after
-        both is there a point behind which turns are either found and finished, or still to be found.
+        Given turns may overlap. If one ends within another, it is found first, so there is no resume point
+        until both are found: a resume point divides turns that were found from turns still to be found.
         """
         if self._segmenter is None:
             return self._mark
@@ -129,7 +129,7 @@ class AudioInput:
         return mark
 
     def _take(self, count: int) -> Samples:
-        """The next `count` buffered samples."""
+        """Remove and return the next `count` buffered samples."""
         parts: list[Samples] = []
         self._buffered -= count
         while count:

@@ -1,8 +1,8 @@
-"""The conversation so far, as a value, and its way from turn to turn.
+"""The conversation so far, as a value, and the tracker that advances it turn by turn.
 
-`Conversation` is what is remembered after a turn. `ConversationTracker` moves it on: it decides who spoke,
-asks for one classification at a time in turn order, keeps what a late speaker correction needs, and replays
-from there. Partial turns are read against the same value and leave no trace in it.
+`Conversation` is the state after a turn. `ConversationTracker` advances it: it decides who spoke, requests
+one classification at a time in turn order, keeps the states that a late speaker correction needs, and replays
+the turns from there. Partial turns are classified from the same value and leave no trace in it.
 """
 
 from collections import deque
@@ -18,22 +18,22 @@ from stream_erc.events import EmotionEvent, Features, GivenTurn, Latency, Speake
 from stream_erc.exceptions import InputError
 
 PAST_TURNS = 8
-"""How many past turns' words are kept for the text encoder."""
+"""Past turns whose words are kept for the text encoder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conversation:
-    """What is remembered of the conversation after a turn: one immutable value.
+    """The state of the conversation after a turn: one immutable value.
 
     Attributes:
-        turns: how many turns are behind.
+        turns: the number of finished turns.
         past: (speaker, text) of the last turns, oldest first.
         names: the speakers' names by index.
-        clustering: voices heard so far.
+        clustering: the voices so far.
         state: the network's memory.
-        pinned: turns whose speaker was said from outside; the clustering does not move them.
-        spoken: how many turns each speaker has, by index.
-        renamed: (name that a voice was given, name that it goes by now).
+        pinned: turns whose speaker the client corrected; the clustering does not move them.
+        spoken: the number of turns of each speaker, by index.
+        renamed: (original name, current name) of each renamed voice.
     """
 
     turns: int = 0
@@ -47,12 +47,12 @@ class Conversation:
 
     @property
     def memory(self) -> "Memory":
-        """What a correction goes back to."""
+        """The part that a correction restores."""
         return Memory(self.past, self.state, self.spoken)
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """The names of those who have a turn, by order of appearance."""
+        """The names of all speakers with a turn, by order of appearance."""
         return tuple(name for name, turns in zip(self.names, self.spoken, strict=False) if turns)
 
 
@@ -67,7 +67,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeardTurn:
-    """A turn ready to be classified: everything about it but its emotion."""
+    """A turn that is ready for classification: all but its emotion."""
 
     turn: Turn
     features: Features
@@ -75,47 +75,48 @@ class HeardTurn:
     revision: int = 0
 
     @property
-    def readable(self) -> bool:
-        """Whether there are words or a voice to read an emotion from."""
+    def classifiable(self) -> bool:
+        """Whether there are words or acoustic features to classify."""
         acoustic = self.features.acoustic
         return bool(self.turn.text) or (acoustic is not None and not bool(np.isnan(acoustic).all()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Identified:
+class IdentifiedTurn:
     """A turn with its speaker, not yet part of the conversation.
 
     Attributes:
-        now: the conversation with that voice in it.
+        conversation: the conversation after this voice was added.
         heard: the turn.
-        corrections: (earlier turn, voice it turned out to be).
+        corrections: (earlier turn, its new voice) for each turn that the clustering moved.
     """
 
-    now: Conversation
+    conversation: Conversation
     heard: HeardTurn
     corrections: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """A turn that is being classified, or has been, and the memory before it."""
+    """A turn that is being classified or was classified, and the memory before it."""
 
     before: Memory
     heard: HeardTurn
 
 
 class ConversationTracker:
-    """A conversation on its way through its turns.
+    """Advances a conversation turn by turn, and rewinds it for corrections.
 
     Args:
-        clustering: tells voices apart; None where speakers are always given.
-        rewind_turns: how many past turns a correction can reach.
-        conversation: where to go on from.
+        clustering: tells voices apart; None if all speakers are given.
+        rewind_turns: the number of past turns that a correction can reach.
+        conversation: the conversation to resume.
         done: its last turns, which a correction can still reach.
-        known: names that are given, and so are not free for voices without one.
+        known: given names, which must not be used for unnamed voices.
 
     Attributes:
-        settled: the conversation and its last turns after the last turn for which nothing is being redone.
+        current: the conversation now.
+        settled: the conversation and its last turns when the tracker was last idle.
     """
 
     def __init__(
@@ -128,16 +129,16 @@ class ConversationTracker:
     ) -> None:
         taken = any(name.startswith("speaker_") for name in known)
         self._voice = "voice" if taken else "speaker"
-        self.now = conversation or Conversation()
+        self.current = conversation or Conversation()
         self._clustering = clustering
         self._done: deque[Step] = deque(done, maxlen=rewind_turns)
-        self.settled = (self.now, tuple(self._done))
+        self.settled = (self.current, tuple(self._done))
         self._queue: deque[HeardTurn] = deque()
         self._running: tuple[Step, ClassifyTurn] | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a turn is being classified, or waits to be, for the first time or again."""
+        """Whether a turn is being classified or queued for classification."""
         return self._running is not None or bool(self._queue)
 
     @property
@@ -147,11 +148,11 @@ class ConversationTracker:
 
     def identify(
         self, index: int, given: GivenTurn, segment: SpeechSegment | None, analysis: Analysis
-    ) -> Identified:
-        """Decide who spoke turn `index`; nothing is remembered until `accept`."""
+    ) -> IdentifiedTurn:
+        """Decide who spoke turn `index`, without changing the tracker; see `accept`."""
         heard = analysis.hypothesis.text if analysis.hypothesis else ""
         text = (heard if given.text is None else given.text).strip()
-        names, clustering = self.now.names, self.now.clustering
+        names, clustering = self.current.names, self.current.clustering
         corrections: tuple[tuple[int, int], ...] = ()
         if given.speaker is not None:
             name = given.speaker
@@ -165,61 +166,63 @@ class ConversationTracker:
             name, corrections = self._voice_name(assignment.speaker), assignment.corrections
         else:
             name = self._voice_name(0)
-        names = _with(names, name)
+        names = _with_name(names, name)
         start, end = (segment.start, segment.end) if segment else (None, None)
         turn = Turn(index, names.index(name), text, start, end)
         turn_heard = HeardTurn(turn, analysis.features, _latency(segment, analysis))
-        return Identified(replace(self.now, names=names, clustering=clustering), turn_heard, corrections)
+        return IdentifiedTurn(
+            replace(self.current, names=names, clustering=clustering), turn_heard, corrections
+        )
 
-    def accept(self, identified: Identified) -> None:
-        """Take a turn over for classification, and the earlier turns that its voice put right before it."""
-        self.now = identified.now
-        reachable = {step.heard.turn.index for step in self._done} - self.now.pinned
+    def accept(self, identified: IdentifiedTurn) -> None:
+        """Queue a turn for classification, after the earlier turns whose speaker it corrects."""
+        self.current = identified.conversation
+        reachable = {step.heard.turn.index for step in self._done} - self.current.pinned
         moved = {turn: self._voice_name(who) for turn, who in identified.corrections if turn in reachable}
         if moved:
             self._rewind(moved)
         self._queue.append(identified.heard)
 
-    def next_heard(self) -> HeardTurn | None:
-        """The next turn to classify, oldest first."""
+    def next_turn(self) -> HeardTurn | None:
+        """Remove and return the oldest queued turn, None if there is none."""
         return self._queue.popleft() if self._queue else None
 
-    def ask(self, work_id: int, heard: HeardTurn) -> ClassifyTurn:
-        """What has to be classified for `heard`, from the conversation as it is now."""
-        work = ClassifyTurn(work_id, heard.turn, heard.features, self.now.past, self.now.state)
-        self._running = Step(self.now.memory, heard), work
+    def start(self, work_id: int, heard: HeardTurn) -> ClassifyTurn:
+        """Start the classification of `heard` and return its work."""
+        work = ClassifyTurn(work_id, heard.turn, heard.features, self.current.past, self.current.state)
+        self._running = Step(self.current.memory, heard), work
         return work
 
     def is_running(self, work: ClassifyTurn) -> bool:
         """Return whether `work` is the running classification."""
         return self._running is not None and self._running[1] is work
 
-    def remember(self, result: Classification) -> EmotionEvent:
-        """Take over the state after the running turn, and report the turn."""
+    def complete(self, result: Classification) -> EmotionEvent:
+        """Advance the conversation past the running turn, and return the turn's event."""
         assert self._running is not None
         (step, _), self._running = self._running, None
         heard, turn = step.heard, step.heard.turn
         total = heard.latency.total + result.elapsed_ms
         latency = replace(heard.latency, emotion=result.emotion_ms, total=total)
         past = (*step.before.past, (turn.speaker, turn.text)) if turn.text else step.before.past
-        turns = max(self.now.turns, turn.index + 1)
-        counts = [*step.before.spoken, *[0] * (len(self.now.names) - len(step.before.spoken))]
+        turns = max(self.current.turns, turn.index + 1)
+        counts = [*step.before.spoken, *[0] * (len(self.current.names) - len(step.before.spoken))]
         counts[turn.speaker] += 1
-        self.now = replace(
-            self.now, turns=turns, past=past[-PAST_TURNS:], state=result.state, spoken=tuple(counts)
+        self.current = replace(
+            self.current, turns=turns, past=past[-PAST_TURNS:], state=result.state, spoken=tuple(counts)
         )
         self._done.append(step)
         self._settle()
-        return EmotionEvent(turn, self.now.names[turn.speaker], result.emotion, latency, heard.revision)
+        return EmotionEvent(turn, self.current.names[turn.speaker], result.emotion, latency, heard.revision)
 
     def skip(self, index: int) -> None:
-        """Go on without turn `index`."""
+        """Advance past turn `index`, which failed."""
         self._running = None
-        self.now = replace(self.now, turns=max(self.now.turns, index + 1))
+        self.current = replace(self.current, turns=max(self.current.turns, index + 1))
         self._settle()
 
     def correct(self, turn: int, speaker: str) -> None:
-        """Rewind to before `turn` and line up that turn, spoken by `speaker`, and all after it.
+        """Rewind to before `turn`, then queue it, with `speaker`, and all later turns again.
 
         Raises:
             InputError: no such finished turn, or it is out of reach.
@@ -228,31 +231,36 @@ class ConversationTracker:
         if turn not in known:
             held = f"{min(known)} to {max(known)}" if known else "none yet"
             raise InputError(f"expected a turn that can still be corrected ({held}), got {turn}")
-        self.now = replace(self.now, pinned=frozenset({t for t in self.now.pinned if t in known} | {turn}))
+        pinned = frozenset({t for t in self.current.pinned if t in known} | {turn})
+        self.current = replace(self.current, pinned=pinned)
         self._rewind({turn: speaker})
 
     def rename(self, speaker: str, name: str) -> SpeakerRenamed:
-        """Call a speaker by another name, in the turns before and after.
+        """Rename a speaker, in past and future turns.
 
         Raises:
-            InputError: nobody has the name, or somebody else has the new one.
+            InputError: no speaker has the name, or another speaker has the new one.
         """
-        names = self.now.names
+        names = self.current.names
         if speaker not in names:
             known = ", ".join(names) or "nobody yet"
             raise InputError(f"expected the name of a speaker ({known}), got {speaker!r}")
         if name in names and name != speaker:
             raise InputError(f"expected a name that no other speaker has, got {name!r}")
-        self.now = _renamed(self.now, speaker, name)
+        self.current = _renamed(self.current, speaker, name)
         self.settled = (_renamed(self.settled[0], speaker, name), self.settled[1])
         return SpeakerRenamed(names.index(speaker), speaker, name)
 
     def _rewind(self, speakers: dict[int, str]) -> None:
-        """Go back to before the first of some turns; line it and all after it up, with these speakers."""
+        """Rewind to before the first of the given turns, then queue it and all later turns again.
+
+        Args:
+            speakers: turn index -> its new speaker.
+        """
         assert self._running is None
-        names = self.now.names
+        names = self.current.names
         for name in speakers.values():
-            names = _with(names, name)
+            names = _with_name(names, name)
         steps = list(self._done)
         first = next(k for k, step in enumerate(steps) if step.heard.turn.index in speakers)
         stale = [replace(step.heard, revision=step.heard.revision + 1) for step in steps[first:]]
@@ -263,20 +271,22 @@ class ConversationTracker:
         self._queue = deque([*stale, *self._queue])
         self._done = deque(steps[:first], maxlen=self._done.maxlen)
         before = steps[first].before
-        self.now = replace(self.now, past=before.past, state=before.state, spoken=before.spoken, names=names)
+        self.current = replace(
+            self.current, past=before.past, state=before.state, spoken=before.spoken, names=names
+        )
 
     def _voice_name(self, speaker: int) -> str:
-        """What a voice is called whose name nobody gave."""
+        """Return the name of a voice that has no given name."""
         name = f"{self._voice}_{speaker + 1}"
-        return dict(self.now.renamed).get(name, name)
+        return dict(self.current.renamed).get(name, name)
 
     def _settle(self) -> None:
         if not self.busy:
-            self.settled = (self.now, tuple(self._done))
+            self.settled = (self.current, tuple(self._done))
 
 
 def _latency(segment: SpeechSegment | None, analysis: Analysis) -> Latency:
-    """The latency known before classification."""
+    """Return the latency before classification."""
     endpointing = (segment.decided_at - segment.end) * 1000 / SAMPLE_RATE if segment else 0.0
     return Latency(
         endpointing=endpointing,
@@ -287,7 +297,7 @@ def _latency(segment: SpeechSegment | None, analysis: Analysis) -> Latency:
 
 
 def _renamed(conversation: Conversation, speaker: str, name: str) -> Conversation:
-    """The conversation in which `speaker` goes by another name."""
+    """Return the conversation with `speaker` renamed."""
     first = {now: given for given, now in conversation.renamed}.get(speaker, speaker)
     others = tuple(pair for pair in conversation.renamed if pair[0] != first)
     return replace(
@@ -297,5 +307,5 @@ def _renamed(conversation: Conversation, speaker: str, name: str) -> Conversatio
     )
 
 
-def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+def _with_name(names: tuple[str, ...], name: str) -> tuple[str, ...]:
     return names if name in names else (*names, name)

@@ -1,12 +1,12 @@
-"""Who spoke: online clustering of voice vectors, as a function of a state that is a value.
+"""Online diarization: clustering of voice vectors, as a pure function of an immutable state.
 
-Every turn, the turns still in memory are clustered anew, by Ward's criterion, together with one anchor per
-speaker that holds all older turns and any enrolment. So an early mistake is put right as soon as later turns
-show it, and what is put right comes back as corrections. A greedy nearest-centroid rule, which never looks
-back, gets fewer turns right (`scripts/tune_diarization` prints both).
+At every turn, the turns still in memory are clustered anew, by Ward's criterion, together with one anchor per
+speaker that holds all older turns and any enrolment. So an early mistake is corrected as soon as later turns
+show it, and the caller gets the corrections. A greedy nearest-centroid rule, which never looks back, assigns
+fewer turns correctly (`scripts/tune_diarization` prints both).
 
-Parameters keep diart's names (Coria et al., 2021, arXiv:2109.06483) where they mean the same; its
-`rho_update` has no place here, for short turns count less instead of not at all.
+Parameters keep diart's names (Coria et al., 2021, arXiv:2109.06483) if their meaning is the same. Its
+`rho_update` is not needed: short turns get a lower weight instead of none.
 """
 
 import base64
@@ -23,26 +23,26 @@ from stream_erc.events import Vector
 from stream_erc.exceptions import ConfigError, InputError, ProtocolMisuse
 
 ENROLMENT_WEIGHT = 3.0
-"""An enrolled voice counts as this many turns."""
+"""The weight of an enrolled voice, in turns."""
 
 MIN_WEIGHT = 0.1
-"""Of a turn with a voice vector, however short: as little as it says, it is given to the nearest voice."""
+"""The least weight of a turn with a voice vector, so that even the shortest goes to the nearest voice."""
 
 MAX_ANCHOR_WEIGHT = 8.0
-"""Older turns of a speaker count at most as this many, so that a voice may drift over hours."""
+"""The largest weight of a speaker's older turns, so that a voice may drift over hours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Who spoke a turn.
+    """The speaker of a turn.
 
     Attributes:
-        speaker: 0-based, in the order in which voices were told apart; a speaker whom corrections left
-            without turns frees its index.
+        speaker: 0-based, in the order in which voices were told apart. Corrections can leave a speaker
+            without turns, which frees the index.
         similarity: cosine between the turn's voice and the speaker's earlier turns, or, for a new speaker,
-            the nearest other speaker's; 0 where there is nothing to compare.
-        is_new: no turn before this one was this speaker's.
-        corrections: (earlier turn index, speaker it now has), at most `memory_turns` back.
+            those of the nearest other speaker; 0 if there are none.
+        is_new: whether this is the speaker's first turn.
+        corrections: (earlier turn index, its new speaker), at most `memory_turns` back.
     """
 
     speaker: int
@@ -53,19 +53,20 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClusteringState:
-    """What one session knows of its speakers; a value, its arrays are read-only.
+    """The speakers of one session: an immutable value with read-only arrays.
 
-    A weight counts turns: 1 for a turn of at least `tau_active` of speech, less for a shorter one.
+    A turn's weight is 1 if it has at least `tau_active` of speech, less if it is shorter.
 
     Attributes:
         sums: weighted sum of the anchored voice vectors of each speaker, float32 (S, D).
-        weights: of the anchors, float32 (S,); 0 while all turns of a speaker are in memory.
-        names: of the enrolled speakers, None for the others; length S.
-        turns: the index that the next turn has by default.
-        last: who spoke the turn before those in memory; 0 where there was none.
-        recent: voice vectors of the last H turns, float16 (H, D); 0 where a turn had none.
-        recent_weights: float32 (H,); 0 where a turn had no voice vector: it follows the turn before.
-        recent_speakers: int16 (H,).
+        weights: weights of the anchors, float32 (S,); 0 while all turns of a speaker are in memory.
+        names: names of the enrolled speakers, None for the others; length S.
+        turns: the default index of the next turn.
+        last: the speaker of the last turn before those in memory; 0 if there was none.
+        recent: voice vectors of the last H turns, float16 (H, D); 0 for a turn without one.
+        recent_weights: their weights, float32 (H,); a turn without a voice vector has weight 0, and gets the
+            speaker of the previous turn.
+        recent_speakers: their speakers, int16 (H,).
         recent_turns: their turn indices, int32 (H,).
     """
 
@@ -89,11 +90,11 @@ class ClusteringState:
         return int(self.sums.shape[1])
 
     def speakers(self) -> list[int]:
-        """The indices that have turns or were enrolled."""
+        """Return the indices of all speakers with turns or an enrolment."""
         return sorted({*np.flatnonzero(self.weights > 0).tolist(), *self.recent_speakers.tolist()})
 
     def centroids(self) -> dict[int, Vector]:
-        """Speaker -> mean voice, (D,) of unit length, of those who were heard."""
+        """Return speaker -> mean voice, (D,) of unit length, for all speakers with a voice."""
         means = {}
         for speaker in self.speakers():
             mine = self.recent_speakers == speaker
@@ -106,7 +107,7 @@ class ClusteringState:
         return means
 
     def to_blob(self) -> dict[str, object]:
-        """A value that JSON can hold, from which `from_blob` makes the same state, bit for bit."""
+        """Encode the state as a JSON value; `from_blob` restores it bit for bit."""
         return {
             "version": 1,
             "dim": self.dim,
@@ -118,10 +119,10 @@ class ClusteringState:
 
     @classmethod
     def from_blob(cls, blob: Mapping[str, object]) -> "ClusteringState":
-        """The state that `to_blob` wrote.
+        """Decode the state that `to_blob` encoded.
 
         Raises:
-            InputError: not such a blob.
+            InputError: any other value.
         """
         try:
             if blob["version"] != 1:
@@ -167,7 +168,7 @@ _DTYPES: Mapping[str, str] = {
 
 
 class OnlineClustering:
-    """Assigns turns to speakers; holds the configuration only, the state goes in and comes back."""
+    """Assigns turns to speakers. It holds only the configuration: the state is passed in and returned."""
 
     def __init__(self, config: DiarizationConfig, dim: int) -> None:
         wrong = [
@@ -186,7 +187,7 @@ class OnlineClustering:
         self.dim = dim
 
     def initial(self) -> ClusteringState:
-        """The state of a session in which nobody has spoken."""
+        """Return the state before any turn."""
         return ClusteringState(
             np.zeros((0, self.dim), np.float32),
             np.zeros(0, np.float32),
@@ -206,17 +207,17 @@ class OnlineClustering:
         duration_samples: int,
         turn: int | None = None,
     ) -> tuple[ClusteringState, Assignment]:
-        """The state after one more turn, and who spoke it.
+        """Assign the next turn to a speaker; return the new state and the assignment.
 
         Args:
-            state: as the call for the turn before returned it.
-            embedding: voice vector (D,) of unit length; None gives the turn to the speaker before.
-            duration_samples: how much speech the turn has.
-            turn: the index by which corrections will name this turn; without it, calls are counted.
+            state: the state returned for the previous turn.
+            embedding: voice vector (D,) of unit length; None assigns the turn to the previous speaker.
+            duration_samples: the length of the turn's speech.
+            turn: the index of this turn in later corrections; by default, the number of calls so far.
         """
         before = state
         turn = state.turns if turn is None else turn
-        state = self._remember(state, embedding, duration_samples, turn)
+        state = self._append(state, embedding, duration_samples, turn)
         old = state.recent_speakers[:-1]
         speakers = self._recluster(state)
         speaker = int(speakers[-1])
@@ -232,18 +233,19 @@ class OnlineClustering:
         return state, Assignment(speaker, similarity, is_new, corrections)
 
     def enrol(self, state: ClusteringState, name: str, embedding: Vector) -> ClusteringState:
-        """The state in which the voice of `name` is known; enrolling a name again adds to it.
+        """Return the state with the voice of `name` added; enrolling a name again adds to its voice.
 
-        An enrolled voice takes the next free speaker index, and is never merged with another one.
+        An enrolled voice takes the next free speaker index, and is never merged with another speaker's
+        anchor.
 
         Args:
-            state: of a session, also of one that has not begun.
-            name: whose voice it is.
+            state: the state of a session, begun or not.
+            name: the speaker's name.
             embedding: voice vector (D,) of unit length.
         """
         self._check(embedding)
-        index = state.names.index(name) if name in state.names else _free(state.speakers())
-        state = _with_speakers(state, index + 1)
+        index = state.names.index(name) if name in state.names else _free_index(state.speakers())
+        state = _padded(state, index + 1)
         sums, weights = state.sums.copy(), state.weights.copy()
         sums[index] += ENROLMENT_WEIGHT * embedding
         weights[index] += ENROLMENT_WEIGHT
@@ -251,18 +253,18 @@ class OnlineClustering:
         return replace(state, sums=sums, weights=weights, names=names)
 
     def merge(self, state: ClusteringState, source: int, into: int) -> ClusteringState:
-        """The state in which all turns of `source` are those of `into`, and the index `source` is free.
+        """Return the state with all turns of `source` assigned to `into`, and the index `source` free.
 
-        Later corrections do not reach behind a merge. The caller gives the turns it has recorded of `source`
-        to `into`.
+        Later corrections do not reach turns before a merge. The caller has to reassign the turns that it has
+        recorded for `source`.
 
         Raises:
-            ProtocolMisuse: these are not two known speakers.
+            ProtocolMisuse: not two different known speakers.
         """
         known = state.speakers()
         if source == into or source not in known or into not in known:
             raise ProtocolMisuse(f"expected two of the speakers {known} to merge, got {source} and {into}")
-        state = self._forget(state, len(state.recent))
+        state = self._anchor(state, len(state.recent))
         sums, weights, names = state.sums.copy(), state.weights.copy(), list(state.names)
         sums[into] += sums[source]
         weights[into] += weights[source]
@@ -276,10 +278,10 @@ class OnlineClustering:
             got = f"shape {embedding.shape}, {np.isfinite(embedding).sum()} of them finite"
             raise ProtocolMisuse(f"expected a finite voice vector of shape ({self.dim},), got {got}")
 
-    def _remember(
+    def _append(
         self, state: ClusteringState, embedding: Vector | None, duration_samples: int, turn: int
     ) -> ClusteringState:
-        """The state with the turn as its latest, not yet given to anyone (-1)."""
+        """Return the state with the turn appended to memory, not yet assigned (-1)."""
         weight = 0.0
         if embedding is None:
             embedding = np.zeros(self.dim, np.float32)
@@ -287,7 +289,7 @@ class OnlineClustering:
             self._check(embedding)
             active = ms_to_samples(self.config.tau_active_ms)
             weight = max(MIN_WEIGHT, min(1.0, duration_samples / active))
-        state = self._forget(state, len(state.recent) + 1 - self.config.memory_turns)
+        state = self._anchor(state, len(state.recent) + 1 - self.config.memory_turns)
         return replace(
             state,
             turns=turn + 1,
@@ -297,12 +299,12 @@ class OnlineClustering:
             recent_turns=np.append(state.recent_turns, np.int32(turn)),
         )
 
-    def _forget(self, state: ClusteringState, count: int) -> ClusteringState:
-        """The state with the oldest `count` turns moved from memory into their speakers' anchors."""
+    def _anchor(self, state: ClusteringState, count: int) -> ClusteringState:
+        """Return the state with the oldest `count` turns moved from memory into their speakers' anchors."""
         if count <= 0:
             return state
         speakers = state.recent_speakers[:count]
-        state = _with_speakers(state, int(speakers.max()) + 1)
+        state = _padded(state, int(speakers.max()) + 1)
         sums, weights = state.sums.copy(), state.weights.copy()
         vectors = state.recent[:count].astype(np.float32) * state.recent_weights[:count, None]
         np.add.at(sums, speakers, vectors)
@@ -319,7 +321,7 @@ class OnlineClustering:
         )
 
     def _recluster(self, state: ClusteringState) -> NDArray[np.int16]:
-        """The speakers of the turns in memory (H,), as of now."""
+        """Cluster the turns in memory anew; return their speakers (H,)."""
         sums, weights = _capped(state.sums, state.weights)
         anchors = np.flatnonzero(weights > 0)
         turns = np.flatnonzero(state.recent_weights > 0)
@@ -329,7 +331,7 @@ class OnlineClustering:
             np.concatenate([weights[anchors], turn_weights]),
             len(anchors),
         )
-        # Groups without an anchor take the index that most of their turns had, else the lowest free one.
+        # A group without an anchor takes the index that most of its turns had, else the lowest free one.
         speaker_of = dict(zip(groups[: len(anchors)].tolist(), anchors.tolist(), strict=True))
         loose = [g for g in dict.fromkeys(groups.tolist()) if g not in speaker_of]
         size = len(anchors) + len(loose) + 1 + max(0, *state.recent_speakers.tolist(), *anchors.tolist())
@@ -337,8 +339,8 @@ class OnlineClustering:
         for turn, group in zip(turns, groups[len(anchors) :], strict=True):
             if group not in speaker_of and state.recent_speakers[turn] >= 0:
                 shared[loose.index(group), state.recent_speakers[turn]] += state.recent_weights[turn]
-        shared[:, anchors] = -1e9  # an anchored index is another group's
-        # Of free indices the lowest, and the earliest group chooses first.
+        shared[:, anchors] = -1e9  # the index of an anchor belongs to its own group
+        # Prefer the lowest free index, and let the earliest group choose first.
         shared -= 1e-6 * np.arange(size) * np.arange(len(loose), 0, -1)[:, None]
         rows, columns = linear_sum_assignment(-shared)
         speaker_of |= {loose[row]: int(column) for row, column in zip(rows, columns, strict=True)}
@@ -351,12 +353,12 @@ class OnlineClustering:
     def _ward(
         self, sums: NDArray[np.float32], weights: NDArray[np.float32], anchors: int
     ) -> NDArray[np.int64]:
-        """Group items bottom up by Ward's criterion (Ward, 1963); the first `anchors` are never put together.
+        """Cluster items bottom up by Ward's criterion (Ward, 1963); the first `anchors` are never merged.
 
         Args:
             sums: weighted vectors (I, D).
             weights: (I,).
-            anchors: how many of the items are speakers that are known to differ.
+            anchors: the number of items at the front that are different speakers.
 
         Returns:
             The group of each item, (I,).
@@ -386,13 +388,13 @@ class OnlineClustering:
         return groups
 
 
-def _free(speakers: Sequence[int]) -> int:
-    """The lowest index that no speaker has."""
+def _free_index(speakers: Sequence[int]) -> int:
+    """Return the lowest unused speaker index."""
     return next(index for index in range(len(speakers) + 1) if index not in speakers)
 
 
-def _with_speakers(state: ClusteringState, count: int) -> ClusteringState:
-    """The state with room for at least `count` anchors."""
+def _padded(state: ClusteringState, count: int) -> ClusteringState:
+    """Return the state padded to at least `count` anchors."""
     more = max(0, count - len(state.sums))
     return replace(
         state,
@@ -405,6 +407,6 @@ def _with_speakers(state: ClusteringState, count: int) -> ClusteringState:
 def _capped(
     sums: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Anchors (S, D) and their weights (S,), none heavier than `MAX_ANCHOR_WEIGHT`."""
+    """Scale anchors (S, D) and their weights (S,) down to at most `MAX_ANCHOR_WEIGHT`."""
     scale = np.minimum(1.0, MAX_ANCHOR_WEIGHT / np.maximum(weights, 1e-6))
     return (sums * scale[:, None]).astype(np.float32), (weights * scale).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Speech probabilities -> where segments of speech begin and end, as a transition table.
+"""Endpointing: a transition table from speech probabilities to the boundaries of speech segments.
 
-One `step` per 32 ms window. Everything here is a pure function of values: the state is a frozen dataclass of
-numbers and one string, so that it goes into a snapshot as it is.
+One `step` per 32 ms window. All functions are pure: the state is a frozen dataclass of numbers and one
+string, so a snapshot stores it as it is.
 
 ::
 
@@ -13,8 +13,8 @@ numbers and one string, so that it goes into a snapshot as it is.
        └───────────────────────────────────────────── MAYBE_SILENCE ──┘
                   lasted min_silence: Ended
 
-A segment that reaches max_turn is cut at the least speech-like moment of its last second; what follows the
-cut is the next segment from its first sample on.
+A segment that reaches max_turn is cut at the least speech-like moment of its last second; the next segment
+begins at the cut.
 """
 
 from collections.abc import Mapping
@@ -28,12 +28,12 @@ from stream_erc.config import EndpointingConfig, VadConfig
 from stream_erc.core.vad import WINDOW
 from stream_erc.exceptions import ConfigError, ProtocolMisuse
 
-CUT_REGION = SAMPLE_RATE  # samples before max_turn in which a cut is looked for
+CUT_REGION = SAMPLE_RATE  # samples before max_turn in which a cut may fall
 MIN_MAX_TURN_MS = 1_000
 
 
 class Phase(StrEnum):
-    """Where the endpointing of one stream stands."""
+    """The states of the transition table."""
 
     SILENCE = "silence"
     MAYBE_SPEECH = "maybe_speech"
@@ -42,22 +42,22 @@ class Phase(StrEnum):
 
 
 class Input(StrEnum):
-    """What moves it: the sound of a window, or that a candidate has lasted its minimum."""
+    """The inputs of the transition table: a window's sound, or that a candidate has lasted its minimum."""
 
     SPEECH = "speech"
     SILENCE = "silence"
-    LASTED = "lasted"
+    LASTED = "lasted"  # the candidate has lasted its minimum
 
 
 class Action(StrEnum):
-    """What a transition does besides changing the phase."""
+    """The side effect of a transition."""
 
-    OPEN = "open"  # remember where speech may have begun
-    CANCEL = "cancel"  # it had not
-    CONFIRM = "confirm"  # it had
-    MARK = "mark"  # remember where speech may have ended
-    RESUME = "resume"  # it had not
-    CLOSE = "close"  # it had
+    OPEN = "open"  # speech may have begun: store where
+    CANCEL = "cancel"  # it did not begin
+    CONFIRM = "confirm"  # it did begin
+    MARK = "mark"  # speech may have ended: store where
+    RESUME = "resume"  # it did not end
+    CLOSE = "close"  # it did end
 
 
 TRANSITIONS: Mapping[tuple[Phase, Input], tuple[Phase, Action | None]] = MappingProxyType(
@@ -74,15 +74,15 @@ TRANSITIONS: Mapping[tuple[Phase, Input], tuple[Phase, Action | None]] = Mapping
         (Phase.MAYBE_SILENCE, Input.LASTED): (Phase.SILENCE, Action.CLOSE),
     }
 )
-"""(phase, input) -> (next phase, action). Only a candidate, MAYBE_..., can have lasted."""
+"""(phase, input) -> (next phase, action). Only candidates, MAYBE_..., have a transition for LASTED."""
 
 SOUNDING = frozenset({Phase.MAYBE_SPEECH, Phase.SPEECH})
-"""The phases whose last window was speech: there the lower threshold, `release`, applies."""
+"""The phases whose last window was speech: the lower threshold, `release`, applies in them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Speech began at sample `start`; known once it had lasted min_speech."""
+    """Speech began at sample `start`; reported once it has lasted min_speech."""
 
     start: int
 
@@ -92,8 +92,8 @@ class Ended:
     """The speech of [start, end) is over.
 
     Attributes:
-        start, end: samples; no pre-roll, no trailing silence.
-        decided_at: the sample at which that was known.
+        start, end: samples, without pre-roll and trailing silence.
+        decided_at: the sample at which the end was decided.
     """
 
     start: int
@@ -103,7 +103,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """What began at `start` was too short for speech; no `Started` was given for it."""
+    """The candidate that began at `start` was too short for speech; it had no `Started`."""
 
     start: int
 
@@ -113,14 +113,14 @@ Boundary: TypeAlias = Started | Ended | Cancelled
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """Where one stream stands, all times in samples since its audio began.
+    """The endpointing state of one stream; all times in samples since its audio began.
 
     Attributes:
         phase: the state of the transition table.
         position: samples consumed.
-        start: where the open segment or its candidate began; meaningless in SILENCE.
-        end: where its speech ended if it has; meaningful in MAYBE_SILENCE.
-        quietest_at, quietest: middle and probability of the window for a cut; -1 where there is none yet.
+        start: start of the open segment or candidate; meaningless in SILENCE.
+        end: end of its speech, if it has ended; meaningful only in MAYBE_SILENCE.
+        quietest_at, quietest: middle and probability of the best window for a cut; -1 if there is none yet.
     """
 
     phase: Phase = Phase.SILENCE
@@ -132,10 +132,10 @@ class EndpointState:
 
 
 def validate(vad: VadConfig, endpointing: EndpointingConfig) -> None:
-    """Check that the numbers make sense together.
+    """Check that the settings are consistent.
 
     Raises:
-        ConfigError: naming the key, what was expected and what came.
+        ConfigError: naming the key, what was expected and what it got.
     """
     if not 0 < vad.threshold <= 1:
         raise ConfigError(f"vad.threshold: expected more than 0 and at most 1, got {vad.threshold}")
@@ -158,16 +158,16 @@ def validate(vad: VadConfig, endpointing: EndpointingConfig) -> None:
 def step(
     state: EndpointState, probability: float, vad: VadConfig, endpointing: EndpointingConfig
 ) -> tuple[EndpointState, tuple[Boundary, ...]]:
-    """Take in the next window.
+    """Process the next window.
 
     Args:
-        state: what the step before returned.
-        probability: that the 512 samples from `state.position` on hold speech.
+        state: the state returned by the previous step.
+        probability: the speech probability of the 512 samples from `state.position` on.
         vad: the thresholds, checked by `validate`.
         endpointing: the durations, checked by `validate`.
 
     Returns:
-        The state after the window, and the boundaries that it brought to light, in order.
+        The state after the window, and the boundaries that it revealed, in order.
     """
     bar = vad.release if state.phase in SOUNDING else vad.threshold
     given = Input.SPEECH if probability >= bar else Input.SILENCE
@@ -188,9 +188,9 @@ def finish(
     """End the stream: an open segment ends, a candidate is confirmed or cancelled.
 
     Args:
-        state: what the last step returned.
-        at_sample: the length of the audio; up to 511 samples more than the steps took in. They count as
-            more of what was going on.
+        state: the state returned by the last step.
+        at_sample: the length of the audio, up to 511 samples more than the steps processed. These samples
+            count as a continuation of the last phase.
         endpointing: as for `step`.
 
     Raises:
@@ -204,7 +204,7 @@ def finish(
     boundaries: tuple[Boundary, ...] = ()
     if _has_lasted(state, endpointing):
         state, boundaries = _transition(state, Input.LASTED)
-    if state.phase in SOUNDING:  # a candidate is cancelled here, a segment gets its end
+    if state.phase in SOUNDING:  # cancels a candidate, or stores a segment's end
         state, more = _transition(replace(state, position=at_sample + WINDOW), Input.SILENCE)
         state, boundaries = replace(state, position=at_sample), boundaries + more
     if state.phase == Phase.MAYBE_SILENCE:
@@ -214,7 +214,7 @@ def finish(
 
 
 def _transition(state: EndpointState, given: Input) -> tuple[EndpointState, tuple[Boundary, ...]]:
-    """Look the transition up and carry out its action; `state.position` is the end of the window."""
+    """Look up the transition and perform its action; `state.position` is the end of the window."""
     phase, action = TRANSITIONS[state.phase, given]
     before = state.position - WINDOW
     state = replace(state, phase=phase)
@@ -242,13 +242,13 @@ def _has_lasted(state: EndpointState, endpointing: EndpointingConfig) -> bool:
 
 
 def _is_overlong(state: EndpointState, endpointing: EndpointingConfig) -> bool:
-    """Whether one more window would take the segment past max_turn."""
+    """Return whether one more window would make the segment longer than max_turn."""
     longest = ms_to_samples(endpointing.max_turn_ms)
     return state.phase != Phase.SILENCE and state.position + WINDOW - state.start > longest
 
 
 def _watch_for_cut(state: EndpointState, probability: float, endpointing: EndpointingConfig) -> EndpointState:
-    """Keep the least speech-like window of the stretch in which a cut may come, the latest among equals."""
+    """Track the least speech-like window of the region in which a cut may fall, the latest among equals."""
     longest = ms_to_samples(endpointing.max_turn_ms)
     region = state.start + longest - min(CUT_REGION, longest // 2)
     window = state.position - WINDOW
@@ -258,8 +258,8 @@ def _watch_for_cut(state: EndpointState, probability: float, endpointing: Endpoi
 
 
 def _cut(state: EndpointState) -> tuple[EndpointState, tuple[Boundary, ...]]:
-    """End a segment that reached max_turn; speech that goes on is the next segment from the cut on."""
-    if state.phase == Phase.MAYBE_SILENCE:  # it is over but for the waiting
+    """Cut a segment that has reached max_turn; the next segment begins at the cut."""
+    if state.phase == Phase.MAYBE_SILENCE:  # it has ended already
         return _transition(state, Input.LASTED)
     cut = state.quietest_at if state.quietest_at >= 0 else state.position
     ended = Ended(state.start, cut, state.position)

@@ -1,8 +1,8 @@
-"""Audio -> speech segments, window by window: heard (VAD and endpointing), given, or appended as it goes.
+"""Audio -> speech segments, window by window: found by VAD and endpointing, given, or appended by the client.
 
-All segmenters take the audio of a session in any chunking, hold only what a segment may still need, and can
-be marked: a `SegmenterMark` is everything needed to go on from that point but the audio itself, whose last
-little is sent again. So a mark that is kept somewhere holds nothing of what was said.
+All segmenters keep only the audio that a segment may still need. `mark` returns a resume point: everything
+needed to continue from there except the audio, whose last part the client sends again. So a stored
+`SegmenterMark` contains no speech.
 """
 
 import sys
@@ -20,22 +20,22 @@ from stream_erc.core.vad import WINDOW, Vad, VadState
 from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted, SpeechStopped
 
 PARTIAL_GROWTH = 4
-"""A partial turn is told again when a quarter more of it was heard, and an interval at least."""
+"""The next partial turn is due when the segment has grown by 1/4, and by `partial_interval_ms` at least."""
 
 SegmenterOutput: TypeAlias = SpeechStarted | SpeechStopped | SpeechSegment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmenterMark:
-    """A point in the audio from which a segmenter can go on.
+    """A point in the audio from which a segmenter can resume.
 
     Attributes:
-        position: samples heard so far.
-        audio_from: where the audio to send next begins; what lies before `position` is kept, not heard again.
-        segments: how many segments had been found.
-        vad, endpoint: recurrences of a heard session; None of a given one.
-        partial_at: the sample at which the next partial is due.
-        last_end: where the last segment ended; no pre-roll reaches back over it.
+        position: samples segmented so far.
+        audio_from: the first sample to send again; audio before `position` is buffered, not segmented again.
+        segments: the number of segments found so far.
+        vad, endpoint: the states of VAD and endpointing; None if turns are given or appended.
+        partial_at: the sample at which the next partial turn is due.
+        last_end: the end of the last segment; no pre-roll reaches before it.
     """
 
     position: int
@@ -48,26 +48,26 @@ class SegmenterMark:
 
 
 class Segmenter(Protocol):
-    """Audio in, found speech out."""
+    """Finds the speech segments in a session's audio."""
 
     position: int
 
     def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
-        """Hear the next 512 samples."""
+        """Segment the next 512 samples."""
 
     def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
-        """The audio ends with `rest`, less than a window; close what is open."""
+        """Segment the rest of the audio, less than a window, and close running segments."""
 
     def mark(self) -> SegmenterMark:
-        """Everything needed to go on from here."""
+        """Return the resume point here."""
 
     @property
     def idle(self) -> bool:
-        """Whether no speech is running."""
+        """Whether no segment is running."""
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """Indices of given turns that the audio has not reached."""
+        """Indices of given or appended turns that the audio has not reached."""
 
 
 BEGINNING = SegmenterMark(0, 0)
@@ -75,10 +75,10 @@ BEGINNING = SegmenterMark(0, 0)
 
 
 class AudioTail:
-    """The most recent audio of a session, trimmed from the front as it is no longer needed.
+    """The most recent audio of a session; samples that are no longer needed are dropped.
 
     Attributes:
-        start, end: the samples that are held.
+        start, end: the range of samples that is kept.
     """
 
     def __init__(self, position: int) -> None:
@@ -91,12 +91,12 @@ class AudioTail:
         self.end += len(window)
 
     def trim(self, keep_from: int) -> None:
-        """Forget whole windows that end before `keep_from`."""
+        """Drop whole windows that end before `keep_from`."""
         while self._windows and self.start + len(self._windows[0]) <= keep_from:
             self.start += len(self._windows.popleft())
 
     def cut(self, start: int, end: int) -> Samples:
-        """A copy of samples [start, end), bounded by what is held."""
+        """Return a copy of samples [start, end), as far as they are kept."""
         if not self._windows:
             return np.zeros(0, dtype=np.float32)
         first, windows = self.start, []
@@ -108,7 +108,7 @@ class AudioTail:
 
 
 class SpeechSegmenter:
-    """Finds speech with a VAD and the endpointing table."""
+    """Finds segments with a VAD and the endpointing table."""
 
     def __init__(self, vad: Vad, config: SessionConfig, mark: SegmenterMark | None = None) -> None:
         self._vad, self._config = vad, config
@@ -125,38 +125,38 @@ class SpeechSegmenter:
 
     @property
     def idle(self) -> bool:
-        """Whether no speech is running."""
+        """Whether no segment is running."""
         return self._endpoint.phase == endpointing.Phase.SILENCE
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """Nothing is expected, so nothing is missing."""
+        """Always empty: no turns are given."""
         return ()
 
     def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
-        """Hear the next 512 samples."""
+        """Segment the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
-        if self.position <= self._resumed.position:  # heard before the session was resumed
+        if self.position <= self._resumed.position:  # segmented before the session was resumed
             self._vad_state = self._vad_state.after(window)
             return ()
         probability, self._vad_state = self._vad(window, self._vad_state)
         self._endpoint, boundaries = endpointing.step(
             self._endpoint, probability, self._config.vad, self._config.endpointing
         )
-        found = self._found(boundaries)
+        found = self._collect(boundaries)
         return found or self._partial()
 
     def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
-        """End running speech where the audio ends."""
+        """Segment the rest of the audio and close a running segment."""
         self._tail.push(rest)
         self.position += len(rest)
         ended_at = max(self.position, self._resumed.position)
         self._endpoint, boundaries = endpointing.finish(self._endpoint, ended_at, self._config.endpointing)
-        return self._found(boundaries)
+        return self._collect(boundaries)
 
     def mark(self) -> SegmenterMark:
-        """Everything needed to go on from here."""
+        """Return the resume point here."""
         if self.position < self._resumed.position:
             return self._resumed
         return SegmenterMark(
@@ -169,14 +169,14 @@ class SpeechSegmenter:
             self._last_end,
         )
 
-    def _found(self, boundaries: Sequence[endpointing.Boundary]) -> tuple[SegmenterOutput, ...]:
+    def _collect(self, boundaries: Sequence[endpointing.Boundary]) -> tuple[SegmenterOutput, ...]:
         found: list[SegmenterOutput] = []
         for boundary in boundaries:
             if isinstance(boundary, endpointing.Started):
                 found.append(SpeechStarted(boundary.start))
                 self._partial_at = boundary.start + ms_to_samples(self._config.partial_interval_ms)
             elif isinstance(boundary, endpointing.Ended):
-                samples = self._tail.cut(self._from(boundary.start), boundary.decided_at)
+                samples = self._tail.cut(self._cut_from(boundary.start), boundary.decided_at)
                 found += (
                     SpeechStopped(boundary.end),
                     SpeechSegment(self._segments, boundary.start, boundary.end, samples, boundary.decided_at),
@@ -184,31 +184,31 @@ class SpeechSegmenter:
                 self._segments += 1
                 self._partial_at, self._last_end = None, boundary.end
         needed = (self.position if self.idle else self._endpoint.start) - self._pre_roll
-        self._tail.trim(min(needed, self.position - WINDOW))  # the VAD needs the window before
+        self._tail.trim(min(needed, self.position - WINDOW))  # the VAD needs the previous window
         return tuple(found)
 
-    def _from(self, start: int) -> int:
-        """Where the audio of a segment that starts at `start` is cut."""
+    def _cut_from(self, start: int) -> int:
+        """Return where the samples of a segment with speech from `start` begin: pre-roll included."""
         return max(start - self._pre_roll, self._last_end)
 
     def _partial(self) -> tuple[SegmenterOutput, ...]:
-        """A snapshot of the running segment each time another interval of it has been heard.
+        """Return a snapshot of the running segment, once per interval.
 
-        The interval grows with the segment: all of it is read again each time, which must not add up.
+        The interval grows with the segment, since the whole segment is analysed again each time.
         """
         if not self._config.partials or self._partial_at is None or self.position < self._partial_at:
             return ()
         start, now = self._endpoint.start, self.position
         interval = ms_to_samples(self._config.partial_interval_ms)
         self._partial_at += max(interval, (now - start) // PARTIAL_GROWTH)
-        samples = self._tail.cut(self._from(start), now)
+        samples = self._tail.cut(self._cut_from(start), now)
         return (SpeechSegment(self._segments, start, now, samples, decided_at=now, final=False),)
 
 
 class GivenSegmenter:
-    """Cuts the audio where the turns are known to be.
+    """Cuts the segments of turns that are given beforehand.
 
-    Turns are numbered by their start and reported when the audio has passed their end.
+    Turns are numbered by their start and reported once the audio has passed their end.
     """
 
     def __init__(self, turns: Sequence[GivenTurn], mark: SegmenterMark | None = None) -> None:
@@ -226,13 +226,13 @@ class GivenSegmenter:
         return self._earliest >= self.position
 
     def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
-        """Hear the next 512 samples."""
+        """Segment the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
         return self._close(self.position)
 
     def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
-        """Close the turns that the audio reached; those that begin past its end stay `missing`."""
+        """Segment the rest of the audio and close all turns that it reached; the others stay `missing`."""
         self._tail.push(rest)
         self.position += len(rest)
         ended_at = self.position
@@ -245,11 +245,11 @@ class GivenSegmenter:
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """Indices of the turns that the audio has not reached."""
+        """Indices of the given turns that the audio has not reached."""
         return tuple(sorted(i for _, _, i in self._open))
 
     def mark(self) -> SegmenterMark:
-        """Everything needed to go on from here, beside the given turns."""
+        """Return the resume point here; resuming needs the given turns again."""
         return SegmenterMark(self.position, self._tail.start)
 
     def _close(self, heard: int) -> tuple[SegmenterOutput, ...]:
@@ -263,19 +263,19 @@ class GivenSegmenter:
         return tuple(found)
 
     def _earliest_start(self) -> int:
-        """Where the audio that open turns need begins."""
+        """Return the earliest start of an open turn."""
         return min((start for _, start, _ in self._open), default=sys.maxsize)
 
 
 class AppendedSegmenter:
-    """Cuts the audio where a client says, turn by turn, that somebody spoke.
+    """Cuts the segments of turns that the client appends, one at a time.
 
     Args:
-        keep: samples of past audio that are held for turns still to be said.
-        mark: where to go on from.
+        keep: samples of past audio to keep for turns that are still to be appended.
+        mark: the point to resume from.
 
     Attributes:
-        needed_from: audio from here on is held, too, for turns that were said and wait.
+        needed_from: the audio from here on is also kept, for turns that are still queued.
     """
 
     def __init__(self, keep: int, mark: SegmenterMark | None = None) -> None:
@@ -294,16 +294,16 @@ class AppendedSegmenter:
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """The index of the turn whose audio has not come."""
+        """The index of the turn whose audio has not arrived."""
         return () if self._span is None else (self._span[0],)
 
     def request(self, index: int, start: int, end: int) -> tuple[SegmenterOutput, ...]:
-        """Ask for the segment of a turn, which comes now or when its audio does; one at a time."""
+        """Request the segment of a turn: returned at once, or later with its audio; one at a time."""
         self._span = (index, start, end)
         return self._cut()
 
     def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
-        """Hear the next 512 samples."""
+        """Segment the next 512 samples."""
         self._tail.push(window)
         self.position += len(window)
         found = self._cut()
@@ -312,18 +312,18 @@ class AppendedSegmenter:
         return found
 
     def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
-        """The audio ends; a turn that it reached ends there, too."""
+        """Segment the rest of the audio; a turn that it reached ends with it."""
         self._tail.push(rest)
         self.position += len(rest)
         self._ended = True
         return self._cut()
 
     def mark(self) -> SegmenterMark:
-        """Everything needed to go on from here."""
+        """Return the resume point here."""
         return SegmenterMark(self.position, self._tail.start)
 
     def _cut(self) -> tuple[SegmenterOutput, ...]:
-        """The segment that is asked for, where its audio is there."""
+        """Return the requested segment if its audio has arrived."""
         if self._span is None:
             return ()
         index, start, end = self._span

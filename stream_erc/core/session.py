@@ -1,15 +1,15 @@
 """One conversation, without I/O: audio in, work and events out.
 
-The session reads no clock, starts no thread and loads no model. Whoever holds one repeats four calls::
+A session reads no clock, starts no thread and loads no model. Its caller repeats four calls::
 
     session.receive_audio(chunk)             # or submit(...), and receive_eof() at the end
     while works := session.work_to_do():     # until there is none
-        for work in works:                   # run each on an engine, then
+        for work in works:                   # run each on an engine, and hand back its result
             session.receive_result(work, result)
     events = session.events_received()
 
-Work may run anywhere and analyses may come back in any order; speakers are clustered and emotions are
-classified in turn order. A session is used by one thread at a time.
+Work may run anywhere, and analyses may return in any order; speakers are clustered and emotions classified
+in turn order. A session must be used by one thread at a time.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ import numpy as np
 from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import SessionConfig
 from stream_erc.core.audio_input import AudioInput
-from stream_erc.core.conversation import Conversation, ConversationTracker, Identified, Step
+from stream_erc.core.conversation import Conversation, ConversationTracker, IdentifiedTurn, Step
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.input_queue import APPENDED_AUDIO_MS, InputQueue
 from stream_erc.core.segmentation import (
@@ -56,15 +56,15 @@ from stream_erc.exceptions import InputError, ProtocolMisuse
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """A session after its last finished turn, for a new `Session` that hears on from `acknowledged`.
+    """A session after its last finished turn; a new `Session` resumes from it at sample `acknowledged`.
 
     Attributes:
-        conversation: what is remembered.
-        mark: the point in the audio that fits it: every turn found before it is finished, and no other.
-        failed: turns that could not be read.
+        conversation: the conversation after that turn.
+        mark: the matching resume point in the audio: exactly the turns found before it are finished.
+        failed: the number of failed turns.
         done: the last turns, which a speaker correction can still reach.
-        events: how many lasting events had been reported; it stands for those, and for no other.
-        inputs: how many of the client's inputs are in it, or were rejected.
+        events: the number of lasting events reported so far; the snapshot includes exactly these.
+        inputs: the number of the client's inputs that were processed, rejected ones included.
     """
 
     conversation: Conversation
@@ -82,7 +82,7 @@ class Snapshot:
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A turn on its way: found, perhaps analysed, not yet classified."""
+    """A turn that was found, perhaps analysed, but not yet classified."""
 
     segment: SpeechSegment | None
     given: GivenTurn
@@ -93,12 +93,12 @@ class Session:
     """A live conversation.
 
     Args:
-        config: how it is heard.
-        vad: the speech detector's weights; not needed where turns are given.
-        clustering: not needed where speakers are given.
-        given: what is known beforehand, in order of start; replaces those stages.
-        appended: turns come with `submit`, with or without a span of the audio.
-        resume: a snapshot to go on from.
+        config: the session's settings.
+        vad: the voice activity detector; not needed if turns are given.
+        clustering: tells speakers apart; not needed if speakers are given.
+        given: all turns, if known beforehand, in order of start; replaces those stages.
+        appended: whether the client submits the turns, with or without a span of the audio.
+        resume: a snapshot to resume from.
     """
 
     def __init__(
@@ -111,29 +111,29 @@ class Session:
         appended: bool = False,
         resume: Snapshot | None = None,
     ) -> None:
-        self._kept = resume or Snapshot(Conversation(), BEGINNING, 0)
+        self._snapshot = resume or Snapshot(Conversation(), BEGINNING, 0)
         segmenter: Segmenter | None = None
         if given is not None:
-            segmenter = GivenSegmenter(given, self._kept.mark)
+            segmenter = GivenSegmenter(given, self._snapshot.mark)
         elif appended:
-            segmenter = AppendedSegmenter(ms_to_samples(APPENDED_AUDIO_MS), self._kept.mark)
+            segmenter = AppendedSegmenter(ms_to_samples(APPENDED_AUDIO_MS), self._snapshot.mark)
         elif vad is not None:
-            segmenter = SpeechSegmenter(vad, config, self._kept.mark)
-        self._audio = AudioInput(segmenter, self._kept.mark, self._kept.conversation.turns)
+            segmenter = SpeechSegmenter(vad, config, self._snapshot.mark)
+        self._audio = AudioInput(segmenter, self._snapshot.mark, self._snapshot.conversation.turns)
         self._input_queue = InputQueue(self._audio)
         self._language = config.language
         self._given = None if given is None else tuple(given)
         self._appending: GivenTurn | None = None
         known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
         self._tracker = ConversationTracker(
-            clustering, config.rewind_turns, self._kept.conversation, self._kept.done, known
+            clustering, config.rewind_turns, self._snapshot.conversation, self._snapshot.done, known
         )
-        self._failed = self._kept.failed
-        self._reported, self._inputs_done = self._kept.events, self._kept.inputs
+        self._failed = self._snapshot.failed
+        self._reported, self._inputs_done = self._snapshot.events, self._snapshot.inputs
         self._closed = False
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
-        self._provisional: Identified | None = None
+        self._guess: IdentifiedTurn | None = None
         self._events: list[Event] = []
         self._work: deque[Work] = deque()
         self._last_id = 0
@@ -141,10 +141,14 @@ class Session:
     # --- input ------------------------------------------------------------------------------------
 
     def receive_audio(self, chunk: Samples) -> None:
-        """Take mono float32 samples at 16 kHz, any number of them; then call `work_to_do`."""
+        """Buffer mono float32 samples at 16 kHz, any number of them; then call `work_to_do`.
+
+        Raises:
+            ProtocolMisuse: after `receive_eof`, in a session without audio, or samples of another kind.
+        """
         if self._audio.eof:
             raise ProtocolMisuse("receive_audio after receive_eof")
-        if self._audio.silent:
+        if self._audio.text_only:
             raise ProtocolMisuse("this session hears text only: it was made without a VAD and without turns")
         if chunk.ndim != 1 or chunk.dtype != np.float32:
             raise ProtocolMisuse(f"expected mono float32 samples (N,), got {chunk.dtype} {chunk.shape}")
@@ -168,29 +172,29 @@ class Session:
         self._input_queue.add(given)
 
     def receive_eof(self) -> None:
-        """No more input comes; when all work is done the events end with `SessionClosed`."""
+        """End the input; once all work is done, the last event is `SessionClosed`."""
         self._audio.eof = True
 
     @property
     def waiting(self) -> int:
-        """How much of what was said has not been taken in."""
+        """The number of queued inputs."""
         return len(self._input_queue)
 
     @property
     def input_queue_full(self) -> bool:
-        """Whether so much that was said waits, and not for audio, that more should wait outside."""
+        """Whether the caller should stop submitting inputs until queued ones are processed."""
         return self._input_queue.input_queue_full
 
     # --- work and events --------------------------------------------------------------------------
 
     def work_to_do(self) -> list[Work]:
-        """Hear buffered audio until it asks for work, and return that work; empty when there is none.
+        """Process buffered audio until it needs work, and return that work; empty if there is none.
 
-        Each call hears no further than the first window that gives work. So a caller that runs the work at
-        once and calls again sees the same events whatever the chunking was.
+        Each call stops at the first window that needs work. So a caller that runs the work at once and calls
+        again gets the same events for any chunking.
         """
         self._take_inputs()
-        while not self._work and self._hear_window():
+        while not self._work and self._segment_window():
             self._take_inputs()
         self._close_when_done()
         work = list(self._work)
@@ -198,7 +202,11 @@ class Session:
         return work
 
     def receive_result(self, work: Work, result: Result) -> None:
-        """Take the answer to `work`; answers to analyses may come in any order."""
+        """Process the result of `work`; analyses may return in any order.
+
+        Raises:
+            ProtocolMisuse: a result of the wrong type, or of work that is not running.
+        """
         match work, result:
             case AnalyzeSegment(), Analysis() | Failure():
                 if work.segment.final:
@@ -214,31 +222,33 @@ class Session:
                 raise ProtocolMisuse(f"a {type(work).__name__} was answered with a {type(result).__name__}")
 
     def events_received(self) -> list[Event]:
-        """The events since the last call, in order."""
+        """Return the events since the last call, in order."""
         events, self._events = self._events, []
         return events
 
     def snapshot(self) -> Snapshot:
-        """The session after its last finished turn, or as it is now while nothing is said or worked on."""
+        """Return the session after its last finished turn, or as it is now if no turn is under way."""
         if (self._closed or self._audio.idle) and not (self._pending or self._tracker.busy):
-            self._audio.mark_here()
-            self._keep()
-        return self._kept
+            self._audio.add_resume_point()
+            self._update_snapshot()
+        return self._snapshot
 
-    def _keep(self) -> None:
-        """Take over what is settled where a point in the audio fits it."""
+    def _update_snapshot(self) -> None:
+        """Take a new snapshot if no turn is under way and the audio has a matching resume point."""
         conversation, done = self._tracker.settled
-        if not self._tracker.busy and (mark := self._audio.mark_after(conversation.turns)) is not None:
-            self._kept = Snapshot(conversation, mark, self._failed, done, self._reported, self._inputs_done)
+        if not self._tracker.busy and (mark := self._audio.resume_point(conversation.turns)) is not None:
+            self._snapshot = Snapshot(
+                conversation, mark, self._failed, done, self._reported, self._inputs_done
+            )
 
     def _report(self, event: LastingEvent) -> None:
         self._events.append(event)
         self._reported += 1
 
-    # --- what is said from outside ----------------------------------------------------------------
+    # --- the client's inputs ----------------------------------------------------------------------
 
     def _take_inputs(self) -> None:
-        """Take in what was said, as far as everything before it is settled."""
+        """Process queued inputs while all earlier audio and inputs are processed."""
         while not (self._appending or self._pending or self._tracker.busy):
             if (taken := self._input_queue.take()) is None:
                 return
@@ -256,36 +266,36 @@ class Session:
             except InputError as error:
                 self._events.append(InputRejected(self._inputs_done + 1, given, str(error)))
             self._inputs_done += 1
-            self._keep()
+            self._update_snapshot()
             self._classify_next()
 
     def _begin_appended(self, turn: GivenTurn) -> None:
-        self._appending, index = turn, self._tracker.now.turns
+        self._appending, index = turn, self._tracker.current.turns
         if turn.start is None or turn.end is None:
             self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
         else:
-            self._take_found(self._audio.request(index, turn.start, turn.end))
+            self._take_segments(self._audio.request(index, turn.start, turn.end))
         self._classify_next()
 
     def _finish_appended(self) -> None:
-        """The turn that was begun has its emotion, or has failed."""
+        """Count the appended turn, classified or failed, as processed."""
         if self._appending is not None:
             self._appending = None
             self._inputs_done += 1
 
     # --- audio ------------------------------------------------------------------------------------
 
-    def _hear_window(self) -> bool:
-        """Hear one window; False where there is none, or something was said before it."""
-        found = self._audio.advance(self._input_queue.before)
+    def _segment_window(self) -> bool:
+        """Segment one window; return False if there is none, or if a queued input comes first."""
+        found = self._audio.advance(self._input_queue.next_position)
         if found is None:
             return False
-        self._take_found(found)
-        if self._audio.over:
-            self._classify_next()  # given turns that the audio did not reach have failed by now
+        self._take_segments(found)
+        if self._audio.exhausted:
+            self._classify_next()  # given turns beyond the audio have failed
         return True
 
-    def _take_found(self, found: Sequence[SegmenterOutput]) -> None:
+    def _take_segments(self, found: Sequence[SegmenterOutput]) -> None:
         for item in found:
             if isinstance(item, SpeechSegment):
                 self._analyze(item)
@@ -302,7 +312,7 @@ class Session:
             self._pending[index] = _Pending(None, given, Failure(message))
 
     def _analyze(self, segment: SpeechSegment) -> None:
-        """Ask for the analysis of a found segment."""
+        """Request the analysis of a segment."""
         given = self._given_turn(segment.index)
         work = AnalyzeSegment(
             self._new_id(), segment, given.text is None, given.speaker is None, self._language
@@ -312,29 +322,27 @@ class Session:
         elif self._partial is None and not self._pending:
             self._partial = work
         else:
-            return  # earlier turns come first; the next partial will do
+            return  # earlier turns come first; skip this partial turn
         self._work.append(work)
 
-    # --- understanding ----------------------------------------------------------------------------
+    # --- classification ---------------------------------------------------------------------------
 
     def _classify_next(self) -> None:
-        """Have the next turn classified, unless one is being classified or none is ready."""
+        """Start the classification of the next turn, unless one is running or none is ready."""
         tracker = self._tracker
         while not tracker.running:
-            heard = tracker.next_heard()
+            heard = tracker.next_turn()
             if heard is None:
-                index = tracker.now.turns
+                index = tracker.current.turns
                 pending = self._pending.get(index)
                 if pending is None or pending.analysis is None:
                     return
                 if isinstance(pending.analysis, Failure):
                     self._fail(index, pending.analysis.message)
                 else:
-                    tracker.accept(
-                        tracker.identify(index, pending.given, pending.segment, pending.analysis)
-                    )
-            elif heard.readable:
-                self._work.append(tracker.ask(self._new_id(), heard))
+                    tracker.accept(tracker.identify(index, pending.given, pending.segment, pending.analysis))
+            elif heard.classifiable:
+                self._work.append(tracker.start(self._new_id(), heard))
             else:
                 self._fail(heard.turn.index, "expected words or a voice to read, heard neither")
 
@@ -344,14 +352,14 @@ class Session:
         if isinstance(result, Failure):
             self._fail(work.turn.index, result.message)
         else:
-            self._report(self._tracker.remember(result))
+            self._report(self._tracker.complete(result))
             if self._pending.pop(work.turn.index, None) is not None:
                 self._finish_appended()
-            self._keep()
+            self._update_snapshot()
         self._classify_next()
 
     def _fail(self, index: int, message: str) -> None:
-        """Report a turn that could not be read; the conversation goes on without it."""
+        """Report a failed turn; the conversation continues without it."""
         segment = self._pending[index].segment if index in self._pending else None
         start, end = (segment.start, segment.end) if segment else (None, None)
         self._report(TurnFailed(index, start, end, message))
@@ -359,54 +367,52 @@ class Session:
         self._tracker.skip(index)
         if self._pending.pop(index, None) is not None:
             self._finish_appended()
-        self._keep()
+        self._update_snapshot()
 
     # --- partial turns ----------------------------------------------------------------------------
 
     def _receive_partial(self, work: AnalyzeSegment, result: Analysis | Failure) -> None:
-        """Show what was heard so far, and have it read provisionally if the conversation has caught up."""
+        """Report a partial turn and request its classification, if all earlier turns are finished."""
         self._partial = None
         index = work.segment.index
         if isinstance(result, Failure) or not self._is_next(index):
             return
         guess = self._tracker.identify(index, self._given_turn(index), work.segment, result)
-        now, heard = guess.now, guess.heard
+        before, heard = guess.conversation, guess.heard
         if heard.turn.text:
-            self._show_partial(guess, None)
+            self._report_partial(guess, None)
             self._partial = ClassifyTurn(
-                self._new_id(), heard.turn, heard.features, now.past, now.state, provisional=True
+                self._new_id(), heard.turn, heard.features, before.past, before.state, provisional=True
             )
-            self._provisional = guess
+            self._guess = guess
             self._work.append(self._partial)
 
     def _receive_provisional(self, work: ClassifyTurn, result: Classification | Failure) -> None:
-        """Show a provisional emotion; the state that came with it is thrown away."""
+        """Report the emotion of a partial turn; its new conversation state is discarded."""
         if work is not self._partial:
             return
         self._partial = None
-        if isinstance(result, Classification) and self._provisional and self._is_next(work.turn.index):
-            self._show_partial(self._provisional, result.emotion)
+        if isinstance(result, Classification) and self._guess and self._is_next(work.turn.index):
+            self._report_partial(self._guess, result.emotion)
 
     def _is_next(self, index: int) -> bool:
-        """Whether turn `index` is still being spoken and everything before it is finished."""
-        return (
-            index not in self._pending and index == self._tracker.now.turns and not self._tracker.busy
-        )
+        """Return whether turn `index` is still being spoken and all earlier turns are finished."""
+        return index not in self._pending and index == self._tracker.current.turns and not self._tracker.busy
 
-    def _show_partial(self, guess: Identified, emotion: Emotion | None) -> None:
+    def _report_partial(self, guess: IdentifiedTurn, emotion: Emotion | None) -> None:
         turn = guess.heard.turn
         assert turn.start is not None and turn.end is not None
-        name = guess.now.names[turn.speaker]
+        name = guess.conversation.names[turn.speaker]
         self._events.append(PartialTurn(turn.index, name, turn.text, turn.start, turn.end, emotion))
 
-    # --- ending -----------------------------------------------------------------------------------
+    # --- end --------------------------------------------------------------------------------------
 
     def _close_when_done(self) -> None:
-        """Report the end once, when everything heard has been understood."""
+        """Report the end, once, when all audio, inputs and turns are processed."""
         done = not (self._work or self._pending or self._tracker.busy or self._input_queue or self._appending)
-        if self._audio.eof and self._audio.over and done and not self._closed:
+        if self._audio.eof and self._audio.exhausted and done and not self._closed:
             self._closed = True
-            now, failed = self._tracker.now, self._failed
+            now, failed = self._tracker.current, self._failed
             self._report(SessionClosed(self._audio.received, now.turns - failed, failed, now.speakers))
 
     def _given_turn(self, index: int) -> GivenTurn:

@@ -1,8 +1,8 @@
-"""Snapshots as bytes: what a store keeps of a session, and what another process goes on from.
+"""Snapshots as bytes: the form in which a store keeps a session and another process resumes it.
 
-A snapshot is kept in parts, since most of it does not change from turn to turn: the *header* is written anew
-each time, a *step*, a past turn that a correction can still reach, once. There is no audio in either, only
-what was computed from it; the words of the last turns are in both.
+A snapshot is stored in parts, since most of it does not change from turn to turn. The *header* is written
+anew each time; a *step*, a past turn that a correction can still reach, is written once. Neither contains
+audio, only values computed from it. Both contain the words of the last turns.
 """
 
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ T = TypeVar("T")
 
 
 class StateCodec(Protocol):
-    """Turns the network's memory into bytes and back; `EmotionClassifier` is one."""
+    """Encodes the network's memory as bytes; `EmotionClassifier` implements it."""
 
     def state_to_bytes(self, state: ConversationState) -> bytes:
-        """The state as bytes."""
+        """Encode a state."""
         ...
 
     def state_from_bytes(self, blob: bytes) -> ConversationState:
-        """The inverse, bit for bit."""
+        """Decode a state, bit for bit."""
         ...
 
 
@@ -49,7 +49,7 @@ class _Mark(msgspec.Struct, frozen=True, array_like=True):
     position: int
     audio_from: int
     segments: int
-    vad: tuple[bytes, bytes] | None  # hidden, cell; the context is audio, and comes again
+    vad: tuple[bytes, bytes] | None  # hidden, cell; the context is audio, which the client sends again
     endpoint: tuple[str, int, int, int, int, float] | None
     partial_at: int | None
     last_end: int
@@ -79,7 +79,7 @@ class _Step(msgspec.Struct, frozen=True, array_like=True):
 
 
 def encode_header(snapshot: Snapshot, codec: StateCodec) -> bytes:
-    """Everything of a snapshot but its steps."""
+    """Encode a snapshot without its steps."""
     now = snapshot.conversation
     return msgspec.msgpack.encode(
         _Header(
@@ -99,7 +99,7 @@ def encode_header(snapshot: Snapshot, codec: StateCodec) -> bytes:
 
 
 def encode_step(step: Step, codec: StateCodec) -> bytes:
-    """A past turn: what was heard of it, and the memory before it."""
+    """Encode a past turn and the memory before it."""
     heard = step.heard
     turn, latency, acoustic = heard.turn, heard.latency, heard.features.acoustic
     return msgspec.msgpack.encode(
@@ -115,17 +115,17 @@ def encode_step(step: Step, codec: StateCodec) -> bytes:
 
 
 def decode(header: bytes, steps: Mapping[int, bytes], codec: StateCodec) -> Snapshot:
-    """The snapshot that was encoded, bit for bit.
+    """Decode a snapshot, bit for bit.
 
     Args:
-        header: from `encode_header`.
-        steps: turn index -> from `encode_step`.
-        codec: of the network that the session was heard with.
+        header: the bytes from `encode_header`.
+        steps: turn index -> the bytes from `encode_step`.
+        codec: the codec of the session's network.
 
     Raises:
-        InputError: not such bytes, or those of another version or network.
+        InputError: other bytes, or those of another version or network.
     """
-    kept = _decoded(header, _Header)
+    kept = _decode(header, _Header)
     clustering = None if kept.clustering is None else ClusteringState.from_blob(kept.clustering)
     memory = _to_memory(kept.memory, codec)
     conversation = Conversation(
@@ -138,11 +138,11 @@ def decode(header: bytes, steps: Mapping[int, bytes], codec: StateCodec) -> Snap
         spoken=memory.spoken,
         renamed=kept.renamed,
     )
-    done = tuple(_to_step(_decoded(steps[turn], _Step), codec) for turn in sorted(steps))
+    done = tuple(_to_step(_decode(steps[turn], _Step), codec) for turn in sorted(steps))
     return Snapshot(conversation, _to_mark(kept.mark), kept.failed, done, kept.events, kept.inputs)
 
 
-def _decoded(blob: bytes, kind: type[T]) -> T:
+def _decode(blob: bytes, kind: type[T]) -> T:
     try:
         made = msgspec.msgpack.decode(blob, type=kind)
     except msgspec.DecodeError as error:

@@ -1,8 +1,7 @@
-"""What a session asks of an engine, and what comes back.
+"""The work that a session requests of an engine, and its results.
 
-A session emits work, a shell has it run (inline, in a thread, in another process), and hands the result
-back with `Session.receive_result`. Work is a value: whoever runs it needs nothing but the work and the
-weights.
+A session emits work; a shell runs it (inline, in a thread, in another process) and hands the result back
+with `Session.receive_result`. Work is a value: running it needs only the work and the weights.
 """
 
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from typing import TypeAlias
 from stream_erc.events import Emotion, Features, Hypothesis, SpeechSegment, Turn, Vector
 
 ConversationState: TypeAlias = object
-"""The network's memory of a conversation: an immutable value that only `stream_erc.inference.emotion` looks
-into.
+"""The network's memory of a conversation: an immutable value, opaque outside `stream_erc.inference.emotion`.
 
 None stands for the beginning of a conversation.
 """
@@ -20,14 +18,14 @@ None stands for the beginning of a conversation.
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnalyzeSegment:
-    """Hear one segment. Stateless: may run in parallel and come back in any order.
+    """The analysis of one segment. It is stateless: segments may be analysed in parallel and in any order.
 
     Attributes:
         id: unique within the session.
-        segment: its audio.
-        transcribe: False where the words are given.
-        embed_speaker: False where the speaker is given.
-        language: of the words, ISO 639-1; None for the recognizer's own.
+        segment: the segment, with its audio.
+        transcribe: False if the words are given.
+        embed_speaker: False if the speaker is given.
+        language: the spoken language, ISO 639-1; None for the recognizer's default.
     """
 
     id: int
@@ -39,15 +37,15 @@ class AnalyzeSegment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassifyTurn:
-    """Read the emotion of one turn, given the conversation up to it.
+    """The emotion classification of one turn, given the conversation before it.
 
     Attributes:
         id: unique within the session.
-        turn: who speaks and what was said.
-        features: what else was heard.
-        past: (speaker, text) of the turns before this one, oldest first, a bounded number.
+        turn: its speaker and words.
+        features: its acoustic features.
+        past: (speaker, text) of the last turns before this one, oldest first, a bounded number.
         state: the conversation state before this turn, None at the beginning.
-        provisional: the returned state will be thrown away.
+        provisional: whether this is a partial turn, whose new state will be discarded.
     """
 
     id: int
@@ -63,14 +61,14 @@ Work: TypeAlias = AnalyzeSegment | ClassifyTurn
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """The answer to `AnalyzeSegment`.
+    """The result of `AnalyzeSegment`.
 
     Attributes:
-        hypothesis: None where the words were given.
-        speaker_embedding: None where the speaker was given or there was too little voice.
+        hypothesis: None if the words were given.
+        speaker_embedding: None if the speaker was given or there was too little speech.
         features: acoustic features.
-        asr_ms, features_ms: compute time of the stages; speaker embedding counts as features.
-        elapsed_ms: from handing the work over to its end, waiting included.
+        asr_ms, features_ms: compute time of the stages; features include the speaker embedding.
+        elapsed_ms: time from emitting the work to its result, queueing included.
     """
 
     hypothesis: Hypothesis | None
@@ -83,7 +81,7 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classification:
-    """The answer to `ClassifyTurn`: the emotion, and the conversation state after the turn."""
+    """The result of `ClassifyTurn`: the emotion, and the conversation state after the turn."""
 
     emotion: Emotion
     state: ConversationState
@@ -93,7 +91,7 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Work that could not be done; the session reports it and goes on."""
+    """The result of failed work; the session reports it and continues."""
 
     message: str
 
