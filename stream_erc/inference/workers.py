@@ -1,7 +1,7 @@
-"""Where a session's work runs: at once in the calling thread, or in a pool of threads.
+"""Workers, which run the work of sessions: inline in the calling thread, or in a pool of threads.
 
-A worker drives sessions: it takes their work, has the engine do it, and hands the results back on the
-thread that calls `advance`, so a session is never touched by two threads.
+A worker takes a session's work, runs it on the engine, and hands the results back in the thread that calls
+`advance` or `poll`, so no two threads touch a session.
 """
 
 import itertools
@@ -21,79 +21,82 @@ from stream_erc.events import Event
 from stream_erc.inference.engine import Engine
 
 STALE_S = 0.5
-"""A partial turn that has waited for so long is not analysed: when there is too much to do, it goes first."""
+"""Partial turns older than this are dropped: under load they are shed first."""
 
 ANALYSIS_NICE = 10
-"""The niceness of threads that analyse."""
+"""The niceness of the analysis threads (Linux)."""
 
-_STOP, _FINAL, _PARTIAL, _PATIENT = range(4)
-"""The order in which analyses are done."""
+_STOP, _FINAL, _PARTIAL, _LOW = range(4)
+"""Priorities of analyses, the highest first."""
 
 
 class Worker(Protocol):
-    """Drives sessions over an engine."""
+    """Runs the work of sessions on an engine."""
 
     def advance(self, session: Session, *, wait: bool = False) -> list[Event]:
-        """Have the session's work done and return its new events.
+        """Run the session's work and return its new events.
 
         Args:
-            session: after it received input.
-            wait: return only when all of its work is done.
+            session: a session that received input.
+            wait: whether to return only when all of its work is done.
         """
 
     def close(self) -> None:
-        """Stop; work under way is finished, waiting work is dropped."""
+        """Stop the worker: finish running work, and drop queued work."""
 
 
 class InlineWorker:
-    """Runs work at once, in the calling thread: deterministic."""
+    """Runs work at once, in the calling thread, deterministically."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def advance(self, session: Session, *, wait: bool = False) -> list[Event]:
-        """Do all work; returns when there is none left, whatever `wait` says."""
+        """Run all work, whatever `wait` is, and return the new events."""
         while works := session.work_to_do():
             for work, result in zip(works, self._engine.run(works), strict=True):
                 session.receive_result(work, result)
         return session.events_received()
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """Do nothing: this worker has no threads."""
 
 
-class _Lane:
-    """A session's way through a worker: answers on their way back, and since when they are waited for.
+class _Client:
+    """A session's state in a worker: its results, and the start times of its work.
 
     Attributes:
-        arrived: called, in a worker's thread, when there is an answer to take.
-        patient: its analyses wait while there are others.
-        gone: nobody waits for its answers any more.
+        on_result: called in a worker's thread when a result is ready.
+        low_priority: whether its analyses wait while other sessions have any.
+        detached: whether the session is no longer registered.
     """
 
-    def __init__(self, arrived: Callable[[], None] = lambda: None, *, patient: bool = False) -> None:
-        self.answers: queue.SimpleQueue[tuple[Work, Result, float]] = queue.SimpleQueue()
+    def __init__(self, on_result: Callable[[], None] = lambda: None, *, low_priority: bool = False) -> None:
+        self.results: queue.SimpleQueue[tuple[Work, Result, float]] = queue.SimpleQueue()
         self.in_flight = 0
-        self.waiting: dict[int, float] = {}  # since when the analysis of a finished turn is waited for
-        self.arrived, self.patient, self.gone = arrived, patient, False
-        self._analysed: dict[int, float] = {}  # when the analysis of a turn was taken
+        self.analysing: dict[int, float] = {}  # finished turn -> when its analysis was requested
+        self.on_result, self.low_priority, self.detached = on_result, low_priority, False
+        self._analysed: dict[int, float] = {}  # finished turn -> when its analysis was taken
 
     def put(self, work: Work, result: Result, since: float) -> None:
-        """An answer is there."""
-        self.answers.put((work, result, since))
-        self.arrived()
+        """Add a result of work that was requested at time `since`."""
+        self.results.put((work, result, since))
+        self.on_result()
 
     def take(self, *, block: bool) -> tuple[Work, Result]:
-        """The next answer, its elapsed time counted until now; raises `queue.Empty`.
+        """Remove and return the next result, its elapsed time measured until now.
 
-        A turn's classification counts from when its analysis was taken, so that the two together count all
-        the waiting there was, for earlier turns too.
+        The elapsed time of a classification begins when the turn's analysis was taken, so that both together
+        include all waiting, also for earlier turns.
+
+        Raises:
+            queue.Empty: no result is ready, and `block` is False.
         """
-        work, result, since = self.answers.get(block=block)
+        work, result, since = self.results.get(block=block)
         now = time.perf_counter()
         if isinstance(work, AnalyzeSegment):
             if work.segment.final:
-                del self.waiting[work.segment.index]
+                del self.analysing[work.segment.index]
                 self._analysed[work.segment.index] = now
         elif not work.provisional:
             since = self._analysed.pop(work.turn.index, since)
@@ -104,96 +107,96 @@ class _Lane:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Job:
-    """An analysis that waits for a thread: finished turns first, then partial ones, then recordings'."""
+    """An analysis that waits for a thread, ordered by priority, then by age."""
 
-    rank: int
+    priority: int
     number: int
     since: float = field(compare=False)
     work: AnalyzeSegment | None = field(compare=False)
-    lane: _Lane | None = field(compare=False)
+    client: _Client | None = field(compare=False)
 
 
 class ThreadWorker:
     """Runs analyses in several threads and all sessions' classifications, batched, in one.
 
     Args:
-        engine: shared by the threads.
-        threads: how many analyses run at a time.
-        max_in_flight: a session that has this many pieces of work out waits for answers before it hears
-            more: memory stays bounded when audio comes faster than it can be worked on.
+        engine: the engine that all threads share.
+        threads: the number of analyses that run at a time.
+        max_in_flight: work in flight at which a session must wait for results. It bounds memory when audio
+            arrives faster than it can be processed.
     """
 
     def __init__(self, engine: Engine, *, threads: int = 2, max_in_flight: int = 8) -> None:
         self._engine, self._max_in_flight = engine, max_in_flight
         self._analyses: queue.PriorityQueue[_Job] = queue.PriorityQueue()
         self._numbers = itertools.count()
-        self._turns: queue.SimpleQueue[tuple[float, ClassifyTurn, _Lane] | None] = queue.SimpleQueue()
-        self._lanes: WeakKeyDictionary[Session, _Lane] = WeakKeyDictionary()
+        self._turns: queue.SimpleQueue[tuple[float, ClassifyTurn, _Client] | None] = queue.SimpleQueue()
+        self._clients: WeakKeyDictionary[Session, _Client] = WeakKeyDictionary()
         self._threads = [threading.Thread(target=self._analyze, daemon=True) for _ in range(threads)]
         self._threads.append(threading.Thread(target=self._classify, daemon=True))
         for thread in self._threads:
             thread.start()
 
     def advance(self, session: Session, *, wait: bool = False) -> list[Event]:
-        """Hand out new work, take the answers that are there; see `Worker`."""
-        lane = self._lanes.setdefault(session, _Lane())
+        """Queue new work and deliver finished results; see `Worker`."""
+        client = self._clients.setdefault(session, _Client())
         while True:
             works = session.work_to_do()
             for work in works:
-                self._submit(work, lane)
-            lane.in_flight += len(works)
-            full = lane.in_flight >= self._max_in_flight
-            must_wait = lane.in_flight > 0 and (full or (wait and not works))
-            if not _take_answers(session, lane, must_wait=must_wait) and not works:
+                self._submit(work, client)
+            client.in_flight += len(works)
+            full = client.in_flight >= self._max_in_flight
+            must_wait = client.in_flight > 0 and (full or (wait and not works))
+            if not _deliver_results(session, client, must_wait=must_wait) and not works:
                 return session.events_received()
 
-    def attach(self, session: Session, arrived: Callable[[], None], *, patient: bool = False) -> None:
-        """Say who waits for a session's answers, before its first `poll`.
+    def attach(self, session: Session, on_result: Callable[[], None], *, low_priority: bool = False) -> None:
+        """Register a session before its first `poll`.
 
         Args:
-            session: that will be polled.
-            arrived: called from a worker's thread whenever `poll` has something to take.
-            patient: its analyses wait while others' are there.
+            session: the session to be polled.
+            on_result: called from a worker's thread whenever `poll` has a result to deliver.
+            low_priority: whether its analyses wait while other sessions have any.
         """
-        self._lanes[session] = _Lane(arrived, patient=patient)
+        self._clients[session] = _Client(on_result, low_priority=low_priority)
 
     def detach(self, session: Session) -> None:
-        """Nobody waits for a session any more: its work that has not been begun is left undone."""
-        lane = self._lanes.pop(session, None)
-        if lane is not None:
-            lane.gone = True
+        """Unregister a session and drop its work that has not started."""
+        client = self._clients.pop(session, None)
+        if client is not None:
+            client.detached = True
 
     def poll(self, session: Session) -> list[Event]:
-        """As `advance`, but never waits: a session that is `busy` hears on when answers have arrived."""
-        lane = self._lanes.setdefault(session, _Lane())
+        """Advance the session without waiting; one that is `busy` continues once results have arrived."""
+        client = self._clients.setdefault(session, _Client())
         while True:
-            taken = _take_answers(session, lane, must_wait=False)
-            works = [] if lane.in_flight >= self._max_in_flight else session.work_to_do()
+            taken = _deliver_results(session, client, must_wait=False)
+            works = [] if client.in_flight >= self._max_in_flight else session.work_to_do()
             for work in works:
-                self._submit(work, lane)
-            lane.in_flight += len(works)
+                self._submit(work, client)
+            client.in_flight += len(works)
             if not taken and not works:
                 return session.events_received()
 
     def busy(self, session: Session) -> bool:
-        """Whether a session has as much work out as it may; audio for it should wait."""
-        lane = self._lanes.get(session)
-        return lane is not None and lane.in_flight >= self._max_in_flight
+        """Return whether a session has reached `max_in_flight`, so that its audio should wait."""
+        client = self._clients.get(session)
+        return client is not None and client.in_flight >= self._max_in_flight
 
     def pending(self, session: Session) -> int:
-        """How many pieces of a session's work are out."""
-        lane = self._lanes.get(session)
-        return 0 if lane is None else lane.in_flight
+        """Return the amount of a session's work in flight."""
+        client = self._clients.get(session)
+        return 0 if client is None else client.in_flight
 
     def late_s(self, session: Session) -> float:
-        """For how long the analysis of a finished turn has been waited for."""
-        lane = self._lanes.get(session)
-        since = min(lane.waiting.values(), default=None) if lane is not None else None
+        """Return how long the oldest unfinished analysis of a finished turn has taken so far, in seconds."""
+        client = self._clients.get(session)
+        since = min(client.analysing.values(), default=None) if client is not None else None
         return 0.0 if since is None else time.perf_counter() - since
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """How many analyses and how many classifications wait for a thread."""
+        """The number of analyses and of classifications that wait for a thread."""
         return self._analyses.qsize(), self._turns.qsize()
 
     def close(self) -> None:
@@ -204,27 +207,27 @@ class ThreadWorker:
         for thread in self._threads:
             thread.join()
 
-    def _submit(self, work: Work, lane: _Lane) -> None:
+    def _submit(self, work: Work, client: _Client) -> None:
         if isinstance(work, AnalyzeSegment):
-            rank = _PATIENT if lane.patient else _FINAL if work.segment.final else _PARTIAL
+            priority = _LOW if client.low_priority else _FINAL if work.segment.final else _PARTIAL
             now = time.perf_counter()
             if work.segment.final:
-                lane.waiting[work.segment.index] = now
-            self._analyses.put(_Job(rank, next(self._numbers), now, work, lane))
+                client.analysing[work.segment.index] = now
+            self._analyses.put(_Job(priority, next(self._numbers), now, work, client))
         else:
-            self._turns.put((time.perf_counter(), work, lane))
+            self._turns.put((time.perf_counter(), work, client))
 
     def _analyze(self) -> None:
-        _give_way()
+        _lower_priority()
         while True:
             job = self._analyses.get()
-            if job.work is None or job.lane is None:
+            if job.work is None or job.client is None:
                 return
-            result: Result = Failure("nobody waits for it any more")
-            stale = job.rank == _PARTIAL and time.perf_counter() - job.since > STALE_S
-            if not (stale or job.lane.gone):
+            result: Result = Failure("dropped before it was started")
+            stale = job.priority == _PARTIAL and time.perf_counter() - job.since > STALE_S
+            if not (stale or job.client.detached):
                 result = self._engine.analyze(job.work)
-            job.lane.put(job.work, result, job.since)
+            job.client.put(job.work, result, job.since)
 
     def _classify(self) -> None:
         while (item := self._turns.get()) is not None:
@@ -238,26 +241,26 @@ class ThreadWorker:
                     self._turns.put(None)
                     break
                 batch.append(more)
-            batch = [item for item in batch if not item[2].gone]
+            batch = [item for item in batch if not item[2].detached]
             results = self._engine.classify([work for _, work, _ in batch])
-            for (since, work, lane), result in zip(batch, results, strict=True):
-                lane.put(work, result, since)
+            for (since, work, client), result in zip(batch, results, strict=True):
+                client.put(work, result, since)
 
 
-def _give_way() -> None:
-    """Have the system run this thread after the others: an analysis is long, what they do is short."""
-    if sys.platform == "linux":  # elsewhere a priority is a process's
+def _lower_priority() -> None:
+    """Lower this thread's scheduling priority: analyses are long, the work of other threads is short."""
+    if sys.platform == "linux":  # elsewhere a priority belongs to the process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), ANALYSIS_NICE)
 
 
-def _take_answers(session: Session, lane: _Lane, *, must_wait: bool) -> bool:
-    """Hand over the answers that are there, at least one if `must_wait`; whether there were any."""
+def _deliver_results(session: Session, client: _Client, *, must_wait: bool) -> bool:
+    """Deliver the results that are ready, at least one if `must_wait`; return whether there were any."""
     taken = False
     while True:
         try:
-            work, result = lane.take(block=must_wait and not taken)
+            work, result = client.take(block=must_wait and not taken)
         except queue.Empty:
             return taken
         session.receive_result(work, result)
-        lane.in_flight -= 1
+        client.in_flight -= 1
         taken = True

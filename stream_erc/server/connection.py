@@ -167,7 +167,7 @@ class Connection:
             with contextlib.suppress(RuntimeError):  # the server has stopped
                 loop.call_soon_threadsafe(due.set)
 
-        self._worker.attach(self.live.session, arrived, patient=not self.live.paced)
+        self._worker.attach(self.live.session, arrived, low_priority=not self.live.paced)
 
     async def _resume(self, message: SessionResume) -> None:
         """Go on with the session of the token, in the place of the one that was just begun."""

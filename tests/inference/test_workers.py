@@ -143,7 +143,7 @@ def test_a_flood_of_audio_waits_for_the_work(threads):
     talk = np.tile(conversation([(0.4, 200)], gap=0.4), 30)
     session.receive_audio(talk)
     events = worker.advance(session)
-    assert worker._lanes[session].in_flight <= 3
+    assert worker._clients[session].in_flight <= 3
     session.receive_eof()
     events += worker.advance(session, wait=True)
     assert events[-1].turns == 30
@@ -174,10 +174,10 @@ def test_an_abandoned_session_leaves_nothing(threads):
     session = open_session()
     session.receive_audio(TALK)
     worker.advance(session)
-    assert len(worker._lanes) == 1
+    assert len(worker._clients) == 1
     del session
     gc.collect()
-    assert len(worker._lanes) == 0
+    assert len(worker._clients) == 0
 
 
 def test_a_failure_in_a_thread_is_the_turns_alone(threads):
@@ -222,7 +222,7 @@ def test_a_partial_turn_that_nobody_waits_for_is_not_analysed():
 
 
 def test_who_is_gone_or_patient_holds_up_nobody():
-    """One thread: the work of a session that went is left undone, a patient one's comes last."""
+    """One thread: the work of a detached session is dropped, a low-priority one's comes last."""
     analysed, held = [], threading.Event()
 
     class Held(SlowEngine):
@@ -233,12 +233,12 @@ def test_who_is_gone_or_patient_holds_up_nobody():
             return self.run([work])[0]
 
     worker, sessions = ThreadWorker(Held(), threads=1), {}
-    for name, level in (("first", 0.2), ("gone", 0.3), ("patient", 0.4), ("last", 0.5)):
+    for name, level in (("first", 0.2), ("detached", 0.3), ("low", 0.4), ("last", 0.5)):
         sessions[name] = open_session()
-        worker.attach(sessions[name], lambda: None, patient=name == "patient")
+        worker.attach(sessions[name], lambda: None, low_priority=name == "low")
         sessions[name].receive_audio(np.concatenate([silence(0.3), tone(0.5, 200, level), silence(0.5)]))
         worker.poll(sessions[name])
-    worker.detach(sessions.pop("gone"))
+    worker.detach(sessions.pop("detached"))
     held.set()
     turns = [sum(isinstance(event, EmotionEvent) for event in worker.advance(session, wait=True))
              for session in sessions.values()]  # fmt: skip

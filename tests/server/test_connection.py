@@ -264,7 +264,7 @@ def state(running: Running) -> tuple[int, int, int, int]:
 
     loop.call_soon_threadsafe(count)
     assert done.wait(PATIENCE_S)
-    lanes = sum(len(worker._lanes) for worker in service.workers.values())
+    lanes = sum(len(worker._clients) for worker in service.workers.values())
     alive = sum(type(thing) is Session for thing in gc.get_objects())
     return len(service.connections), counted[0], lanes, alive
 
