@@ -1,11 +1,11 @@
-"""What the network hears of a turn besides its words, in the order a checkpoint knows.
+"""The acoustic features of a turn, in the order that a checkpoint expects.
 
-openSMILE (Eyben et al., 2010) computes frame-wise descriptors and summarises each over the segment, so one
-segment of any length gives one vector. A segment is first brought to one speech level: functionals of energy,
-loudness and flux follow the microphone's gain, which says nothing about the speaker, and openSMILE reads
-16-bit integers, in which a quiet recording loses its detail. Voice states
-(`stream_erc.inference.voice_states`) and prosody (`stream_erc.inference.prosody`) come after the functionals
-where a network was trained on them.
+openSMILE (Eyben et al., 2010) computes frame-wise descriptors and summarises each over the segment, so a
+segment of any length gives one vector. All segments are first scaled to one speech level: functionals of
+energy, loudness and flux depend on the microphone's gain, which says nothing about the speaker, and openSMILE
+reads 16-bit integers, in which a quiet recording loses detail. Voice states
+(`stream_erc.inference.voice_states`) and prosody (`stream_erc.inference.prosody`) follow the functionals if a
+network was trained on them.
 """
 
 import dataclasses
@@ -26,28 +26,28 @@ from stream_erc.inference.speaker_encoder import SpeakerEncoder
 from stream_erc.inference.voice_states import ENCODERS, VoiceStates
 
 SET_DIMS: Mapping[str, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
-"""Functionals of each set; ComParE_2016 is the corrected successor of the IS13 ComParE set."""
+"""Number of functionals in each set; ComParE_2016 is the corrected successor of the IS13 ComParE set."""
 
 MIN_SAMPLES = 960
-"""60 ms, one frame of openSMILE's longest window: below it openSMILE gives no functionals at all."""
+"""60 ms, openSMILE's longest window: a shorter segment has no functionals."""
 
 SPEECH_LEVEL_DBFS = -26.0
-"""The level speech is brought to (ITU-T P.56's customary one); peaks stay about 8 dB under full scale."""
+"""The speech level of scaled segments (customary with ITU-T P.56); peaks are about 8 dB below full scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """What a network was trained on and what the runtime computes; both must agree.
+    """A description of acoustic features; that of the checkpoint and that of the runtime must agree.
 
     Attributes:
         set: the openSMILE feature set.
         level: ``functionals``, one vector for each segment.
-        sample_rate_hz: of the audio openSMILE reads.
-        dim: length of the whole vector, functionals, then voice states, then prosody.
-        names_sha256: hash of the names of its values in order.
+        sample_rate_hz: sample rate of the audio that openSMILE reads.
+        dim: length of the whole vector: functionals, then voice states, then prosody.
+        names_sha256: hash of the feature names in order.
         opensmile: version of the opensmile library.
-        speech_level_dbfs: the level segments are brought to, None for as recorded.
-        prosody: names of the prosodic descriptors at the end, or none.
+        speech_level_dbfs: the level that segments are scaled to, None for no scaling.
+        prosody: names of the prosodic descriptors at the end, possibly none.
         voice_states: the speaker encoder whose states follow the functionals (``GE2E``), or "" for none.
     """
 
@@ -62,12 +62,12 @@ class FeatureSpec:
     voice_states: str = ""
 
     def to_dict(self) -> dict[str, object]:
-        """As plain values for a checkpoint's JSON."""
+        """Return plain values for a checkpoint's JSON."""
         return dataclasses.asdict(self) | {"prosody": list(self.prosody)}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, object]) -> "FeatureSpec":
-        """From a checkpoint's JSON; one that does not speak of voice states has none.
+        """Read a checkpoint's JSON; without the key ``voice_states`` there are none.
 
         Raises:
             CheckpointError: a key is missing, unknown, or of the wrong type.
@@ -100,10 +100,10 @@ class FeatureSpec:
 def check(runtime: FeatureSpec, checkpoint: FeatureSpec) -> None:
     """Refuse a checkpoint that was trained on other features than the runtime computes.
 
-    Of the library's version major and minor count: a patch release keeps the numbers.
+    Only the major and minor version of opensmile must agree: a patch release gives the same numbers.
 
     Raises:
-        CheckpointError: the first difference, what the checkpoint expects and what the runtime computes.
+        CheckpointError: naming the first difference.
     """
     for name, expected in checkpoint.to_dict().items():
         came = runtime.to_dict()[name]
@@ -125,26 +125,26 @@ def _shown(value: object) -> str:
 
 
 def to_int16(samples: Samples) -> bytes:
-    """What openSMILE reads: clipped first, since 1.0 * 32768 would wrap around to the negative end."""
+    """Convert to 16-bit integers; clipped first, since 1.0 * 32768 would overflow to the negative end."""
     return (np.clip(samples, -1.0, 32767 / 32768) * np.float32(32768)).astype("<i2").tobytes()
 
 
 class AcousticExtractor:
-    """openSMILE functionals of a segment, voice states, prosody; safe to call from several threads.
+    """Extracts openSMILE functionals, voice states and prosody of a segment; thread-safe.
 
-    openSMILE computes without Python's global lock, so threads run side by side; each call borrows an
-    openSMILE object, configured once and reset between segments (configuring costs 4 ms).
+    openSMILE releases Python's global lock, so threads run in parallel. Each call borrows an openSMILE
+    object, which is configured once and reset between segments (configuring takes 4 ms).
 
     Args:
         set_name: ``ComParE_2016`` (6,373 functionals) or ``eGeMAPSv02`` (88).
         voice_states: the encoder whose states follow the functionals, ``GE2E`` or "" for none.
-        prosody: which of `stream_erc.inference.prosody.DESCRIPTORS` come last.
-        level_dbfs: for openSMILE, speech is brought to this level; None leaves it as recorded.
-        speaker_encoder: a loaded encoder whose weights can serve the voice states too, if there is one.
+        prosody: the prosodic descriptors at the end, of `stream_erc.inference.prosody.DESCRIPTORS`.
+        level_dbfs: the speech level of openSMILE's input; None for no scaling.
+        speaker_encoder: a loaded encoder whose weights the voice states can share, or None.
 
     Raises:
-        CheckpointError: a feature set, an encoder or a prosodic descriptor that is not known.
-        EngineUnavailable: opensmile or GE2E's weights are not installed or have nothing for this machine.
+        CheckpointError: an unknown feature set, encoder or prosodic descriptor.
+        EngineUnavailable: opensmile or GE2E's weights are not installed, or do not support this machine.
     """
 
     def __init__(
@@ -191,14 +191,14 @@ class AcousticExtractor:
         )
 
     def __call__(self, samples: Samples) -> Vector:
-        """Functionals of a segment, then its voice states, then its prosody.
+        """Return the functionals of a segment, then its voice states, then its prosody.
 
         Args:
-            samples: the segment, (N,); samples that are no numbers count as silence.
+            samples: the segment, (N,); NaN counts as silence.
 
         Returns:
-            (D,) in the order of `names`; NaN where a value could not be measured, and NaN throughout where
-            the segment is shorter than 60 ms or silent.
+            (D,) in the order of `names`; NaN for a value that could not be measured, all NaN if the segment
+            is shorter than 60 ms or silent.
         """
         samples = np.nan_to_num(np.asarray(samples, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
         values = np.full(self.spec.dim, np.nan, dtype=np.float32)
@@ -222,10 +222,10 @@ class AcousticExtractor:
 
 
 def load_extractor(spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = None) -> AcousticExtractor:
-    """The extractor that computes what a checkpoint's network was trained on.
+    """Return an extractor of the features that a checkpoint's network was trained on.
 
     Args:
-        spec: the checkpoint's.
+        spec: the checkpoint's features.
         speaker_encoder: see `AcousticExtractor`.
 
     Raises:
@@ -244,15 +244,15 @@ def load_extractor(spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = N
 
 
 def hash_names(names: Sequence[str]) -> str:
-    """SHA-256 of feature names in order."""
+    """Return the SHA-256 of feature names in order."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 class _Smile:
     """One configured openSMILE, reset after each segment; for one thread.
 
-    The library's own `Smile` reads its configuration anew for each signal and returns a data frame; the
-    numbers are the same.
+    The library's own `Smile` reads its configuration anew for each signal and returns a data frame, with the
+    same numbers.
     """
 
     _SOURCE, _SINK = "extsource", "extsink"
@@ -279,15 +279,15 @@ class _Smile:
         self.names = tuple(self._smile.external_sink_get_element_name(self._SINK, i) for i in range(count))
 
     def run(self, pcm16: bytes) -> Vector | None:
-        """Functionals of 16-bit audio, (D,), or None where openSMILE gives none."""
+        """Return the functionals of 16-bit audio, (D,), or None if openSMILE gives none."""
         found: list[Vector] = []
         smile = self._smile
         smile.external_sink_set_callback(self._SINK, lambda data: found.append(data.astype(np.float32)))
         smile.external_audio_source_write_data(self._SOURCE, pcm16)
         smile.external_audio_source_set_eoi(self._SOURCE)
         smile.run()
-        smile.reset()  # a reset forgets the callback too
-        smile._callbacks.clear()  # which the library would otherwise keep for ever
+        smile.reset()  # reset also unregisters the callback,
+        smile._callbacks.clear()  # but the library keeps a reference
         return found[-1] if found else None
 
     def __del__(self) -> None:

@@ -1,6 +1,7 @@
-"""Recognizers: the samples of a segment -> `Hypothesis`.
+"""Speech recognizers: the samples of a segment -> `Hypothesis`.
 
-Weights are loaded once and no call leaves a trace in them; `asr_whisper` and `asr_sphinx` hold the engines.
+A recognizer loads its weights once, and no call depends on earlier calls. The engines are in `asr_whisper`
+and `asr_sphinx`.
 """
 
 import logging
@@ -21,53 +22,53 @@ PLAIN_ENGINES = frozenset({"auto", "pocketsphinx", "none"})
 
 
 class Recognizer(Protocol):
-    """Turns speech into words; may be called from several threads."""
+    """A thread-safe speech recognizer."""
 
     @property
     def name(self) -> str:
-        """Engine and model, as ``faster-whisper:base.en``."""
+        """Engine and model, such as ``faster-whisper:base.en``."""
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """ISO 639-1 codes of the languages it knows; none where it writes nothing."""
+        """ISO 639-1 codes of the supported languages; empty if it transcribes nothing."""
 
     def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
-        """The words in `samples` (N,), empty where there are none.
+        """Transcribe `samples` (N,); the text is empty if there are no words.
 
         Args:
             samples: one segment of speech, any length.
-            final: False for a segment that still goes on, where speed counts more than the last word.
-            language: one of `languages`; None for the one that it was loaded for.
+            final: False for a segment that is still running, for which speed matters more than accuracy.
+            language: one of `languages`; None for the configured one.
         """
 
 
 class NoRecognizer:
-    """No words at all: the emotion is recognized from the voice alone."""
+    """A recognizer without words: emotions are recognized from the voice alone."""
 
     name = "none"
     languages: tuple[str, ...] = ()
 
     def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
-        """An empty hypothesis."""
+        """Return an empty hypothesis."""
         return Hypothesis("")
 
 
 def load_recognizer(config: AsrConfig) -> Recognizer:
-    """The recognizer that `config.engine` names.
+    """Load the recognizer that `config.engine` names.
 
     - ``faster-whisper:MODEL``: that model (size, hub repository or folder), or an error.
-    - ``faster-whisper``: the best model that is on this machine and keeps up with speech (on a CPU ``base``,
-      on a GPU ``large-v3-turbo`` first, English-only variants where the language is English); where there is
-      none, ``base`` (145 MB) or ``large-v3-turbo`` (1.6 GB) is downloaded once.
+    - ``faster-whisper``: the best local model that keeps up with speech (on a CPU ``base`` first, on a GPU
+      ``large-v3-turbo``; for English, the English-only variants). If there is none, it downloads ``base``
+      (145 MB) or ``large-v3-turbo`` (1.6 GB) once.
     - ``pocketsphinx``: the embedded English engine.
     - ``none``: no words.
-    - ``auto``: as ``faster-whisper``; where no model can be had it logs one warning and falls back to
-      ``pocketsphinx``, or to ``none`` for another language than English.
+    - ``auto``: as ``faster-whisper``. If no model is available, it logs one warning and falls back to
+      ``pocketsphinx``, or to ``none`` for a language other than English.
 
     Raises:
-        ConfigError: any other engine, or a setting that the engine does not know.
-        DeviceError: no CUDA device where one was asked for.
-        EngineUnavailable: the engine asked for is not installed, or its model cannot be had.
+        ConfigError: any other engine, or a setting that the engine does not support.
+        DeviceError: a CUDA device was requested, but there is none.
+        EngineUnavailable: the requested engine is not installed, or its model is not available.
     """
     check_engine(config.engine)
     if config.beam_size < 1 or config.parallel < 1:
@@ -86,10 +87,10 @@ def load_recognizer(config: AsrConfig) -> Recognizer:
 
 
 def check_engine(engine: str) -> None:
-    """Refuse a name that is no engine's, without loading any.
+    """Refuse an unknown engine, without loading one.
 
     Raises:
-        ConfigError: it is none of them.
+        ConfigError: an unknown engine.
     """
     name, colon, model = engine.partition(":")
     if not (name == "faster-whisper" and bool(colon) == bool(model)) and engine not in PLAIN_ENGINES:

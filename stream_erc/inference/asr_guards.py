@@ -1,4 +1,4 @@
-"""Guards against a recognizer's words that nobody said: pure functions of a text and its scores.
+"""Guards against hallucinated transcripts: pure functions of a text and its scores.
 
 Whisper writes fluent text for silence and noise, and can repeat itself until its output is full. The
 thresholds are those of its paper (Radford et al. 2022, section 4.5) unless a comment says otherwise.
@@ -14,7 +14,7 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.events import Samples
 
 SILENCE_DBFS = -65.0
-"""A frame below this level is no speech: a quiet talker at a poor microphone is 20 dB above."""
+"""A frame below this level is not speech: a quiet talker at a poor microphone is 20 dB above."""
 
 FRAME = SAMPLE_RATE // 50  # 20 ms
 
@@ -22,15 +22,15 @@ NO_SPEECH = 0.6
 LOW_LOGPROB = -1.0
 MAX_COMPRESSION = 2.4
 
-DOUBTFUL_NO_SPEECH = 0.3  # ours: enough doubt to distrust a text that Whisper is known to invent
+DOUBTFUL_NO_SPEECH = 0.3  # ours: enough doubt to distrust a phrase that Whisper is known to invent
 DOUBTFUL_LOGPROB = -0.7
 
 MAX_CHARS_PER_SECOND = 30.0  # ours: twice a fast talker's rate
 CHARS_ALLOWANCE = 20  # a short segment may have lost its edges
 
 MIN_REPEATS = 4  # ours: "no, no, no" is speech,
-MIN_REPEATED_WORDS = 8  # eight words or more of nothing but repeats is a loop
-MAX_PHRASE = 8  # the longest phrase looked for, in words
+MIN_REPEATED_WORDS = 8  # but eight words or more of mere repeats are a loop
+MAX_PHRASE = 8  # longest repeated phrase that is searched for, in words
 
 SILENCE_PHRASES = frozenset(
     {
@@ -59,16 +59,16 @@ SILENCE_PHRASES = frozenset(
         "you",
     }
 )
-"""What Whisper writes for silence, from its training on subtitles; `_words` joined by spaces."""
+"""Phrases that Whisper writes for silence, from its training on subtitles; `_words` joined by spaces."""
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What Whisper gave for one window.
+class DecodedWindow:
+    """Whisper's output for one window.
 
     Attributes:
-        text: as decoded.
-        seconds: how much audio it stands for.
+        text: the decoded text.
+        seconds: length of its audio.
         avg_logprob: mean log probability of its tokens.
         no_speech_prob: the probability of the no-speech token.
     """
@@ -79,55 +79,57 @@ class Heard:
     no_speech_prob: float
 
 
-def believable(heard: Heard) -> str:
-    """The text of `heard`, with loops collapsed; empty where nobody can have said it."""
-    text = collapse_repeats(heard.text.strip())
-    if heard.no_speech_prob > NO_SPEECH and heard.avg_logprob < LOW_LOGPROB:
+def credible_text(window: DecodedWindow) -> str:
+    """Return the text with loops collapsed, or "" if it is most likely hallucinated."""
+    text = collapse_repeats(window.text.strip())
+    if window.no_speech_prob > NO_SPEECH and window.avg_logprob < LOW_LOGPROB:
         return ""
-    doubtful = heard.no_speech_prob > DOUBTFUL_NO_SPEECH or heard.avg_logprob < DOUBTFUL_LOGPROB
+    doubtful = window.no_speech_prob > DOUBTFUL_NO_SPEECH or window.avg_logprob < DOUBTFUL_LOGPROB
     if doubtful and is_silence_phrase(text):
         return ""
-    if compression_ratio(text) > MAX_COMPRESSION or too_long(text, heard.seconds):
+    if compression_ratio(text) > MAX_COMPRESSION or too_long(text, window.seconds):
         return ""
     return text if _words(text) else ""
 
 
 def is_loop(text: str) -> bool:
-    """Whether a decoder got stuck and repeated itself."""
+    """Return whether the decoder got stuck and repeated itself."""
     return compression_ratio(text) > MAX_COMPRESSION or collapse_repeats(text) != " ".join(text.split())
 
 
 def is_silent(samples: Samples) -> bool:
-    """Whether no 20 ms frame of `samples` (N,) is loud enough for speech; true of less than a frame."""
+    """Return whether no 20 ms frame of `samples` (N,) is loud enough for speech; True below one frame."""
     frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)  # (N / 320, 320)
     if not len(frames):
         return True
-    power = np.mean(np.square(frames - frames.mean(axis=1, keepdims=True)), axis=1)  # a DC offset is no sound
+    power = np.mean(
+        np.square(frames - frames.mean(axis=1, keepdims=True)), axis=1
+    )  # a DC offset is not sound
     return bool(power.max() < 10 ** (SILENCE_DBFS / 10))
 
 
 def is_silence_phrase(text: str) -> bool:
-    """Whether `text` is, word for word, one that Whisper is known to write for silence."""
+    """Return whether `text` is, word for word, a phrase that Whisper is known to write for silence."""
     return " ".join(_words(text)) in SILENCE_PHRASES
 
 
 def too_long(text: str, seconds: float) -> bool:
-    """Whether nobody could say `text` in so short a time."""
+    """Return whether `text` is too long to be said in `seconds`."""
     return len(text) > CHARS_ALLOWANCE + MAX_CHARS_PER_SECOND * seconds
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of `text` per byte of its zlib form; speech is below 2, a loop far above."""
+    """Return the zlib compression ratio of `text`; speech is below 2, a loop far above."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
 def collapse_repeats(text: str) -> str:
-    """`text` with every run of a repeated phrase reduced to one.
+    """Reduce every loop of a repeated phrase in `text` to one phrase.
 
-    Case and punctuation do not tell repeats apart. A run is a loop from `MIN_REPEATS` repeats and
-    `MIN_REPEATED_WORDS` words on, or within one word from eight repeats on (``hahahahahahahahaha``), which
-    also serves languages that write no spaces.
+    Case and punctuation are ignored. A loop has at least `MIN_REPEATS` repeats and `MIN_REPEATED_WORDS`
+    words, or at least eight repeats within one word (``hahahahahahahahaha``), which also covers languages
+    that are written without spaces.
     """
     words = [re.sub(r"([^\W\d]{1,12}?)\1{7,}", r"\1", word) for word in text.split()]
     keys = ["".join(_words(word)) for word in words]
@@ -141,7 +143,7 @@ def collapse_repeats(text: str) -> str:
 
 
 def _run(keys: list[str], at: int) -> tuple[int, int]:
-    """The phrase that loops from `at` on: its size in words and how often it comes; (1, 1) if none does."""
+    """Return the loop that begins at `at` as (words per phrase, repeats), (1, 1) if there is none."""
     for size in range(1, MAX_PHRASE + 1):
         phrase = keys[at : at + size]
         repeats = 1
@@ -153,5 +155,5 @@ def _run(keys: list[str], at: int) -> tuple[int, int]:
 
 
 def _words(text: str) -> list[str]:
-    """Letters and digits only, lower case."""
+    """Split `text` into words of lower-case letters and digits."""
     return re.findall(r"\w+", text.lower())

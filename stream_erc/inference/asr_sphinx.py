@@ -17,23 +17,23 @@ from stream_erc.inference.asr_guards import is_silent
 log = logging.getLogger(__name__)
 
 MIN_SAMPLES = 1_600
-"""100 ms: below it there is no word to find."""
+"""100 ms: too short for a word."""
 
 SEARCH = {
-    # Normalise over the whole utterance: the running mean (``live``, the default) carries one call's channel
-    # into the next, so texts would depend on their order; it also has 1.6 times the word errors.
+    # Normalise over the whole utterance: the running mean (``live``, the default) carries over from one
+    # call to the next, so transcripts would depend on their order. It also has 1.6 times the word errors.
     "cmn": "batch",
     "loglevel": "FATAL",
 }
-"""What differs from PocketSphinx's own defaults."""
+"""Settings that differ from PocketSphinx's defaults."""
 
 
 class PocketSphinx:
     """CMU PocketSphinx, US English, lower-case text without punctuation.
 
-    It needs no download and about 0.2 of real time on one core, and mishears one word in four of clear read
-    speech, more of acted speech. Partial and final hypotheses cost the same. Safe to call from several
-    threads: up to `AsrConfig.parallel` decoders of about 95 MB each, made when they are first needed.
+    It needs no download and runs at about 0.2 of real time on one core. It mishears one word in four of clear
+    read speech, and more of acted speech. Partial and final hypotheses take the same time. It is thread-safe:
+    up to `AsrConfig.parallel` decoders of about 95 MB each are created when needed.
 
     Raises:
         ConfigError: a language other than English.
@@ -44,13 +44,13 @@ class PocketSphinx:
         if config.language not in (None, "en"):
             raise ConfigError(f"pocketsphinx knows English only: expected language en, got {config.language}")
         self.name, self.languages = "pocketsphinx", ("en",)
-        self._idle: LifoQueue[_Decoder | None] = LifoQueue()  # None: a decoder that may still be made
+        self._idle: LifoQueue[_Decoder | None] = LifoQueue()  # None: a decoder that may still be created
         for _ in range(config.parallel - 1):
             self._idle.put(None)
         self._idle.put(_make_decoder())
 
     def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
-        """The words of `samples` (N,), empty for silence; waits while all decoders are busy."""
+        """Transcribe `samples` (N,), silence as ""; wait while all decoders are busy."""
         if len(samples) < MIN_SAMPLES or is_silent(samples):
             return Hypothesis("")
         decoder = self._idle.get()
@@ -62,13 +62,13 @@ class PocketSphinx:
 
 
 def strip_fillers(text: str) -> str:
-    """`text` without silences and noises (``<sil>``, ``[NOISE]``, ``++BREATH++``) and pronunciation marks."""
+    """Remove silences, noises (``<sil>``, ``[NOISE]``, ``++BREATH++``) and pronunciation marks."""
     words = (re.sub(r"\(\d+\)$", "", word) for word in text.split())
     return " ".join(word for word in words if not re.fullmatch(r"<.*>|\[.*\]|\+\+.*\+\+", word))
 
 
 class _Decoder(Protocol):
-    """One utterance at a time, from one thread at a time."""
+    """A decoder of one utterance at a time, for one thread at a time."""
 
     def decode(self, pcm: bytes) -> str: ...
 
@@ -96,10 +96,10 @@ def _make_decoder() -> _Decoder:
 
 
 class _LibraryDecoder:
-    """The C library inside the extension module, called through ctypes, which unlocks the interpreter.
+    """A decoder that calls the extension module's C library through ctypes, which releases the GIL.
 
-    The package's own `Decoder` holds the interpreter's lock for the whole utterance: a second or more in
-    which no other thread runs, long enough for a microphone to lose audio.
+    The package's own `Decoder` holds the GIL for the whole utterance: a second or more in which no other
+    thread runs, so a microphone would lose audio.
     """
 
     def __init__(self, library: str, settings: dict[str, str]) -> None:
@@ -116,7 +116,7 @@ class _LibraryDecoder:
         weakref.finalize(self, self._sphinx.ps_free, self._decoder)
 
     def decode(self, pcm: bytes) -> str:
-        self._sphinx.ps_start_stream(self._decoder)  # forget the noise of the utterance before
+        self._sphinx.ps_start_stream(self._decoder)  # reset the noise estimate of the previous utterance
         self._sphinx.ps_start_utt(self._decoder)
         self._sphinx.ps_process_raw(self._decoder, pcm, len(pcm) // 2, 0, 1)  # search; the whole utterance
         self._sphinx.ps_end_utt(self._decoder)
@@ -125,7 +125,7 @@ class _LibraryDecoder:
 
 
 def _declare(sphinx: ctypes.CDLL) -> ctypes.CDLL:
-    """The C signatures that are used (pocketsphinx.h, version 5); AttributeError where one is hidden."""
+    """Declare the C signatures (pocketsphinx.h, version 5); AttributeError if a function is not exported."""
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     for name, result, arguments in (
         ("ps_config_init", pointer, [pointer]),
@@ -145,7 +145,7 @@ def _declare(sphinx: ctypes.CDLL) -> ctypes.CDLL:
 
 
 class _PackageDecoder:
-    """The package's own binding, for builds whose C functions cannot be reached."""
+    """A decoder that uses the package's own binding, for builds that do not export the C functions."""
 
     def __init__(self, settings: dict[str, str]) -> None:
         import pocketsphinx
@@ -153,7 +153,7 @@ class _PackageDecoder:
         self._decoder = pocketsphinx.Decoder(**settings)
 
     def decode(self, pcm: bytes) -> str:
-        with warnings.catch_warnings():  # it says that this is not needed, but noise is remembered without
+        with warnings.catch_warnings():  # deprecated as needless, but without it noise estimates carry over
             warnings.simplefilter("ignore", DeprecationWarning)
             self._decoder.start_stream()
         self._decoder.start_utt()

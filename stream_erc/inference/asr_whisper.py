@@ -16,7 +16,7 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import AsrConfig
 from stream_erc.events import Hypothesis, Samples
 from stream_erc.exceptions import ConfigError, DeviceError, EngineUnavailable
-from stream_erc.inference.asr_guards import Heard, believable, is_loop, is_silent
+from stream_erc.inference.asr_guards import DecodedWindow, credible_text, is_loop, is_silent
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
@@ -28,34 +28,34 @@ GPU_MODELS = ("large-v3-turbo", "medium", "small", "base")
 MULTILINGUAL_ONLY = ("large-v3-turbo",)
 
 COMPUTE_TYPES = {"cuda": ("float16", "int8_float32", "float32"), "cpu": ("int8", "float32")}
-"""What ``auto`` takes: the first that the device knows."""
+"""Candidates for ``auto``: the first that the device supports is used."""
 
 HUB_TIMEOUT_S = 3.0
-"""How long the hub may take to answer at all; its own client would try again for minutes."""
+"""Timeout of the hub's first answer; its own client would retry for minutes."""
 
-WINDOW_SECONDS = 30.0  # what Whisper reads at once
-MAX_TOKENS_PER_WINDOW = 220  # half of Whisper's context, less the longest prompt
-TOKENS_PER_SECOND = 25  # three times fast English; scripts of many tokens a letter need it
+WINDOW_SECONDS = 30.0  # Whisper's input window
+MAX_TOKENS_PER_WINDOW = 220  # half of Whisper's context, minus the longest prompt
+TOKENS_PER_SECOND = 25  # three times fast English: some scripts need several tokens per letter
 
 
 class FasterWhisper:
-    """Whisper through CTranslate2, guarded against the texts that it makes up.
+    """Whisper through CTranslate2, guarded against hallucinated text.
 
-    Decoding is deterministic, at temperature 0: sampling, Whisper's usual answer to a loop, would make a
-    replay differ from the live run. A loop is decoded again with repeated trigrams forbidden instead.
+    Decoding is deterministic, at temperature 0: sampling, Whisper's usual remedy for a loop, would make a
+    replay differ from the live run. Instead, a loop is decoded again without repeated trigrams.
 
     Args:
         model: a size (``base.en``), a repository on the hub, or a folder in CTranslate2's format.
-        config: device, compute type, language, beam.
+        config: device, compute type, language, beam size.
 
     Raises:
         ConfigError: an unknown size, language or compute type.
-        DeviceError: no CUDA device where one was asked for.
-        EngineUnavailable: the model cannot be had, or not be loaded.
+        DeviceError: a CUDA device was requested, but there is none.
+        EngineUnavailable: the model is not available, or cannot be loaded.
     """
 
     def __init__(self, model: str, config: AsrConfig) -> None:
-        device = _device(config)  # before a download that it would not need
+        device = _device(config)  # fail before a needless download
         folder = find_model(model)
         self.name = f"faster-whisper:{folder.name if Path(model).expanduser().is_dir() else model}"
         self._model = _load_whisper(folder, device, config)
@@ -67,14 +67,14 @@ class FasterWhisper:
             raise ConfigError(f"{self.name}: expected a language among {known}, got {config.language}")
 
     def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
-        """The words of `samples` (N,); greedy while the segment goes on, by beam search when it is final."""
+        """Transcribe `samples` (N,): greedily while the segment is running, then by beam search."""
         if is_silent(samples):
             return Hypothesis("")
         language = language or self._language
         windows = self._decode(samples, language, self._beam_size if final else 1)
         if final and any(is_loop(window.text) for window in windows):
             windows = self._decode(samples, language, self._beam_size, no_repeat_ngram_size=3)
-        heard = [(text, window) for window in windows if (text := believable(window))]
+        heard = [(text, window) for window in windows if (text := credible_text(window))]
         if not heard:
             return Hypothesis("")
         logprob = sum(w.avg_logprob * w.seconds for _, w in heard) / sum(w.seconds for _, w in heard)
@@ -82,7 +82,7 @@ class FasterWhisper:
 
     def _decode(
         self, samples: Samples, language: str | None, beam_size: int, no_repeat_ngram_size: int = 0
-    ) -> list[Heard]:
+    ) -> list[DecodedWindow]:
         seconds = min(len(samples) / SAMPLE_RATE, WINDOW_SECONDS)
         segments, _ = self._model.transcribe(
             samples,
@@ -92,15 +92,15 @@ class FasterWhisper:
             no_repeat_ngram_size=no_repeat_ngram_size,
             condition_on_previous_text=False,
             without_timestamps=True,
-            # so that a loop ends early; doubled, since CTranslate2 writes half of the length it is given
+            # ends a loop early; doubled, since CTranslate2 writes half of the length it is given
             max_new_tokens=2 * min(MAX_TOKENS_PER_WINDOW, 20 + math.ceil(TOKENS_PER_SECOND * seconds)),
-            # judged in `believable`, not here
+            # `credible_text` applies these
             no_speech_threshold=None,
             log_prob_threshold=None,
             compression_ratio_threshold=None,
         )
         return [
-            Heard(
+            DecodedWindow(
                 segment.text,
                 min(segment.end, len(samples) / SAMPLE_RATE) - segment.start,
                 segment.avg_logprob,
@@ -111,7 +111,7 @@ class FasterWhisper:
 
 
 def best_whisper(config: AsrConfig) -> FasterWhisper:
-    """The first default model that is on this machine; where none is, the first of all, downloaded.
+    """Load the first default model that is on this machine; if none is, download the first one.
 
     Raises:
         ConfigError, DeviceError, EngineUnavailable: as `FasterWhisper`.
@@ -131,15 +131,15 @@ def best_whisper(config: AsrConfig) -> FasterWhisper:
 
 
 def find_model(model: str) -> Path:
-    """The folder of a Whisper model in CTranslate2's format: given, cached or downloaded.
+    """Return the folder of a Whisper model in CTranslate2's format: given, cached or downloaded.
 
     Raises:
         ConfigError: an unknown size.
-        EngineUnavailable: it is not here and cannot be downloaded, or its folder is incomplete.
+        EngineUnavailable: it is not on this machine and cannot be downloaded, or its folder is incomplete.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
-        # without its tokenizer the library would ask the hub for one, and wait
+        # without a tokenizer the library would try to download one, and block
         missing = [name for name in ("model.bin", "tokenizer.json") if not (folder / name).is_file()]
         if missing:
             raise EngineUnavailable(
@@ -152,12 +152,12 @@ def find_model(model: str) -> Path:
 
 
 def _in_cache(model: str) -> Path | None:
-    """The folder of a model that was downloaded before; None where it was not, or not to its end."""
+    """Return the folder of a cached model; None if it was not downloaded, or not completely."""
     import huggingface_hub
 
     try:
         folder = huggingface_hub.snapshot_download(_repository(model), local_files_only=True)
-    except (OSError, ValueError):  # not cached; ValueError: no possible name of a repository
+    except (OSError, ValueError):  # not cached; ValueError: not a valid repository name
         return None
     return Path(folder) if (Path(folder) / "model.bin").is_file() else None
 
@@ -171,7 +171,7 @@ def _download(model: str) -> Path:
         log.warning("downloading the Whisper model %s from %s, once", model, repository)
         try:
             return Path(download_model(repository))
-        except Exception as error:  # its client lets the errors of its HTTP library through, whichever it is
+        except Exception as error:  # its client raises any error of its HTTP library
             why = _line(error)
     raise EngineUnavailable(
         f"Whisper model {model} is not on this machine and cannot be downloaded ({why}); connect once, "
@@ -180,7 +180,7 @@ def _download(model: str) -> Path:
 
 
 def _unreachable(repository: str) -> str | None:
-    """Why `repository` cannot be had from the hub now, within `HUB_TIMEOUT_S`; None if it can."""
+    """Return why the hub does not serve `repository` within `HUB_TIMEOUT_S`, None if it does."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -189,7 +189,7 @@ def _unreachable(repository: str) -> str | None:
         with urllib.request.urlopen(f"{constants.ENDPOINT}/api/models/{repository}", timeout=HUB_TIMEOUT_S):
             return None
     except urllib.error.HTTPError as error:
-        with error:  # 401 and 403: the client, which knows the user's token, may be let in
+        with error:  # 401 and 403: the client has the user's token, and may be allowed in
             return None if error.code in (401, 403) else f"{constants.ENDPOINT} answers {error.code}"
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -197,7 +197,7 @@ def _unreachable(repository: str) -> str | None:
 
 
 def _repository(model: str) -> str:
-    """The hub repository of a size; `model` itself where it names one."""
+    """Return the hub repository of a model size, or `model` if it is a repository."""
     if "/" in model:
         return model
     try:
@@ -224,7 +224,7 @@ def _load_whisper(folder: Path, device: str, config: AsrConfig) -> "WhisperModel
         model = WhisperModel(
             str(folder), device=device, compute_type=compute_type, num_workers=config.parallel
         )
-        if device == "cuda":  # a missing CUDA library shows only when something is computed
+        if device == "cuda":  # a missing CUDA library raises only on the first computation
             list(model.transcribe(np.zeros(SAMPLE_RATE, np.float32), language="en", beam_size=1)[0])
     except ValueError as error:  # CTranslate2's answer to a compute type
         raise ConfigError(f"{folder.name} on {device} with {compute_type}: {_line(error)}") from error
@@ -234,7 +234,7 @@ def _load_whisper(folder: Path, device: str, config: AsrConfig) -> "WhisperModel
 
 
 def _device(config: AsrConfig) -> str:
-    """``cpu`` or ``cuda``."""
+    """Return the device to use, ``cpu`` or ``cuda``."""
     try:
         import ctranslate2
     except ImportError as error:
@@ -248,6 +248,6 @@ def _device(config: AsrConfig) -> str:
 
 
 def _line(error: object) -> str:
-    """An error as one short line."""
+    """Return an error as one short line."""
     lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")

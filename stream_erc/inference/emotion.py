@@ -1,7 +1,7 @@
 """Turns -> emotions: a checkpoint's networks, run in batches. The only importer of `erc_models`.
 
-The classifier owns weights and nothing else: the memory of a conversation comes in with each turn and goes
-out as a new value. On a GPU that value's tensors stay on the GPU; only probabilities come back.
+The classifier holds only weights: the memory of a conversation is passed in with each turn and returned as a
+new value. On a GPU, its tensors stay on the GPU; only probabilities are copied back.
 """
 
 import copy
@@ -24,12 +24,12 @@ from stream_erc.exceptions import CheckpointError, DeviceError, LabelsError
 from stream_erc.inference.acoustics import FeatureSpec
 
 EXAMPLES_TOGETHER = 64
-"""How many examples of labels are read in one batch."""
+"""Batch size for the examples of labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A shipped checkpoint, as ``stream-erc models`` lists it."""
+    """A shipped checkpoint as listed by ``stream-erc models``."""
 
     name: str
     architecture: str
@@ -39,7 +39,7 @@ class ModelInfo:
 
 
 def shipped_models() -> list[ModelInfo]:
-    """The checkpoints that come with the package."""
+    """Return the checkpoints that ship with the package."""
     found = []
     for name, folder in checkpoints.available().items():
         try:
@@ -53,7 +53,7 @@ def shipped_models() -> list[ModelInfo]:
 
 
 def compute_devices() -> list[str]:
-    """Where networks can run: the CPU and each CUDA device, described."""
+    """Return descriptions of the devices that networks can run on: the CPU and each CUDA device."""
     gpus = range(torch.cuda.device_count())
     return [f"cpu ({torch.get_num_threads()} threads)"] + [
         f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in gpus
@@ -61,10 +61,10 @@ def compute_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is the GPU where there is one.
+    """Return the device of a name; ``auto`` is the GPU if there is one.
 
     Raises:
-        DeviceError: CUDA was asked for and is not there.
+        DeviceError: CUDA was requested, but is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,7 +102,7 @@ class EmotionClassifier:
 
     @torch.inference_mode()
     def classify(self, works: Sequence[ClassifyTurn]) -> list[tuple[Emotion, ConversationState]]:
-        """Read one turn of each of B conversations, in one batch.
+        """Classify one turn of each of B conversations, in one batch.
 
         Returns:
             The emotion of each turn, and the conversation state after it.
@@ -115,8 +115,8 @@ class EmotionClassifier:
         probabilities = calibrated.softmax(-1).cpu().numpy()  # (B, C)
         return [(self._emotion(row), state) for row, state in zip(probabilities, after, strict=True)]
 
-    def check_embeds(self) -> None:
-        """Refuse a network that cannot answer in labels given by examples.
+    def require_embedding_space(self) -> None:
+        """Refuse a network that cannot predict labels given by examples.
 
         Raises:
             LabelsError: it has no embedding space; the message names the checkpoints that have one.
@@ -131,16 +131,18 @@ class EmotionClassifier:
             )
 
     @torch.inference_mode()
-    def relabelled(self, examples: Sequence[tuple[str, str, Vector | None]]) -> "EmotionClassifier":
-        """The same network answering in labels given by examples; its weights and states stay as they are.
+    def with_labels(self, examples: Sequence[tuple[str, str, Vector | None]]) -> "EmotionClassifier":
+        """Return a classifier with the same network that predicts labels given by examples.
+
+        Weights and conversation states stay the same.
 
         Args:
-            examples: label, words ("" where unknown) and acoustic features (or None) of a turn each.
+            examples: (label, words or "", acoustic features or None) of one turn each.
 
         Raises:
             LabelsError: the network has no embedding space, or there are fewer than two labels.
         """
-        self.check_embeds()
+        self.require_embedding_space()
         network = self._checkpoint.network
         assert isinstance(network, SentEmoContext)
         labels = tuple(dict.fromkeys(label for label, _, _ in examples))
@@ -164,14 +166,14 @@ class EmotionClassifier:
         return other
 
     def state_to_bytes(self, state: ConversationState) -> bytes:
-        """A conversation state as bytes, for a snapshot outside of this process."""
+        """Encode a conversation state, for a snapshot that leaves this process."""
         return bytes(state_to_bytes(self._state(state)))
 
     def state_from_bytes(self, blob: bytes) -> ConversationState:
-        """The inverse of `state_to_bytes`, bit for bit.
+        """Decode a conversation state, bit for bit.
 
         Raises:
-            CheckpointError: the bytes are no state of this checkpoint's network.
+            CheckpointError: the bytes are not a state of this checkpoint's network.
         """
         try:
             state: ConversationState = self._network.state_from_bytes(blob)
@@ -180,7 +182,7 @@ class EmotionClassifier:
         return state
 
     def _inputs(self, works: Sequence[ClassifyTurn]) -> TurnInput:
-        """The network's input of one turn of each conversation."""
+        """Build the network's input from one turn of each conversation."""
         text = torch.zeros(len(works), self._text_dim, device=self.device)
         text_mask = torch.tensor([bool(work.turn.text) for work in works])
         encoder = self._checkpoint.text_encoder

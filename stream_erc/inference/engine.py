@@ -1,8 +1,7 @@
-"""The engine: owns every weight and the device, runs the work of all sessions.
+"""The engine: it owns all weights and the device, and runs the work of all sessions.
 
-It keeps nothing of any session: work is a value, results are values. Several threads may call it at once;
-components that are not thread-safe guard themselves. A failure in one piece of work becomes a `Failure`
-for that work and touches no other.
+It keeps no state of any session: work and results are values. It is thread-safe; components that are not
+guard themselves. An error in one piece of work becomes its `Failure`, and does not affect other work.
 """
 
 import copy
@@ -23,7 +22,7 @@ from stream_erc.exceptions import ConfigError, LabelsError
 from stream_erc.inference.acoustics import AcousticExtractor, load_extractor
 from stream_erc.inference.asr import Recognizer, check_engine, load_recognizer
 from stream_erc.inference.emotion import EmotionClassifier
-from stream_erc.inference.label_examples import Decode, LabelExample, hear, read_label_examples
+from stream_erc.inference.label_examples import Decode, LabelExample, load_speech, read_label_examples
 from stream_erc.inference.silero import SileroVad
 from stream_erc.inference.speaker_encoder import SpeakerEncoder, load_encoder
 
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Which stages a run needs; what is given beforehand is not loaded."""
+    """The stages that a run needs; the others are not loaded."""
 
     audio: bool = True
     segmentation: bool = True
@@ -41,7 +40,7 @@ class Stages:
 
     @classmethod
     def of(cls, given: Sequence[GivenTurn] | None) -> "Stages":
-        """What is left to find out beside the given turns of a recording."""
+        """Return the stages that a recording with these given turns still needs."""
         if given is None:
             return cls()
         return cls(
@@ -52,19 +51,18 @@ class Stages:
 
 
 TEXT_ONLY = Stages(audio=False, segmentation=False, words=False, speakers=False)
-"""The stages of a conversation that comes as text."""
+"""The stages of a text-only conversation."""
 
 
 class Engine:
-    """Weights, device, and how work is done on them.
+    """Runs the work of sessions on shared weights.
 
     Args:
         classifier: the emotion network with its text encoder.
-        vad, recognizer, speaker_encoder, acoustics: None where no session will need them.
-        clock: seconds, for the latency of each stage; reads 0 where nobody asks.
-        max_batch: how many turns are classified together.
-        language: ISO 639-1 code that the recognizer expects of a session that asks for none; None where it
-            finds out by itself.
+        vad, recognizer, speaker_encoder, acoustics: None if no session needs them.
+        clock: returns seconds, for the latency of each stage; by default latencies are 0.
+        max_batch: the largest number of turns in one classification batch.
+        language: ISO 639-1 code for sessions that ask for no language; None if the recognizer detects it.
     """
 
     def __init__(
@@ -95,14 +93,14 @@ class Engine:
         clock: Callable[[], float] = lambda: 0.0,
         decode: Decode | None = None,
     ) -> "Engine":
-        """Load what `stages` names.
+        """Load an engine with the given stages.
 
         Args:
-            config: of the engine.
-            session: of the sessions it will run.
-            stages: all stages where it is None.
+            config: the engine's settings.
+            session: the settings of the sessions it will run.
+            stages: the stages to load; None for all.
             clock: see `Engine`.
-            decode: opens the recordings of ``config.labels_from``, where there are any.
+            decode: opens the recordings of ``config.labels_from``, if there are any.
 
         Raises:
             CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
@@ -121,7 +119,7 @@ class Engine:
         if heard and classifier.acoustic_spec is not None:
             acoustics = load_extractor(classifier.acoustic_spec, speaker_encoder)
         if examples:
-            classifier = _relabelled(classifier, examples, acoustics, decode)
+            classifier = _with_labels(classifier, examples, acoustics, decode)
         return cls(
             classifier,
             vad=SileroVad() if stages.segmentation else None,
@@ -134,7 +132,7 @@ class Engine:
         )
 
     def with_model(self, model: str, device: str = "auto") -> "Engine":
-        """An engine that reads emotions with another checkpoint and shares everything else.
+        """Return an engine that classifies with another checkpoint and shares everything else.
 
         Raises:
             CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
@@ -150,12 +148,12 @@ class Engine:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """ISO 639-1 codes that a session may ask for; none where nothing is transcribed."""
+        """ISO 639-1 codes that a session may ask for; empty without a recognizer."""
         return self._recognizer.languages if self._recognizer else ()
 
     @property
     def asr_name(self) -> str:
-        """The recognizer's name, ``given`` where there is none to run."""
+        """The recognizer's name, ``given`` if there is none."""
         return self._recognizer.name if self._recognizer else "given"
 
     def open_session(
@@ -166,7 +164,7 @@ class Engine:
         appended: bool = False,
         resume: Snapshot | None = None,
     ) -> Session:
-        """A session whose work this engine can run; without VAD and given turns it takes text only."""
+        """Open a session whose work this engine can run; without VAD and given turns it is text only."""
         encoder = self._speaker_encoder
         clustering = OnlineClustering(config.diarization, encoder.dim) if encoder else None
         return Session(
@@ -174,7 +172,7 @@ class Engine:
         )
 
     def run(self, works: Sequence[Work]) -> list[Result]:
-        """Do `works`, classifications in one batch; results in the same order."""
+        """Run `works`, classifications together; return the results in the same order."""
         turns = [work for work in works if isinstance(work, ClassifyTurn)]
         classified = iter(self.classify(turns) if turns else ())
         return [
@@ -182,7 +180,7 @@ class Engine:
         ]
 
     def analyze(self, work: AnalyzeSegment) -> Analysis | Failure:
-        """Transcribe a segment and measure its voice."""
+        """Transcribe a segment; compute its speaker embedding and acoustic features."""
         samples = work.segment.samples
         started = self._clock()
         try:
@@ -210,7 +208,7 @@ class Engine:
         )
 
     def classify(self, works: Sequence[ClassifyTurn]) -> list[Classification | Failure]:
-        """Step the conversations of `works`, one turn each, `max_batch` at a time."""
+        """Classify one turn of each conversation, `max_batch` at a time."""
         results: list[Classification | Failure] = []
         for first in range(0, len(works), self.max_batch):
             batch = works[first : first + self.max_batch]
@@ -219,7 +217,7 @@ class Engine:
                 stepped = self.classifier.classify(batch)
             except Exception as error:  # the boundary: see above
                 log.exception("%d turns could not be classified", len(batch))
-                if len(batch) > 1:  # find the one that cannot be
+                if len(batch) > 1:  # one by one, to find the failing one
                     for work in batch:
                         results += self.classify([work])
                 else:
@@ -230,30 +228,30 @@ class Engine:
         return results
 
 
-def _relabelled(
+def _with_labels(
     classifier: EmotionClassifier,
     examples: Sequence[LabelExample],
     acoustics: AcousticExtractor | None,
     decode: Decode | None,
 ) -> EmotionClassifier:
-    """The classifier in the labels of `examples`, which are read and heard once."""
-    classifier.check_embeds()
+    """Return a classifier of the labels of `examples`."""
+    classifier.require_embedding_space()
     turns: list[tuple[str, str, Vector | None]] = []
     for example in examples:
         voice = None
         if example.audio is not None and acoustics is not None:
             if decode is None:
                 raise LabelsError(f"{example.at}: expected examples of text alone, got audio and no decoder")
-            voice = acoustics(hear(example, decode))
+            voice = acoustics(load_speech(example, decode))
         if not example.text and (voice is None or not np.isfinite(voice).any()):
             wanted = "a text" if acoustics is None else "a text or 60 ms of speech"
             raise LabelsError(f"{example.at}: expected {wanted} to tell {example.label} by, got neither")
         turns.append((example.label, example.text, voice))
-    return classifier.relabelled(turns)
+    return classifier.with_labels(turns)
 
 
 def _check(config: EngineConfig, session: SessionConfig) -> None:
-    """Refuse numbers that no run can use, before anything is loaded."""
+    """Refuse unusable settings before anything is loaded."""
     for name, value, least in (
         ("engine.max_batch", config.max_batch, 1),
         ("session.rewind_turns", session.rewind_turns, 0),

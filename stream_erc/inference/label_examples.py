@@ -1,11 +1,11 @@
-"""Labels given by examples: read from a folder or a file, and checked.
+"""Examples of labels, read from a folder or a file and checked.
 
-A folder holds a subfolder for each label. In it, a ``.txt`` file has an example on each line, and any other
-file is a recording; a ``.txt`` file that has a recording of its name beside it is what is said there. Names
-that begin with a dot are passed over.
+A folder contains a subfolder for each label. In it, a ``.txt`` file has one example per line, and any other
+file is a recording; a ``.txt`` file with the name of a recording is its transcript. Names that begin with a
+dot are ignored.
 
-A file has ``label`` and ``text`` or ``audio`` or both, as columns of ``.csv`` or ``.tsv`` or as keys of
-``.jsonl``, one object a line; a path in ``audio`` is relative to the file. It may end in ``.gz``.
+A file has ``label``, and ``text`` or ``audio`` or both, as columns of ``.csv`` or ``.tsv`` or as keys of
+``.jsonl``, one object per line; a path in ``audio`` is relative to the file. It may end in ``.gz``.
 """
 
 import re
@@ -23,11 +23,11 @@ from stream_erc.sources.text_files import MAX_FILE_BYTES, parse_json, read_lines
 
 COLUMNS = ("label", "text", "audio")
 NEEDS = (("label",), ("text", "audio"))
-MAX_LABEL = 32  # characters: it has to fit beside a turn
+MAX_LABEL = 32  # characters, to fit beside a turn
 MAX_EXAMPLE_S = 60
 
 Decode = Callable[[Path], Iterable[Samples]]
-"""Opens a recording: its samples in chunks, 16 kHz mono, as `AudioFile(path).chunks()` gives them."""
+"""A function that opens a recording and yields chunks of 16 kHz mono, such as `AudioFile(path).chunks()`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class LabelExample:
     """One turn that expresses a label: its words, its voice, or both.
 
     Attributes:
-        label: what it expresses.
-        text: its words, "" where they are not known.
-        audio: a recording of it, or None.
-        at: where it stands, for messages.
+        label: the expressed label.
+        text: its words, "" if unknown.
+        audio: its recording, or None.
+        at: its place in the folder or file, for messages.
     """
 
     label: str
@@ -48,11 +48,11 @@ class LabelExample:
 
 
 def read_label_examples(path: Path) -> list[LabelExample]:
-    """Read all examples, labels in their order: of a folder by name, of a file by first appearance.
+    """Read all examples, grouped by label: in a folder sorted by name, in a file by first appearance.
 
     Raises:
         LabelsError: nothing there, an example that cannot be read, fewer than two labels, or a label without
-            examples. Recordings are not opened yet, see `hear`.
+            examples. Recordings are not opened yet, see `load_speech`.
     """
     try:
         examples = _folder(path) if path.is_dir() else _file(path)
@@ -66,11 +66,11 @@ def read_label_examples(path: Path) -> list[LabelExample]:
     return sorted(examples, key=lambda example: list(labels).index(example.label))
 
 
-def hear(example: LabelExample, decode: Decode) -> Samples:
-    """The speech of an example's recording with a little silence around it, as the runtime cuts segments.
+def load_speech(example: LabelExample, decode: Decode) -> Samples:
+    """Load the speech of an example's recording, with as much silence around it as a segment has.
 
     Raises:
-        LabelsError: it cannot be read, or is too long for an example.
+        LabelsError: the recording cannot be read, or is too long.
     """
     assert example.audio is not None, example
     chunks: list[Samples] = []
@@ -131,7 +131,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that say something, numbered."""
+    """Yield the lines of a text file that are not blank, numbered."""
     for number, line in enumerate(read_lines(path, MAX_FILE_BYTES), 1):
         if said := _clean(line):
             yield number, said
@@ -194,10 +194,10 @@ def _label(at: str, name: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """On one line, without control characters or halves of surrogate pairs."""
+    """Join the text to one line without control characters and lone surrogates."""
     return " ".join(_unicode(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)).split())
 
 
 def _unicode(name: str) -> str:
-    """A name in Unicode, whatever its bytes are."""
+    """Replace the parts of a name that are not valid Unicode."""
     return name.encode(errors="replace").decode()

@@ -1,20 +1,20 @@
-"""How loud the speech of a segment is, and the same speech at another level."""
+"""The speech level of a segment, and scaling to another level."""
 
 import numpy as np
 
 from stream_erc.events import Samples
 
 SILENCE_DBFS = -80.0
-"""Below this level of the loudest frames a segment holds nothing but rounding noise."""
+"""A segment whose loudest frames are below this level contains only rounding noise."""
 
 _FRAME = 320  # 20 ms
 
 
 def speech_level_dbfs(samples: Samples) -> float:
-    """Active speech level in dB re full scale (RMS 1), -inf for silence.
+    """Return the active speech level in dB re full scale (RMS 1), -inf for silence.
 
-    The mean power of the 20 ms frames within 20 dB of the loudest ones, so that pauses and the silence at a
-    segment's ends count for nothing.
+    It is the mean power of the 20 ms frames within 20 dB of the loudest ones, so pauses and the silence at
+    both ends of a segment do not count.
     """
     whole = len(samples) // _FRAME * _FRAME
     frames = (samples[:whole] if whole else samples).reshape(-1, _FRAME if whole else len(samples))
@@ -26,7 +26,7 @@ def speech_level_dbfs(samples: Samples) -> float:
 
 
 def at_level(samples: Samples, level_dbfs: float) -> Samples:
-    """The same audio with its speech at `level_dbfs`; silence stays as it is."""
+    """Scale audio so that its speech is at `level_dbfs`; silence is returned unchanged."""
     came = speech_level_dbfs(samples)
     if not np.isfinite(came):
         return samples

@@ -1,4 +1,4 @@
-"""Objects that one thread may use at a time, lent to whichever thread asks."""
+"""A pool of objects that are not thread-safe, each lent to one thread at a time."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -9,12 +9,12 @@ T = TypeVar("T")
 
 
 class Pool(Generic[T]):
-    """Lends an idle object, or a new one where none is idle; there are never more than users at a time.
+    """Lends an idle object, or creates a new one if none is idle.
 
     It needs no lock: a deque's `append` and `pop` are atomic.
 
     Args:
-        make: makes another object.
+        make: creates an object.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -23,7 +23,7 @@ class Pool(Generic[T]):
 
     @contextmanager
     def lend(self) -> Iterator[T]:
-        """An object for the length of a block; one in which an error was raised is not lent again."""
+        """Lend an object for a ``with`` block; after an error in the block it is discarded."""
         try:
             lent = self._idle.pop()
         except IndexError:

@@ -1,13 +1,13 @@
-"""Eight prosodic descriptors of a segment, as the corpora of conversations carry them.
+"""Eight prosodic descriptors of a segment, as conversational corpora provide them.
 
 MELD's were measured with Praat: duration, mean intensity and its variation, mean, spread and range of pitch
 between 75 and 600 Hz, syllables per second of phonation (de Jong and Wempe, 2009), and the harmonics-to-noise
-ratio. They are measured here after the same definitions: intensity as Praat does, pitch by Boersma's (1993)
-autocorrelation method with Praat's costs. Harmonicity is read off the same autocorrelation, and it and the
-syllable rate are brought to Praat's scale by a straight line (`scripts/evaluate_acoustics prosody` fits the
-lines and prints the agreement with Praat).
+ratio. This module follows the same definitions: Praat's intensity, and Boersma's (1993) autocorrelation
+method for pitch with Praat's costs. Harmonicity is computed from the same autocorrelation. A straight line
+maps it, and the syllable rate, to Praat's scale (`scripts/evaluate_acoustics prosody` fits the lines and
+prints the agreement with Praat).
 
-All but the mean intensity are the same for any gain of the microphone.
+All but the mean intensity are independent of the microphone's gain.
 """
 
 from itertools import pairwise
@@ -31,10 +31,10 @@ DESCRIPTORS = (
 """Seconds, dB re 2e-5, dB, Hz, Hz, Hz, syllables/s, dB."""
 
 LINES = {"articulation_rate": (0.850, 0.849), "mean_hnr": (0.917, 3.413)}
-"""Slope and offset from what is measured here to Praat's value."""
+"""Slope and offset from raw values to Praat's values."""
 
 MIN_SAMPLES = 1_600
-"""100 ms: below it there is no contour to speak of."""
+"""100 ms: too short for a pitch contour."""
 
 _FRAME = SAMPLE_RATE // 50  # 20 ms
 _GATE_DB = 35.0
@@ -42,7 +42,7 @@ _REFERENCE = 4e-10  # Praat's 0 dB: (2e-5)^2
 
 _FLOOR_HZ, _CEILING_HZ = 75.0, 600.0
 _STEP_S = 0.01
-_UPSAMPLING = 4  # of the autocorrelation, so that its peaks are read between samples
+_UPSAMPLING = 4  # of the autocorrelation, to locate its peaks between samples
 _CANDIDATES = 6
 _SILENCE, _VOICING = 0.03, 0.45
 _OCTAVE_COST, _JUMP_COST, _VOICING_COST = 0.01, 0.35, 0.14
@@ -52,14 +52,14 @@ Floats = NDArray[np.float64]
 
 
 def measure(samples: Samples) -> Vector:
-    """The descriptors of a segment.
+    """Measure the descriptors of a segment.
 
     Args:
-        samples: the segment, (N,); what is more than 35 dB under the loudest speech at its ends is left out.
+        samples: the segment, (N,); parts at both ends that are 35 dB below the loudest speech are ignored.
 
     Returns:
-        (8,) in the order of `DESCRIPTORS`; NaN where one could not be measured (no pitch in a whisper), NaN
-        throughout where there is less than 100 ms of sound.
+        (8,) in the order of `DESCRIPTORS`; NaN for one that could not be measured (no pitch in a whisper),
+        all NaN if there is less than 100 ms of sound.
     """
     raw = raw_descriptors(samples)
     for name, (slope, offset) in LINES.items():
@@ -69,7 +69,7 @@ def measure(samples: Samples) -> Vector:
 
 
 def raw_descriptors(samples: Samples) -> Floats:
-    """The descriptors before `LINES`, (8,)."""
+    """Measure the descriptors, (8,), without the mapping of `LINES`."""
     start, end = speech_span(samples)
     speech = samples[start:end].astype(np.float64)
     if len(speech) < MIN_SAMPLES:
@@ -92,7 +92,7 @@ def raw_descriptors(samples: Samples) -> Floats:
 
 
 def speech_span(samples: Samples) -> tuple[int, int]:
-    """First and one past the last sample of speech: the 20 ms frames within 35 dB of the loudest one."""
+    """Return [start, end) of speech: the first to the last 20 ms frame within 35 dB of the loudest."""
     whole = len(samples) // _FRAME * _FRAME
     power = np.mean(np.square(samples[:whole].reshape(-1, _FRAME), dtype=np.float64), axis=1)
     loud = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (-_GATE_DB / 10))
@@ -100,7 +100,7 @@ def speech_span(samples: Samples) -> tuple[int, int]:
 
 
 def intensity_db(speech: Floats, floor_hz: float) -> Floats:
-    """Praat's intensity contour (dB): Kaiser windows of 6.4 periods, a step of 0.8 periods of `floor_hz`."""
+    """Compute Praat's intensity contour (dB): Kaiser windows of 6.4 periods of `floor_hz`, a step of 0.8."""
     half = int(3.2 / floor_hz * SAMPLE_RATE)
     if len(speech) < 2 * half + 1:
         half = (len(speech) - 1) // 2
@@ -112,7 +112,7 @@ def intensity_db(speech: Floats, floor_hz: float) -> Floats:
 
 
 def _frames(speech: Floats, length: int, step: int, centre: int | None = None) -> Floats:
-    """Centred in the segment and free of DC, (T, length): of the mean of their middle `centre` samples."""
+    """Cut centred frames (T, length), each minus the mean of its middle `centre` samples."""
     offset = (len(speech) - length) % step // 2
     frames = np.lib.stride_tricks.sliding_window_view(speech, length)[offset::step]
     edge = 0 if centre is None else (length - centre) // 2
@@ -120,11 +120,11 @@ def _frames(speech: Floats, length: int, step: int, centre: int | None = None) -
 
 
 def _autocorrelation(speech: Floats) -> tuple[Floats, Floats]:
-    """Normalised autocorrelation of frames of three periods of the floor (Boersma, 1993), and loudness.
+    """Compute the normalised autocorrelation of frames of three floor periods (Boersma, 1993), and loudness.
 
     Returns:
-        (T, L) at lags of 1 / (4 * 16000) s from 0 to one period of the floor; and each windowed frame's peak
-        in its middle relative to the segment's, (T,).
+        (T, L) at lags of 1 / (4 * 16000) s from 0 to one period of the floor; and the peak in the middle of
+        each windowed frame relative to the segment's peak, (T,).
     """
     length = round(3 / _FLOOR_HZ * SAMPLE_RATE)
     window = np.hanning(length + 2)[1:-1]
@@ -139,14 +139,14 @@ def _autocorrelation(speech: Floats) -> tuple[Floats, Floats]:
 
 
 def _correlate(frames: Floats) -> Floats:
-    """Autocorrelation of each row at `_UPSAMPLING` lags a sample."""
+    """Compute the autocorrelation of each row, at `_UPSAMPLING` lags per sample."""
     size = 1 << int(np.ceil(np.log2(1.5 * frames.shape[1])))
     power = np.abs(np.fft.rfft(frames, size)) ** 2
     return np.fft.irfft(power, size * _UPSAMPLING)  # zero-padded above: band-limited interpolation
 
 
 def _peaks(correlation: Floats, shortest: int) -> Floats:
-    """The correlation where it has a local maximum at a lag of `shortest` or more, -inf elsewhere, (T, L)."""
+    """Keep local maxima at lags of `shortest` or more, and set all other values to -inf, (T, L)."""
     found = np.full_like(correlation, -np.inf)
     middle = correlation[:, 1:-1]
     top = (middle > correlation[:, :-2]) & (middle >= correlation[:, 2:])
@@ -155,8 +155,8 @@ def _peaks(correlation: Floats, shortest: int) -> Floats:
     return found
 
 
-def _between(correlation: Floats) -> Floats:
-    """Where the parabola through each lag and its neighbours has its top, in lags, (T, L); at least 1."""
+def _parabola_vertex(correlation: Floats) -> Floats:
+    """Return the vertex of the parabola through each lag and its neighbours, in lags, (T, L); at least 1."""
     top = np.tile(np.arange(correlation.shape[1], dtype=np.float64), (len(correlation), 1))
     left, middle, right = correlation[:, :-2], correlation[:, 1:-1], correlation[:, 2:]
     bend = left - 2 * middle + right
@@ -166,9 +166,9 @@ def _between(correlation: Floats) -> Floats:
 
 
 def _pitch_path(correlation: Floats, loudness: Floats) -> Floats:
-    """The cheapest path through each frame's candidates (Boersma, 1993, section 4): Hz, 0 unvoiced, (T,)."""
+    """Find the best path through the frames' candidates (Boersma, 1993, section 4): Hz, 0 unvoiced, (T,)."""
     peaks = _peaks(correlation, int(SAMPLE_RATE * _UPSAMPLING / _CEILING_HZ) - 1)
-    lag = _between(correlation) / (SAMPLE_RATE * _UPSAMPLING)
+    lag = _parabola_vertex(correlation) / (SAMPLE_RATE * _UPSAMPLING)
     peaks[(peaks <= _VOICING / 2) | (lag * _CEILING_HZ < 1)] = -np.inf
     score = peaks - _OCTAVE_COST * np.log2(_CEILING_HZ * lag)
     best = np.argpartition(-score, _CANDIDATES, axis=1)[:, :_CANDIDATES]
@@ -193,17 +193,17 @@ def _pitch_path(correlation: Floats, loudness: Floats) -> Floats:
 
 
 def _harmonicity(correlation: Floats, loudness: Floats) -> float:
-    """Mean over the frames that are not silent of the ratio of periodic to other power, dB."""
+    """Return the mean harmonics-to-noise ratio of the frames that are not silent, dB."""
     height = _peaks(correlation, 3 * _UPSAMPLING).max(axis=1)
     height = height[(height > 0) & (loudness > _HARMONIC_SILENCE)].clip(max=0.99999)
     return float(np.mean(10 * np.log10(height / (1 - height)))) if len(height) else float("nan")
 
 
 def _syllable_rate(speech: Floats, contour: Floats) -> float:
-    """Syllable nuclei per second of phonation, after de Jong and Wempe (2009).
+    """Return syllable nuclei per second of phonation, after de Jong and Wempe (2009).
 
-    A nucleus is a peak of intensity within 25 dB of the loudest, voiced, with a dip of 2 dB before the next;
-    phonation is what is left without pauses of 0.3 s and more.
+    A nucleus is a voiced intensity peak within 25 dB of the loudest, with a dip of 2 dB before the next peak.
+    Phonation is the duration without pauses of 0.3 s or more.
     """
     intensity = intensity_db(speech, 50.0)  # a step of 16 ms
     step = 0.8 / 50.0

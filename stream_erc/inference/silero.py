@@ -1,4 +1,4 @@
-"""The Silero speech detector through ONNX Runtime; `SileroVad` holds nothing but the weights."""
+"""The Silero voice activity detector, run with ONNX Runtime."""
 
 import importlib.util
 from pathlib import Path
@@ -14,16 +14,16 @@ from stream_erc.exceptions import EngineUnavailable
 if TYPE_CHECKING:
     import onnxruntime
 
-MAX_BATCH = 4_096  # windows a run: bounds the memory of a long file, about 25 MB
+MAX_BATCH = 4_096  # windows per run: bounds the memory for a long file, about 25 MB
 
 
 class SileroVad:
-    """Silero VAD v6, the copy that ships inside the faster-whisper package.
+    """Silero VAD v6, the copy that ships inside the faster-whisper package; it holds only weights.
 
-    Calling it window by window and in batches gives the same numbers; one thread computes.
+    It gives the same numbers window by window and in batches, and computes in one thread.
 
     Args:
-        path: the ONNX file; None for faster-whisper's.
+        path: the ONNX file; None for faster-whisper's copy.
 
     Raises:
         EngineUnavailable: no such file, or onnxruntime is not installed or cannot read it.
@@ -34,18 +34,18 @@ class SileroVad:
         self._session = _load(self.path)
 
     def __call__(self, window: Samples, state: VadState) -> tuple[float, VadState]:
-        """The speech probability of the next window.
+        """Return the speech probability of the next window, and the state after it.
 
         Args:
-            window: the 512 samples that follow those of the call before.
-            state: what that call returned; `VadState.initial()` at the beginning.
+            window: the 512 samples after those of the previous call.
+            state: the state returned by the previous call; `VadState.initial()` at the beginning.
         """
         assert window.shape == (WINDOW,), window.shape
         probabilities, after = self.probabilities(window[np.newaxis], state)
         return float(probabilities[0]), after
 
     def probabilities(self, windows: Samples, state: VadState) -> tuple[NDArray[np.float32], VadState]:
-        """The speech probabilities of the next windows, (N, 512) -> (N,): a file goes a fifth faster so."""
+        """Return the speech probabilities of the next windows, (N, 512) -> (N,); a fifth faster."""
         assert windows.ndim == 2 and windows.shape[1] == WINDOW, windows.shape
         found = [np.zeros(0, dtype=np.float32)]
         for first in range(0, len(windows), MAX_BATCH):
@@ -73,19 +73,19 @@ def _load(path: Path) -> "onnxruntime.InferenceSession":
     except ImportError as error:
         raise EngineUnavailable("speech detection expected onnxruntime: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a window is 0.2 ms of work: threads only add latency
+    options.intra_op_num_threads = 1  # a window takes 0.2 ms: threads would only add latency
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # an arena would keep the largest batch's memory for good
+    options.enable_cpu_mem_arena = False  # an arena would never free the memory of the largest batch
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises pybind classes that have no public base
+    except Exception as error:  # onnxruntime raises pybind classes without a public base
         reason = str(error).splitlines()[0]
         raise EngineUnavailable(f"{path}: expected the Silero VAD network, got {reason}") from error
 
 
 def _bundled() -> Path:
-    """faster-whisper's copy, found without importing that package, which loads CTranslate2."""
+    """Find faster-whisper's copy without importing the package, which would load CTranslate2."""
     spec = importlib.util.find_spec("faster_whisper")
     if spec is None or spec.origin is None:
         raise EngineUnavailable(

@@ -1,8 +1,8 @@
 """Speaker encoders: the audio of a turn -> a voice vector of unit length.
 
-An encoder is read-only weights, shared by all sessions; what a session knows of its speakers is in
+An encoder holds read-only weights, shared by all sessions; the speakers of a session are in
 `stream_erc.core.diarization`. GE2E (Wan et al., 2018, arXiv:1710.10467) is the default, because its weights
-come inside the Resemblyzer package and need no model hub.
+ship inside the Resemblyzer package and need no model hub.
 """
 
 import importlib.util
@@ -21,49 +21,49 @@ from stream_erc.events import Samples, Vector
 from stream_erc.exceptions import DeviceError, EngineUnavailable
 
 MIN_SPEECH_MS = 400
-"""With less speech an encoder gives None: the vector would say more of the vowel than of the voice."""
+"""The least speech for a voice vector: a shorter one would depend on the vowel more than on the voice."""
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
 class SpeakerEncoder(Protocol):
-    """Weights that turn audio into voice vectors."""
+    """A network from audio to voice vectors."""
 
     @property
     def name(self) -> str:
-        """Which encoder this is; vectors of different encoders must never be compared."""
+        """The encoder's name; vectors of different encoders must never be compared."""
 
     @property
     def dim(self) -> int:
         """D, the length of a voice vector."""
 
     def embed(self, batch: Sequence[Samples]) -> list[Vector | None]:
-        """One voice vector (D,) of unit length per segment; None below `MIN_SPEECH_MS` of speech.
+        """Return a voice vector (D,) of unit length per segment, None below `MIN_SPEECH_MS` of speech.
 
         Args:
-            batch: segments of any lengths, (N,) each; they may belong to different sessions.
+            batch: segments of any lengths, (N,) each, perhaps of different sessions.
         """
 
 
 def load_encoder(config: DiarizationConfig, device: Device = "auto") -> SpeakerEncoder:
-    """The encoder that `config.encoder` names: ``ge2e``, else a model by path or hub name.
+    """Load the encoder that `config.encoder` names: ``ge2e``, or a model by path or hub name.
 
     Raises:
-        EngineUnavailable: its package or its weights cannot be had.
-        DeviceError: ``cuda`` was asked for and there is none.
+        EngineUnavailable: its package or its weights are not available.
+        DeviceError: ``cuda`` was requested, but is not available.
     """
     return Ge2eEncoder(device) if config.encoder == "ge2e" else HubEncoder(config.encoder, device)
 
 
 def _device(wanted: Device) -> torch.device:
-    """The torch device meant by ``auto``, ``cpu`` or ``cuda``."""
+    """Return the torch device for ``auto``, ``cpu`` or ``cuda``."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise DeviceError("expected a CUDA device for the speaker encoder, got a torch that sees none")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def unit(vector: NDArray[np.floating]) -> Vector | None:
-    """`vector` (D,) scaled to length 1, read-only; None where it has no direction (zero or not finite)."""
+    """Scale `vector` (D,) to length 1, read-only; return None if it is zero or not finite."""
     norm = float(np.linalg.norm(vector))
     if not np.isfinite(norm) or norm < 1e-12:
         return None
@@ -77,19 +77,19 @@ def unit(vector: NDArray[np.floating]) -> Vector | None:
 N_MELS = 40
 FRAME = SAMPLE_RATE // 100  # 10 ms
 FFT = SAMPLE_RATE // 40  # 25 ms
-WINDOW = 160  # frames = 1.6 s, the length that GE2E was trained on
-HOP = 40  # frames = 0.4 s between the windows that a long turn is averaged over
+WINDOW = 160  # frames: 1.6 s, the length that GE2E was trained on
+HOP = 40  # frames: 0.4 s between the windows of a long turn
 TARGET_DBFS = -30.0
 SILENCE_DB = 25.0
-MAX_WINDOWS = 128  # per call of the network: bounds memory, whatever the batch
+MAX_WINDOWS = 128  # per call of the network: bounds memory for any batch
 
 
 class Ge2eEncoder:
     """The GE2E voice encoder of Resemblyzer: a three-layer LSTM over 1.6 s windows, 256 dimensions.
 
-    Only the weights are taken from the package. Its module imports webrtcvad and librosa, which cost seconds
-    and warnings, and encodes one utterance a call; the network is a dozen lines, and a test holds it equal to
-    the original.
+    Only the weights come from the package. Its module imports webrtcvad and librosa, which takes seconds and
+    warns, and it encodes one utterance per call. The network here is a dozen lines; a test checks that it
+    equals the original.
     """
 
     name = "ge2e"
@@ -121,7 +121,7 @@ class Ge2eEncoder:
 
     @torch.inference_mode()
     def embed(self, batch: Sequence[Samples]) -> list[Vector | None]:
-        """See `SpeakerEncoder.embed`; the windows of all segments go through the network together."""
+        """See `SpeakerEncoder.embed`; the windows of all segments form one batch."""
         pieces = [self._windows(samples) for samples in batch]  # [(W_i, WINDOW, n_mels)]
         if not sum(len(piece) for piece in pieces):
             return [None] * len(batch)
@@ -134,12 +134,12 @@ class Ge2eEncoder:
 
     @property
     def layer_dims(self) -> tuple[int, ...]:
-        """Units of each layer."""
+        """Number of units in each layer."""
         return tuple(layer.hidden_size for layer in self._layers)
 
     @torch.inference_mode()
     def layer_states(self, samples: Samples) -> list[Tensor]:
-        """What each layer makes of a segment (N,), pauses included: states (frames, 256) every 10 ms."""
+        """Return each layer's states (frames, 256) for a segment (N,), pauses included; 10 ms per frame."""
         states = self._mel_power(torch.from_numpy(np.array(samples, dtype=np.float32)).to(self.device))
         found = []
         for layer in self._layers:
@@ -148,7 +148,7 @@ class Ge2eEncoder:
         return found
 
     def _network(self, windows: Tensor) -> Tensor:
-        """Mel windows (W, frames, n_mels) -> voice vectors (W, D) of unit length, none of them negative."""
+        """Run mel windows (W, frames, n_mels) -> voice vectors (W, D) of unit length, all values >= 0."""
         vectors = []
         for part in torch.split(windows, MAX_WINDOWS):
             _, (hidden, _) = self._lstm(part)
@@ -156,10 +156,10 @@ class Ge2eEncoder:
         return nn.functional.normalize(torch.cat(vectors), dim=1)
 
     def _windows(self, samples: Samples) -> Tensor:
-        """The speech of one segment as overlapping windows (W, WINDOW, n_mels), W = 0 where it is too short.
+        """Cut a segment's speech into overlapping windows (W, WINDOW, n_mels); W = 0 if it is too short.
 
-        Short speech is repeated to fill a window: the network has seen no shorter ones, and zeros would fill
-        its memory with silence.
+        Short speech is repeated to fill a window: the network was trained on full windows, and zeros would
+        fill its memory with silence.
         """
         mel = self._speech_frames(samples)  # (frames, n_mels)
         if len(mel) * 10 < MIN_SPEECH_MS:
@@ -168,25 +168,25 @@ class Ge2eEncoder:
             mel = mel.repeat(-(-WINDOW // len(mel)), 1)[:WINDOW]
         starts = list(range(0, len(mel) - WINDOW + 1, HOP))
         if len(mel) - WINDOW > starts[-1]:
-            starts.append(len(mel) - WINDOW)  # the end counts as much as the beginning
+            starts.append(len(mel) - WINDOW)  # so that the end counts as much as the beginning
         return torch.stack([mel[s : s + WINDOW] for s in starts])
 
     def _speech_frames(self, samples: Samples) -> Tensor:
-        """Mel power of the frames that are not silence, (frames, n_mels).
+        """Return the mel power of the frames that are not silence, (frames, n_mels).
 
-        Quiet audio is raised to -30 dBFS: the network hears power, not its logarithm, and was trained so;
-        frames 25 dB under the loud ones are pauses, pre-roll or trailing silence.
+        Quiet audio is raised to -30 dBFS, since the network was trained on power at that level, not on its
+        logarithm. Frames 25 dB below the loud ones are pauses, pre-roll or trailing silence.
         """
         if len(samples) < FFT:
             return self._mel.new_zeros(0, N_MELS)
         mel = self._mel_power(torch.from_numpy(np.ascontiguousarray(samples)).to(self.device))
         level = mel.sum(1)
-        loud = level.quantile(0.95)  # not the maximum: one click would make all speech silence
+        loud = level.quantile(0.95)  # not the maximum: a click would turn all speech into silence
         voiced = level > loud * 10 ** (-SILENCE_DB / 10)  # NaN and digital silence give no frames
         return mel[voiced]
 
     def _mel_power(self, samples: Tensor) -> Tensor:
-        """Mel power spectrogram (frames, n_mels) of (N,) samples, raised to `TARGET_DBFS` where quieter."""
+        """Compute the mel power (frames, n_mels) of samples (N,), raised to `TARGET_DBFS` if quieter."""
         rms = samples.square().mean().sqrt()
         samples = samples * torch.clamp(10 ** (TARGET_DBFS / 20) / rms, min=1.0) if rms > 0 else samples
         spectrum = torch.stft(
@@ -196,7 +196,7 @@ class Ge2eEncoder:
 
 
 def _layers(stack: nn.LSTM) -> list[nn.LSTM]:
-    """The layers of a stack by themselves, with the stack's own weights."""
+    """Split a stack into single layers that share its weights."""
     layers = []
     for k in range(stack.num_layers):
         inputs = stack.input_size if k == 0 else stack.hidden_size
@@ -208,7 +208,7 @@ def _layers(stack: nn.LSTM) -> list[nn.LSTM]:
 
 
 def _mel_filters() -> NDArray[np.float32]:
-    """Triangular filters of equal area on Slaney's mel scale from 0 to 8 kHz, (n_mels, FFT // 2 + 1)."""
+    """Return triangular filters of equal area on Slaney's mel scale, 0 to 8 kHz, (n_mels, FFT // 2 + 1)."""
     knee_hz, knee, step = 1_000.0, 15.0, np.log(6.4) / 27.0  # linear below 1 kHz, logarithmic above
     top = knee + np.log(SAMPLE_RATE / 2 / knee_hz) / step
     mels = np.linspace(0.0, top, N_MELS + 2)
@@ -223,7 +223,7 @@ def _mel_filters() -> NDArray[np.float32]:
 
 # --- encoders from the hub ------------------------------------------------------------------------
 
-MAX_SPEECH = 10 * SAMPLE_RATE  # the middle of a longer turn; attention over more costs time and adds little
+MAX_SPEECH = 10 * SAMPLE_RATE  # of a longer turn, the middle: attention over more takes time and adds little
 
 
 class HubEncoder:
@@ -257,10 +257,10 @@ class HubEncoder:
 
 
 def _load_xvector(name: str) -> tuple[Callable[..., Mapping[str, Tensor]], nn.Module, int]:
-    """The feature extractor, the network and the dimension of an x-vector model.
+    """Load the feature extractor, the network and the dimension of an x-vector model.
 
     Raises:
-        EngineUnavailable: it cannot be had, or it is no x-vector model.
+        EngineUnavailable: it is not available, or not an x-vector model.
     """
     from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 

@@ -1,8 +1,8 @@
-"""A segment to statistics of the hidden states of the network that tells speakers apart.
+"""Statistics of a speaker encoder's hidden states over a segment, as acoustic features.
 
-GE2E's three LSTM layers have heard thousands of people and were taught to be deaf to what is said, not to
-how: their mean and deviation, beside openSMILE's functionals, tell acted emotions of unseen actors apart
-better than functionals alone.
+GE2E's three LSTM layers were trained on thousands of speakers to ignore the words, but not the manner of
+speaking. With the mean and deviation of their states besides openSMILE's functionals, acted emotions of
+unseen actors are recognized better than with functionals alone.
 """
 
 import numpy as np
@@ -16,23 +16,23 @@ from stream_erc.inference.prosody import MIN_SAMPLES, speech_span
 from stream_erc.inference.speaker_encoder import TARGET_DBFS, Ge2eEncoder, SpeakerEncoder
 
 ENCODERS = ("GE2E",)
-"""The encoders whose states can be read, by the names that a checkpoint gives them."""
+"""The supported encoders, by their names in checkpoints."""
 
 MARGIN = SAMPLE_RATE // 5
-"""200 ms around the speech."""
+"""200 ms of audio kept before and after the speech."""
 
 
 class VoiceStates:
-    """Mean and deviation of GE2E's states over a segment's 10 ms frames; safe to call from several threads.
+    """Mean and deviation of GE2E's states over a segment's 10 ms frames; thread-safe.
 
-    It always computes on the CPU, so that the numbers are those that networks were trained on.
+    It always computes on the CPU, so the numbers equal those that networks were trained on.
 
     Args:
-        encoder: the encoder that tells speakers apart. Its weights are shared where it is GE2E on the CPU;
-            otherwise GE2E is loaded here (6 MB).
+        encoder: the speaker encoder in use. Its weights are shared if it is GE2E on the CPU; otherwise GE2E
+            is loaded here (6 MB).
 
     Raises:
-        EngineUnavailable: GE2E's weights cannot be had.
+        EngineUnavailable: GE2E's weights are not available.
     """
 
     def __init__(self, encoder: SpeakerEncoder | None = None) -> None:
@@ -51,14 +51,14 @@ class VoiceStates:
 
     @torch.inference_mode()
     def __call__(self, samples: Samples) -> Vector:
-        """The statistics of one segment.
+        """Compute the statistics of one segment.
 
         Args:
-            samples: the segment, (N,), finite; speech is cut out with `MARGIN` and brought to one level.
+            samples: the segment, (N,), finite; its speech is cut out with `MARGIN` and scaled to one level.
 
         Returns:
-            (1536,): the mean (256,), then the deviation of the first layer, of the second, of the third. NaN
-            where there is less than 100 ms of sound.
+            (1536,): mean (256,) and deviation (256,) of the first layer, then of the second and the third;
+            NaN if there is less than 100 ms of sound.
         """
         start, end = speech_span(samples)
         if end - start < MIN_SAMPLES:

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_erc.inference.asr_guards import (
-    Heard,
-    believable,
+    DecodedWindow,
     collapse_repeats,
     compression_ratio,
+    credible_text,
     is_loop,
     is_silence_phrase,
     is_silent,
@@ -103,20 +103,26 @@ def test_too_long():
 @pytest.mark.parametrize(
     ("heard", "text"),
     [
-        (Heard(" What do you mean?", 1.2, -0.2, 0.05), "What do you mean?"),
-        (Heard(" What do you mean?", 1.2, -0.2, 0.9), "What do you mean?"),  # sure of its words
-        (Heard(" What do you mean?", 1.2, -1.4, 0.1), "What do you mean?"),  # mumbled, but speech
-        (Heard(" What do you mean?", 1.2, -1.4, 0.9), ""),
-        (Heard(" Thank you for watching!", 2.0, -0.2, 0.01), "Thank you for watching!"),  # said clearly
-        (Heard(" Thank you for watching!", 2.0, -0.2, 0.5), ""),
-        (Heard(" Thank you for watching!", 2.0, -0.9, 0.01), ""),
-        (Heard(" Thank you. Thank you. Thank you. Thank you.", 5.0, -0.3, 0.5), ""),  # a loop of it
-        (Heard(" " + "Oh my God, " * 30, 3.0, -0.1, 0.01), "Oh my God,"),
-        (Heard(" one two three four five six seven eight nine" * 9, 30.0, -0.1, 0.01), ""),  # a long loop
-        (Heard(" I really don't want to talk about this now.", 0.4, -0.3, 0.1), ""),
-        (Heard(" ...", 1.0, -0.3, 0.1), ""),
-        (Heard("", 1.0, 0.0, 0.0), ""),
+        (DecodedWindow(" What do you mean?", 1.2, -0.2, 0.05), "What do you mean?"),
+        (DecodedWindow(" What do you mean?", 1.2, -0.2, 0.9), "What do you mean?"),  # sure of its words
+        (DecodedWindow(" What do you mean?", 1.2, -1.4, 0.1), "What do you mean?"),  # mumbled, but speech
+        (DecodedWindow(" What do you mean?", 1.2, -1.4, 0.9), ""),
+        (
+            DecodedWindow(" Thank you for watching!", 2.0, -0.2, 0.01),
+            "Thank you for watching!",
+        ),  # said clearly
+        (DecodedWindow(" Thank you for watching!", 2.0, -0.2, 0.5), ""),
+        (DecodedWindow(" Thank you for watching!", 2.0, -0.9, 0.01), ""),
+        (DecodedWindow(" Thank you. Thank you. Thank you. Thank you.", 5.0, -0.3, 0.5), ""),  # a loop of it
+        (DecodedWindow(" " + "Oh my God, " * 30, 3.0, -0.1, 0.01), "Oh my God,"),
+        (
+            DecodedWindow(" one two three four five six seven eight nine" * 9, 30.0, -0.1, 0.01),
+            "",
+        ),  # a long loop
+        (DecodedWindow(" I really don't want to talk about this now.", 0.4, -0.3, 0.1), ""),
+        (DecodedWindow(" ...", 1.0, -0.3, 0.1), ""),
+        (DecodedWindow("", 1.0, 0.0, 0.0), ""),
     ],
 )
 def test_believable(heard, text):
-    assert believable(heard) == text
+    assert credible_text(heard) == text

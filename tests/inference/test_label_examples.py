@@ -22,7 +22,7 @@ from stream_erc.exceptions import LabelsError
 from stream_erc.inference.acoustics import load_extractor
 from stream_erc.inference.emotion import EmotionClassifier
 from stream_erc.inference.engine import TEXT_ONLY, Engine
-from stream_erc.inference.label_examples import MAX_EXAMPLE_S, LabelExample, hear, read_label_examples
+from stream_erc.inference.label_examples import MAX_EXAMPLE_S, LabelExample, load_speech, read_label_examples
 from stream_erc.inference.workers import InlineWorker
 from stream_erc.sources.audio_files import AudioFile
 
@@ -161,19 +161,19 @@ def test_a_folder_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> Non
 def test_an_example_is_heard_as_a_turn_is_cut(tmp_path: Path) -> None:
     quiet = np.zeros(2 * SAMPLE_RATE, dtype=np.float32)
     path = write(tmp_path / "a.wav", np.concatenate([quiet, voice(0.5, 200), quiet]))
-    heard = hear(LabelExample("joy", "", path, "here"), decode)
+    heard = load_speech(LabelExample("joy", "", path, "here"), decode)
     assert len(heard) == pytest.approx((0.2 + 0.5 + 0.4) * SAMPLE_RATE, abs=700)
 
 
 def test_a_recording_that_cannot_be_heard_is_told_with_its_place(tmp_path: Path) -> None:
     broken = write(tmp_path / "a.wav", "no sound")
     with pytest.raises(LabelsError, match=r"^t.csv, line 2: .*a.wav: expected an audio or video file, got"):
-        hear(LabelExample("joy", "", broken, "t.csv, line 2"), decode)
+        load_speech(LabelExample("joy", "", broken, "t.csv, line 2"), decode)
     with pytest.raises(LabelsError, match=r"a.wav: expected an audio or video file, got"):
-        hear(LabelExample("joy", "", broken, str(broken)), decode)
+        load_speech(LabelExample("joy", "", broken, str(broken)), decode)
     with pytest.raises(LabelsError, match=f"expected at most {MAX_EXAMPLE_S} s, got more"):
         second = np.zeros(SAMPLE_RATE, dtype=np.float32)
-        hear(LabelExample("joy", "", broken, "here"), lambda _: iter([second] * (MAX_EXAMPLE_S + 1)))
+        load_speech(LabelExample("joy", "", broken, "here"), lambda _: iter([second] * (MAX_EXAMPLE_S + 1)))
 
 
 # --- answering ------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_an_example_is_recognised_where_it_is_a_turn(
     assert classifier.acoustic_spec is not None
     extract = load_extractor(classifier.acoustic_spec)
     for example in read_label_examples(table):
-        acoustic = extract(hear(example, decode)) if example.audio else None
+        acoustic = extract(load_speech(example, decode)) if example.audio else None
         work = ClassifyTurn(0, Turn(0, 0, example.text), Features(acoustic), (), None)
         ((emotion, _),) = classifier.classify([work])
         assert emotion.label == example.label and emotion.confidence > 0.9  # cosines 1 and -1
@@ -227,12 +227,12 @@ def test_new_labels_leave_the_classifier_that_they_came_from_as_it_was(embedding
     classifier = EmotionClassifier(embedding_checkpoint, "cpu")
     work = ClassifyTurn(0, Turn(0, 0, "oh no"), Features(None), (), None)
     ((before, state),) = classifier.classify([work])
-    other = classifier.relabelled([("up", "yes", None), ("down", "no", None)])
+    other = classifier.with_labels([("up", "yes", None), ("down", "no", None)])
     ((emotion, after),) = other.classify([work])
     assert tuple(emotion.probabilities) == ("up", "down")
     assert other.state_to_bytes(after) == classifier.state_to_bytes(state)
     assert classifier.classify([work])[0][0] == before
-    again = other.relabelled([("in", "yes", None), ("out", "no", None), ("in", "so", None)])
+    again = other.with_labels([("in", "yes", None), ("out", "no", None), ("in", "so", None)])
     assert again.labels == ("in", "out")
 
 
