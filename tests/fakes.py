@@ -40,6 +40,9 @@ class HashEngine:
     def __init__(self) -> None:
         self.fail_on: set[int] = set()
 
+    def warm_up(self) -> None:
+        """Nothing is loaded."""
+
     def run(self, works: Sequence[Work]) -> list[Result]:
         return [self._one(work) for work in works]
 

@@ -61,6 +61,9 @@ class FakeEngine:
     def __init__(self, analysis_s: float = 0.0) -> None:
         self.classifier, self._answers, self._analysis_s = FakeClassifier(), HashEngine(), analysis_s
 
+    def warm_up(self) -> None:
+        """Nothing is loaded."""
+
     def open_session(self, config: SessionConfig, **options: object) -> Session:
         clustering = OnlineClustering(config.diarization, 8)
         return Session(config, vad=LoudnessVad(), clustering=clustering, **options)  # type: ignore[arg-type]

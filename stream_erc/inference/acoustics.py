@@ -243,6 +243,33 @@ def load_extractor(spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = N
     return extractor
 
 
+class DeferredExtractor:
+    """An `AcousticExtractor` that is loaded by `warm_up`, or with its first segment.
+
+    Args:
+        spec: the checkpoint's features.
+        speaker_encoder: see `AcousticExtractor`.
+    """
+
+    def __init__(self, spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = None) -> None:
+        self._spec, self._speaker_encoder = spec, speaker_encoder
+        self._extractor: AcousticExtractor | None = None
+
+    def warm_up(self) -> AcousticExtractor:
+        """Return the extractor, loaded if it was not.
+
+        Raises:
+            CheckpointError, EngineUnavailable: see `load_extractor`.
+        """
+        if self._extractor is None:
+            self._extractor = load_extractor(self._spec, self._speaker_encoder)
+        return self._extractor
+
+    def __call__(self, samples: Samples) -> Vector:
+        """Return the features of a segment, (D,); see `AcousticExtractor`."""
+        return self.warm_up()(samples)
+
+
 def hash_names(names: Sequence[str]) -> str:
     """Return the SHA-256 of feature names in order."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()

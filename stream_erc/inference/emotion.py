@@ -79,18 +79,21 @@ class EmotionClassifier:
     Args:
         model: the name of a shipped checkpoint, or a folder.
         device: ``auto``, ``cpu`` or ``cuda``.
+        warm: whether to load the text encoder now; otherwise `warm_up` does.
 
     Raises:
         CheckpointError: no such checkpoint, or it is damaged.
         DeviceError: no such device.
     """
 
-    def __init__(self, model: str | Path, device: str = "auto") -> None:
+    def __init__(self, model: str | Path, device: str = "auto", *, warm: bool = True) -> None:
         self.device = resolve_device(device)
         try:
-            self._checkpoint = checkpoints.load(checkpoints.resolve(model), self.device)
+            self._folder = checkpoints.resolve(model)
+            self._checkpoint = checkpoints.load(self._folder, self.device, text_encoder=warm)
         except checkpoints.CheckpointProblem as problem:
             raise CheckpointError(str(problem)) from problem
+        self._text_encoder, self.warm = self._checkpoint.text_encoder, warm
         self._network = self._checkpoint.network
         self._calibration = self._checkpoint.calibration
         self._text_dim: int = self._checkpoint.network.config.text_dim
@@ -99,6 +102,20 @@ class EmotionClassifier:
         self.labels: tuple[str, ...] = self._checkpoint.labels
         acoustic = self._checkpoint.features.get("acoustic")
         self.acoustic_spec: FeatureSpec | None = FeatureSpec.from_dict(acoustic) if acoustic else None
+
+    def warm_up(self) -> None:
+        """Load the text encoder unless it is loaded: importing transformers takes longer than all else.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        if self.warm:
+            return
+        try:
+            self._text_encoder = checkpoints.load_text_encoder(self._folder, self.device)
+        except checkpoints.CheckpointProblem as problem:
+            raise CheckpointError(str(problem)) from problem
+        self.warm = True
 
     @torch.inference_mode()
     def classify(self, works: Sequence[ClassifyTurn]) -> list[tuple[Emotion, ConversationState]]:
@@ -185,7 +202,8 @@ class EmotionClassifier:
         """Build the network's input from one turn of each conversation."""
         text = torch.zeros(len(works), self._text_dim, device=self.device)
         text_mask = torch.tensor([bool(work.turn.text) for work in works])
-        encoder = self._checkpoint.text_encoder
+        self.warm_up()
+        encoder = self._text_encoder
         if encoder is not None and bool(text_mask.any()):
             windows = [TextWindow(w.past, w.turn.speaker, w.turn.text) for w in works if w.turn.text]
             tokens = {k: v.to(self.device) for k, v in encoder.tokenize(windows).items()}

@@ -19,7 +19,7 @@ from stream_erc.core.vad import Vad
 from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
 from stream_erc.events import Features, GivenTurn, Samples, Vector
 from stream_erc.exceptions import ConfigError, LabelsError
-from stream_erc.inference.acoustics import AcousticExtractor, load_extractor
+from stream_erc.inference.acoustics import DeferredExtractor
 from stream_erc.inference.asr import Recognizer, check_engine, load_recognizer
 from stream_erc.inference.emotion import EmotionClassifier
 from stream_erc.inference.label_examples import Decode, LabelExample, load_speech, read_label_examples
@@ -92,6 +92,8 @@ class Engine:
         stages: Stages | None = None,
         clock: Callable[[], float] = lambda: 0.0,
         decode: Decode | None = None,
+        *,
+        warm: bool = True,
     ) -> "Engine":
         """Load an engine with the given stages.
 
@@ -101,6 +103,8 @@ class Engine:
             stages: the stages to load; None for all.
             clock: see `Engine`.
             decode: opens the recordings of ``config.labels_from``, if there are any.
+            warm: whether to load everything now. Otherwise what takes longest is left to `warm_up`, or to the
+                first work that needs it: sessions can be opened before.
 
         Raises:
             CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
@@ -112,12 +116,14 @@ class Engine:
         _check(config, session)
         stages = stages or Stages()
         examples = read_label_examples(Path(config.labels_from)) if config.labels_from is not None else []
-        classifier = EmotionClassifier(config.model, config.device)
+        classifier = EmotionClassifier(config.model, config.device, warm=warm)
         speaker_encoder = load_encoder(session.diarization, config.device) if stages.speakers else None
-        acoustics = None
+        acoustics: DeferredExtractor | None = None
         heard = stages.audio or any(example.audio for example in examples)
         if heard and classifier.acoustic_spec is not None:
-            acoustics = load_extractor(classifier.acoustic_spec, speaker_encoder)
+            acoustics = DeferredExtractor(classifier.acoustic_spec, speaker_encoder)
+            if warm or examples:
+                acoustics.warm_up()
         if examples:
             classifier = _with_labels(classifier, examples, acoustics, decode)
         return cls(
@@ -137,14 +143,28 @@ class Engine:
         Raises:
             CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
         """
-        classifier = EmotionClassifier(model, device)
+        classifier = EmotionClassifier(model, device, warm=self.classifier.warm)
         other = copy.copy(self)
         other.classifier = classifier
         if classifier.acoustic_spec is None:
             other._acoustics = None
         elif classifier.acoustic_spec != self.classifier.acoustic_spec:
-            other._acoustics = load_extractor(classifier.acoustic_spec, self._speaker_encoder)
+            acoustics = DeferredExtractor(classifier.acoustic_spec, self._speaker_encoder)
+            if classifier.warm:
+                acoustics.warm_up()
+            other._acoustics = acoustics
         return other
+
+    def warm_up(self) -> None:
+        """Load what `load` left for later; do nothing if that is done.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged, or was trained on other features.
+            EngineUnavailable: a component is not installed.
+        """
+        if isinstance(self._acoustics, DeferredExtractor):
+            self._acoustics.warm_up()
+        self.classifier.warm_up()
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -231,7 +251,7 @@ class Engine:
 def _with_labels(
     classifier: EmotionClassifier,
     examples: Sequence[LabelExample],
-    acoustics: AcousticExtractor | None,
+    acoustics: Callable[[Samples], Vector] | None,
     decode: Decode | None,
 ) -> EmotionClassifier:
     """Return a classifier of the labels of `examples`."""

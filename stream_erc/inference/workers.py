@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from stream_erc.core.session import Session
 from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
 from stream_erc.events import Event
+from stream_erc.exceptions import StreamErcError
 from stream_erc.inference.engine import Engine
 
 STALE_S = 0.5
@@ -124,10 +125,22 @@ class ThreadWorker:
         threads: the number of analyses that run at a time.
         max_in_flight: work in flight at which a session must wait for results. It bounds memory when audio
             arrives faster than it can be processed.
+        on_failure: called in a worker's thread if the engine cannot be warmed up.
+
+    Attributes:
+        ready: whether the engine is warm. Work that comes earlier waits for that.
     """
 
-    def __init__(self, engine: Engine, *, threads: int = 2, max_in_flight: int = 8) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        threads: int = 2,
+        max_in_flight: int = 8,
+        on_failure: Callable[[StreamErcError], None] = lambda error: None,
+    ) -> None:
         self._engine, self._max_in_flight = engine, max_in_flight
+        self._on_failure, self._warm, self.ready = on_failure, threading.Event(), False
         self._analyses: queue.PriorityQueue[_Job] = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._turns: queue.SimpleQueue[tuple[float, ClassifyTurn, _Client] | None] = queue.SimpleQueue()
@@ -219,6 +232,7 @@ class ThreadWorker:
 
     def _analyze(self) -> None:
         _lower_priority()
+        self._warm.wait()
         while True:
             job = self._analyses.get()
             if job.work is None or job.client is None:
@@ -229,7 +243,18 @@ class ThreadWorker:
                 result = self._engine.analyze(job.work)
             job.client.put(job.work, result, job.since)
 
+    def _warm_up(self) -> None:
+        """Load what the engine left for later, while sessions are opened already."""
+        try:
+            self._engine.warm_up()
+            self.ready = True
+        except StreamErcError as error:
+            self._on_failure(error)
+        finally:
+            self._warm.set()
+
     def _classify(self) -> None:
+        self._warm_up()
         while (item := self._turns.get()) is not None:
             batch = [item]
             while len(batch) < self._engine.max_batch:

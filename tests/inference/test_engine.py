@@ -1,5 +1,6 @@
 import itertools
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -165,3 +166,32 @@ def test_a_missing_checkpoint_is_told_before_anything_else(tmp_path) -> None:
     config = EngineConfig(model=str(tmp_path / "none"), asr=asr)
     with pytest.raises(CheckpointError, match="expected a checkpoint's folder"):
         Engine.load(config, SessionConfig())
+
+
+def test_an_engine_is_warmed_up_later_with_the_same_answers(tiny_checkpoint) -> None:
+    config = EngineConfig(model=str(tiny_checkpoint), device="cpu", asr=AsrConfig(engine="none"))
+    stages = Stages(segmentation=False, words=False, speakers=False)
+    segment = SpeechSegment(0, 0, 16_000, np.sin(np.arange(16_000, dtype=np.float32) / 20), 16_000)
+    analyses, emotions = [], []
+    for warm in (True, False):
+        engine = Engine.load(config, SessionConfig(), stages, warm=warm)
+        assert engine.classifier.warm is warm
+        if not warm:
+            engine.warm_up()
+            engine.warm_up()
+        (analysis,) = engine.run([AnalyzeSegment(0, segment, False, False)])
+        turn = Turn(0, 0, "oh no", 0, 16_000)
+        (emotion,) = engine.run([ClassifyTurn(1, turn, analysis.features, (), None)])
+        analyses.append(analysis.features.acoustic)
+        emotions.append(emotion.emotion)
+    assert np.array_equal(*analyses, equal_nan=True) and np.isfinite(analyses[0]).any()
+    assert emotions[0] == emotions[1]
+
+
+def test_what_is_damaged_is_told_when_the_engine_warms_up(tiny_checkpoint, tmp_path) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
+    next((tmp_path / "damaged" / "text_encoder").glob("*.safetensors")).write_bytes(b"no weights")
+    config = EngineConfig(model=str(tmp_path / "damaged"), device="cpu")
+    engine = Engine.load(config, SessionConfig(), TEXT_ONLY, warm=False)
+    with pytest.raises(CheckpointError, match="expected a transformers encoder"):
+        engine.warm_up()

@@ -12,6 +12,7 @@ from fakes import CONFIG, HashEngine, conversation, open_session, play, silence,
 from stream_erc.core.session import Session
 from stream_erc.core.work import AnalyzeSegment
 from stream_erc.events import EmotionEvent, GivenTurn, SessionClosed
+from stream_erc.exceptions import CheckpointError, StreamErcError
 from stream_erc.inference.workers import STALE_S, InlineWorker, ThreadWorker
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
@@ -246,3 +247,37 @@ def test_who_is_gone_or_patient_holds_up_nobody():
     assert turns == [1, 1, 1] and len(analysed) == 3
     loudness = np.abs(np.array(analysed)) / max(np.abs(analysed))
     assert list(np.argsort(loudness)) == [0, 2, 1]
+
+
+def test_work_waits_for_an_engine_that_warms_up() -> None:
+    warm, order = threading.Event(), []
+
+    class Cold(SlowEngine):
+        def warm_up(self):
+            warm.wait(10)
+            order.append("warm")
+
+        def run(self, works):
+            order.append("work")
+            return super().run(works)
+
+    worker, session = ThreadWorker(Cold()), open_session()
+    session.receive_audio(conversation([(0.8, 440)]))
+    session.receive_eof()
+    assert worker.advance(session) and not worker.ready
+    warm.set()
+    events = worker.advance(session, wait=True)
+    worker.close()
+    assert worker.ready and order[0] == "warm" and len(order) >= 3
+    assert isinstance(events[-1], SessionClosed) and events[-1].turns == 1
+
+
+def test_an_engine_that_cannot_be_warmed_up_is_told() -> None:
+    class Broken(HashEngine):
+        def warm_up(self) -> None:
+            raise CheckpointError("expected a text encoder, got none")
+
+    told: list[StreamErcError] = []
+    worker = ThreadWorker(Broken(), on_failure=told.append)
+    worker.close()
+    assert [str(error) for error in told] == ["expected a text encoder, got none"] and not worker.ready

@@ -167,8 +167,13 @@ def save(folder: Path, checkpoint: Checkpoint, card: str, text_encoder_folder: s
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load(folder: Path, device: torch.device | str = "cpu", *, text_encoder: bool = True) -> Checkpoint:
     """Read a checkpoint onto a device.
+
+    Args:
+        folder: the checkpoint.
+        device: for its weights.
+        text_encoder: whether to load the text encoder; otherwise only its configuration is checked.
 
     Raises:
         CheckpointProblem: a file is missing or damaged, the architecture is unknown, or shapes are wrong.
@@ -192,12 +197,10 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
             {key: tuple(map(float, values)) for key, values in config.get("temperatures", {}).items()},
         )
         calibration.check(len(network.config.audio_groups), len(labels))
-        window = config["text_encoder"]
         encoder = None
-        if window is not None:
-            settings = build(TextEncoderConfig, window, f"{folder}/config.json, text_encoder")
-            place = text_encoder_folder(folder, config)
-            encoder = _load_text_encoder(place, settings, network.config.text_dim)
+        if config["text_encoder"] is not None:
+            _check_text_encoder(text_encoder_folder(folder, config), network.config.text_dim)
+            encoder = load_text_encoder(folder, device) if text_encoder else None
         features, about = dict(config["features"]), dict(config.get("about", {}))
     except CheckpointProblem:
         raise
@@ -215,7 +218,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
         labels=labels,
         temperature=calibration.temperature,
         features=features,
-        text_encoder=None if encoder is None else encoder.to(device).eval().requires_grad_(False),
+        text_encoder=encoder,
         about=about,
         temperatures=calibration.temperatures,
     )
@@ -262,17 +265,37 @@ def _load_weights(network: StreamingModel, path: Path) -> None:
     network.load_state_dict(training_only | {name: tensor.float() for name, tensor in stored.items()})
 
 
-def _load_text_encoder(folder: Path, config: TextEncoderConfig, dim: int) -> TextEncoder:
-    if not (folder / "config.json").is_file():
-        raise CheckpointProblem(f"expected a text encoder in {folder}, found none")
+def load_text_encoder(folder: Path, device: torch.device | str = "cpu") -> TextEncoder | None:
+    """Read the text encoder of a checkpoint onto a device; return None if it has none.
+
+    Raises:
+        CheckpointProblem: a file is missing or damaged.
+    """
+    config = read_config(folder)
+    if config["text_encoder"] is None:
+        return None
+    settings = build(TextEncoderConfig, config["text_encoder"], f"{folder}/config.json, text_encoder")
+    place = text_encoder_folder(folder, config)
     try:
-        encoder = TextEncoder.from_pretrained(folder, config)
+        encoder = TextEncoder.from_pretrained(place, settings)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointProblem(f"{folder}: expected a transformers encoder, got {reason}") from error
-    if encoder.dim != dim:
-        raise CheckpointProblem(f"{folder}: expected text features of size {dim}, got {encoder.dim}")
-    return encoder.float()
+        raise CheckpointProblem(f"{place}: expected a transformers encoder, got {reason}") from error
+    loaded: TextEncoder = encoder.float().to(device).eval().requires_grad_(False)
+    return loaded
+
+
+def _check_text_encoder(folder: Path, dim: int) -> None:
+    """Refuse a text encoder that is not there or whose features are not of size `dim`, without loading it."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointProblem(f"expected a text encoder in {folder}, found none")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("hidden_size")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise CheckpointProblem(f"{folder}: expected a transformers encoder, got {error}") from error
+    if found != dim:
+        raise CheckpointProblem(f"{folder}: expected text features of size {dim}, got {found}")
 
 
 T = TypeVar("T")
