@@ -7,7 +7,7 @@ ignores what it does not know. A client's message with a field that the server d
 name.
 """
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -156,7 +156,6 @@ class ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type")
 class SessionEvent(ServerMessage, frozen=True, kw_only=True):
     """What is never lost: numbered within the session, kept for a client that resumes."""
 
-    durable: ClassVar[bool] = True
     event_id: Annotated[Count, Meta(description="1, 2, 3 ... within the session, over all connections")]
 
 
