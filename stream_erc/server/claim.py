@@ -15,9 +15,6 @@ from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.shared import SharedState
 from stream_erc.server.stores.base import StoredSession
 
-TOUCHES = 3
-"""How often within its retention a session that is not saved is renewed."""
-
 PAGE = 256
 """Events that are read from the store at a time."""
 
@@ -47,7 +44,7 @@ class Claim:
             service.store.create,
             *(session_id, _hash(token), header),
             now=now,
-            expires_at=now + _kept_s(service),
+            expires_at=now + service.lifetime_s,
         )
         return cls(service, session_id, await service.stored(create)), token
 
@@ -68,7 +65,7 @@ class Claim:
             Refusal: ``resume_refused``.
         """
         now = time.time()
-        claim = partial(service.store.claim, _hash(token), now=now, expires_at=now + _kept_s(service))
+        claim = partial(service.store.claim, _hash(token), now=now, expires_at=now + service.lifetime_s)
         saved = _known(await service.stored(claim))
         return cls(service, saved.session_id, saved.owner), saved
 
@@ -80,7 +77,7 @@ class Claim:
                 self._service.store.save,
                 *(self.session_id, self.owner, save_point),
                 now=now,
-                expires_at=now + _kept_s(self._service),
+                expires_at=now + self._service.lifetime_s,
             )
         )
         self._renewed_at = time.monotonic()
@@ -88,9 +85,9 @@ class Claim:
 
     async def renew(self) -> None:
         """See that the store does not forget the session; called now and then."""
-        if time.monotonic() - self._renewed_at < self._service.offer.server.retention_s / TOUCHES:
+        if time.monotonic() - self._renewed_at < self._service.renewal_s:
             return
-        expires_at = time.time() + _kept_s(self._service)
+        expires_at = time.time() + self._service.lifetime_s
         await self._written(
             partial(self._service.store.touch, self.session_id, self.owner, expires_at=expires_at)
         )
@@ -124,11 +121,6 @@ def _known(saved: StoredSession | None) -> StoredSession:
     if saved is None:
         raise Refusal("resume_refused", "expected the token of a session that is kept, got an unknown one")
     return saved
-
-
-def _kept_s(service: SharedState) -> float:
-    """How long a session stays: the retention counts from the loss, up to one renewal after the last."""
-    return service.offer.server.retention_s * (1 + 1 / TOUCHES)
 
 
 def _hash(token: str) -> bytes:

@@ -29,7 +29,6 @@ from stream_erc.inference.engine import Engine
 from stream_erc.inference.workers import ThreadWorker
 from stream_erc.protocol.negotiation import Offer
 from stream_erc.server.address import in_url, unusable
-from stream_erc.server.claim import TOUCHES
 from stream_erc.server.connection import Connection
 from stream_erc.server.metrics import CONTENT_TYPE
 from stream_erc.server.origins import Origins
@@ -186,14 +185,13 @@ class Server:
         Where the wall clock was stepped, all that is in use looks old: it is renewed, and other processes
         with the same store have until the next time to do so.
         """
-        kept_s = self._config.retention_s * (1 + 1 / TOUCHES)
         offset = time.time() - time.monotonic()
         while True:
             await asyncio.sleep(SWEEP_S)
             now = time.time()
             before, offset = offset, now - time.monotonic()
             try:
-                await service.renew(now + kept_s)
+                await service.renew(now + service.lifetime_s)
                 if offset - before < STEP_S:
                     await service.stored(partial(self._store.sweep, now))
             except StoreError as error:

@@ -16,6 +16,9 @@ from stream_erc.protocol.negotiation import Offer
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.stores.base import SessionStore
 
+RENEWALS_PER_RETENTION = 3
+"""How often within its retention an open session is renewed that is not saved."""
+
 T = TypeVar("T")
 
 
@@ -66,6 +69,19 @@ class SharedState:
     def full(self) -> bool:
         """Whether there are as many sessions as are taken."""
         return len(self.connections) >= self.offer.server.max_sessions
+
+    @property
+    def renewal_s(self) -> float:
+        """Seconds between two renewals of an open session that is not saved."""
+        return self.offer.server.retention_s / RENEWALS_PER_RETENTION
+
+    @property
+    def lifetime_s(self) -> float:
+        """Seconds after its last renewal at which a session expires.
+
+        Its retention counts from the loss of the connection, up to one renewal later.
+        """
+        return self.offer.server.retention_s + self.renewal_s
 
     def admits(self, token: str) -> bool:
         """Whether a bearer token is one of those that are taken."""
