@@ -79,9 +79,9 @@ class LiveSession:
         session: the conversation.
         encoder: numbers its messages.
         terms: how it is heard.
-        begun: whether there was any audio or turn.
+        begun: whether any audio, turn or close has arrived: the terms stand from then on.
         began: when it was made, ISO 8601; empty where that is not known.
-        closing: whether the client has closed it.
+        closing: whether the client's ``session.close`` has arrived; nothing that arrives later is accepted.
 
     Raises:
         Refusal: ``resume_refused`` where `kept` cannot be gone on from.
@@ -100,7 +100,7 @@ class LiveSession:
         else:
             self.terms, snapshot, header = _restored(offer, *kept)
             self.began, self._events_bytes = header.began, header.events_bytes
-        self.closing = False
+        self.closing = self._closed = False
         self._open(snapshot)
         first = self.session.snapshot()
         self.begun = first.mark.position > 0 or first.events > 0 or first.inputs > 0
@@ -193,12 +193,15 @@ class LiveSession:
     # --- what comes in ----------------------------------------------------------------------------
 
     def decode(self, data: bytes) -> tuple[Samples, float]:
-        """A binary frame as samples at the client's rate, and how many milliseconds they last.
+        """Accept a binary frame on its arrival, to be taken in with `hear`.
+
+        Returns:
+            Samples at the client's rate, (N,), and how many milliseconds they last.
 
         Raises:
             Refusal: ``invalid_audio``, ``session_full``, or ``out_of_order`` after ``session.close``.
         """
-        self._check_open("audio")
+        self.check_open("audio")
         self._check_room()
         try:
             samples = self._audio.decode(data)
@@ -209,11 +212,11 @@ class LiveSession:
             raise Refusal(
                 "invalid_audio", f"expected at most {longest} ms of audio in a frame, got {duration_ms:.2f}"
             )
+        self.begun = True
         return samples, duration_ms
 
     def hear(self, samples: Samples) -> None:
         """Take decoded samples in."""
-        self.begun = True
         self.session.receive_audio(self._audio.push(samples))
 
     def receive(self, message: TurnAppend | TurnCorrect | SpeakerRename) -> None:
@@ -222,7 +225,7 @@ class LiveSession:
         Raises:
             Refusal: its `input_id` is wrong, too many wait, or the session is full or was closed.
         """
-        self._check_open("an input")
+        _refuse_after_close("an input", self._closed)
         self._check_room()
         if self._numbered not in (None, message.input_id is not None):
             raise Refusal("invalid_input_id", "expected an input_id in all inputs or in none, got some")
@@ -239,14 +242,31 @@ class LiveSession:
         self._inputs += 1
         self.session.submit(_to_input(message))
 
-    def close(self) -> None:
-        """No more input comes.
+    def check_open(self, what: str) -> None:
+        """Refuse what arrives after ``session.close``, even while earlier input still waits to be taken in.
 
         Raises:
-            Refusal: ``out_of_order`` where it was closed before.
+            Refusal: ``out_of_order``.
         """
-        self._check_open("it again")
+        _refuse_after_close(what, self.closing)
+
+    def request_close(self) -> None:
+        """Accept ``session.close`` on its arrival: `close` follows when all earlier input has been taken in.
+
+        Raises:
+            Refusal: ``out_of_order`` if a close was requested before.
+        """
+        self.check_open("it again")
         self.closing = self.begun = True
+
+    def close(self) -> None:
+        """End the input.
+
+        Raises:
+            Refusal: ``out_of_order`` if it has ended before.
+        """
+        _refuse_after_close("it again", self._closed)
+        self.closing = self.begun = self._closed = True
         self.session.receive_audio(self._audio.flush())
         self.session.receive_eof()
 
@@ -326,9 +346,10 @@ class LiveSession:
                 "session_full", f"expected at most {most} MiB of events, got more: begin another session"
             )
 
-    def _check_open(self, what: str) -> None:
-        if self.closing:
-            raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
+
+def _refuse_after_close(what: str, closed: bool) -> None:
+    if closed:
+        raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
 
 
 def _restored(

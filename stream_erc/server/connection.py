@@ -77,7 +77,6 @@ class Connection:
         now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
         self._inbox = Inbox(self._config)
-        self._closing = False
         self._asked = False  # whether the session has been configured or resumed
         self._counted = False  # whether it is known to have begun
         self._returning: SessionResume | None = None
@@ -223,16 +222,11 @@ class Connection:
 
     async def _take_audio(self, data: bytes) -> None:
         """Audio joins the line."""
-        self._check_open("audio")
         samples, duration_ms = self.live.decode(data)
         due = self._inbox.due(duration_ms) if self.live.paced else 0.0
         self._begin()
         self._service.telemetry.audio.inc(duration_ms / 1000)
         await self._inbox.put(samples, due=due, wait=not self.live.paced)
-
-    def _check_open(self, what: str) -> None:
-        if self._closing:
-            raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
 
     async def _hear(self) -> None:
         """Take in what is in line, each when it is due."""
@@ -272,14 +266,13 @@ class Connection:
             case SessionResume() as message:
                 await self._resume(message)
             case SessionClose():
-                self._check_open("it again")
+                self.live.request_close()
                 self._begin()
-                self._closing = True
                 await self._inbox.put(None, wait=not self.live.paced)
             case SessionAuthenticate():
                 pass  # it was known before
             case message:
-                self._check_open("an input")
+                self.live.check_open("an input")
                 await self._inbox.put(message, wait=not self.live.paced)
 
     async def _know_whether_begun(self) -> None:
@@ -288,8 +281,7 @@ class Connection:
             await self._inbox.empty()
 
     def _begin(self) -> None:
-        """The session has taken something in."""
-        self._asked = self.live.begun = True
+        """Count the session as begun, and the errors in a row anew: something was accepted."""
         self._mistakes = 0
         if not self._counted:
             self._counted = True
@@ -369,7 +361,7 @@ class Connection:
             await asyncio.sleep(min(1.0, self._config.heartbeat_s / 2))
             now, idle_s = time.monotonic(), self._config.idle_timeout_s
             silent_s = 0.0 if self._listening_since is None else now - self._listening_since
-            owed = self._closing and (len(self._inbox) or self._worker.pending(self.live.session)) > 0
+            owed = self.live.closing and (len(self._inbox) or self._worker.pending(self.live.session)) > 0
             if silent_s > idle_s and not owed:
                 raise Refusal("idle", f"expected audio, a message or a ping within {idle_s:g} s, got nothing")
             if now - self._outbox.sent_at > self._config.heartbeat_s and not self._outbox.unread:
