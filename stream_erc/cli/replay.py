@@ -7,7 +7,7 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
 from stream_erc.events import EmotionEvent, GivenTurn, Samples, TurnFailed
 from stream_erc.exceptions import AudioError, InputError, TurnsError
-from stream_erc.protocol.encoding import Message, MessageEncoder
+from stream_erc.protocol.encoding import FileEncoder, Message
 from stream_erc.sources.turn_files import TextDialogue
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def replay_audio(
             message.
     """
     session = engine.open_session(config, given=given)
-    encoder = MessageEncoder(session_id)
+    encoder = FileEncoder(session_id)
     yield _created(encoder, engine, name, duration_ms)
     samples = turns = 0
     broken: InputError | None = None
@@ -81,7 +81,7 @@ def replay_text(
     """The messages of text dialogues, a session each."""
     for number, dialogue in enumerate(dialogues, 1):
         session = engine.open_session(config)
-        encoder = MessageEncoder(f"session-{number}", dialogue.dialogue)
+        encoder = FileEncoder(f"session-{number}", dialogue.dialogue)
         yield _created(encoder, engine, name, None)
         for turn in dialogue.turns:
             session.submit(turn)
@@ -90,7 +90,7 @@ def replay_text(
         yield from map(encoder.encode, worker.advance(session, wait=True))
 
 
-def _created(encoder: MessageEncoder, engine: "Engine", name: str, duration_ms: int | None) -> Message:
+def _created(encoder: FileEncoder, engine: "Engine", name: str, duration_ms: int | None) -> Message:
     classifier = engine.classifier
     return encoder.created(
         model=classifier.name,

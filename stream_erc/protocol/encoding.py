@@ -1,5 +1,6 @@
 """Events to messages, client frames to messages, and messages to lines of JSON."""
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypedDict, cast
@@ -24,7 +25,7 @@ from stream_erc.events import (
 )
 from stream_erc.protocol import messages
 from stream_erc.protocol.errors import ERRORS, Refusal
-from stream_erc.protocol.messages import EmotionReading, LatencyParts, ServerMessage
+from stream_erc.protocol.messages import EmotionReading, LatencyParts, ServerMessage, SessionEvent
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | dict[str, "Json"] | None
 Message: TypeAlias = dict[str, Json]
@@ -36,7 +37,7 @@ def to_ms(samples: int | None) -> int | None:
 
 
 class Envelope(TypedDict):
-    """The fields that every message of the server has."""
+    """The fields that every message of the server has; `seq` stays 0 until `to_message` gives it."""
 
     session_id: str
     seq: int
@@ -45,7 +46,7 @@ class Envelope(TypedDict):
 
 
 class MessageEncoder:
-    """Numbers a session's messages.
+    """Makes the messages of a session's events, and numbers those that are never lost.
 
     Args:
         session_id: the session's name on the wire.
@@ -63,35 +64,16 @@ class MessageEncoder:
     ) -> None:
         self.session_id, self.event_id = session_id, event_id
         self._dialogue = UNSET if dialogue is None else dialogue
-        self._seq, self._now = 0, now
+        self._now = now
 
     def envelope(self) -> Envelope:
-        """The common fields of the next message."""
-        seq, self._seq = self._seq, self._seq + 1
+        """Return the common fields of the next message."""
         created_at = UNSET if self._now is None else self._now()
-        return {
-            "session_id": self.session_id,
-            "seq": seq,
-            "created_at": created_at,
-            "dialogue": self._dialogue,
-        }
+        return {"session_id": self.session_id, "seq": 0, "created_at": created_at, "dialogue": self._dialogue}
 
-    def created(
-        self, *, model: str, asr: str, labels: Sequence[str], name: str, duration_ms: int | None
-    ) -> Message:
-        """The ``session.created`` message of a recording."""
-        source = messages.Source(name=name, duration_ms=duration_ms)
-        return to_message(
-            messages.SessionCreated(
-                **self.envelope(), model=model, asr=asr, labels=tuple(labels), source=source
-            )
-        )
-
-    def encode(self, event: Event) -> Message:
-        """The message of an event; a lasting one gets the next event number."""
-        return to_message(self._fields(event, self.envelope()))
-
-    def _fields(self, event: Event, envelope: Envelope) -> ServerMessage:
+    def encode(self, event: Event) -> ServerMessage:
+        """Return the message of an event; one that is never lost gets the next event number."""
+        envelope = self.envelope()
         match event:
             case SpeechStarted(start):
                 return messages.SpeechStarted(**envelope, audio_start_ms=to_ms(start))
@@ -152,6 +134,32 @@ class MessageEncoder:
                 )
 
 
+class FileEncoder:
+    """Makes the messages of a recorded session as they stand in a file.
+
+    Args:
+        session_id: the session's name in the file.
+        dialogue: the input's name for it, if any.
+    """
+
+    def __init__(self, session_id: str, dialogue: str | None = None) -> None:
+        self._encoder, self._seq = MessageEncoder(session_id, dialogue), itertools.count()
+
+    def created(
+        self, *, model: str, asr: str, labels: Sequence[str], name: str, duration_ms: int | None
+    ) -> Message:
+        """Return the ``session.created`` message of a recording."""
+        source = messages.Source(name=name, duration_ms=duration_ms)
+        created = messages.SessionCreated(
+            **self._encoder.envelope(), model=model, asr=asr, labels=tuple(labels), source=source
+        )
+        return to_message(created, next(self._seq))
+
+    def encode(self, event: Event) -> Message:
+        """Return the message of an event."""
+        return to_message(self._encoder.encode(event), next(self._seq))
+
+
 def parse(text: str) -> messages.FromClient:
     """A client's text frame as a message.
 
@@ -174,13 +182,18 @@ def parse(text: str) -> messages.FromClient:
 _FROM_CLIENT: msgspec.json.Decoder[messages.FromClient] = msgspec.json.Decoder(messages.FromClient)
 
 
-def to_message(message: ServerMessage) -> Message:
-    """A message as the object that goes on the wire."""
-    return cast(Message, msgspec.json.decode(msgspec.json.encode(message)))
+def event_id_of(message: ServerMessage) -> int:
+    """Return the number of an event, 0 for any other message."""
+    return message.event_id if isinstance(message, SessionEvent) else 0
+
+
+def to_message(message: ServerMessage, seq: int = 0) -> Message:
+    """Return a message as the object that goes on the wire, numbered `seq`."""
+    return cast(Message, msgspec.json.decode(msgspec.json.encode(message))) | {"seq": seq}
 
 
 def to_json(message: Message) -> str:
-    """One line of JSON, without a line end."""
+    """Return one line of JSON, without a line end."""
     return json.dumps(message, ensure_ascii=False, allow_nan=False)
 
 

@@ -24,17 +24,17 @@ from stream_erc.events import (
     ClientInput,
     Event,
     GivenTurn,
-    InputRejected,
     Samples,
     SpeakerRenaming,
     TurnCorrection,
 )
 from stream_erc.exceptions import AudioError, ConfigError, InputError
 from stream_erc.protocol import messages
-from stream_erc.protocol.encoding import Message, MessageEncoder, to_json, to_message
+from stream_erc.protocol.encoding import MessageEncoder, event_id_of, to_json, to_message
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import (
     PROTOCOL_VERSION,
+    ServerMessage,
     SessionUpdate,
     SpeakerRename,
     TurnAppend,
@@ -107,7 +107,7 @@ class LiveSession:
         self._inputs = first.inputs  # how many came
         self._numbered: bool | None = None
         self._steps = {step.heard.turn.index: step for step in first.done}
-        self._out: deque[Message] = deque()
+        self._out: deque[ServerMessage] = deque()
         self._saved_events, self._saved_inputs = first.events, first.inputs
         self._saved_audio = first.acknowledged
         self.encoder = MessageEncoder(session_id, event_id=first.events, now=now)
@@ -129,27 +129,25 @@ class LiveSession:
         """Audio received so far."""
         return self._audio.received_ms
 
-    def created(self, resume_token: str, server: str) -> Message:
+    def created(self, resume_token: str, server: str) -> messages.SessionCreated:
         """The first message."""
         engine = self.terms.engine
-        return to_message(
-            messages.SessionCreated(
-                **self.encoder.envelope(),
-                model=engine.classifier.name,
-                asr=engine.asr_name,
-                labels=engine.classifier.labels,
-                protocol=PROTOCOL_VERSION,
-                server=server,
-                resume_token=resume_token,
-                models=self.terms.offer.models(),
-                languages=engine.languages,
-                encodings=ENCODINGS,
-                configuration=self.terms.configuration(),
-                limits=self.terms.offer.limits(),
-            )
+        return messages.SessionCreated(
+            **self.encoder.envelope(),
+            model=engine.classifier.name,
+            asr=engine.asr_name,
+            labels=engine.classifier.labels,
+            protocol=PROTOCOL_VERSION,
+            server=server,
+            resume_token=resume_token,
+            models=self.terms.offer.models(),
+            languages=engine.languages,
+            encodings=ENCODINGS,
+            configuration=self.terms.configuration(),
+            limits=self.terms.offer.limits(),
         )
 
-    def update(self, asked: SessionUpdate) -> Message:
+    def update(self, asked: SessionUpdate) -> messages.SessionUpdated:
         """Take the client's wishes; the answer.
 
         Raises:
@@ -165,10 +163,9 @@ class LiveSession:
             self.terms = before
             self._open(None)
             raise Refusal("invalid_configuration", str(error)) from error
-        configuration = self.terms.configuration()
-        return to_message(messages.SessionUpdated(**self.encoder.envelope(), configuration=configuration))
+        return messages.SessionUpdated(**self.encoder.envelope(), configuration=self.terms.configuration())
 
-    def resumed(self, last_event_id: int) -> Message:
+    def resumed(self, last_event_id: int) -> messages.SessionResumed:
         """The answer to ``session.resume``.
 
         Raises:
@@ -179,15 +176,13 @@ class LiveSession:
             raise Refusal(
                 "resume_refused", f"expected a last_event_id of at most {newest}, got {last_event_id}"
             )
-        return to_message(
-            messages.SessionResumed(
-                **self.encoder.envelope(),
-                audio_ms=self._audio.send_from_ms,
-                input_id=self._inputs,
-                event_id=newest,
-                configuration=self.terms.configuration(),
-                limits=self.terms.offer.limits(),
-            )
+        return messages.SessionResumed(
+            **self.encoder.envelope(),
+            audio_ms=self._audio.send_from_ms,
+            input_id=self._inputs,
+            event_id=newest,
+            configuration=self.terms.configuration(),
+            limits=self.terms.offer.limits(),
         )
 
     # --- what comes in ----------------------------------------------------------------------------
@@ -276,14 +271,14 @@ class LiveSession:
         """Line up what the session reports."""
         for event in events:
             message = self.encoder.encode(self.terms.in_asked_labels(event))
-            if isinstance(event, InputRejected) and not self._numbered:
-                message["input_id"] = None
+            if isinstance(message, messages.Failed) and not self._numbered:
+                message = msgspec.structs.replace(message, input_id=None)
             self._out.append(message)
 
     def save_point(self, *, always: bool = False) -> SavePoint | None:
         """What has to be stored before more can be told; None where nothing is due, unless `always`."""
         snapshot = self.session.snapshot()
-        events = [(n, m) for m in self._out if self._saved_events < (n := _event_id(m)) <= snapshot.events]
+        events = [(n, m) for m in self._out if self._saved_events < (n := event_id_of(m)) <= snapshot.events]
         quiet = snapshot.acknowledged - self._saved_audio
         moved = quiet >= ACKNOWLEDGE_EVERY or snapshot.inputs > self._saved_inputs
         if not (always or events or moved):
@@ -292,7 +287,7 @@ class LiveSession:
         changed = {turn: step for turn, step in steps.items() if self._steps.get(turn) is not step}
         self._steps, self._saved_audio = steps, snapshot.acknowledged
         codec = self.terms.engine.classifier
-        lines = tuple((number, to_json(message)) for number, message in events)
+        lines = tuple((number, to_json(to_message(message))) for number, message in events)
         self._events_bytes += sum(len(line) for _, line in lines)
         kept = SessionHeader(
             KEPT_VERSION,
@@ -306,7 +301,7 @@ class LiveSession:
             steps={turn: snapshots.encode_step(step, codec) for turn, step in changed.items()},
             steps_now=tuple(steps),
             events=lines,
-            closed=any(message["type"] == "session.closed" for _, message in events),
+            closed=any(isinstance(message, messages.SessionClosed) for _, message in events),
             audio_ms=send_from_ms(self.terms.asked.audio, snapshot.acknowledged),
             input_id=snapshot.inputs,
         )
@@ -319,13 +314,13 @@ class LiveSession:
         acknowledged = messages.InputAcknowledged(
             **self.encoder.envelope(), audio_ms=save_point.audio_ms, input_id=save_point.input_id
         )
-        places = [k for k, m in enumerate(self._out) if _event_id(m) == self._saved_events]
-        self._out.insert(places[0] + 1 if places else 0, to_message(acknowledged))
+        places = [k for k, m in enumerate(self._out) if event_id_of(m) == self._saved_events]
+        self._out.insert(places[0] + 1 if places else 0, acknowledged)
 
-    def outgoing(self) -> list[Message]:
+    def outgoing(self) -> list[ServerMessage]:
         """What may leave now, in order: everything before the first event that is not stored."""
         leaving = []
-        while self._out and _event_id(self._out[0]) <= self._saved_events:
+        while self._out and event_id_of(self._out[0]) <= self._saved_events:
             leaving.append(self._out.popleft())
         return leaving
 
@@ -378,9 +373,3 @@ def _to_input(message: TurnAppend | TurnCorrect | SpeakerRename) -> ClientInput:
             return TurnCorrection(turn, speaker)
         case SpeakerRename(speaker=speaker, name=name):
             return SpeakerRenaming(speaker, name)
-
-
-def _event_id(message: Message) -> int:
-    """The number of an event, 0 of any other message."""
-    number = message.get("event_id")
-    return number if isinstance(number, int) else 0

@@ -1,7 +1,6 @@
 """One connection's hold on its session in the store: nobody else writes it until somebody claims it."""
 
 import hashlib
-import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +8,6 @@ from functools import partial
 from typing import TypeVar
 
 from stream_erc.exceptions import Fenced, SessionGone
-from stream_erc.protocol.encoding import Message
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.shared import SharedState
@@ -97,16 +95,13 @@ class Claim:
         """Have the session deleted."""
         await self._written(partial(self._service.store.forget, self.session_id, self.owner))
 
-    async def events(self, after: int) -> AsyncIterator[Message]:
-        """The stored events with a number above `after`."""
-        while page := await self._service.stored(partial(self._page, after)):
-            for _, message in page:
-                yield message
+    async def events(self, after: int) -> AsyncIterator[str]:
+        """The stored events with a number above `after`, as JSON."""
+        read = self._service.store.events
+        while page := await self._service.stored(partial(read, self.session_id, after, PAGE)):
+            for _, line in page:
+                yield line
             after = page[-1][0]
-
-    def _page(self, after: int) -> list[tuple[int, Message]]:
-        stored = self._service.store.events(self.session_id, after, PAGE)
-        return [(number, json.loads(line)) for number, line in stored]
 
     async def _written(self, call: Callable[[], T]) -> T:
         try:

@@ -14,8 +14,10 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import msgspec
+
 from stream_erc.protocol import messages
-from stream_erc.protocol.encoding import Message, parse, to_message
+from stream_erc.protocol.encoding import event_id_of, parse
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.live_session import LiveSession
 from stream_erc.protocol.messages import (
@@ -255,7 +257,7 @@ class Connection:
         match parse(text):
             case Ping(id=name):
                 self._mistakes = 0
-                await self._outbox.put(to_message(messages.Pong(**self.live.encoder.envelope(), id=name)))
+                await self._outbox.put(messages.Pong(**self.live.encoder.envelope(), id=name))
             case SessionUpdate() as asked:
                 await self._know_whether_begun()
                 answer = self.live.update(asked)
@@ -303,16 +305,21 @@ class Connection:
             raise Refusal("too_many_errors", f"expected a usable message, got {MISTAKES} errors in a row")
         await self._outbox.put(self._failed(refusal))
 
-    def _failed(self, refusal: Refusal) -> Message:
-        self._service.telemetry.errors.labels(refusal.code).inc()
-        return to_message(
+    def _failed(self, refusal: Refusal) -> messages.Failed:
+        """Return the error that tells a client of a refusal."""
+        return self._counted_error(
             messages.Failed(
                 **self.live.encoder.envelope(),
                 code=refusal.code,
-                message=_in_one_line(str(refusal)),
+                message=str(refusal),
                 retryable=refusal.retryable,
             )
         )
+
+    def _counted_error(self, error: messages.Failed) -> messages.Failed:
+        """Count an error in the metrics; return it with its text in one line."""
+        self._service.telemetry.errors.labels(error.code).inc()
+        return msgspec.structs.replace(error, message=_in_one_line(error.message))
 
     # --- moving on --------------------------------------------------------------------------------
 
@@ -335,11 +342,10 @@ class Connection:
                     break
             for message in live.outgoing():
                 self._service.telemetry.count_turn(message)
-                if message["type"] == "error":  # of an input, told in line with what it was said between
-                    self._service.telemetry.errors.labels(message["code"]).inc()
-                    message["message"] = _in_one_line(str(message["message"]))
-                await self._outbox.put(message, self._told_at.pop(int(str(message.get("event_id", 0))), None))
-                if message["type"] == "session.closed":
+                if isinstance(message, messages.Failed):  # a rejected input, reported in input order
+                    message = self._counted_error(message)
+                await self._outbox.put(message, self._told_at.pop(event_id_of(message), None))
+                if isinstance(message, messages.SessionClosed):
                     await self._outbox.end()
             if not self._worker.pending(live.session):
                 self._quiet.set()
@@ -367,13 +373,13 @@ class Connection:
             if now - self._outbox.sent_at > self._config.heartbeat_s and not self._outbox.unread:
                 envelope = self.live.encoder.envelope()
                 beat = messages.Heartbeat(**envelope, audio_ms=self.live.received_ms)
-                await self._outbox.put(to_message(beat))
+                await self._outbox.put(beat)
             late_s = self._worker.late_s(self.live.session) if self.live.paced else 0.0
             if late_s > BEHIND_S and now - self._warned_at > BEHIND_AGAIN_S:
                 self._warned_at = now
                 told = f"turns come {late_s:.0f} s late: there is more to do than the server can"
                 envelope = self.live.encoder.envelope()
-                await self._outbox.put(to_message(messages.Warned(**envelope, code="behind", message=told)))
+                await self._outbox.put(messages.Warned(**envelope, code="behind", message=told))
             if self._claim is not None:
                 await self._claim.renew()
 
@@ -390,7 +396,7 @@ class Connection:
         leaving = messages.SessionGoingAway(**envelope, reason="the server stops", time_left_ms=left_ms)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_s):
-                await self._outbox.put(to_message(leaving))
+                await self._outbox.put(leaving)
                 self._quiet.clear()
                 self._due.set()
                 await self._quiet.wait()

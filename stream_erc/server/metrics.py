@@ -1,6 +1,6 @@
 """What an operator sees of a server: Prometheus metrics, without a word of what was said."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from importlib import metadata
 
 from prometheus_client import (
@@ -13,6 +13,8 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+
+from stream_erc.protocol.messages import ServerMessage, TurnFailed, TurnFinal, TurnRevised
 
 STAGES = ("endpointing", "asr", "features", "emotion", "total")
 STAGE_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -71,15 +73,17 @@ class Telemetry:
         depth.labels("classifications").set_function(lambda: waiting()[1])
         depth.labels("outgoing").set_function(unread)
 
-    def count_turn(self, message: Mapping[str, object]) -> None:
-        """A message about a turn that was told."""
-        kind = str(message["type"])
-        if kind in ("turn.final", "turn.revised", "turn.failed"):
-            self.turns.labels(kind.removeprefix("turn.")).inc()
-        parts = message.get("latency_ms")
-        if kind == "turn.final" and isinstance(parts, Mapping):
-            for stage in STAGES:
-                self.stages.labels(stage).observe(parts[stage] / 1000)
+    def count_turn(self, message: ServerMessage) -> None:
+        """Count a turn that is reported, and observe its latency; do nothing for any other message."""
+        match message:
+            case TurnFinal(latency_ms=parts):
+                self.turns.labels("final").inc()
+                for stage in STAGES:
+                    self.stages.labels(stage).observe(getattr(parts, stage) / 1000)
+            case TurnRevised():
+                self.turns.labels("revised").inc()
+            case TurnFailed():
+                self.turns.labels("failed").inc()
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

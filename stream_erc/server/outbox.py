@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import time
+from typing import TypeAlias
 
-from stream_erc.protocol.encoding import Message, to_json
+from stream_erc.protocol.encoding import Message, to_json, to_message
 from stream_erc.protocol.errors import Refusal
+from stream_erc.protocol.messages import ServerMessage
 from stream_erc.server.closing import Disconnected
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.websocket import Socket
@@ -16,9 +19,14 @@ MAX_UNREAD_MESSAGES = 256
 FAREWELL_S = 2.0
 """How long a client's ear is waited for at the end, twice: for the reason, and for the close."""
 
+Outgoing: TypeAlias = ServerMessage | str
+"""A message, or an event that was stored as JSON on an earlier connection."""
+
+_Item: TypeAlias = tuple[Outgoing, float | None]
+
 
 class Outbox:
-    """Numbers messages and sends them in order; whoever adds one waits where too many are unread.
+    """Numbers messages and sends them as JSON, in order; `put` waits while too many are unsent.
 
     Args:
         socket: to the client.
@@ -31,7 +39,7 @@ class Outbox:
 
     def __init__(self, socket: Socket, telemetry: Telemetry, slow_reader_s: float) -> None:
         self._socket, self._telemetry, self._slow_reader_s = socket, telemetry, slow_reader_s
-        self._waiting: asyncio.Queue[tuple[Message, float | None] | None] = asyncio.Queue(MAX_UNREAD_MESSAGES)
+        self._waiting: asyncio.Queue[_Item | None] = asyncio.Queue(MAX_UNREAD_MESSAGES)
         self._seq = 0
         self.sent_at = time.monotonic()
 
@@ -40,7 +48,7 @@ class Outbox:
         """Messages that wait to be sent."""
         return self._waiting.qsize()
 
-    async def put(self, message: Message, since: float | None = None) -> None:
+    async def put(self, message: Outgoing, since: float | None = None) -> None:
         """Send a message; `since` when there was something to tell, if that is to be measured."""
         await self._waiting.put((message, since))
 
@@ -72,7 +80,7 @@ class Outbox:
                 self._telemetry.delivery.observe(self.sent_at - since)
             self._waiting.task_done()
 
-    async def farewell(self, code: int, reason: str, message: Message | None) -> None:
+    async def farewell(self, code: int, reason: str, message: Outgoing | None) -> None:
         """Say why, if there is something to say, and close; for when `run` has ended."""
         with contextlib.suppress(TimeoutError, Disconnected):
             async with asyncio.timeout(FAREWELL_S):
@@ -82,6 +90,9 @@ class Outbox:
             async with asyncio.timeout(FAREWELL_S):
                 await self._socket.close(code, reason)
 
-    def _numbered(self, message: Message) -> str:
-        message["seq"], self._seq = self._seq, self._seq + 1
-        return to_json(message)
+    def _numbered(self, message: Outgoing) -> str:
+        seq, self._seq = self._seq, self._seq + 1
+        if isinstance(message, str):
+            stored: Message = json.loads(message)
+            return to_json(stored | {"seq": seq})
+        return to_json(to_message(message, seq))

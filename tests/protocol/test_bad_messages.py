@@ -19,7 +19,7 @@ from serving import Client, FakeEngine, Fields, Running, converse, serve
 from websockets.exceptions import ConnectionClosed
 
 from stream_erc.config import ServerConfig
-from stream_erc.protocol.encoding import parse, schema, to_json
+from stream_erc.protocol.encoding import parse, schema, to_json, to_message
 from stream_erc.protocol.errors import ERRORS, Refusal
 from stream_erc.protocol.live_session import LiveSession
 from stream_erc.protocol.messages import SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
@@ -420,7 +420,7 @@ def test_any_order_of_anything_leaves_a_session_that_can_be_closed(configuration
             live.saved(due)
             if due.closed:
                 break
-        told.extend(live.outgoing())
+        told.extend(map(to_message, live.outgoing()))
 
     for frame in frames:
         try:

@@ -18,7 +18,7 @@ from stream_erc.events import (
     Turn,
     TurnFailed,
 )
-from stream_erc.protocol.encoding import MessageEncoder, to_json, to_ms
+from stream_erc.protocol.encoding import FileEncoder, MessageEncoder, to_json, to_message, to_ms
 from stream_erc.protocol.errors import ERRORS
 
 JOY = Emotion("joy", 0.75, {"neutral": 0.25, "joy": 0.75})
@@ -28,10 +28,10 @@ TURN = EmotionEvent(
 
 
 def test_a_final_turn_is_the_message_that_users_know():
-    assert MessageEncoder("s").encode(TURN) == {
+    assert to_message(MessageEncoder("s").encode(TURN), 7) == {
         "type": "turn.final",
         "session_id": "s",
-        "seq": 0,
+        "seq": 7,
         "event_id": 1,
         "turn": 3,
         "speaker": "Anna",
@@ -46,13 +46,13 @@ def test_a_final_turn_is_the_message_that_users_know():
 
 def test_a_text_turn_has_null_times_and_its_dialogue():
     event = EmotionEvent(Turn(0, 0, "hi"), "Anna", JOY, Latency())
-    message = MessageEncoder("s", "dia_7").encode(event)
+    message = FileEncoder("s", "dia_7").encode(event)
     assert message["dialogue"] == "dia_7"
     assert message["audio_start_ms"] is None and message["audio_end_ms"] is None
 
 
 def test_messages_are_numbered_and_typed():
-    encoder = MessageEncoder("s")
+    encoder = FileEncoder("s")
     created = encoder.created(model="m", asr="a", labels=("x",), name="f.wav", duration_ms=5)
     events = [
         SpeechStarted(160),

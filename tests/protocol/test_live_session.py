@@ -14,6 +14,7 @@ from serving import FakeEngine
 from stream_erc.audio import SAMPLE_RATE, to_pcm16
 from stream_erc.config import ServerConfig
 from stream_erc.protocol import messages
+from stream_erc.protocol.encoding import to_message
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.live_session import MAX_WAITING, LiveSession
 from stream_erc.protocol.messages import AudioFormat, SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
@@ -55,6 +56,11 @@ def chunk(number: int) -> bytes:
 
 def keep(store: MemoryStore, owner: int, due: SavePoint) -> None:
     store.save("s", owner, due, now=0, expires_at=9)
+
+
+def sent(live: LiveSession) -> list[dict]:
+    """Return the messages that may leave now, as a client reads them."""
+    return [to_message(message) for message in live.outgoing()]
 
 
 class Cut(Exception):
@@ -99,8 +105,8 @@ class Wire:
                 owner = saved.owner
                 last = self.received[-1]["event_id"] if self.received else 0
                 resumed = live.resumed(last)
-                assert resumed["event_id"] == saved.last_event_id
-                audio_ms, input_id = resumed["audio_ms"], resumed["input_id"]
+                assert resumed.event_id == saved.last_event_id
+                audio_ms, input_id = resumed.audio_ms, resumed.input_id
                 self.received += [json.loads(line) for _, line in self.store.events("s", last)]
                 if saved.closed:
                     return self.received
@@ -133,7 +139,7 @@ class Wire:
             keep(self.store, owner, due)
             self.operate()
             live.saved(due)
-        for message in live.outgoing():
+        for message in sent(live):
             self.operate()
             if message["type"] == "error":
                 self.errors.append((message["input_id"], message["code"]))
@@ -199,14 +205,14 @@ def test_at_other_rates_a_cut_changes_no_more_than_rounding() -> None:
             while (due := live.save_point()) is not None:
                 keep(store, owner, due)
                 live.saved(due)
-            received.extend(m for m in live.outgoing() if "event_id" in m)
+            received.extend(m for m in sent(live) if "event_id" in m)
 
         while at < len(eight):
             if cut_at is not None and at >= cut_at:
                 cut_at = None
                 saved = store.claim(b"t", now=0, expires_at=9)
                 live, owner = LiveSession(OFFER, "s", lambda: "now", (saved.header, saved.steps)), saved.owner
-                at = live.resumed(saved.last_event_id)["audio_ms"] * 8
+                at = live.resumed(saved.last_event_id).audio_ms * 8
                 assert at % 8_000 == 0
             live.hear(live.decode(to_mulaw(eight[at : at + 800]))[0])
             at += 800
@@ -231,9 +237,9 @@ def test_an_event_leaves_only_when_it_is_stored() -> None:
     live.tell(drive(live.session, HashEngine()))
     due = live.save_point()
     assert [number for number, _ in due.events] == [1]
-    assert all("event_id" not in message for message in live.outgoing())
+    assert all("event_id" not in message for message in sent(live))
     live.saved(due)
-    kinds = [message["type"] for message in live.outgoing()]
+    kinds = [message["type"] for message in sent(live)]
     assert kinds[:2] == ["turn.final", "input.acknowledged"]
     assert live.save_point() is None
 
@@ -246,7 +252,7 @@ def test_silence_is_acknowledged_once_a_second() -> None:
         live.tell(drive(live.session, HashEngine()))
         while (due := live.save_point()) is not None:
             live.saved(due)
-        acknowledged += [m["audio_ms"] for m in live.outgoing() if m["type"] == "input.acknowledged"]
+        acknowledged += [m["audio_ms"] for m in sent(live) if m["type"] == "input.acknowledged"]
     assert 3 <= len(acknowledged) <= 5 and acknowledged[-1] >= 3_500
     assert all(ms % 32 == 0 for ms in acknowledged)
 
@@ -267,13 +273,13 @@ def test_a_session_may_have_a_language_of_its_own(monkeypatch: pytest.MonkeyPatc
     engine = OFFER.engines["hash"]
     live = LiveSession(OFFER, "s", lambda: "now")
     monkeypatch.setattr(engine, "languages", ("en", "de"))
-    assert live.update(SessionUpdate(language="de"))["configuration"]["language"] == "de"
+    assert live.update(SessionUpdate(language="de")).configuration.language == "de"
     assert live.terms.session_config().language == "de"
-    assert live.update(SessionUpdate())["configuration"]["language"] == "en"
+    assert live.update(SessionUpdate()).configuration.language == "en"
     assert live.terms.session_config().language is None  # the recognizer's own
     monkeypatch.setattr(engine, "languages", ())
-    assert live.update(SessionUpdate(language="de"))["configuration"]["language"] == "de"
-    assert live.update(SessionUpdate())["configuration"]["language"] is None
+    assert live.update(SessionUpdate(language="de")).configuration.language == "de"
+    assert live.update(SessionUpdate()).configuration.language is None
 
 
 @pytest.mark.parametrize(
@@ -323,7 +329,7 @@ def test_what_cannot_be_used_is_refused_by_its_code() -> None:
         live.receive(message)
         live.receive(message)  # the same again is ignored
         live.tell(drive(live.session, HashEngine()))
-        (told,) = live.outgoing()
+        (told,) = sent(live)
         assert (told["code"], told["input_id"], told["retryable"]) == (code, number, False)
     with pytest.raises(Refusal, match="in all inputs or in none"):
         live.receive(TurnCorrect(turn=0, speaker="Anna"))
@@ -376,6 +382,6 @@ def test_random_chunks_give_the_same_events() -> None:
         live.tell(drive(live.session, HashEngine()))
         while (due := live.save_point()) is not None:
             live.saved(due)
-        received = [m for m in live.outgoing() if m["type"] == "turn.final"]
+        received = [m for m in sent(live) if m["type"] == "turn.final"]
         undisturbed = Wire(SessionUpdate(partials=False), [s for s in HEARD if s[0] != "input"], []).run()
         assert [m["emotion"] for m in received] == [m["emotion"] for m in undisturbed[:-1]]

@@ -5,14 +5,34 @@ from importlib import metadata
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from stream_erc.protocol.messages import (
+    EmotionReading,
+    LatencyParts,
+    SpeechStarted,
+    TurnFailed,
+    TurnFinal,
+    TurnRevised,
+)
 from stream_erc.server.metrics import CONTENT_TYPE, STAGES, Telemetry
 
-TURN = {
-    "type": "turn.final",
-    "text": "a secret",
+FIELDS = {
+    "session_id": "s",
+    "seq": 0,
+    "event_id": 1,
+    "turn": 0,
     "speaker": "Anna",
-    "latency_ms": {"endpointing": 400.0, "asr": 120.0, "features": 31.0, "emotion": 8.0, "total": 560.0},
+    "audio_start_ms": 0,
+    "audio_end_ms": 900,
+    "text": "a secret",
+    "emotion": EmotionReading(label="joy", confidence=1.0, probabilities={"joy": 1.0}),
+    "latency_ms": LatencyParts(endpointing=400.0, asr=120.0, features=31.0, emotion=8.0, total=560.0),
+    "revision": 0,
 }
+TURN = TurnFinal(**FIELDS)
+FAILED = TurnFailed(
+    session_id="s", seq=0, event_id=1, turn=0, audio_start_ms=None, audio_end_ms=None, message="a secret"
+)
+STARTED = SpeechStarted(session_id="s", seq=0, audio_start_ms=0)
 
 
 def values(telemetry: Telemetry) -> dict[tuple[str, ...], float]:
@@ -25,8 +45,8 @@ def values(telemetry: Telemetry) -> dict[tuple[str, ...], float]:
 
 def test_turns_are_counted_by_outcome_and_stages_of_final_ones_measured():
     telemetry = Telemetry(lambda: (0, 0), lambda: 0)
-    for kind in ("turn.final", "turn.final", "turn.revised", "turn.failed", "turn.partial", "speech.started"):
-        telemetry.count_turn(TURN | {"type": kind})
+    for message in (TURN, TURN, TurnRevised(**FIELDS), FAILED, STARTED):
+        telemetry.count_turn(message)
     seen = values(telemetry)
     assert {key[1]: n for key, n in seen.items() if key[0] == "stream_erc_turns_total"} == {
         "final": 2,
@@ -34,9 +54,10 @@ def test_turns_are_counted_by_outcome_and_stages_of_final_ones_measured():
         "failed": 1,
     }
     for stage in STAGES:
-        parts = TURN["latency_ms"]
         assert seen["stream_erc_stage_seconds_count", stage] == 2
-        assert seen["stream_erc_stage_seconds_sum", stage] == pytest.approx(2 * parts[stage] / 1000)
+        assert seen["stream_erc_stage_seconds_sum", stage] == pytest.approx(
+            2 * getattr(TURN.latency_ms, stage) / 1000
+        )
     assert seen["stream_erc_stage_seconds_bucket", "0.5", "total"] == 0
     assert seen["stream_erc_stage_seconds_bucket", "0.75", "total"] == 2
 

@@ -7,9 +7,13 @@ import time
 import pytest
 
 from stream_erc.protocol.errors import Refusal
+from stream_erc.protocol.messages import Failed, Pong, SessionGoingAway
 from stream_erc.server.closing import Disconnected
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.outbox import MAX_UNREAD_MESSAGES, Outbox
+
+PONG = Pong(session_id="s", seq=0, id=None)
+IDLE = Failed(session_id="s", seq=0, code="idle", message="expected a ping", retryable=True)
 
 
 class FakeSocket:
@@ -45,13 +49,21 @@ def test_messages_are_numbered_in_order_to_the_last():
         socket = FakeSocket()
         box = outbox(socket)
         for n in range(3):
-            await box.put({"type": "pong", "id": str(n), "seq": 99}, since=time.monotonic())
-        assert box.unread == 3
+            await box.put(Pong(session_id="s", seq=99, id=str(n)), since=time.monotonic())
+        await box.put('{"type": "turn.failed", "session_id": "s", "seq": 99, "event_id": 1}')
+        assert box.unread == 4
         await box.end()
         await box.run()
         assert box.unread == 0
-        await box.farewell(1008, "idle", {"type": "error"})
-        assert [(m.get("id"), m["seq"]) for m in socket.sent] == [("0", 0), ("1", 1), ("2", 2), (None, 3)]
+        await box.farewell(1008, "idle", IDLE)
+        assert [(m.get("id"), m["seq"]) for m in socket.sent] == [
+            ("0", 0),
+            ("1", 1),
+            ("2", 2),
+            (None, 3),
+            (None, 4),
+        ]
+        assert list(socket.sent[3].items())[1:] == [("session_id", "s"), ("seq", 3), ("event_id", 1)]
         assert socket.closed == (1008, "idle")
 
     asyncio.run(run())
@@ -61,12 +73,12 @@ def test_who_adds_waits_where_too_many_are_unread():
     async def run() -> None:
         box = outbox(FakeSocket())
         for _ in range(MAX_UNREAD_MESSAGES):
-            await box.put({"type": "pong"})
+            await box.put(PONG)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await box.put({"type": "pong"})
+                await box.put(PONG)
         writing = asyncio.create_task(box.run())
-        await box.put({"type": "pong"})
+        await box.put(PONG)
         await box.drained()
         writing.cancel()
 
@@ -79,11 +91,11 @@ def test_a_client_that_reads_nothing_is_told_the_code_all_the_same(monkeypatch):
     async def run() -> None:
         socket = FakeSocket(reads=False)
         box = outbox(socket, slow_reader_s=0.05)
-        await box.put({"type": "pong"})
+        await box.put(PONG)
         with pytest.raises(Refusal) as caught:
             await box.run()
         assert caught.value.code == "slow_reader"
-        await box.farewell(4429, "slow_reader", {"type": "error"})
+        await box.farewell(4429, "slow_reader", IDLE)
         assert socket.sent == [] and socket.closed == (4429, "slow_reader")
 
     asyncio.run(run())
@@ -93,11 +105,11 @@ def test_a_client_that_is_gone_is_closed_on():
     async def run() -> None:
         socket = FakeSocket(there=False)
         box = outbox(socket)
-        await box.put({"type": "pong"})
+        await box.put(PONG)
         with pytest.raises(Disconnected) as caught:
             await box.run()
         assert caught.value.code == 1001
-        await box.farewell(1012, "", {"type": "session.going_away"})
+        await box.farewell(1012, "", SessionGoingAway(session_id="s", seq=0, reason="", time_left_ms=0))
         assert socket.closed == (1012, "")
 
     asyncio.run(run())
