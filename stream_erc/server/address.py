@@ -1,4 +1,4 @@
-"""Where a server listens."""
+"""The address that a server listens at."""
 
 import asyncio
 
@@ -6,10 +6,10 @@ from stream_erc.exceptions import InputError
 
 
 def check_address(host: str, port: int) -> None:
-    """See that it can be listened at, without doing so.
+    """Check that a server could listen at an address.
 
     Raises:
-        InputError: it cannot.
+        InputError: it could not.
     """
 
     async def bind() -> None:
@@ -23,7 +23,7 @@ def check_address(host: str, port: int) -> None:
 
 
 def unusable(host: str, port: int, error: OSError) -> InputError:
-    """What to say of an address that cannot be listened at."""
+    """Return the error for an address that a server cannot listen at."""
     reason = (error.strerror or str(error)).rpartition(": ")[2]
     return InputError(
         f"expected an address to listen at, got {host}:{port}: {reason}; choose another with --port or --host"
@@ -31,7 +31,7 @@ def unusable(host: str, port: int, error: OSError) -> InputError:
 
 
 def in_url(host: str) -> str:
-    """The host as it stands in a URL that a person can open."""
+    """Return the host as it is written in a URL that a person can open."""
     if host in ("0.0.0.0", "::", ""):
         return "localhost"
     return f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""Who may come in: what a client has to say before it has a place."""
+"""Admission of new connections: authentication, and resuming on a full server."""
 
 import asyncio
 
@@ -10,61 +10,65 @@ from stream_erc.server.closing import CloseConnection
 from stream_erc.server.shared import SharedState
 from stream_erc.server.websocket import Socket
 
-AUTHENTICATE_S = 10.0
-"""How long a client may take to say its token."""
+AUTHENTICATION_TIMEOUT_S = 10.0
+"""Time limit for ``session.authenticate``."""
 
-RETURN_S = 2.0
-"""How long a full server waits for a client to say that it comes back to its session."""
+RESUME_TIMEOUT_S = 2.0
+"""Time limit for ``session.resume`` on a full server."""
 
 
 class Admission:
-    """Asks a client that has connected.
+    """Reads the first messages of a client that has connected.
 
-    Its methods raise `Disconnected` where the client leaves, and `CloseConnection` where the server stops
-    meanwhile.
+    Its methods raise `Disconnected` if the client leaves, and `CloseConnection` if the server stops.
 
     Args:
-        service: the server.
-        socket: the client.
+        shared: what the server's connections share.
+        socket: the client's WebSocket.
     """
 
-    def __init__(self, service: SharedState, socket: Socket) -> None:
-        self._service, self._socket = service, socket
+    def __init__(self, shared: SharedState, socket: Socket) -> None:
+        self._shared, self._socket = shared, socket
 
     async def authenticate(self) -> None:
-        """Wait for a token.
+        """Wait for a valid token.
 
         Raises:
             Refusal: ``authentication``.
         """
-        message = await self._first_message(AUTHENTICATE_S)
-        if not isinstance(message, SessionAuthenticate) or not self._service.admits(message.token):
+        message = await self._first_message(AUTHENTICATION_TIMEOUT_S)
+        if not isinstance(message, SessionAuthenticate) or not self._shared.admits(message.token):
             raise Refusal(
                 "authentication", "expected a token in the header Authorization or session.authenticate"
             )
 
-    async def returning(self, full: Refusal) -> SessionResume:
-        """Wait for the wish to go on with a session whose connection, dead perhaps, has its place still.
+    async def wait_for_resume(self, full: Refusal) -> SessionResume:
+        """Wait for ``session.resume`` of a session that still counts as connected, if only by a dead socket.
+
+        The resumed session takes over that place, so that a full server need not refuse it.
+
+        Args:
+            full: the refusal of any other client.
 
         Raises:
             Refusal: `full`, or ``resume_refused``.
         """
-        message = await self._first_message(RETURN_S)
-        if isinstance(message, SessionAuthenticate):  # its token was in the header, too
-            message = await self._first_message(RETURN_S)
+        message = await self._first_message(RESUME_TIMEOUT_S)
+        if isinstance(message, SessionAuthenticate):  # the token was also in the header
+            message = await self._first_message(RESUME_TIMEOUT_S)
         if isinstance(message, SessionResume):
-            saved = await Claim.look(self._service, message.resume_token)
-            if saved.session_id in self._service.connections:
+            saved = await Claim.look_up(self._shared, message.resume_token)
+            if saved.session_id in self._shared.connections:
                 return message
         raise full
 
-    async def _first_message(self, within_s: float) -> FromClient | None:
-        """What the client says; None where that is nothing, or no message."""
+    async def _first_message(self, timeout_s: float) -> FromClient | None:
+        """Return the client's next message; None if it is invalid or does not arrive in time."""
         receiving = asyncio.ensure_future(self._socket.receive())
-        leaving = asyncio.ensure_future(self._service.leaving.wait())
+        stopping = asyncio.ensure_future(self._shared.stopping.wait())
         try:
-            await asyncio.wait({receiving, leaving}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-            if leaving.done():
+            await asyncio.wait({receiving, stopping}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
                 raise CloseConnection(1012)
             frame = receiving.result() if receiving.done() else None
             return parse(frame) if isinstance(frame, str) else None
@@ -72,4 +76,4 @@ class Admission:
             return None
         finally:
             receiving.cancel()
-            leaving.cancel()
+            stopping.cancel()

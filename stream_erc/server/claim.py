@@ -1,4 +1,4 @@
-"""One connection's hold on its session in the store: nobody else writes it until somebody claims it."""
+"""A connection's claim on its stored session: nobody else can write it until another one claims it."""
 
 import hashlib
 import secrets
@@ -13,108 +13,114 @@ from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.shared import SharedState
 from stream_erc.server.stores.base import StoredSession
 
-PAGE = 256
-"""Events that are read from the store at a time."""
+EVENTS_PER_READ = 256
+"""Number of events read from the store at a time."""
 
 T = TypeVar("T")
 
 
 class Claim:
-    """A session's place in the store, as long as nobody else claims it.
+    """A connection's right to write its session, which ends when another connection claims it.
 
-    Every method that writes raises a `Refusal`: ``taken_over`` where somebody else has the session by now,
-    ``resume_refused`` where it is not there any more; and a `StoreError` where the store cannot be used.
+    Every method that writes raises a `Refusal`: ``taken_over`` if another connection has claimed the session,
+    ``resume_refused`` if the store no longer has it; and a `StoreError` if the store cannot be used.
 
     Attributes:
-        session_id: which session.
-        owner: the number of the claim.
+        session_id: the session's id.
+        owner: the claim's owner number.
     """
 
-    def __init__(self, service: SharedState, session_id: str, owner: int) -> None:
-        self._service, self.session_id, self.owner = service, session_id, owner
+    def __init__(self, shared: SharedState, session_id: str, owner: int) -> None:
+        self._shared, self.session_id, self.owner = shared, session_id, owner
         self._renewed_at = time.monotonic()
 
     @classmethod
-    async def of_new(cls, service: SharedState, session_id: str, header: bytes) -> tuple["Claim", str]:
-        """Have a new session stored; the claim and the resume token, which is kept nowhere."""
+    async def create(cls, shared: SharedState, session_id: str, header: bytes) -> tuple["Claim", str]:
+        """Store a new session and claim it.
+
+        Returns:
+            The claim, and the resume token, of which only the hash is stored.
+        """
         token, now = secrets.token_urlsafe(32), time.time()
         create = partial(
-            service.store.create,
+            shared.store.create,
             *(session_id, _hash(token), header),
             now=now,
-            expires_at=now + service.lifetime_s,
+            expires_at=now + shared.lifetime_s,
         )
-        return cls(service, session_id, await service.stored(create)), token
+        return cls(shared, session_id, await shared.call_store(create)), token
 
     @staticmethod
-    async def look(service: SharedState, token: str) -> StoredSession:
-        """The session of a resume token, which stays with its owner.
+    async def look_up(shared: SharedState, token: str) -> StoredSession:
+        """Read the session of a resume token without claiming it.
 
         Raises:
             Refusal: ``resume_refused``.
         """
-        return _known(await service.stored(partial(service.store.read, _hash(token), now=time.time())))
+        read = partial(shared.store.read, _hash(token), now=time.time())
+        return _known_session(await shared.call_store(read))
 
     @classmethod
-    async def of_token(cls, service: SharedState, token: str) -> tuple["Claim", StoredSession]:
-        """Take over the session of a resume token; what was saved of it last.
+    async def take_over(cls, shared: SharedState, token: str) -> tuple["Claim", StoredSession]:
+        """Claim the session of a resume token; no earlier owner can write it any more.
 
         Raises:
             Refusal: ``resume_refused``.
         """
         now = time.time()
-        claim = partial(service.store.claim, _hash(token), now=now, expires_at=now + service.lifetime_s)
-        saved = _known(await service.stored(claim))
-        return cls(service, saved.session_id, saved.owner), saved
+        claim = partial(shared.store.claim, _hash(token), now=now, expires_at=now + shared.lifetime_s)
+        saved = _known_session(await shared.call_store(claim))
+        return cls(shared, saved.session_id, saved.owner), saved
 
     async def save(self, save_point: SavePoint) -> None:
-        """Store a save_point, all or nothing."""
+        """Store a save point, all or nothing."""
         now, began = time.time(), time.monotonic()
-        await self._written(
+        await self._write(
             partial(
-                self._service.store.save,
+                self._shared.store.save,
                 *(self.session_id, self.owner, save_point),
                 now=now,
-                expires_at=now + self._service.lifetime_s,
+                expires_at=now + self._shared.lifetime_s,
             )
         )
         self._renewed_at = time.monotonic()
-        self._service.telemetry.saving.observe(self._renewed_at - began)
+        self._shared.telemetry.saving.observe(self._renewed_at - began)
 
     async def renew(self) -> None:
-        """See that the store does not forget the session; called now and then."""
-        if time.monotonic() - self._renewed_at < self._service.renewal_s:
+        """Extend the session's life in the store if a renewal is due; call it regularly."""
+        if time.monotonic() - self._renewed_at < self._shared.renewal_s:
             return
-        expires_at = time.time() + self._service.lifetime_s
-        await self._written(
-            partial(self._service.store.touch, self.session_id, self.owner, expires_at=expires_at)
+        expires_at = time.time() + self._shared.lifetime_s
+        await self._write(
+            partial(self._shared.store.touch, self.session_id, self.owner, expires_at=expires_at)
         )
         self._renewed_at = time.monotonic()
 
     async def forget(self) -> None:
-        """Have the session deleted."""
-        await self._written(partial(self._service.store.forget, self.session_id, self.owner))
+        """Delete the session."""
+        await self._write(partial(self._shared.store.forget, self.session_id, self.owner))
 
     async def events(self, after: int) -> AsyncIterator[str]:
-        """The stored events with a number above `after`, as JSON."""
-        read = self._service.store.events
-        while page := await self._service.stored(partial(read, self.session_id, after, PAGE)):
+        """Yield the stored events with an event id above `after`, as JSON."""
+        read = self._shared.store.events
+        while page := await self._shared.call_store(partial(read, self.session_id, after, EVENTS_PER_READ)):
             for _, line in page:
                 yield line
             after = page[-1][0]
 
-    async def _written(self, call: Callable[[], T]) -> T:
+    async def _write(self, call: Callable[[], T]) -> T:
         try:
-            return await self._service.stored(call)
+            return await self._shared.call_store(call)
         except Fenced as error:
             raise Refusal("taken_over", str(error)) from error
         except SessionGone as error:
             raise Refusal("resume_refused", str(error)) from error
 
 
-def _known(saved: StoredSession | None) -> StoredSession:
+def _known_session(saved: StoredSession | None) -> StoredSession:
+    """Return the session that the store found; refuse a token for which it found none."""
     if saved is None:
-        raise Refusal("resume_refused", "expected the token of a session that is kept, got an unknown one")
+        raise Refusal("resume_refused", "expected the token of a stored session, got an unknown one")
     return saved
 
 

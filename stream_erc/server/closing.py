@@ -1,4 +1,4 @@
-"""How a connection ends: what stopped it, as a close code and what the client is told."""
+"""The end of a connection: the close code and the error that its client receives."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -14,10 +14,10 @@ E = TypeVar("E", bound=Exception)
 
 
 class Disconnected(Exception):
-    """The client is not there any more.
+    """The client has closed the connection, or it was lost.
 
     Attributes:
-        code: the close code, 1006 where the connection was lost.
+        code: the close code, 1006 if the connection was lost.
     """
 
     def __init__(self, code: int = 1006) -> None:
@@ -26,7 +26,7 @@ class Disconnected(Exception):
 
 
 class CloseConnection(Exception):
-    """The connection is to be closed with `code`, without an error."""
+    """Raised to close the connection with `code`, without an error message."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -35,29 +35,35 @@ class CloseConnection(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CloseReason:
-    """How a connection ends: with which code, and what the client is told if it is still there."""
+    """The reason for the end of a connection.
+
+    Attributes:
+        code: the close code.
+        refusal: the error to send before the close, if any.
+        connected: whether the client is still connected.
+    """
 
     code: int
     refusal: Refusal | None = None
-    there: bool = True
+    connected: bool = True
 
 
-LOST = CloseReason(1006, there=False)
-"""Without a word from anybody."""
+LOST = CloseReason(1006, connected=False)
+"""The end of a connection that was lost without a close frame."""
 
 
 async def close_reason_of(conversation: Awaitable[None], session_id: Callable[[], str]) -> CloseReason:
-    """Converse to the end; how it ended. Mistakes of our own, and of the store, are logged.
+    """Await a conversation and return why it ended; log the server's and the store's errors.
 
     Args:
-        conversation: ends with one of the exceptions that end a connection, perhaps in a group.
-        session_id: whose it is at the end.
+        conversation: ends with one of the exceptions that end a connection, alone or in a group.
+        session_id: returns the id of the session that the connection has at the end.
     """
     closed = LOST
     try:
         await conversation
     except* Disconnected as group:
-        closed = CloseReason(_first(group).code, there=False)
+        closed = CloseReason(_first(group).code, connected=False)
     except* CloseConnection as group:
         closed = CloseReason(_first(group).code)
     except* Refusal as group:
@@ -66,11 +72,11 @@ async def close_reason_of(conversation: Awaitable[None], session_id: Callable[[]
     except* StoreError as group:
         log.error("%s", _first(group), extra={"session": session_id()})
         closed = CloseReason(
-            1011, Refusal("internal", "expected to store the session, could not: resume it later")
+            1011, Refusal("internal", "expected to store the session, got an error: resume it later")
         )
     except* Exception:
         log.exception("a connection failed", extra={"session": session_id()})
-        refusal = Refusal("internal", "expected no mistake of the server, made one: resume the session")
+        refusal = Refusal("internal", "expected no error of the server, got one: resume the session")
         closed = CloseReason(1011, refusal)
     return closed
 

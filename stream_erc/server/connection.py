@@ -1,8 +1,9 @@
 """One client's connection: frames in, work done, save points stored, messages out.
 
-Tasks share a `LiveSession` on the event loop: one reads frames into a line, one takes them in, one moves the
-session on whenever there is something to do and stores what must not be lost, one writes. Each waits for the
-next: a client that does not read what is written is not read from either, and holds up nobody else.
+Its tasks share a `LiveSession` on the event loop. `_read` puts frames into the inbox, `_hear` feeds them to
+the session, `_advance` exchanges work and results with the worker and stores save points, `_write` sends
+messages. Each waits for the next: a client that does not read is not read from either, and delays nobody
+else.
 """
 
 import asyncio
@@ -42,62 +43,64 @@ from stream_erc.server.websocket import Socket
 
 log = logging.getLogger(__name__)
 
-VIOLATION = 1008
+POLICY_VIOLATION = 1008
 
-PIECE = 4_000
-"""A frame of audio is heard in pieces of this many samples, between which other sessions have their turn."""
+AUDIO_SLICE_SAMPLES = 4_000
+"""Samples that the session takes in at a time, so that other sessions can run between them."""
 
-BEHIND_S, BEHIND_AGAIN_S = 5.0, 10.0
-"""How late turns come when the client is warned, and how long until it is warned again."""
+LATE_WARNING_S, LATE_WARNING_INTERVAL_S = 5.0, 10.0
+"""Delay of turns above which the client is warned, and the shortest time between two warnings."""
 
-MISTAKES = 20
-"""Errors in a row after which a connection is closed."""
+MAX_CONSECUTIVE_ERRORS = 20
+"""Number of errors in a row at which a connection is closed."""
 
-MESSAGE_CHARS = 500
-"""Of an error's message: it may repeat what a client sent, but not all of it."""
+MAX_ERROR_CHARS = 500
+"""Length limit for an error's message, which may quote what a client sent."""
 
 
 class Connection:
     """A client's connection, from its first frame to the close.
 
     Args:
-        service: the server.
-        socket: the client.
-        authorized: whether the request carried a token.
+        shared: what the server's connections share.
+        socket: the client's WebSocket.
+        authorized: whether the request carried a valid token.
     """
 
-    def __init__(self, service: SharedState, socket: Socket, *, authorized: bool) -> None:
-        self._service, self._socket = service, socket
-        self._config = service.offer.server
-        self._authorized = authorized or not service.tokens
-        self._outbox = Outbox(socket, service.telemetry, self._config.slow_reader_s)
-        self._due, self._room, self._quiet = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    def __init__(self, shared: SharedState, socket: Socket, *, authorized: bool) -> None:
+        self._shared, self._socket = shared, socket
+        self._config = shared.offer.server
+        self._authorized = authorized or not shared.tokens
+        self._outbox = Outbox(socket, shared.telemetry, self._config.slow_reader_s)
+        self._wake = asyncio.Event()  # there may be something for `_advance` to do
+        self._room = asyncio.Event()  # the session can take in more
+        self._settled = asyncio.Event()  # no work is pending, and all messages are in the outbox
         self._taken_over = asyncio.Event()
-        self._told_at: dict[int, float] = {}  # when an event that has not left came up
-        self._listening_since: float | None = None
-        self._mistakes = 0
+        self._reported_at: dict[int, float] = {}  # event id -> when its event was reported, until it is sent
+        self._listening_since: float | None = None  # while `_read` waits for a frame
+        self._errors_in_a_row = 0
         now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
         self._inbox = Inbox(self._config)
-        self._asked = False  # whether the session has been configured or resumed
-        self._counted = False  # whether it is known to have begun
-        self._returning: SessionResume | None = None
+        self._configured = False  # whether the session has been configured or resumed
+        self._counted = False  # whether the metrics count the session as begun or resumed
+        self._resume_request: SessionResume | None = None  # received on a full server, to be answered first
         self._warned_at = -math.inf
         self._claim: Claim | None = None
         self._open(f"s_{secrets.token_hex(8)}", None)
 
     @property
     def unread(self) -> int:
-        """Messages that wait to be sent."""
+        """Number of messages waiting to be sent."""
         return self._outbox.unread
 
     @property
     def owner(self) -> int:
-        """The number of its claim on the session, 0 before there is one."""
+        """The owner number of its claim on the session; 0 before it has one."""
         return 0 if self._claim is None else self._claim.owner
 
     def on_taken_over(self) -> None:
-        """The session goes on elsewhere."""
+        """Close the connection: another one has resumed its session."""
         self._taken_over.set()
 
     async def run(self) -> None:
@@ -106,99 +109,111 @@ class Connection:
         try:
             closed = await close_reason_of(self._converse(), lambda: self.live.session_id)
             self._worker.detach(self.live.session)
-            if closed.code == VIOLATION:  # whoever sends too much cannot come again at once to send more
+            if closed.code == POLICY_VIOLATION:  # delay the close, and with it an immediate reconnection
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._config.penalty_s):
-                        await self._service.leaving.wait()
-            if closed.there:
-                failed = None if closed.refusal is None else self._failed(closed.refusal)
+                        await self._shared.stopping.wait()
+            if closed.connected:
+                failed = None if closed.refusal is None else self._error(closed.refusal)
                 reason = "" if closed.refusal is None else closed.refusal.code
-                await self._outbox.farewell(closed.code, reason, failed)
+                await self._outbox.close(closed.code, reason, failed)
         finally:
             self._worker.detach(self.live.session)
-            self._service.leave(self.live.session_id, self)
-            self._service.telemetry.ended.labels(closed.code).inc()
+            self._shared.leave(self.live.session_id, self)
+            self._shared.telemetry.ended.labels(closed.code).inc()
             about = {"session": self.live.session_id, "code": closed.code, "audio_ms": self.live.received_ms}
             log.info("connection ended", extra=about)
 
     async def _converse(self) -> None:
-        """Admit the client, then do all there is to do at once, until one of it ends the connection."""
+        """Admit the client, then run all tasks until one of them ends the connection."""
         await self._admit()
         async with asyncio.TaskGroup() as tasks:
-            parts = (
+            jobs = (
                 self._write(),
                 self._read(),
                 self._hear(),
                 self._advance(),
                 self._watch(),
-                self._yield(),
-                self._leave(),
+                self._give_way(),
+                self._drain(),
             )
-            for part in parts:
-                tasks.create_task(part)
+            for job in jobs:
+                tasks.create_task(job)
 
     # --- the beginning ----------------------------------------------------------------------------
 
     async def _admit(self) -> None:
-        """Know the client, make room for its session, and say so."""
-        admission = Admission(self._service, self._socket)
+        """Authenticate the client, reserve a place for its session, store it and send ``session.created``."""
+        admission = Admission(self._shared, self._socket)
         if not self._authorized:
             await admission.authenticate()
         try:
-            self._service.enter(self.live.session_id, self)
+            self._shared.enter(self.live.session_id, self)
         except Refusal as full:
-            self._returning = await admission.returning(full)
+            self._resume_request = await admission.wait_for_resume(full)
         save_point = self.live.save_point(always=True)
         assert save_point is not None
-        self._claim, token = await Claim.of_new(self._service, self.live.session_id, save_point.header)
-        await self._outbox.put(self.live.created(token, self._service.version))
+        self._claim, token = await Claim.create(self._shared, self.live.session_id, save_point.header)
+        await self._outbox.put(self.live.created(token, self._shared.version))
 
     def _open(self, session_id: str, kept: tuple[bytes, Mapping[int, bytes]] | None) -> None:
-        self.live = LiveSession(self._service.offer, session_id, _now, kept)
+        """Open a new session, or continue one from the header and steps of its last save."""
+        self.live = LiveSession(self._shared.offer, session_id, _now, kept)
         self._attach()
 
     def _attach(self) -> None:
-        """Have the session's work done by its engine's worker."""
-        model = self.live.terms.asked.model or next(iter(self._service.workers))
-        self._worker = self._service.workers[model]
-        # The worker keeps `arrived` as long as there is the session: it must not hold on to the session.
-        loop, due = asyncio.get_running_loop(), self._due
+        """Attach the session to the worker of its engine."""
+        model = self.live.terms.asked.model or next(iter(self._shared.workers))
+        self._worker = self._shared.workers[model]
+        # The worker holds `wake` for the session's lifetime: `wake` must not refer to the session.
+        loop, event = asyncio.get_running_loop(), self._wake
 
-        def arrived() -> None:
+        def wake() -> None:
             with contextlib.suppress(RuntimeError):  # the server has stopped
-                loop.call_soon_threadsafe(due.set)
+                loop.call_soon_threadsafe(event.set)
 
-        self._worker.attach(self.live.session, arrived, low_priority=not self.live.paced)
+        self._worker.attach(self.live.session, wake, low_priority=not self.live.paced)
 
     async def _resume(self, message: SessionResume) -> None:
-        """Go on with the session of the token, in the place of the one that was just begun."""
-        await self._know_whether_begun()
-        if self._asked or self.live.begun:
+        """Continue the session of the token in place of this connection's new one.
+
+        The order of the steps keeps two connections from writing one session.
+        """
+        # 1. Nothing has been done with the new session.
+        await self._await_inputs_if_not_begun()
+        if self._configured or self.live.begun:
             raise Refusal("out_of_order", "expected session.resume as the first message, got it later")
-        fresh, service = self._claim, self._service
-        assert fresh is not None
+        new, shared = self._claim, self._shared
+        assert new is not None
         try:
-            seen = await Claim.look(service, message.resume_token)
-            kept = LiveSession(service.offer, seen.session_id, _now, (seen.header, seen.steps))
-            kept.resumed(message.last_event_id)  # what cannot be gone on with is refused before it is taken
-            claim, saved = await Claim.of_token(service, message.resume_token)
+            # 2. Read the stored session without claiming it: a refusal leaves its owner undisturbed.
+            seen = await Claim.look_up(shared, message.resume_token)
+            trial = LiveSession(shared.offer, seen.session_id, _now, (seen.header, seen.steps))
+            trial.resumed(message.last_event_id)
+            # 3. Claim it. From here on the store refuses the writes of every earlier owner.
+            claim, saved = await Claim.take_over(shared, message.resume_token)
         finally:
-            await fresh.forget()
-        other = service.connections.get(claim.session_id)
+            # 4. Delete the new session, even after a refusal: no client will use it.
+            await new.forget()
+        # 5. If two connections of this server have claimed it, the later claim wins.
+        other = shared.connections.get(claim.session_id)
         if other is not None and other.owner > claim.owner:
             raise Refusal("taken_over", "expected one connection, the session was resumed on another one")
         if other is not None:
             other.on_taken_over()
-        service.leave(fresh.session_id, self)
+        # 6. Replace the new session with the claimed one: no await since step 5, so nobody comes between.
+        shared.leave(new.session_id, self)
         self._open(claim.session_id, (saved.header, saved.steps))
-        self._claim, self._asked, self._counted = claim, True, True
-        service.enter(claim.session_id, self)
+        self._claim, self._configured, self._counted = claim, True, True
+        shared.enter(claim.session_id, self)
+        # 7. Allow the audio that the client held back while it was away.
         now = time.time()
         away_s = min(max(0.0, now - saved.saved_at), self._config.retention_s)
         self._inbox.resume(self.live.received_ms, now - _seconds(self.live.began), away_s)
-        service.telemetry.opened.labels("resumed").inc()
+        shared.telemetry.opened.labels("resumed").inc()
         about = {"session": claim.session_id, "peer": self._socket.peer, "away_s": round(away_s, 3)}
         log.info("session resumed", extra=about)
+        # 8. Answer, then send the events that the client has missed, before any new one.
         await self._outbox.put(self.live.resumed(message.last_event_id))
         async for event in claim.events(message.last_event_id):
             await self._outbox.put(event)
@@ -208,8 +223,9 @@ class Connection:
     # --- reading ----------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        if self._returning is not None:
-            await self._resume(self._returning)
+        """Receive frames and put them into the inbox, or answer them at once."""
+        if self._resume_request is not None:
+            await self._resume(self._resume_request)
         while True:
             self._listening_since = time.monotonic()
             frame = await self._socket.receive()
@@ -223,15 +239,15 @@ class Connection:
                 await self._refuse(refusal)
 
     async def _take_audio(self, data: bytes) -> None:
-        """Audio joins the line."""
+        """Put a frame of audio into the inbox."""
         samples, duration_ms = self.live.decode(data)
         due = self._inbox.due(duration_ms) if self.live.paced else 0.0
-        self._begin()
-        self._service.telemetry.audio.inc(duration_ms / 1000)
+        self._count_accepted()
+        self._shared.telemetry.audio.inc(duration_ms / 1000)
         await self._inbox.put(samples, due=due, wait=not self.live.paced)
 
     async def _hear(self) -> None:
-        """Take in what is in line, each when it is due."""
+        """Feed the session from the inbox, each item when it is due."""
         while True:
             item = await self._inbox.next()
             try:
@@ -239,74 +255,83 @@ class Connection:
                     self.live.close()
                 elif isinstance(item, TurnAppend | TurnCorrect | SpeakerRename):
                     self.live.receive(item)
-                    self._begin()
+                    self._count_accepted()
                 else:
-                    pieces = max(1, -(-len(item) // PIECE))
-                    for k in range(pieces):
-                        self.live.hear(item[k * PIECE : (k + 1) * PIECE])
-                        await self._taken()
+                    for at in range(0, max(1, len(item)), AUDIO_SLICE_SAMPLES):
+                        self.live.hear(item[at : at + AUDIO_SLICE_SAMPLES])
+                        await self._wait_for_room()
             except Refusal as refusal:
                 await self._refuse(refusal)
-            await self._taken()
+            await self._wait_for_room()
             self._inbox.done()
 
     async def _take_text(self, text: str) -> None:
+        """Act on a text frame, or put its input into the inbox."""
         if not self._frames.take(1, time.monotonic()):
-            most = self._config.messages_per_s
-            raise Refusal("too_many_messages", f"expected at most {most:g} text frames a second, got more")
+            limit = self._config.messages_per_s
+            raise Refusal("too_many_messages", f"expected at most {limit:g} text frames a second, got more")
         match parse(text):
-            case Ping(id=name):
-                self._mistakes = 0
-                await self._outbox.put(messages.Pong(**self.live.encoder.envelope(), id=name))
-            case SessionUpdate() as asked:
-                await self._know_whether_begun()
-                answer = self.live.update(asked)
-                self._asked, self._mistakes = True, 0
+            case Ping(id=ping_id):
+                self._errors_in_a_row = 0
+                await self._outbox.put(messages.Pong(**self.live.encoder.envelope(), id=ping_id))
+            case SessionUpdate() as update:
+                await self._await_inputs_if_not_begun()
+                answer = self.live.update(update)
+                self._configured, self._errors_in_a_row = True, 0
                 self._attach()
-                await self._keep(self.live.save_point(always=True))
+                await self._store(self.live.save_point(always=True))
                 await self._outbox.put(answer)
             case SessionResume() as message:
                 await self._resume(message)
             case SessionClose():
                 self.live.request_close()
-                self._begin()
+                self._count_accepted()
                 await self._inbox.put(None, wait=not self.live.paced)
             case SessionAuthenticate():
-                pass  # it was known before
+                pass  # the client is authenticated already
             case message:
                 self.live.check_open("an input")
                 await self._inbox.put(message, wait=not self.live.paced)
 
-    async def _know_whether_begun(self) -> None:
-        """Have inputs examined that came before; audio begins a session by coming."""
+    async def _await_inputs_if_not_begun(self) -> None:
+        """Wait until earlier inputs have been accepted or refused: an accepted one begins the session.
+
+        Audio needs no wait: it begins the session on its arrival.
+        """
         if not self.live.begun:
             await self._inbox.empty()
 
-    def _begin(self) -> None:
-        """Count the session as begun, and the errors in a row anew: something was accepted."""
-        self._mistakes = 0
+    def _count_accepted(self) -> None:
+        """Record that something was accepted: it ends a row of errors and begins the session."""
+        self._errors_in_a_row = 0
         if not self._counted:
             self._counted = True
-            self._service.telemetry.opened.labels("new").inc()
+            self._shared.telemetry.opened.labels("new").inc()
             log.info("session begun", extra={"session": self.live.session_id, "peer": self._socket.peer})
 
-    async def _taken(self) -> None:
-        """Have the session moved on, and wait until it can take more."""
+    async def _wait_for_room(self) -> None:
+        """Wake `_advance` and wait until the session can take in more."""
         self._room.clear()
-        self._due.set()
+        self._wake.set()
         await self._room.wait()
 
     async def _refuse(self, refusal: Refusal) -> None:
-        """Tell of an error; end the connection where it must end."""
+        """Send an error; raise if it ends the connection.
+
+        Raises:
+            Refusal: one with a close code, or ``too_many_errors``.
+        """
         if refusal.close_code is not None:
             raise refusal
-        self._mistakes += 1
-        if self._mistakes >= MISTAKES:
-            raise Refusal("too_many_errors", f"expected a usable message, got {MISTAKES} errors in a row")
-        await self._outbox.put(self._failed(refusal))
+        self._errors_in_a_row += 1
+        if self._errors_in_a_row >= MAX_CONSECUTIVE_ERRORS:
+            raise Refusal(
+                "too_many_errors", f"expected a usable message, got {MAX_CONSECUTIVE_ERRORS} errors in a row"
+            )
+        await self._outbox.put(self._error(refusal))
 
-    def _failed(self, refusal: Refusal) -> messages.Failed:
-        """Return the error that tells a client of a refusal."""
+    def _error(self, refusal: Refusal) -> messages.Failed:
+        """Return the error message of a refusal."""
         return self._counted_error(
             messages.Failed(
                 **self.live.encoder.envelope(),
@@ -317,102 +342,109 @@ class Connection:
         )
 
     def _counted_error(self, error: messages.Failed) -> messages.Failed:
-        """Count an error in the metrics; return it with its text in one line."""
-        self._service.telemetry.errors.labels(error.code).inc()
+        """Count an error in the metrics, and return it with its text in one line."""
+        self._shared.telemetry.errors.labels(error.code).inc()
         return msgspec.structs.replace(error, message=_in_one_line(error.message))
 
-    # --- moving on --------------------------------------------------------------------------------
+    # --- progress --------------------------------------------------------------------------------
 
     async def _advance(self) -> None:
-        """Hear, hand out work, take answers, keep what is settled, tell it."""
+        """Exchange work and results with the worker, store save points, and send the session's messages."""
         while True:
-            await self._due.wait()
-            self._due.clear()
+            await self._wake.wait()
+            self._wake.clear()
             live = self.live
+            # 1. Take the worker's results, and hand it new work.
             events = self._worker.poll(live.session)
             if not self._worker.busy(live.session) and not live.session.input_queue_full:
                 self._room.set()
             before, now = live.encoder.event_id, time.monotonic()
+            # 2. Number the events.
             live.tell(events)
-            self._told_at.update((number, now) for number in range(before + 1, live.encoder.event_id + 1))
+            self._reported_at.update((number, now) for number in range(before + 1, live.encoder.event_id + 1))
+            # 3. Store them before any of them is sent: a resumed session knows all that its client knows.
             while (save_point := live.save_point()) is not None:
-                await self._keep(save_point)
+                await self._store(save_point)
                 live.saved(save_point)
                 if save_point.closed:
                     break
+            # 4. Send the stored events, and the messages before them that need no storing.
             for message in live.outgoing():
-                self._service.telemetry.count_turn(message)
+                self._shared.telemetry.count_turn(message)
                 if isinstance(message, messages.Failed):  # a rejected input, reported in input order
                     message = self._counted_error(message)
-                await self._outbox.put(message, self._told_at.pop(event_id_of(message), None))
+                await self._outbox.put(message, self._reported_at.pop(event_id_of(message), None))
                 if isinstance(message, messages.SessionClosed):
                     await self._outbox.end()
             if not self._worker.pending(live.session):
-                self._quiet.set()
+                self._settled.set()
 
-    async def _keep(self, save_point: SavePoint | None) -> None:
-        """Store a save_point."""
+    async def _store(self, save_point: SavePoint | None) -> None:
+        """Store a save point."""
         assert save_point is not None and self._claim is not None
         await self._claim.save(save_point)
 
     async def _write(self) -> None:
+        """Send messages to the last one, then close the connection."""
         await self._outbox.run()
         raise CloseConnection(1000)
 
     # --- watching ---------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Heartbeats, silence, and that the store does not forget the session."""
+        """Send heartbeats and warnings, close an idle connection, and renew the session in the store."""
         while True:
             await asyncio.sleep(min(1.0, self._config.heartbeat_s / 2))
             now, idle_s = time.monotonic(), self._config.idle_timeout_s
             silent_s = 0.0 if self._listening_since is None else now - self._listening_since
-            owed = self.live.closing and (len(self._inbox) or self._worker.pending(self.live.session)) > 0
-            if silent_s > idle_s and not owed:
+            busy = self.live.closing and (len(self._inbox) or self._worker.pending(self.live.session)) > 0
+            if silent_s > idle_s and not busy:
                 raise Refusal("idle", f"expected audio, a message or a ping within {idle_s:g} s, got nothing")
             if now - self._outbox.sent_at > self._config.heartbeat_s and not self._outbox.unread:
                 envelope = self.live.encoder.envelope()
                 beat = messages.Heartbeat(**envelope, audio_ms=self.live.received_ms)
                 await self._outbox.put(beat)
             late_s = self._worker.late_s(self.live.session) if self.live.paced else 0.0
-            if late_s > BEHIND_S and now - self._warned_at > BEHIND_AGAIN_S:
+            if late_s > LATE_WARNING_S and now - self._warned_at > LATE_WARNING_INTERVAL_S:
                 self._warned_at = now
-                told = f"turns come {late_s:.0f} s late: there is more to do than the server can"
+                text = f"turns come {late_s:.0f} s late: the server is overloaded"
                 envelope = self.live.encoder.envelope()
-                await self._outbox.put(messages.Warned(**envelope, code="behind", message=told))
+                await self._outbox.put(messages.Warned(**envelope, code="behind", message=text))
             if self._claim is not None:
                 await self._claim.renew()
 
-    async def _yield(self) -> None:
-        """When another connection resumed the session: leave it to that one."""
+    async def _give_way(self) -> None:
+        """Wait until another connection resumes the session, then close this one."""
         await self._taken_over.wait()
         raise Refusal("taken_over", "expected one connection, the session was resumed on another one")
 
-    async def _leave(self) -> None:
-        """When the server stops: say so, let what was heard come to its end, close."""
-        await self._service.leaving.wait()
+    async def _drain(self) -> None:
+        """Wait until the server stops, then announce it, finish pending work and close."""
+        await self._shared.stopping.wait()
         left_ms = round(1000 * self._config.drain_s)
         envelope = self.live.encoder.envelope()
-        leaving = messages.SessionGoingAway(**envelope, reason="the server stops", time_left_ms=left_ms)
+        going_away = messages.SessionGoingAway(**envelope, reason="the server stops", time_left_ms=left_ms)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_s):
-                await self._outbox.put(leaving)
-                self._quiet.clear()
-                self._due.set()
-                await self._quiet.wait()
+                await self._outbox.put(going_away)
+                self._settled.clear()
+                self._wake.set()
+                await self._settled.wait()
                 await self._outbox.drained()
         raise CloseConnection(1012)
 
 
 def _in_one_line(message: str) -> str:
+    """Return an error's text without line breaks, cut to `MAX_ERROR_CHARS`."""
     line = " ".join(message.split())
-    return line if len(line) <= MESSAGE_CHARS else f"{line[: MESSAGE_CHARS - 4]} ..."
+    return line if len(line) <= MAX_ERROR_CHARS else f"{line[: MAX_ERROR_CHARS - 4]} ..."
 
 
 def _now() -> str:
+    """Return the time as ISO 8601, UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _seconds(iso: str) -> float:
-    """ISO 8601 as seconds since the epoch; long ago where there is none."""
+    """Return an ISO 8601 time as seconds since the epoch, 0 for an empty text."""
     return datetime.fromisoformat(iso).timestamp() if iso else 0.0

@@ -1,4 +1,4 @@
-"""What a client has sent and the session has not taken in yet."""
+"""The queue of frames and inputs that a client has sent and its session has not taken in yet."""
 
 import asyncio
 import time
@@ -10,55 +10,55 @@ from stream_erc.config import ServerConfig
 from stream_erc.events import Samples
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import SpeakerRename, TurnAppend, TurnCorrect
-from stream_erc.server.limits import HELD_BACK_MS, Bucket
+from stream_erc.server.limits import MAX_BACKLOG_MS, Bucket
 
-LENGTH = 1_024
-"""Frames and inputs that may wait before no more are read."""
+MAX_INBOX_ITEMS = 1_024
+"""Number of frames and inputs that may wait before no more are read."""
 
-BEYOND_MS = 10_000
-"""Audio that may wait beyond the burst that is allowed before no more is read."""
+MAX_BUFFERED_MS = 10_000
+"""Audio, beyond the burst, that may wait before no more is read."""
 
-BYTES_A_MS = 48 * 4
-"""What decoded audio takes at most."""
+MAX_BYTES_PER_MS = 48 * 4
+"""Size of decoded audio at the highest sample rate: 48 samples of float32."""
 
-AHEAD_MS = 1_000.0
-"""Live audio that runs further ahead of the clock waits, unheard, until the clock has come up."""
+MAX_LEAD_MS = 1_000.0
+"""Live audio further ahead of the clock than this is held in the inbox until the clock catches up."""
 
 InboxItem: TypeAlias = Samples | TurnAppend | TurnCorrect | SpeakerRename | None
-"""What waits to be taken in; None is the end."""
+"""Audio or an input; None ends the session's input."""
 
 
 class Inbox:
-    """One client's frames and inputs, in order, live audio no faster than it is spoken.
+    """A queue of one client's frames and inputs, in order; it releases live audio at the speed of speech.
 
     Args:
-        config: how fast they may come.
+        config: the server's limits.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self._burst_ms = config.burst_ms
-        self._most = (config.burst_ms + BEYOND_MS) * BYTES_A_MS
+        self._max_bytes = (config.burst_ms + MAX_BUFFERED_MS) * MAX_BYTES_PER_MS
         self._bytes, self._room = 0, asyncio.Event()
         self._audio = Bucket.of_live_audio(config.burst_ms, time.monotonic())
-        self._waiting: asyncio.Queue[tuple[float, InboxItem]] = asyncio.Queue(LENGTH)  # since when it is due
+        self._waiting: asyncio.Queue[tuple[float, InboxItem]] = asyncio.Queue(MAX_INBOX_ITEMS)  # (due, item)
 
     def __len__(self) -> int:
-        """How much waits."""
+        """Return the number of waiting items."""
         return self._waiting.qsize()
 
     def resume(self, position_ms: float, lasted_s: float, away_s: float) -> None:
-        """Take audio again from a position on: what was spoken since may come at once, and the burst.
+        """Allow audio that was spoken since a position to arrive at once, besides the burst.
 
         Args:
-            position_ms: of the audio that comes next.
-            lasted_s: since the session began.
-            away_s: since it was saved last; what can have been held back does not go further back.
+            position_ms: position of the next audio to arrive.
+            lasted_s: seconds since the session began.
+            away_s: seconds since it was last saved, which bound the audio that a client can have held back.
         """
-        behind_ms = min(1000 * lasted_s - position_ms, 1000 * away_s + HELD_BACK_MS)
-        self._audio.grant(max(behind_ms, AHEAD_MS - self._burst_ms))
+        behind_ms = min(1000 * lasted_s - position_ms, 1000 * away_s + MAX_BACKLOG_MS)
+        self._audio.grant(max(behind_ms, MAX_LEAD_MS - self._burst_ms))
 
     def due(self, duration_ms: float) -> float:
-        """When live audio that comes now is to be heard, on the monotonic clock.
+        """Return the time at which to hear live audio that arrives now, on the monotonic clock.
 
         Raises:
             Refusal: ``audio_too_fast``.
@@ -70,18 +70,18 @@ class Inbox:
                 f"expected live audio at most {self._burst_ms} ms ahead of the clock, got more: "
                 'ask for pace "replay" to send a recording',
             )
-        return now + max(0.0, self._burst_ms - self._audio.level - AHEAD_MS) / 1000
+        return now + max(0.0, self._burst_ms - self._audio.level - MAX_LEAD_MS) / 1000
 
     async def put(self, item: InboxItem, *, due: float = 0.0, wait: bool) -> None:
-        """Something joins the line.
+        """Append an item; wait while too much audio is buffered.
 
         Args:
             item: audio at the client's rate, an input, or the end.
-            due: when it may be taken in.
-            wait: return only when it was, as where audio comes as fast as it is read.
+            due: earliest time at which it may be taken in, on the monotonic clock.
+            wait: whether to return only after it has been taken in, so that a recording is read no faster.
         """
         size = _size(item)
-        while self._bytes and self._bytes + size > self._most:
+        while self._bytes and self._bytes + size > self._max_bytes:
             self._room.clear()
             await self._room.wait()
         self._bytes += size
@@ -90,11 +90,11 @@ class Inbox:
             await self.empty()
 
     async def empty(self) -> None:
-        """Wait until everything was taken in."""
+        """Wait until every item has been taken in."""
         await self._waiting.join()
 
     async def next(self) -> InboxItem:
-        """The first in line, when it is due; then `done` has to be called."""
+        """Wait until the first item is due, and return it; call `done` after taking it in."""
         due, item = await self._waiting.get()
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         self._bytes -= _size(item)
@@ -102,12 +102,12 @@ class Inbox:
         return item
 
     def done(self) -> None:
-        """What came with `next` was taken in."""
+        """Mark the item returned by `next` as taken in."""
         self._waiting.task_done()
 
 
 def _size(item: InboxItem) -> int:
-    """Bytes in memory, about."""
+    """Return an item's approximate size in bytes."""
     if isinstance(item, np.ndarray):
         return item.nbytes
     return 4 * len(item.text or "") if isinstance(item, TurnAppend) else 0

@@ -1,4 +1,4 @@
-"""What an operator sees of a server: Prometheus metrics, without a word of what was said."""
+"""Prometheus metrics of a server; they hold nothing of what was said."""
 
 from collections.abc import Callable, Iterable
 from importlib import metadata
@@ -27,9 +27,9 @@ class Telemetry:
     """One server's metrics, in a registry of their own.
 
     Args:
-        waiting: how many analyses and classifications wait for a thread.
-        unread: how many messages wait to be sent.
-        models: the names of those that are served.
+        waiting: returns the number of analyses and of classifications that wait for a thread.
+        unread: returns the number of messages that wait to be sent.
+        models: names of the models that are served.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Telemetry:
         depth.labels("outgoing").set_function(unread)
 
     def count_turn(self, message: ServerMessage) -> None:
-        """Count a turn that is reported, and observe its latency; do nothing for any other message."""
+        """Count a message about a turn, and observe a final turn's latency; ignore any other message."""
         match message:
             case TurnFinal(latency_ms=parts):
                 self.turns.labels("final").inc()
@@ -86,5 +86,5 @@ class Telemetry:
                 self.turns.labels("failed").inc()
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

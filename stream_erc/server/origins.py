@@ -1,4 +1,4 @@
-"""Which web pages may connect: a browser sends whatever page it shows, and says only where that came from."""
+"""Origin check: a browser opens a WebSocket for any page it shows, and names only the page's origin."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -7,32 +7,31 @@ from stream_erc.config import ServerConfig
 
 
 class Origins:
-    """The pages of a server's own, and those that are allowed besides.
+    """The origins of pages that may connect: the server's own, and those that its configuration allows.
 
-    A server for this machine alone that asks for no token trusts whoever can reach it. A page from elsewhere
-    can, where its name is made to lead to this machine (DNS rebinding), and it would pass for the server's
-    own: such a server's own pages are those with a name that leads nowhere else.
+    A loopback server without tokens trusts every local client. A malicious page could reach it through DNS
+    rebinding with a matching Origin, so only own Origins whose host is loopback are accepted.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self._allowed = config.allow_origins
-        self._trusting = config.token_file is None and _is_loopback(config.host)
+        self._loopback_only = config.token_file is None and _is_loopback(config.host)
 
     def allow(self, origin: str, host: str) -> bool:
-        """Whether a page may connect.
+        """Return whether a page may connect.
 
         Args:
-            origin: of the page, as in the header ``Origin``.
-            host: what the page calls the server, as in the header ``Host``.
+            origin: the header ``Origin``: where the page came from.
+            host: the header ``Host``: the name under which the page reached the server.
         """
         if origin in self._allowed or "*" in self._allowed:
             return True
         own = host != "" and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
-        return own and (not self._trusting or _is_loopback(_name(host)))
+        return own and (not self._loopback_only or _is_loopback(_hostname(host)))
 
 
-def _name(host: str) -> str:
-    """Without a port."""
+def _hostname(host: str) -> str:
+    """Return the host without its port; empty if it is invalid."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -40,7 +39,7 @@ def _name(host: str) -> str:
 
 
 def _is_loopback(name: str) -> bool:
-    """Whether a name or address always leads to the machine itself."""
+    """Return whether a name or address always leads to the machine itself."""
     name = name.rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True

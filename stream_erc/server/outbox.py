@@ -1,4 +1,4 @@
-"""Messages on their way to one client."""
+"""The queue of messages to one client."""
 
 import asyncio
 import contextlib
@@ -14,10 +14,10 @@ from stream_erc.server.metrics import Telemetry
 from stream_erc.server.websocket import Socket
 
 MAX_UNREAD_MESSAGES = 256
-"""Messages that may wait to be sent before the session waits."""
+"""Number of messages that may wait to be sent before `put` waits."""
 
-FAREWELL_S = 2.0
-"""How long a client's ear is waited for at the end, twice: for the reason, and for the close."""
+CLOSE_TIMEOUT_S = 2.0
+"""Time limit for the final message, then again for the close handshake."""
 
 Outgoing: TypeAlias = ServerMessage | str
 """A message, or an event that was stored as JSON on an earlier connection."""
@@ -29,12 +29,12 @@ class Outbox:
     """Numbers messages and sends them as JSON, in order; `put` waits while too many are unsent.
 
     Args:
-        socket: to the client.
-        telemetry: told how long messages were on their way.
-        slow_reader_s: how long a client may take nothing.
+        socket: the client's WebSocket.
+        telemetry: observes the delivery time of messages.
+        slow_reader_s: time limit for sending one message.
 
     Attributes:
-        sent_at: when something was sent last, on the monotonic clock.
+        sent_at: time of the last message sent, on the monotonic clock.
     """
 
     def __init__(self, socket: Socket, telemetry: Telemetry, slow_reader_s: float) -> None:
@@ -45,27 +45,27 @@ class Outbox:
 
     @property
     def unread(self) -> int:
-        """Messages that wait to be sent."""
+        """Number of messages waiting to be sent."""
         return self._waiting.qsize()
 
     async def put(self, message: Outgoing, since: float | None = None) -> None:
-        """Send a message; `since` when there was something to tell, if that is to be measured."""
+        """Queue a message; `since` is the time of its event, if its delivery is to be measured."""
         await self._waiting.put((message, since))
 
     async def end(self) -> None:
-        """Nothing comes after what was put."""
+        """Make `run` return once every queued message has been sent."""
         await self._waiting.put(None)
 
     async def drained(self) -> None:
-        """Wait until everything was sent."""
+        """Wait until every queued message has been sent."""
         await self._waiting.join()
 
     async def run(self) -> None:
-        """Send what is put, until `end`.
+        """Send queued messages until `end`.
 
         Raises:
             Refusal: ``slow_reader``.
-            Disconnected: the client is not there.
+            Disconnected: the client has left.
         """
         while (item := await self._waiting.get()) is not None:
             message, since = item
@@ -73,24 +73,25 @@ class Outbox:
                 async with asyncio.timeout(self._slow_reader_s):
                     await self._socket.send(self._numbered(message))
             except TimeoutError:
-                waited = self._slow_reader_s
-                raise Refusal("slow_reader", f"expected messages to be read within {waited:g} s") from None
+                limit_s = self._slow_reader_s
+                raise Refusal("slow_reader", f"expected messages to be read within {limit_s:g} s") from None
             self.sent_at = time.monotonic()
             if since is not None:
                 self._telemetry.delivery.observe(self.sent_at - since)
             self._waiting.task_done()
 
-    async def farewell(self, code: int, reason: str, message: Outgoing | None) -> None:
-        """Say why, if there is something to say, and close; for when `run` has ended."""
+    async def close(self, code: int, reason: str, message: Outgoing | None) -> None:
+        """Send a final message, if any, and close; call it after `run` has ended."""
         with contextlib.suppress(TimeoutError, Disconnected):
-            async with asyncio.timeout(FAREWELL_S):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 if message is not None:
                     await self._socket.send(self._numbered(message))
-        with contextlib.suppress(TimeoutError):  # a client that reads nothing gets the code all the same
-            async with asyncio.timeout(FAREWELL_S):
+        with contextlib.suppress(TimeoutError):  # a client that reads nothing still gets the code
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._socket.close(code, reason)
 
     def _numbered(self, message: Outgoing) -> str:
+        """Return the JSON of the connection's next message, with its number."""
         seq, self._seq = self._seq, self._seq + 1
         if isinstance(message, str):
             stored: Message = json.loads(message)

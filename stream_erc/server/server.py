@@ -1,4 +1,4 @@
-"""The WebSocket server: who may connect, the page and the metrics beside it, and an orderly end."""
+"""The WebSocket server: access, sessions, the page, health and metrics over HTTP, and an orderly stop."""
 
 import asyncio
 import contextlib
@@ -41,45 +41,54 @@ log = logging.getLogger(__name__)
 PATH = "/v1/session"
 STORE_THREADS = 4
 SWEEP_S = 60.0
-STEP_S = 1.0
-"""A wall clock that gained so much on the monotonic one between two sweeps was stepped."""
+CLOCK_STEP_S = 1.0
+"""Gain of the wall clock on the monotonic clock, between two sweeps, above which it was stepped."""
 
-PING_S = 20.0
-"""How often the WebSocket's own ping is sent, so that nothing between takes a connection for dead. No answer
-is asked for in time: from a client that is not read from, it would not be seen."""
+PING_INTERVAL_S = 20.0
+"""Interval of WebSocket pings, which keep proxies from dropping idle connections.
+
+The answer has no time limit: the server would not see it while it does not read from a client.
+"""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-OPEN_S = CLOSE_S = 5.0
-"""How long a client may take to ask for a WebSocket, and to answer a close."""
+OPEN_TIMEOUT_S = CLOSE_TIMEOUT_S = 5.0
+"""Time limits for the opening handshake, beside the penalty of a wrong token, and for the closing one."""
 
-LEAVE_S = 10.0
-"""How long connections may take to end after they were drained: a farewell and a close, or an open."""
+SHUTDOWN_TIMEOUT_S = 10.0
+"""Time limit for connections to end after draining: a final message and a close, or a handshake."""
 
 BASE_CONNECTIONS, CONNECTIONS_PER_SESSION = 128, 4
-"""Connections that may be there, with a session or without: so many, and so many for each session. As many
-more may be there that have not asked for anything yet: more than come in at once, which are up to 100."""
+"""Connection limit: BASE_CONNECTIONS + CONNECTIONS_PER_SESSION * max_sessions, with or without a session.
 
-SPARE_FILES = 64
-"""Of those that a process may have open: for models, the store, and who asks for a page."""
+As many more connections may be pending before their first request. That exceeds the listen queue of 100.
+"""
 
-POLICY = (
+RESERVED_FILES = 64
+"""Open files that are reserved for models, the store and requests for pages."""
+
+CONTENT_SECURITY_POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; worker-src 'self' blob:; "
     "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".flac": "audio/flac", ".wav": "audio/wav"}
+CONTENT_TYPES = {
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".flac": "audio/flac",
+    ".wav": "audio/wav",
+}
 
 
 class Server:
-    """Serves sessions until it is told to stop.
+    """A server of sessions.
 
     Args:
-        config: of the sessions and the server.
+        config: configuration of the sessions and the server.
         engines: model name -> engine; the first is the default.
-        store: keeps the sessions; closed at the end.
-        web: a folder with the page, None for none.
+        store: the store of sessions; the server closes it at the end.
+        web: the folder of the page, None for no page.
 
     Raises:
-        ConfigError: a token file or a certificate that cannot be used.
+        ConfigError: the token file or the certificate cannot be used.
     """
 
     def __init__(
@@ -92,57 +101,59 @@ class Server:
         self._origins = Origins(config.server)
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._service: SharedState | None = None
-        self._clients: set[asyncio.Task[None]] = set()  # of who asked for a WebSocket and is there still
-        self._most = 0  # such connections
+        self._shared: SharedState | None = None
+        self._clients: set[asyncio.Task[None]] = set()  # of connections that asked for a WebSocket
+        self._max_clients = 0
 
     def stop(self) -> None:
-        """Begin to stop; from any thread. It may be called again, and after the end."""
+        """Begin to stop. It may be called from any thread, again, and after the end."""
         self._stopping.set()
-        if self._loop is not None and self._service is not None:
+        if self._loop is not None and self._shared is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._service.leaving.set)
+                self._loop.call_soon_threadsafe(self._shared.stopping.set)
 
-    def _signalled(self) -> None:
-        """Begin to stop; a second signal does what it does to any program."""
+    def _stop_on_signal(self) -> None:
+        """Begin to stop, and restore the default action for a second signal."""
         assert self._loop is not None
-        for number in SIGNALS:
-            self._loop.remove_signal_handler(number)
+        for signum in SIGNALS:
+            self._loop.remove_signal_handler(signum)
         self.stop()
 
     async def run(self, ready: Callable[[str], None] = lambda url: None) -> None:
-        """Listen until `stop`, or SIGTERM or SIGINT in the main thread; then drain. A second signal kills.
+        """Listen until `stop` is called, or the main thread gets SIGTERM or SIGINT; then drain.
+
+        A second signal ends the process at once.
 
         Args:
-            ready: told the URL of the page when connections are taken.
+            ready: called with the page's URL when the server accepts connections.
 
         Raises:
-            InputError: the address cannot be listened at.
+            InputError: the server cannot listen at the address.
         """
-        self._loop, self._most = asyncio.get_running_loop(), _most_clients(self._config.max_sessions)
+        self._loop, self._max_clients = asyncio.get_running_loop(), _max_clients(self._config.max_sessions)
         workers = {
             name: ThreadWorker(engine, threads=self._config.threads)
             for name, engine in self._offer.engines.items()
         }
         threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         version = f"stream-erc {metadata.version('stream-erc')}"
-        service = SharedState(self._offer, workers, self._store, threads, self._tokens, version)
-        self._service = service
+        shared = SharedState(self._offer, workers, self._store, threads, self._tokens, version)
+        self._shared = shared
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                self._loop.add_signal_handler(number, self._signalled)
+            for signum in SIGNALS:
+                self._loop.add_signal_handler(signum, self._stop_on_signal)
         if self._stopping.is_set():
-            service.leaving.set()
+            shared.stopping.set()
         try:
-            await self._listen(service, ready)
+            await self._listen(shared, ready)
         finally:
             for worker in workers.values():
                 await asyncio.to_thread(worker.close)
             threads.shutdown()
             self._store.close()
 
-    async def _listen(self, service: SharedState, ready: Callable[[str], None]) -> None:
-        """Listen until the server is told to stop and its clients have gone: until then HTTP is answered."""
+    async def _listen(self, shared: SharedState, ready: Callable[[str], None]) -> None:
+        """Listen until the server stops and its clients have left; it answers HTTP until then."""
         assert self._loop is not None
         listening = serve_websockets(
             self._connected,
@@ -152,25 +163,27 @@ class Server:
             compression=None,
             max_size=self._config.max_message_bytes,
             max_queue=4,
-            open_timeout=OPEN_S + self._config.penalty_s,
-            close_timeout=CLOSE_S,
-            ping_interval=PING_S,
+            open_timeout=OPEN_TIMEOUT_S + self._config.penalty_s,
+            close_timeout=CLOSE_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
             ping_timeout=None,
             server_header=None,
             ssl=self._tls,
             logger=logging.getLogger("stream_erc.websockets"),
-            create_connection=limit_pending_handshakes(self._most),
+            create_connection=limit_pending_handshakes(self._max_clients),
         )
         try:
             server = await listening
         except OSError as error:
             raise unusable(self._config.host, self._config.port, error) from error
-        sweeping = asyncio.create_task(self._sweep(service))
+        sweeping = asyncio.create_task(self._sweep(shared))
         port = server.sockets[0].getsockname()[1]
         ready(f"{'https' if self._tls else 'http'}://{in_url(self._config.host)}:{port}")
-        await service.leaving.wait()
-        log.info("stopping", extra={"sessions": len(service.connections)})
-        end = self._loop.time() + self._config.drain_s + LEAVE_S  # whoever is left then can resume
+        await shared.stopping.wait()
+        log.info("stopping", extra={"sessions": len(shared.connections)})
+        end = (
+            self._loop.time() + self._config.drain_s + SHUTDOWN_TIMEOUT_S
+        )  # clients that are left then can resume
         if self._clients:
             await asyncio.wait(self._clients, timeout=end - self._loop.time())
         server.close(close_connections=False)
@@ -179,11 +192,10 @@ class Server:
                 await server.wait_closed()
         sweeping.cancel()
 
-    async def _sweep(self, service: SharedState) -> None:
-        """Delete what has expired, and nothing that is in use.
+    async def _sweep(self, shared: SharedState) -> None:
+        """Delete expired sessions regularly, but none that is connected.
 
-        Where the wall clock was stepped, all that is in use looks old: it is renewed, and other processes
-        with the same store have until the next time to do so.
+        After a step of the wall clock every session looks expired. So the order of the steps matters.
         """
         offset = time.time() - time.monotonic()
         while True:
@@ -191,38 +203,42 @@ class Server:
             now = time.time()
             before, offset = offset, now - time.monotonic()
             try:
-                await service.renew(now + service.lifetime_s)
-                if offset - before < STEP_S:
-                    await service.stored(partial(self._store.sweep, now))
+                # 1. Renew the sessions connected to this server.
+                await shared.renew(now + shared.lifetime_s)
+                # 2. After a step, leave other servers on this store until the next sweep to renew theirs.
+                # 3. Otherwise delete the expired ones.
+                if offset - before < CLOCK_STEP_S:
+                    await shared.call_store(partial(self._store.sweep, now))
             except StoreError as error:
                 log.warning("%s", error)
 
     # --- WebSocket --------------------------------------------------------------------------------
 
     async def _connected(self, client: ServerConnection) -> None:
-        assert self._service is not None and client.request is not None
-        authorized = self._service.admits(_bearer(_joined(client.request.headers)))
-        await Connection(self._service, WebSocket(client), authorized=authorized).run()
+        """Serve a client whose WebSocket is open."""
+        assert self._shared is not None and client.request is not None
+        authorized = self._shared.admits(_bearer(_joined(client.request.headers)))
+        await Connection(self._shared, WebSocket(client), authorized=authorized).run()
 
     # --- HTTP -------------------------------------------------------------------------------------
 
     async def _answer(self, client: ServerConnection, request: Request) -> Response | None:
-        """The answer to a request that is not for a WebSocket; None lets it become one."""
-        assert self._service is not None
+        """Return the response to a plain request; None lets the request open a WebSocket."""
+        assert self._shared is not None
         path = unquote(request.path.partition("?")[0])
         if path == PATH:
-            return await self._opening(WebSocket(client).peer, request)
+            return await self._handshake(WebSocket(client).peer, request)
         if path == "/healthz":
             return _response(HTTPStatus.OK, b"ok\n")
         if path == "/readyz":
-            return await self._readiness(self._service)
+            return await self._readiness(self._shared)
         if path == "/metrics":
-            return _response(HTTPStatus.OK, self._service.telemetry.text(), CONTENT_TYPE)
+            return _response(HTTPStatus.OK, self._shared.telemetry.text(), CONTENT_TYPE)
         return self._file(path)
 
-    async def _opening(self, peer: str, request: Request) -> Response | None:
-        """The answer to who asks for a WebSocket; None opens it."""
-        assert self._service is not None
+    async def _handshake(self, peer: str, request: Request) -> Response | None:
+        """Return the response that refuses a WebSocket; None opens it."""
+        assert self._shared is not None
         headers = _joined(request.headers)
         if "upgrade" not in headers.get("connection", "").lower():
             return _response(HTTPStatus.UPGRADE_REQUIRED, b"expected a WebSocket: see docs/protocol.md\n")
@@ -230,45 +246,45 @@ class Server:
         assert task is not None
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
-        refused = self._refused(headers)
-        if refused is None:
+        refusal = self._refusal(headers)
+        if refusal is None:
             return None
-        self._service.telemetry.refused.labels(refused[0].value).inc()
-        if refused[0] is HTTPStatus.UNAUTHORIZED:
+        self._shared.telemetry.refused.labels(refusal[0].value).inc()
+        if refusal[0] is HTTPStatus.UNAUTHORIZED:
             log.warning("wrong token", extra={"peer": peer})
-            with contextlib.suppress(TimeoutError):  # who guesses is to guess slowly
+            with contextlib.suppress(TimeoutError):  # slow down guessing
                 async with asyncio.timeout(self._config.penalty_s):
-                    await self._service.leaving.wait()
-        return _response(*refused)
+                    await self._shared.stopping.wait()
+        return _response(*refusal)
 
-    def _refused(self, headers: Mapping[str, str]) -> tuple[HTTPStatus, bytes] | None:
-        """Why a WebSocket is not to be opened, if there is a reason."""
-        assert self._service is not None
-        origin, known = headers.get("origin"), self._service.admits(_bearer(headers))
+    def _refusal(self, headers: Mapping[str, str]) -> tuple[HTTPStatus, bytes] | None:
+        """Return the status and text that refuse a WebSocket; None if it may be opened."""
+        assert self._shared is not None
+        origin, known = headers.get("origin"), self._shared.admits(_bearer(headers))
         if origin is not None and not self._origins.allow(origin, headers.get("host", "")):
             return HTTPStatus.FORBIDDEN, b"expected a page of this server, or an allowed Origin\n"
-        if self._service.leaving.is_set():
-            return HTTPStatus.SERVICE_UNAVAILABLE, b"the server stops\n"
-        if len(self._clients) > self._most and not known:
+        if self._shared.stopping.is_set():
+            return HTTPStatus.SERVICE_UNAVAILABLE, b"the server is stopping\n"
+        if len(self._clients) > self._max_clients and not known:
             return HTTPStatus.SERVICE_UNAVAILABLE, b"expected fewer connections, got one more\n"
         if "authorization" in headers and self._tokens and not known:
-            return HTTPStatus.UNAUTHORIZED, b"expected a bearer token that this server knows\n"
+            return HTTPStatus.UNAUTHORIZED, b"expected a valid bearer token\n"
         return None
 
-    async def _readiness(self, service: SharedState) -> Response:
-        """Whether a session could begin now."""
-        if service.leaving.is_set():
+    async def _readiness(self, shared: SharedState) -> Response:
+        """Return 200 if a session could begin now, 503 with the reason if not."""
+        if shared.stopping.is_set():
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"draining\n")
-        if service.full:
+        if shared.full:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"full\n")
         try:
-            await service.stored(self._store.ready)
+            await shared.call_store(self._store.ready)
         except StoreError as error:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
         return _response(HTTPStatus.OK, b"ready\n")
 
     def _file(self, path: str) -> Response:
-        """A file of the page."""
+        """Return a file of the page."""
         missing = _response(HTTPStatus.NOT_FOUND, b"expected /, /v1/session, /healthz, /readyz or /metrics\n")
         if self._web is None or "/." in path:
             return missing
@@ -276,54 +292,56 @@ class Server:
         try:
             file = (root / (path.lstrip("/") or "index.html")).resolve()
             body = file.read_bytes() if file.is_relative_to(root) else None
-        except (OSError, ValueError):  # not there, a folder; a name that no file can have
+        except (OSError, ValueError):  # missing, a folder, or an invalid name
             return missing
         if body is None:
             return missing
-        kind = TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        return _response(HTTPStatus.OK, body, kind)
+        content_type = (
+            CONTENT_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        )
+        return _response(HTTPStatus.OK, body, content_type)
 
 
-def _most_clients(sessions: int) -> int:
-    """How many connections there may be, after the process asked for the files that they need."""
+def _max_clients(sessions: int) -> int:
+    """Raise the process's limit of open files as needed, and return the number of connections that fit."""
     clients = CONNECTIONS_PER_SESSION * sessions + BASE_CONNECTIONS
-    files, (soft, hard) = 2 * clients + SPARE_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)
+    files, (soft, hard) = 2 * clients + RESERVED_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= files:
         return clients
     soft = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    with contextlib.suppress(ValueError, OSError):  # a system may allow less than it says
+    with contextlib.suppress(ValueError, OSError):  # a system may allow less than its hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    fit = max(1, min(clients, (soft - SPARE_FILES) // 2))
+    fit = max(1, min(clients, (soft - RESERVED_FILES) // 2))
     if fit < sessions:
         log.warning("expected %d open files to be allowed, got %d: see ulimit -n", files, soft)
     return fit
 
 
 def check_access(config: ServerConfig) -> None:
-    """See that the tokens and the certificate can be used, before anything is loaded.
+    """Check the token file and the certificate, before any model is loaded.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: one of them cannot be used.
     """
     _tokens(config)
     _tls(config)
 
 
 def web_folder() -> Path | None:
-    """The page: where the package was installed, or in the checkout."""
+    """Return the page's folder, in the installed package or in the checkout; None if it is in neither."""
     package = Path(stream_erc.__file__).resolve().parent
-    places = (package / "web", package.parent / "clients" / "web")
-    return next((place for place in places if (place / "index.html").is_file()), None)
+    candidates = (package / "web", package.parent / "clients" / "web")
+    return next((folder for folder in candidates if (folder / "index.html").is_file()), None)
 
 
-def _response(status: HTTPStatus, body: bytes, kind: str = "text/plain") -> Response:
-    text = kind.startswith("text/") and "charset" not in kind
+def _response(status: HTTPStatus, body: bytes, content_type: str = "text/plain") -> Response:
+    text = content_type.startswith("text/") and "charset" not in content_type
     headers = Headers(
         {
-            "Content-Type": f"{kind}; charset=utf-8" if text else kind,
+            "Content-Type": f"{content_type}; charset=utf-8" if text else content_type,
             "Content-Length": str(len(body)),
-            "Content-Security-Policy": POLICY,
+            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cache-Control": "no-cache",
@@ -334,18 +352,18 @@ def _response(status: HTTPStatus, body: bytes, kind: str = "text/plain") -> Resp
 
 
 def _joined(headers: Headers) -> Mapping[str, str]:
-    """Headers by their names in lower case, each that comes again in one."""
+    """Return headers by their names in lower case; the values of repeated ones are joined by commas."""
     return {name: ", ".join(headers.get_all(name)) for name in headers}
 
 
 def _bearer(headers: Mapping[str, str]) -> str:
-    """The token of the header Authorization, "" where there is none."""
-    kind, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else ""
+    """Return the bearer token of the header Authorization, "" without one."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _tokens(config: ServerConfig) -> frozenset[str]:
-    """The bearer tokens that are taken."""
+    """Read the valid bearer tokens."""
     if config.token_file is None:
         return frozenset()
     try:
@@ -359,6 +377,7 @@ def _tokens(config: ServerConfig) -> frozenset[str]:
 
 
 def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+    """Load the certificate, if the configuration names one."""
     if config.tls_certificate is None:
         if config.tls_key is not None:
             raise ConfigError("server.tls_key: expected server.tls_certificate with it, got none")

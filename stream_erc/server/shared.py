@@ -1,4 +1,4 @@
-"""What all connections of a server share: the engines' workers, the store, who may connect, who is there."""
+"""The state that a server's connections share: workers, store, tokens and open connections."""
 
 import asyncio
 import contextlib
@@ -17,39 +17,40 @@ from stream_erc.server.metrics import Telemetry
 from stream_erc.server.stores.base import SessionStore
 
 RENEWALS_PER_RETENTION = 3
-"""How often within its retention an open session is renewed that is not saved."""
+"""Number of times per retention period that a connected but unsaved session is renewed in the store."""
 
 T = TypeVar("T")
 
 
 class OpenConnection(Protocol):
-    """A connection, as the others see it."""
+    """A connection as other connections see it."""
 
     @property
     def unread(self) -> int:
-        """Messages that wait to be sent."""
+        """Number of messages waiting to be sent."""
 
     @property
     def owner(self) -> int:
-        """The number of its claim on its session."""
+        """The owner number of its claim on its session."""
 
     def on_taken_over(self) -> None:
-        """Its session goes on elsewhere."""
+        """Close the connection: another one has resumed its session."""
 
 
 @dataclass(slots=True)
 class SharedState:
-    """What all connections of a server share; used on the event loop alone.
+    """State that all connections of a server share; it is used on the event loop alone.
 
     Attributes:
         offer: engines and limits.
-        workers: engine -> who runs its work.
-        store: keeps the sessions.
-        threads: run the store's calls.
-        tokens: who may connect; empty for everybody.
+        workers: model name -> the worker that runs its engine.
+        store: the store of sessions.
+        threads: run the store's blocking calls.
+        tokens: valid bearer tokens; empty if anybody may connect.
         version: the server's name and version.
-        connections: the connections with a session, by its id.
-        leaving: set when the server is told to stop.
+        connections: session id -> its connection.
+        stopping: set when the server begins to stop.
+        telemetry: the server's metrics.
     """
 
     offer: Offer
@@ -59,69 +60,69 @@ class SharedState:
     tokens: frozenset[str]
     version: str
     connections: dict[str, OpenConnection] = field(default_factory=dict)
-    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     telemetry: Telemetry = field(init=False)
 
     def __post_init__(self) -> None:
-        self.telemetry = Telemetry(self._waiting, self._unread, self.offer.engines)
+        self.telemetry = Telemetry(self._queued_work, self._unread, self.offer.engines)
 
     @property
     def full(self) -> bool:
-        """Whether there are as many sessions as are taken."""
+        """Whether the server has as many sessions as it accepts."""
         return len(self.connections) >= self.offer.server.max_sessions
 
     @property
     def renewal_s(self) -> float:
-        """Seconds between two renewals of an open session that is not saved."""
+        """Seconds between two renewals of a connected session that is not saved meanwhile."""
         return self.offer.server.retention_s / RENEWALS_PER_RETENTION
 
     @property
     def lifetime_s(self) -> float:
-        """Seconds after its last renewal at which a session expires.
+        """Seconds from a session's last save or renewal until it expires.
 
-        Its retention counts from the loss of the connection, up to one renewal later.
+        The retention counts from the loss of the connection, which may come one renewal interval after that.
         """
         return self.offer.server.retention_s + self.renewal_s
 
     def admits(self, token: str) -> bool:
-        """Whether a bearer token is one of those that are taken."""
-        given = token.encode(errors="surrogateescape")  # a header's bytes, whatever they are
+        """Return whether a bearer token is valid."""
+        given = token.encode(errors="surrogateescape")  # a header may hold any bytes
         return any([hmac.compare_digest(given, known.encode()) for known in self.tokens])
 
     def enter(self, session_id: str, connection: OpenConnection) -> None:
-        """A connection has a session.
+        """Register a connection under its session.
 
         Raises:
             Refusal: ``server_full``.
         """
         if self.full and session_id not in self.connections:
-            most = self.offer.server.max_sessions
-            raise Refusal("server_full", f"expected fewer than {most} sessions, got one more")
+            limit = self.offer.server.max_sessions
+            raise Refusal("server_full", f"expected fewer than {limit} sessions, got one more")
         self.connections[session_id] = connection
         self.telemetry.sessions.set(len(self.connections))
 
     def leave(self, session_id: str, connection: OpenConnection) -> None:
-        """A connection has it no more; nothing happens where another one has it by now."""
+        """Remove a connection, unless another one is registered for its session by now."""
         if self.connections.get(session_id) is connection:
             del self.connections[session_id]
         self.telemetry.sessions.set(len(self.connections))
 
-    async def stored(self, call: Callable[[], T]) -> T:
-        """A call of the store, off the event loop."""
+    async def call_store(self, call: Callable[[], T]) -> T:
+        """Run a call of the store in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, call)
 
     async def renew(self, expires_at: float) -> None:
-        """Let the sessions that are here live until `expires_at`.
+        """Extend the life of every connected session in the store to `expires_at`.
 
         Raises:
             StoreError: the store cannot be used.
         """
         for session_id, connection in list(self.connections.items()):
             touch = partial(self.store.touch, session_id, connection.owner, expires_at=expires_at)
-            with contextlib.suppress(Fenced, SessionGone):  # its connection will see
-                await self.stored(touch)
+            with contextlib.suppress(Fenced, SessionGone):  # its connection finds out when it next saves
+                await self.call_store(touch)
 
-    def _waiting(self) -> tuple[int, int]:
+    def _queued_work(self) -> tuple[int, int]:
         waiting = [worker.waiting for worker in self.workers.values()]
         return sum(w[0] for w in waiting), sum(w[1] for w in waiting)
 

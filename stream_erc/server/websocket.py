@@ -1,4 +1,4 @@
-"""Connections of the package `websockets` as a server wants them."""
+"""WebSockets as the server uses them, by the package `websockets`."""
 
 import asyncio
 import contextlib
@@ -12,22 +12,30 @@ from stream_erc.server.closing import Disconnected
 
 
 class Socket(Protocol):
-    """A WebSocket, as a server gives it."""
+    """A client's WebSocket, as a connection uses it."""
 
     peer: str
 
     async def receive(self) -> str | bytes:
-        """The next frame; raises `Disconnected`."""
+        """Return the next frame.
+
+        Raises:
+            Disconnected: the client has left.
+        """
 
     async def send(self, text: str) -> None:
-        """Send a text frame; raises `Disconnected`."""
+        """Send a text frame.
+
+        Raises:
+            Disconnected: the client has left.
+        """
 
     async def close(self, code: int, reason: str) -> None:
-        """Close, whether the client is there or not."""
+        """Close the connection, even if the client has left."""
 
 
 class WebSocket:
-    """A client as a `Connection` wants it."""
+    """A `Socket` over a connection of `websockets`."""
 
     def __init__(self, client: ServerConnection) -> None:
         self._client = client
@@ -35,26 +43,34 @@ class WebSocket:
         self.peer = str(address[0]) if address else "?"
 
     async def receive(self) -> str | bytes:
-        """The next frame; raises `Disconnected`."""
+        """Return the next frame.
+
+        Raises:
+            Disconnected: the client has left.
+        """
         try:
             return await self._client.recv()
         except ConnectionClosed as closed:
-            raise _gone(closed) from None
+            raise _disconnected(closed) from None
 
     async def send(self, text: str) -> None:
-        """Send a text frame; raises `Disconnected`."""
+        """Send a text frame.
+
+        Raises:
+            Disconnected: the client has left.
+        """
         try:
             await self._client.send(text)
         except ConnectionClosed as closed:
-            raise _gone(closed) from None
+            raise _disconnected(closed) from None
 
     async def close(self, code: int, reason: str) -> None:
-        """Close; what waits to be read is thrown away, since the client's answer comes after it."""
-        rest = asyncio.create_task(self._discard())
+        """Close the connection; discard unread frames, since the client's close frame comes after them."""
+        discarding = asyncio.create_task(self._discard())
         try:
             await self._client.close(code, reason)
         finally:
-            rest.cancel()
+            discarding.cancel()
 
     async def _discard(self) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -62,32 +78,35 @@ class WebSocket:
                 await self._client.recv()
 
 
-def _gone(closed: ConnectionClosed) -> Disconnected:
-    """The code a connection closed with: of who closed first; a client's own one as 4000, whatever it is."""
+def _disconnected(closed: ConnectionClosed) -> Disconnected:
+    """Return the exception with the close code of whoever closed first.
+
+    A client's own code of 3000 or above becomes 4000.
+    """
     first = closed.rcvd if closed.rcvd_then_sent is not False and closed.rcvd else closed.sent
     code = 1006 if first is None else first.code
     return Disconnected(code if first is closed.sent or code < 3000 else 4000)
 
 
-def limit_pending_handshakes(most: int) -> type[ServerConnection]:
-    """A kind of connection of which at most `most` say nothing: where there are more, the oldest one goes."""
-    silent: dict[ServerConnection, None] = {}
+def limit_pending_handshakes(limit: int) -> type[ServerConnection]:
+    """Return a connection class that drops the oldest above `limit` clients that have sent nothing."""
+    pending: dict[ServerConnection, None] = {}
 
     class LimitedHandshake(ServerConnection):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
-            silent[self] = None
-            if len(silent) > most:
-                oldest = next(iter(silent))
-                del silent[oldest]
+            pending[self] = None
+            if len(pending) > limit:
+                oldest = next(iter(pending))
+                del pending[oldest]
                 oldest.transport.abort()
 
         def process_event(self, event: Event) -> None:
-            silent.pop(self, None)
+            pending.pop(self, None)
             super().process_event(event)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            silent.pop(self, None)
+            pending.pop(self, None)
             super().connection_lost(exc)
 
     return LimitedHandshake

@@ -25,19 +25,19 @@ def test_a_full_server_takes_who_comes_back():
             assert lost.code() == 4409
             again.send("turn.append", text="hello", speaker="Ann")
             assert again.until("turn.final")["text"] == "hello"
-        assert eventually(lambda: not running.server._service.connections)
+        assert eventually(lambda: not running.server._shared.connections)
         with Client(running.socket_url) as client:  # there is a place again
             assert client.created["type"] == "session.created"
 
 
 @pytest.mark.parametrize("first", ["nothing", "session.update", "another session", "an unknown token"])
 def test_a_full_server_takes_nobody_else(first, monkeypatch):
-    monkeypatch.setattr(admission, "RETURN_S", 0.3)
+    monkeypatch.setattr(admission, "RESUME_TIMEOUT_S", 0.3)
     with serve(max_sessions=1) as running:
         with Client(running.socket_url) as gone:
             gone.answer("session.update", turns="appended")
             other = gone.created["resume_token"]
-        assert eventually(lambda: not running.server._service.connections)
+        assert eventually(lambda: not running.server._shared.connections)
         with Client(running.socket_url), Client(running.socket_url, greeted=False) as client:
             if first == "session.update":
                 client.send("session.update")

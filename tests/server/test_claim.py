@@ -10,7 +10,7 @@ from serving import Client, FakeEngine, Running, converse, eventually, serve
 from websockets.exceptions import ConnectionClosed
 
 from stream_erc.server import claim, connection
-from stream_erc.server.limits import HELD_BACK_MS
+from stream_erc.server.limits import MAX_BACKLOG_MS
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
@@ -246,7 +246,7 @@ def test_of_many_at_once_one_has_the_session_and_the_places_are_counted_rightly(
         for thread in threads:
             thread.join()
         assert len(answers) == 6
-        service = running.server._service
+        service = running.server._shared
         assert service is not None
         last = go_on(running, first, 2)  # the seventh; all others are closed by then or by it
         for client in clients:
@@ -271,7 +271,7 @@ def test_what_was_sent_but_not_acknowledged_may_come_at_once(monkeypatch):
                 again.send_audio(TALK)  # 20 s
             again.settle()
             assert "error" not in {m["type"] for m in again.seen}
-            frames = int(HELD_BACK_MS / 10_000) + 4
+            frames = int(MAX_BACKLOG_MS / 10_000) + 4
             with contextlib.suppress(ConnectionClosed):
                 for _ in range(frames):
                     again.socket.send(bytes(2 * 160_000))
@@ -305,11 +305,11 @@ def test_a_resumption_that_is_refused_leaves_the_connection_that_is_there():
             assert other.code() == 4404
         client.send("turn.append", text="hello", speaker="Ann")
         assert client.until("turn.final")["text"] == "hello"
-        assert eventually(lambda: len(running.server._service.connections) == 1)
+        assert eventually(lambda: len(running.server._shared.connections) == 1)
 
 
 def test_missed_events_come_page_by_page(monkeypatch):
-    monkeypatch.setattr(claim, "PAGE", 2)
+    monkeypatch.setattr(claim, "EVENTS_PER_READ", 2)
     with serve() as running, Client(running.socket_url) as client:
         client.answer("session.update", turns="appended")
         for number in range(5):

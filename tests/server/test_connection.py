@@ -103,13 +103,13 @@ def test_inputs_that_are_refused_count_as_errors():
     with serve() as running, Client(running.socket_url) as client:
         client.answer("session.update", turns="appended")
         with contextlib.suppress(ConnectionClosed):
-            for _ in range(connection.MISTAKES):
+            for _ in range(connection.MAX_CONSECUTIVE_ERRORS):
                 client.send("turn.append", text="one", speaker="Ann", input_id=2)
         closed(client, 1008, "too_many_errors")
 
 
 def test_a_client_is_told_that_turns_come_late(monkeypatch):
-    monkeypatch.setattr(connection, "BEHIND_S", 0.1)
+    monkeypatch.setattr(connection, "LATE_WARNING_S", 0.1)
     with serve({"hash": FakeEngine(analysis_s=2.5)}) as running, Client(running.socket_url) as client:
         client.send("session.update", partials=False)
         client.send_audio(TALK)
@@ -168,7 +168,7 @@ def test_a_refused_input_is_told_in_one_line_and_counted():
         error = client.until("error")
         assert (error["code"], error["input_id"]) == ("invalid_speaker", 1)
         assert "\n" not in str(error["message"])
-        service = running.server._service
+        service = running.server._shared
         assert service is not None
         text = service.telemetry.text().decode()
         assert 'stream_erc_errors_total{code="invalid_speaker"} 1.0' in text
@@ -224,7 +224,7 @@ def test_a_client_that_reads_nothing_is_closed_loses_nothing_and_harms_nobody():
 
         sender = threading.Thread(target=send)
         sender.start()
-        service = running.server._service
+        service = running.server._shared
         assert service is not None
         assert converse(running.socket_url, TALK) == undisturbed
         assert eventually(lambda: not service.connections)
@@ -252,7 +252,7 @@ def test_a_client_that_reads_nothing_is_closed_loses_nothing_and_harms_nobody():
 
 def state(running: Running) -> tuple[int, int, int, int]:
     """How many connections, tasks, sessions that a worker knows, and sessions there are at all."""
-    service, loop = running.server._service, running.server._loop
+    service, loop = running.server._shared, running.server._loop
     assert service is not None and loop is not None
     counted: list[int] = []
     done = threading.Event()

@@ -55,7 +55,7 @@ def test_messages_are_numbered_in_order_to_the_last():
         await box.end()
         await box.run()
         assert box.unread == 0
-        await box.farewell(1008, "idle", IDLE)
+        await box.close(1008, "idle", IDLE)
         assert [(m.get("id"), m["seq"]) for m in socket.sent] == [
             ("0", 0),
             ("1", 1),
@@ -86,7 +86,7 @@ def test_who_adds_waits_where_too_many_are_unread():
 
 
 def test_a_client_that_reads_nothing_is_told_the_code_all_the_same(monkeypatch):
-    monkeypatch.setattr("stream_erc.server.outbox.FAREWELL_S", 0.05)
+    monkeypatch.setattr("stream_erc.server.outbox.CLOSE_TIMEOUT_S", 0.05)
 
     async def run() -> None:
         socket = FakeSocket(reads=False)
@@ -95,7 +95,7 @@ def test_a_client_that_reads_nothing_is_told_the_code_all_the_same(monkeypatch):
         with pytest.raises(Refusal) as caught:
             await box.run()
         assert caught.value.code == "slow_reader"
-        await box.farewell(4429, "slow_reader", IDLE)
+        await box.close(4429, "slow_reader", IDLE)
         assert socket.sent == [] and socket.closed == (4429, "slow_reader")
 
     asyncio.run(run())
@@ -109,7 +109,7 @@ def test_a_client_that_is_gone_is_closed_on():
         with pytest.raises(Disconnected) as caught:
             await box.run()
         assert caught.value.code == 1001
-        await box.farewell(1012, "", SessionGoingAway(session_id="s", seq=0, reason="", time_left_ms=0))
+        await box.close(1012, "", SessionGoingAway(session_id="s", seq=0, reason="", time_left_ms=0))
         assert socket.closed == (1012, "")
 
     asyncio.run(run())

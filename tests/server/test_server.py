@@ -193,7 +193,7 @@ def test_a_client_without_the_token_is_closed(tokens, said):
 
 
 def test_a_client_that_says_nothing_is_closed(tokens, monkeypatch):
-    monkeypatch.setattr("stream_erc.server.admission.AUTHENTICATE_S", 0.2)
+    monkeypatch.setattr("stream_erc.server.admission.AUTHENTICATION_TIMEOUT_S", 0.2)
     with serve(token_file=tokens) as running, Client(running.socket_url, greeted=False) as client:
         assert client.code() == 1008
         assert client.seen[-1]["code"] == "authentication"
@@ -362,7 +362,7 @@ def test_a_server_asks_for_the_files_that_it_needs_and_makes_do(monkeypatch, lim
     given = [limit]
     monkeypatch.setattr(resource, "getrlimit", lambda kind: given[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda kind, wanted: given.append(wanted))
-    assert server_module._most_clients(sessions) == clients
+    assert server_module._max_clients(sessions) == clients
     assert given[-1] == (files, limit[1])
 
 

@@ -1,1 +1,1 @@
-"""Where the server keeps sessions, so that a client can resume them."""
+"""Stores of sessions, from which a client can resume."""

@@ -1,4 +1,4 @@
-"""The store that a command line names."""
+"""Opening of the store that a command line names."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def open_store(spec: str) -> SessionStore:
-    """The store that a command line names.
+    """Open the store that a command line names.
 
     Args:
         spec: ``memory``, ``sqlite:PATH`` or a URL that begins with ``redis://``, ``rediss://`` (TLS) or
             ``unix://`` (a socket's path).
 
     Raises:
-        ConfigError: none of these.
-        EngineUnavailable: Redis is asked for and redis-py is not installed.
+        ConfigError: `spec` is none of these.
+        EngineUnavailable: Redis is named, but redis-py is not installed.
         StoreError: the store cannot be used.
     """
     if spec == "memory":

@@ -1,6 +1,6 @@
-"""Sessions in a SQLite file, and in memory: the stores for one machine, and for one process."""
+"""Stores in a SQLite file, for one machine, and in memory, for one process."""
 
-# ruff: noqa: D102 (what a method does stands in SessionStore)
+# ruff: noqa: D102 (SessionStore documents the methods)
 
 import os
 import queue
@@ -16,7 +16,7 @@ from stream_erc.exceptions import SessionGone, StoreError
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.stores.base import BUSY_TIMEOUT_S, SessionStore, StoredSession, check_owner, check_save
 
-APPLICATION_ID = 0x53455243  # "SERC": tells our files from other SQLite files
+APPLICATION_ID = 0x53455243  # "SERC"; marks a SQLite file as ours
 SCHEMA_VERSION = 1
 SCHEMA = (
     """CREATE TABLE sessions (
@@ -46,39 +46,39 @@ SCHEMA = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
-SAVED = "session_id, owner, header, last_event_id, saved_at, closed"
-"""The columns that `StoredSession` is made of, beside the steps."""
+SESSION_COLUMNS = "session_id, owner, header, last_event_id, saved_at, closed"
+"""The columns of a `StoredSession`; its steps are in a table of their own."""
 
 
 class SqliteStore(SessionStore):
-    """Sessions in a SQLite file, for the servers of one machine.
+    """A store in a SQLite file, for the servers of one machine.
 
-    A save that returned survives the server's death at any moment, SIGKILL included: it stands in the
-    write-ahead log, and what a process has written to a file the kernel keeps. A power cut or a crash of the
-    kernel can lose the last saves, since the log is flushed to the disk only every thousand pages
-    (``synchronous = NORMAL``); the file then holds exactly an earlier save of each session, never half a one.
+    A save that has returned survives the server's death at any moment, even by SIGKILL: it is in the
+    write-ahead log, and the kernel keeps what a process has written to a file. A power cut or a kernel crash
+    can lose the last saves, since the log is flushed to disk only every thousand pages
+    (``synchronous = NORMAL``). Each session is then exactly as in an earlier save, never half of one.
 
     Args:
-        path: the file; it is made, readable by its owner alone, where there is none, and folders on the way.
-            Not on a network file system: SQLite's log needs shared memory.
+        path: the file. A missing one is made, readable by its owner alone, with its folders. It must not be
+            on a network file system: SQLite's log needs shared memory.
 
     Raises:
-        StoreError: it cannot be opened, is damaged, is something else, or of a newer version.
+        StoreError: the file cannot be opened, is damaged, is no store, or is of a newer version.
     """
 
     def __init__(self, path: Path) -> None:
         self._open(path.absolute())
 
     def _open(self, path: Path | None) -> None:
-        """Open the file, or a store in memory for None."""
+        """Open the file, or a store in memory if `path` is None."""
         self._path, self._name = path, str(path or "memory")
-        # The one connection. It waits in the queue, and who takes it out has it alone: SQLite writes one
-        # transaction at a time anyway, and a queue wakes the next thread where a busy SQLite polls.
+        # The only connection. The thread that takes it out of the queue has it alone: SQLite writes one
+        # transaction at a time anyway, and a queue wakes the next thread, while a busy SQLite polls.
         self._idle: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
-        with self._told():
+        with self._store_errors():
             if path is not None and not path.exists():
-                _make(Path(os.path.realpath(path)))  # of a link, where it leads to
-            self._file = _file(path)
+                _make(Path(os.path.realpath(path)))  # of a link, its target
+            self._file_id = _file_id(path)
             connection = _connect(path)
         self._idle.put(connection)
 
@@ -86,11 +86,11 @@ class SqliteStore(SessionStore):
         self, session_id: str, token_hash: bytes, header: bytes, *, now: float, expires_at: float
     ) -> int:
         with self._transaction() as run:
-            there = run(
+            existing = run(
                 "SELECT 1 FROM sessions WHERE session_id = ? OR token_hash = ?", session_id, token_hash
             )
-            if there.fetchone():
-                raise StoreError(f"session {session_id}: expected a new one, got one that is there already")
+            if existing.fetchone():
+                raise StoreError(f"session {session_id}: expected a new one, got one that exists already")
             run(
                 "INSERT INTO sessions (session_id, token_hash, owner, last_event_id, saved_at, expires_at,"
                 " closed, header) VALUES (?, ?, 1, 0, ?, ?, 0, ?)",
@@ -100,27 +100,34 @@ class SqliteStore(SessionStore):
 
     def read(self, token_hash: bytes, *, now: float) -> StoredSession | None:
         with self._transaction() as run:
-            return _saved(
+            return _stored_session(
                 run,
-                run(f"SELECT {SAVED} FROM sessions WHERE token_hash = ? AND expires_at > ?", token_hash, now),
+                run(
+                    f"SELECT {SESSION_COLUMNS} FROM sessions WHERE token_hash = ? AND expires_at > ?",
+                    token_hash,
+                    now,
+                ),
             )
 
     def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> StoredSession | None:
         with self._transaction() as run:
             claimed = run(
                 "UPDATE sessions SET owner = owner + 1, expires_at = ?"
-                f" WHERE token_hash = ? AND expires_at > ? RETURNING {SAVED}",
+                f" WHERE token_hash = ? AND expires_at > ? RETURNING {SESSION_COLUMNS}",
                 *(expires_at, token_hash, now),
             )
-            return _saved(run, claimed)
+            return _stored_session(run, claimed)
 
     def save(
         self, session_id: str, owner: int, save_point: SavePoint, *, now: float, expires_at: float
     ) -> None:
         with self._transaction() as run:
-            last_event_id = _owned(run, session_id, owner)
+            # 1. Fence: only the latest owner may write. The transaction lets no claim in until it commits.
+            last_event_id = _fence(run, session_id, owner)
+            # 2. Check the whole save point before anything is written.
             stored = {turn for (turn,) in run("SELECT turn FROM steps WHERE session_id = ?", session_id)}
             check_save(session_id, last_event_id, stored, save_point)
+            # 3. Write; the transaction makes it all or nothing.
             for turn in stored.difference(save_point.steps_now):
                 run("DELETE FROM steps WHERE session_id = ? AND turn = ?", session_id, turn)
             for turn in save_point.steps.keys() & set(save_point.steps_now):
@@ -136,27 +143,27 @@ class SqliteStore(SessionStore):
 
     def touch(self, session_id: str, owner: int, *, expires_at: float) -> None:
         with self._transaction() as run:
-            _owned(run, session_id, owner)
+            _fence(run, session_id, owner)
             run("UPDATE sessions SET expires_at = ? WHERE session_id = ?", expires_at, session_id)
 
-    def events(self, session_id: str, after: int, most: int = 2**31) -> list[tuple[int, str]]:
+    def events(self, session_id: str, after: int, limit: int = 2**31) -> list[tuple[int, str]]:
         with self._lend() as connection:
             return connection.execute(
                 "SELECT event_id, json FROM events WHERE session_id = ? AND event_id > ?"
                 " ORDER BY event_id LIMIT ?",
-                (session_id, after, most),
+                (session_id, after, limit),
             ).fetchall()
 
     def forget(self, session_id: str, owner: int) -> None:
         with self._transaction() as run:
             try:
-                _owned(run, session_id, owner)
+                _fence(run, session_id, owner)
             except SessionGone:
                 return
             run("DELETE FROM sessions WHERE session_id = ?", session_id)
 
     def sweep(self, now: float) -> int:
-        # One at a time, and as long a pause after each: meanwhile others save, of other processes too.
+        # Delete one session at a time, with a pause as long after each: other processes can save meanwhile.
         swept, began = 0, time.monotonic()
         while self._sweep_one(now):
             swept += 1
@@ -166,45 +173,45 @@ class SqliteStore(SessionStore):
 
     def ready(self) -> None:
         with self._transaction() as run:
-            # SQLite goes on writing to a file that has lost its name, and nobody would ever find it again.
-            if _file(self._path) != self._file:
+            # SQLite keeps writing to a deleted file, which nobody could ever open again.
+            if _file_id(self._path) != self._file_id:
                 raise StoreError(
                     f"{self._name}: expected the file that was opened, got none or another:"
                     " it was deleted or replaced"
                 )
             run("SELECT COUNT(*) FROM sessions WHERE expires_at > 0")
-            run(f"PRAGMA application_id = {APPLICATION_ID}")  # a write: it finds a disk without room
+            run(f"PRAGMA application_id = {APPLICATION_ID}")  # a write, which fails on a full disk
 
     def close(self) -> None:
         connection = self._idle.get()
         try:
             if connection is not None:
-                with self._told():
+                with self._store_errors():
                     connection.close()
         finally:
             self._idle.put(None)
 
     def _sweep_one(self, now: float) -> bool:
-        """Delete one session that has expired; whether there was one."""
+        """Delete one expired session; return whether there was one."""
         with self._transaction() as run:
             expired = "SELECT rowid FROM sessions WHERE expires_at <= ? LIMIT 1"
             return run(f"DELETE FROM sessions WHERE rowid = ({expired})", now).rowcount > 0
 
     @contextmanager
     def _lend(self) -> Iterator[sqlite3.Connection]:
-        """The connection, to one thread at a time."""
+        """Lend the connection to one thread at a time."""
         connection = self._idle.get()
         try:
             if connection is None:
                 raise StoreError(f"{self._name}: expected an open store, got a closed one")
-            with self._told():
+            with self._store_errors():
                 yield connection
         finally:
             self._idle.put(connection)
 
     @contextmanager
     def _transaction(self) -> Iterator["_Run"]:
-        """A transaction that no other process writes beside; undone where anything is raised."""
+        """Run a transaction, during which no other process writes; an exception undoes it."""
         with self._lend() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -216,8 +223,8 @@ class SqliteStore(SessionStore):
                 raise
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What SQLite and the file system raise as a StoreError."""
+    def _store_errors(self) -> Iterator[None]:
+        """Turn errors of SQLite and the file system into a StoreError."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -227,20 +234,20 @@ class SqliteStore(SessionStore):
 
 
 class _Run(Protocol):
-    """Runs one statement."""
+    """A function that runs one statement."""
 
     def __call__(self, sql: str, *values: str | bytes | float) -> sqlite3.Cursor: ...
 
 
 class MemoryStore(SqliteStore):
-    """Sessions in this process: a lost connection can be resumed, a stopped server cannot."""
+    """A store in memory: sessions survive a lost connection, but not the server."""
 
     def __init__(self) -> None:
         self._open(None)
 
 
-def _saved(run: _Run, found: sqlite3.Cursor) -> StoredSession | None:
-    """The session of a row of `SAVED`, if there is one."""
+def _stored_session(run: _Run, found: sqlite3.Cursor) -> StoredSession | None:
+    """Return the session of a row of `SESSION_COLUMNS`, None if there is no row."""
     row = found.fetchone()
     if row is None:
         return None
@@ -250,30 +257,30 @@ def _saved(run: _Run, found: sqlite3.Cursor) -> StoredSession | None:
     return StoredSession(session_id, owner, header, blobs, last_event_id, saved_at, bool(closed))
 
 
-def _owned(run: _Run, session_id: str, owner: int) -> int:
-    """The session's last event's number; raises where `owner` does not have it."""
+def _fence(run: _Run, session_id: str, owner: int) -> int:
+    """Raise if `owner` is not the session's owner; return the id of its last event."""
     row = run("SELECT owner, last_event_id FROM sessions WHERE session_id = ?", session_id).fetchone()
     current, last_event_id = row or (None, 0)
     check_owner(session_id, current, owner)
     return int(last_event_id)
 
 
-def _file(path: Path | None) -> tuple[int, int] | None:
-    """Which file that is, by device and inode; None where there is none."""
+def _file_id(path: Path | None) -> tuple[int, int] | None:
+    """Return a file's device and inode; None if it does not exist."""
     if path is None or not path.exists():
         return None
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _make(path: Path) -> None:
-    """A new file, readable by its owner alone; SQLite gives its log beside it the same mode.
+    """Make a new file, readable by its owner alone; SQLite gives its log the same mode.
 
-    It is set up under another name: of several processes that begin at once, all find one that is ready.
+    The file is set up under another name, so that several processes that start at once all find it ready.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    made, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-    os.close(made)
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    os.close(descriptor)
     try:
         _connect(Path(name)).close()
         os.link(name, path)
@@ -284,7 +291,7 @@ def _make(path: Path) -> None:
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
-    """A connection to the file, which is there, or to a new store in memory."""
+    """Connect to an existing file, or to a new store in memory."""
     connection = sqlite3.connect(
         path or ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
@@ -297,7 +304,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
-    """Set the file up where it is empty, and the connection."""
+    """Set up an empty file, check any other one, and set up the connection."""
     connection.execute("BEGIN IMMEDIATE")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -313,6 +320,6 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         )
     connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")  # what that can lose: see SqliteStore
+    connection.execute("PRAGMA synchronous = NORMAL")  # SqliteStore says what that can lose
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")  # what was forgotten is not left in the file
+    connection.execute("PRAGMA secure_delete = ON")  # overwrite deleted sessions in the file
