@@ -1,4 +1,4 @@
-"""Events to messages, client frames to messages, and messages to lines of JSON."""
+"""Conversion of events and client frames to messages, and of messages to lines of JSON."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ Message: TypeAlias = dict[str, Json]
 
 
 def to_ms(samples: int | None) -> int | None:
-    """Samples as the wire's integer milliseconds."""
+    """Convert samples to the wire's integer milliseconds."""
     return None if samples is None else round(samples * 1000 / SAMPLE_RATE)
 
 
@@ -49,10 +49,10 @@ class MessageEncoder:
     """Makes the messages of a session's events, and numbers those that are never lost.
 
     Args:
-        session_id: the session's name on the wire.
+        session_id: the session's id on the wire.
         dialogue: the input's name for it, if any.
-        event_id: the last event of the session so far, 0 at its beginning.
-        now: the time as ISO 8601, for ``created_at``; None leaves it out.
+        event_id: id of the session's last event so far, 0 at its beginning.
+        now: returns the time as ISO 8601, for ``created_at``; None leaves that out.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class FileEncoder:
     """Makes the messages of a recorded session as they stand in a file.
 
     Args:
-        session_id: the session's name in the file.
+        session_id: the session's id in the file.
         dialogue: the input's name for it, if any.
     """
 
@@ -161,7 +161,7 @@ class FileEncoder:
 
 
 def parse(text: str) -> messages.FromClient:
-    """A client's text frame as a message.
+    """Parse a client's text frame.
 
     Raises:
         Refusal: ``invalid_message``.
@@ -198,7 +198,7 @@ def to_json(message: Message) -> str:
 
 
 def schema() -> Message:
-    """The JSON Schema of all messages, those of the client and those of the server."""
+    """Return the JSON Schema of all messages, of client and server."""
     kinds = (messages.FromClient, messages.FromServer)
     (client, server), parts = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     return {
@@ -211,7 +211,7 @@ def schema() -> Message:
 
 
 def _reading(emotion: Emotion) -> EmotionReading:
-    """The ``emotion`` object, probabilities to six decimals."""
+    """Return the ``emotion`` object, with probabilities to six decimals."""
     return EmotionReading(
         label=emotion.label,
         confidence=round(emotion.confidence, 6),
@@ -220,6 +220,7 @@ def _reading(emotion: Emotion) -> EmotionReading:
 
 
 def _latency(latency: Latency) -> LatencyParts:
+    """Return the ``latency_ms`` object, to a tenth of a millisecond."""
     return LatencyParts(
         endpointing=round(latency.endpointing, 1),
         asr=round(latency.asr, 1),

@@ -1,4 +1,4 @@
-"""What a client can be told that went wrong, and what follows from it."""
+"""Error codes of the protocol, and the exception that carries one."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -25,15 +25,15 @@ ERRORS: Mapping[str, tuple[int | None, bool]] = MappingProxyType(
         "internal": (1011, True),
     }
 )
-"""Error code -> (the code with which the connection is closed, or None; whether the same may work later)."""
+"""Error code -> (close code, or None if the connection stays open; whether a retry may succeed)."""
 
 
 class Refusal(Exception):
-    """Something a client sent that cannot be used; nothing of it has been taken in.
+    """An error for the client: what it sent is refused, and nothing of it has been taken in.
 
     Args:
         code: one of `ERRORS`.
-        message: what was expected and what came.
+        message: one line, "expected X, got Y".
     """
 
     def __init__(self, code: str, message: str) -> None:

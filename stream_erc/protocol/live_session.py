@@ -1,15 +1,15 @@
-"""One client's session, without I/O: what its messages do, what it is told, and what has to be kept.
+"""One client's session, without I/O: input from the client, messages to it, and save points.
 
-Whoever holds one (a server's connection, a test) repeats::
+The owner of a session (a server's connection, a test) repeats these steps, in this order::
 
-    live.hear(samples)                           # or live.receive(message): what came from the client
-    live.tell(worker.poll(live.session))         # what has been understood
-    if (due := live.save_point()) is not None:   # store it, all or nothing, then
+    live.hear(samples)                               # 1. input: audio, or live.receive(message)
+    live.report(worker.poll(live.session))           # 2. events
+    while (due := live.save_point()) is not None:    # 3. store the save point, all or nothing, then
         live.saved(due)
-    for message in live.outgoing(): ...          # send
+    for message in live.outgoing(): ...              # 4. send
 
-An event leaves only after a save point that holds it was stored, so no client knows of a turn that a resumed
-session would not.
+An event is sent only after a save point with it has been stored, so that a resumed session knows every turn
+that its client knows.
 """
 
 from collections import deque
@@ -44,23 +44,23 @@ from stream_erc.protocol.negotiation import ENCODINGS, Offer, SessionTerms
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.protocol.wire_audio import WireAudio, send_from_ms
 
-ACKNOWLEDGE_EVERY = SAMPLE_RATE
-"""In silence, a save_point is due after so many samples."""
+SAVE_INTERVAL_SAMPLES = SAMPLE_RATE
+"""Samples after which a save point is due even without an event."""
 
-MAX_WAITING = 1_000
-"""How many inputs may wait for audio, or for one another."""
+MAX_WAITING_INPUTS = 1_000
+"""Number of inputs that may wait for audio, or for one another."""
 
 MAX_EVENTS_BYTES = 64 * 2**20
-"""A session whose events take more is full."""
+"""Size of a session's stored events above which it is full."""
 
-KEPT_VERSION = 1
+HEADER_VERSION = 1
 
 
 class SessionHeader(msgspec.Struct, frozen=True, array_like=True):
-    """The header of a save_point."""
+    """The header of a save point."""
 
     version: int
-    asked: SessionUpdate
+    requested: SessionUpdate
     snapshot: bytes
     began: str = ""
     events_bytes: int = 0
@@ -70,21 +70,21 @@ class LiveSession:
     """A session that speaks the protocol.
 
     Args:
-        offer: what the server has.
-        session_id: its name.
-        now: the time as ISO 8601.
-        kept: the header and the past turns of a save point to go on from.
+        offer: the server's models and limits.
+        session_id: the session's id on the wire.
+        now: returns the time as ISO 8601.
+        stored: the header and the steps of a save point to resume from.
 
     Attributes:
         session: the conversation.
-        encoder: numbers its messages.
-        terms: how it is heard.
-        begun: whether any audio, turn or close has arrived: the terms stand from then on.
-        began: when it was made, ISO 8601; empty where that is not known.
+        encoder: makes its messages.
+        terms: its configuration.
+        begun: whether any audio, input or close has been accepted; the terms are fixed from then on.
+        began: time of its creation, ISO 8601; empty if unknown.
         closing: whether the client's ``session.close`` has arrived; nothing that arrives later is accepted.
 
     Raises:
-        Refusal: ``resume_refused`` where `kept` cannot be gone on from.
+        Refusal: ``resume_refused`` if `stored` cannot be resumed.
     """
 
     def __init__(
@@ -92,20 +92,20 @@ class LiveSession:
         offer: Offer,
         session_id: str,
         now: Callable[[], str],
-        kept: tuple[bytes, Mapping[int, bytes]] | None = None,
+        stored: tuple[bytes, Mapping[int, bytes]] | None = None,
     ) -> None:
         snapshot = None
-        if kept is None:
+        if stored is None:
             self.terms, self.began, self._events_bytes = SessionTerms(offer), now(), 0
         else:
-            self.terms, snapshot, header = _restored(offer, *kept)
+            self.terms, snapshot, header = _restore(offer, *stored)
             self.began, self._events_bytes = header.began, header.events_bytes
         self.closing = self._closed = False
         self._open(snapshot)
         first = self.session.snapshot()
         self.begun = first.mark.position > 0 or first.events > 0 or first.inputs > 0
-        self._inputs = first.inputs  # how many came
-        self._numbered: bool | None = None
+        self._inputs = first.inputs  # number of inputs accepted
+        self._numbered: bool | None = None  # whether inputs carry an `input_id`
         self._steps = {step.heard.turn.index: step for step in first.done}
         self._out: deque[ServerMessage] = deque()
         self._saved_events, self._saved_inputs = first.events, first.inputs
@@ -116,21 +116,21 @@ class LiveSession:
 
     @property
     def session_id(self) -> str:
-        """The session's name on the wire."""
+        """The session's id on the wire."""
         return self.encoder.session_id
 
     @property
     def paced(self) -> bool:
-        """Whether audio comes as it is spoken."""
-        return self.terms.asked.pace == "live"
+        """Whether audio arrives at the speed of speech."""
+        return self.terms.requested.pace == "live"
 
     @property
     def received_ms(self) -> int:
-        """Audio received so far."""
+        """Audio received so far, in milliseconds."""
         return self._audio.received_ms
 
     def created(self, resume_token: str, server: str) -> messages.SessionCreated:
-        """The first message."""
+        """Return the first message."""
         engine = self.terms.engine
         return messages.SessionCreated(
             **self.encoder.envelope(),
@@ -147,8 +147,8 @@ class LiveSession:
             limits=self.terms.offer.limits(),
         )
 
-    def update(self, asked: SessionUpdate) -> messages.SessionUpdated:
-        """Take the client's wishes; the answer.
+    def update(self, requested: SessionUpdate) -> messages.SessionUpdated:
+        """Apply the client's ``session.update``, and return the answer.
 
         Raises:
             Refusal: ``invalid_configuration``, or ``out_of_order`` after the first audio or turn.
@@ -157,7 +157,7 @@ class LiveSession:
             raise Refusal("out_of_order", "expected session.update before any audio or turn, got it later")
         before = self.terms
         try:
-            self.terms = SessionTerms(before.offer, asked)
+            self.terms = SessionTerms(before.offer, requested)
             self._open(None)
         except InputError as error:
             self.terms = before
@@ -166,10 +166,10 @@ class LiveSession:
         return messages.SessionUpdated(**self.encoder.envelope(), configuration=self.terms.configuration())
 
     def resumed(self, last_event_id: int) -> messages.SessionResumed:
-        """The answer to ``session.resume``.
+        """Return the answer to ``session.resume``.
 
         Raises:
-            Refusal: the client knows of events that are not there.
+            Refusal: ``resume_refused`` if the session has no event `last_event_id`.
         """
         newest = self.encoder.event_id
         if last_event_id > newest:
@@ -185,7 +185,7 @@ class LiveSession:
             limits=self.terms.offer.limits(),
         )
 
-    # --- what comes in ----------------------------------------------------------------------------
+    # --- input ------------------------------------------------------------------------------------
 
     def decode(self, data: bytes) -> tuple[Samples, float]:
         """Accept a binary frame on its arrival, to be taken in with `hear`.
@@ -215,10 +215,10 @@ class LiveSession:
         self.session.receive_audio(self._audio.push(samples))
 
     def receive(self, message: TurnAppend | TurnCorrect | SpeakerRename) -> None:
-        """Take an input; one that came before is ignored. Whether it can be used is told later.
+        """Accept an input, or ignore a repeated one; an event reports later if it is rejected.
 
         Raises:
-            Refusal: its `input_id` is wrong, too many wait, or the session is full or was closed.
+            Refusal: its `input_id` is wrong, too many inputs wait, or the session is full or closed.
         """
         _refuse_after_close("an input", self._closed)
         self._check_room()
@@ -231,8 +231,10 @@ class LiveSession:
                 )
             if message.input_id <= self._inputs:
                 return
-        if self.session.waiting >= MAX_WAITING:
-            raise Refusal("too_many_messages", f"expected at most {MAX_WAITING} inputs to wait, got more")
+        if self.session.waiting >= MAX_WAITING_INPUTS:
+            raise Refusal(
+                "too_many_messages", f"expected at most {MAX_WAITING_INPUTS} inputs to wait, got more"
+            )
         self._numbered, self.begun = message.input_id is not None, True
         self._inputs += 1
         self.session.submit(_to_input(message))
@@ -265,23 +267,27 @@ class LiveSession:
         self.session.receive_audio(self._audio.flush())
         self.session.receive_eof()
 
-    # --- what goes out ----------------------------------------------------------------------------
+    # --- output ------------------------------------------------------------------------------------
 
-    def tell(self, events: Iterable[Event]) -> None:
-        """Line up what the session reports."""
+    def report(self, events: Iterable[Event]) -> None:
+        """Queue the messages of the session's events."""
         for event in events:
-            message = self.encoder.encode(self.terms.in_asked_labels(event))
+            message = self.encoder.encode(self.terms.restrict_labels(event))
             if isinstance(message, messages.Failed) and not self._numbered:
                 message = msgspec.structs.replace(message, input_id=None)
             self._out.append(message)
 
     def save_point(self, *, always: bool = False) -> SavePoint | None:
-        """What has to be stored before more can be told; None where nothing is due, unless `always`."""
+        """Return what has to be stored before more can be sent.
+
+        Returns:
+            The save point; None if none is due, unless `always` is set.
+        """
         snapshot = self.session.snapshot()
         events = [(n, m) for m in self._out if self._saved_events < (n := event_id_of(m)) <= snapshot.events]
-        quiet = snapshot.acknowledged - self._saved_audio
-        moved = quiet >= ACKNOWLEDGE_EVERY or snapshot.inputs > self._saved_inputs
-        if not (always or events or moved):
+        unsaved = snapshot.acknowledged - self._saved_audio
+        advanced = unsaved >= SAVE_INTERVAL_SAMPLES or snapshot.inputs > self._saved_inputs
+        if not (always or events or advanced):
             return None
         steps = {step.heard.turn.index: step for step in snapshot.done}
         changed = {turn: step for turn, step in steps.items() if self._steps.get(turn) is not step}
@@ -289,82 +295,84 @@ class LiveSession:
         codec = self.terms.engine.classifier
         lines = tuple((number, to_json(to_message(message))) for number, message in events)
         self._events_bytes += sum(len(line) for _, line in lines)
-        kept = SessionHeader(
-            KEPT_VERSION,
-            self.terms.asked,
+        header = SessionHeader(
+            HEADER_VERSION,
+            self.terms.requested,
             snapshots.encode_header(snapshot, codec),
             self.began,
             self._events_bytes,
         )
         return SavePoint(
-            header=msgspec.msgpack.encode(kept),
+            header=msgspec.msgpack.encode(header),
             steps={turn: snapshots.encode_step(step, codec) for turn, step in changed.items()},
             steps_now=tuple(steps),
             events=lines,
             closed=any(isinstance(message, messages.SessionClosed) for _, message in events),
-            audio_ms=send_from_ms(self.terms.asked.audio, snapshot.acknowledged),
+            audio_ms=send_from_ms(self.terms.requested.audio, snapshot.acknowledged),
             input_id=snapshot.inputs,
         )
 
     def saved(self, save_point: SavePoint) -> None:
-        """The save_point is stored: its events may leave, and the client is told what it may forget."""
+        """Release a stored save point's events, and acknowledge the input that it covers."""
         if save_point.events:
             self._saved_events = save_point.events[-1][0]
         self._saved_inputs = save_point.input_id
         acknowledged = messages.InputAcknowledged(
             **self.encoder.envelope(), audio_ms=save_point.audio_ms, input_id=save_point.input_id
         )
-        places = [k for k, m in enumerate(self._out) if event_id_of(m) == self._saved_events]
-        self._out.insert(places[0] + 1 if places else 0, acknowledged)
+        positions = [k for k, m in enumerate(self._out) if event_id_of(m) == self._saved_events]
+        self._out.insert(positions[0] + 1 if positions else 0, acknowledged)
 
     def outgoing(self) -> list[ServerMessage]:
-        """What may leave now, in order: everything before the first event that is not stored."""
-        leaving = []
+        """Take the messages that may be sent now, in order: all before the first event that is not stored."""
+        released = []
         while self._out and event_id_of(self._out[0]) <= self._saved_events:
-            leaving.append(self._out.popleft())
-        return leaving
+            released.append(self._out.popleft())
+        return released
 
-    # --- inside -----------------------------------------------------------------------------------
+    # --- internals -----------------------------------------------------------------------------------
 
     def _open(self, snapshot: Snapshot | None) -> None:
-        """The session and its audio, from the beginning or from a snapshot."""
-        asked = self.terms.asked
-        self._audio = WireAudio(asked.audio, 0 if snapshot is None else snapshot.acknowledged)
+        """Open the session and its audio, from the beginning or from a snapshot."""
+        requested = self.terms.requested
+        self._audio = WireAudio(requested.audio, 0 if snapshot is None else snapshot.acknowledged)
         self.session: Session = self.terms.engine.open_session(
-            self.terms.session_config(), appended=asked.turns == "appended", resume=snapshot
+            self.terms.session_config(), appended=requested.turns == "appended", resume=snapshot
         )
 
     def _check_room(self) -> None:
         if self._events_bytes > MAX_EVENTS_BYTES:
-            most = MAX_EVENTS_BYTES // 2**20
+            limit = MAX_EVENTS_BYTES // 2**20
             raise Refusal(
-                "session_full", f"expected at most {most} MiB of events, got more: begin another session"
+                "session_full", f"expected at most {limit} MiB of events, got more: begin another session"
             )
 
 
 def _refuse_after_close(what: str, closed: bool) -> None:
+    """Raise for `what` if the session is `closed`."""
     if closed:
         raise Refusal("out_of_order", f"expected nothing after session.close, got {what}")
 
 
-def _restored(
+def _restore(
     offer: Offer, header: bytes, steps: Mapping[int, bytes]
 ) -> tuple[SessionTerms, Snapshot, SessionHeader]:
-    """What `LiveSession.save_point` wrote."""
+    """Read what `LiveSession.save_point` wrote."""
     try:
-        kept = msgspec.msgpack.decode(header, type=SessionHeader)
-        if kept.version != KEPT_VERSION:
-            raise ConfigError(f"expected a session of version {KEPT_VERSION}, got version {kept.version}")
-        terms = SessionTerms(offer, kept.asked)
-        snapshot = snapshots.decode(kept.snapshot, steps, terms.engine.classifier)
+        decoded = msgspec.msgpack.decode(header, type=SessionHeader)
+        if decoded.version != HEADER_VERSION:
+            raise ConfigError(
+                f"expected a session of version {HEADER_VERSION}, got version {decoded.version}"
+            )
+        terms = SessionTerms(offer, decoded.requested)
+        snapshot = snapshots.decode(decoded.snapshot, steps, terms.engine.classifier)
     except (msgspec.DecodeError, InputError) as error:
-        raise Refusal(
-            "resume_refused", f"expected a session that this server can go on with: {error}"
-        ) from error
-    return terms, snapshot, kept
+        raise Refusal("resume_refused", f"expected a session that this server can resume: {error}") from error
+    return terms, snapshot, decoded
 
 
 def _to_input(message: TurnAppend | TurnCorrect | SpeakerRename) -> ClientInput:
+    """Return a client's message as the session's input."""
     match message:
         case TurnAppend(text=text, speaker=speaker, audio_start_ms=start, audio_end_ms=end):
             span = [None if ms is None else ms_to_samples(ms) for ms in (start, end)]

@@ -1,10 +1,9 @@
 """The messages of the wire, one struct each: their fields, types and limits.
 
-What the server sends and a client may send is written down here once. The JSON Schema, the tables of
-``docs/protocol.md`` and the validation of what clients send are made from these structs; how the messages
-follow each other is told in `stream_erc.protocol.encoding`. Fields may be added in later versions: a reader
-ignores what it does not know. A client's message with a field that the server does not know is refused, by
-name.
+These structs are the only definition of the messages: the JSON Schema, the tables of ``docs/protocol.md`` and
+the validation of clients' messages are made from them, docstrings included. `stream_erc.protocol` specifies
+the order of messages. Later versions may add fields: a reader ignores fields that it does not know. The
+server refuses a client's message with an unknown field, and names the field.
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -32,7 +31,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ClientMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    """What a client sends as a text frame."""
+    """A message that a client sends as a text frame."""
 
 
 # --- what a client sends --------------------------------------------------------------------------
@@ -143,7 +142,7 @@ FromClient: TypeAlias = (
 
 
 class ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What the server sends: every message has these fields besides its own."""
+    """A message of the server, with the fields that all of them have."""
 
     session_id: Annotated[str, Meta(description="which conversation")]
     seq: Annotated[Count, Meta(description="0, 1, 2 ... within the connection or file")]
@@ -154,7 +153,7 @@ class ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type")
 
 
 class SessionEvent(ServerMessage, frozen=True, kw_only=True):
-    """What is never lost: numbered within the session, kept for a client that resumes."""
+    """An event, which is never lost: it is numbered within the session and stored for a client that resumes."""
 
     event_id: Annotated[Count, Meta(description="1, 2, 3 ... within the session, over all connections")]
 

@@ -1,4 +1,4 @@
-"""What a client asked for and a server has: how one session is heard and answered."""
+"""Negotiation of a session's configuration: the server's offer and the client's request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,11 @@ ENCODINGS: tuple[messages.Encoding, ...] = ("pcm_s16le", "pcm_f32le", "mulaw", "
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a server has for all its sessions.
+    """The models, defaults and limits that a server offers to every session.
 
     Attributes:
         engines: model name -> engine; the first is the default.
-        session: how a session is heard where its client does not say otherwise.
+        session: the default configuration of a session.
         server: the limits.
     """
 
@@ -29,14 +29,14 @@ class Offer:
     server: ServerConfig
 
     def models(self) -> tuple[messages.ModelInfo, ...]:
-        """The models to choose from."""
+        """Return the models to choose from."""
         return tuple(
             messages.ModelInfo(name=name, labels=engine.classifier.labels)
             for name, engine in self.engines.items()
         )
 
     def limits(self) -> messages.Limits:
-        """What a client has to keep to."""
+        """Return the limits that a client must respect."""
         return messages.Limits(
             max_message_bytes=self.server.max_message_bytes,
             max_frame_ms=self.server.max_frame_ms,
@@ -49,72 +49,76 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class SessionTerms:
-    """One session's terms: what its client asked for within what the server offers.
+    """A session's configuration: its client's request, checked against the server's offer.
+
+    Attributes:
+        offer: what the server offers.
+        requested: what the client requested.
 
     Raises:
-        ConfigError: it asked for something that is not there.
+        ConfigError: the client requested something that the server does not offer.
     """
 
     offer: Offer
-    asked: SessionUpdate = field(default_factory=SessionUpdate)
+    requested: SessionUpdate = field(default_factory=SessionUpdate)
 
     def __post_init__(self) -> None:
-        asked, engines = self.asked, self.offer.engines
-        if asked.protocol != PROTOCOL_VERSION:
-            raise ConfigError(f"expected protocol {PROTOCOL_VERSION}, got {asked.protocol}")
-        if asked.model is not None and asked.model not in engines:
-            raise ConfigError(f"expected a model of {', '.join(engines)}, got {asked.model!r}")
+        requested, engines = self.requested, self.offer.engines
+        if requested.protocol != PROTOCOL_VERSION:
+            raise ConfigError(f"expected protocol {PROTOCOL_VERSION}, got {requested.protocol}")
+        if requested.model is not None and requested.model not in engines:
+            raise ConfigError(f"expected a model of {', '.join(engines)}, got {requested.model!r}")
         known, languages = self.engine.classifier.labels, self.engine.languages
-        labels = known if asked.labels is None else asked.labels
+        labels = known if requested.labels is None else requested.labels
         if not labels or len(set(labels)) < len(labels) or not set(labels) <= set(known):
             raise ConfigError(f"expected some of the labels {', '.join(known)}, got {', '.join(labels)}")
-        if asked.language is not None and languages and asked.language not in languages:
-            raise ConfigError(f"expected a language of {', '.join(languages)}, got {asked.language!r}")
+        if requested.language is not None and languages and requested.language not in languages:
+            raise ConfigError(f"expected a language of {', '.join(languages)}, got {requested.language!r}")
 
     @property
     def engine(self) -> Engine:
-        """What does the session's work."""
-        return self.offer.engines[self.asked.model or next(iter(self.offer.engines))]
+        """The engine of the requested model."""
+        return self.offer.engines[self.requested.model or next(iter(self.offer.engines))]
 
     def session_config(self) -> SessionConfig:
-        """How the conversation is heard."""
-        asked, config = self.asked, self.offer.session
+        """Return the session's configuration for its engine."""
+        requested, config = self.requested, self.offer.session
         diarization, endpointing = config.diarization, config.endpointing
-        if asked.speakers is not None:
-            diarization = replace(diarization, speakers=asked.speakers)
-        if asked.min_silence_ms is not None:
-            endpointing = replace(endpointing, min_silence_ms=asked.min_silence_ms)
+        if requested.speakers is not None:
+            diarization = replace(diarization, speakers=requested.speakers)
+        if requested.min_silence_ms is not None:
+            endpointing = replace(endpointing, min_silence_ms=requested.min_silence_ms)
         return replace(
             config,
             diarization=diarization,
             endpointing=endpointing,
-            language=asked.language or config.language,
-            partials=asked.partials,
+            language=requested.language or config.language,
+            partials=requested.partials,
         )
 
     def configuration(self) -> messages.Configuration:
-        """The terms as the client is told them."""
-        asked, engine, config = self.asked, self.engine, self.session_config()
+        """Return the configuration as the client receives it."""
+        requested, engine, config = self.requested, self.engine, self.session_config()
         return messages.Configuration(
-            audio=asked.audio,
-            turns=asked.turns,
-            model=asked.model or next(iter(self.offer.engines)),
-            labels=engine.classifier.labels if asked.labels is None else asked.labels,
+            audio=requested.audio,
+            turns=requested.turns,
+            model=requested.model or next(iter(self.offer.engines)),
+            labels=engine.classifier.labels if requested.labels is None else requested.labels,
             language=config.language or (engine.language if engine.languages else None),
             speakers=config.diarization.speakers,
-            partials=asked.partials,
+            partials=requested.partials,
             min_silence_ms=config.endpointing.min_silence_ms,
-            pace=asked.pace,
+            pace=requested.pace,
         )
 
-    def in_asked_labels(self, event: Event) -> Event:
-        """The event with probabilities over the labels that were asked for, given that it is one of them."""
-        if self.asked.labels is None or not isinstance(event, EmotionEvent | PartialTurn):
+    def restrict_labels(self, event: Event) -> Event:
+        """Return the event with its probabilities renormalized over the requested labels."""
+        if self.requested.labels is None or not isinstance(event, EmotionEvent | PartialTurn):
             return event
         if event.emotion is None:
             return event
-        among = {label: event.emotion.probabilities[label] for label in self.asked.labels}
-        total = sum(among.values()) or 1.0
-        probabilities = {label: p / total for label, p in among.items()}
+        requested = {label: event.emotion.probabilities[label] for label in self.requested.labels}
+        total = sum(requested.values()) or 1.0
+        probabilities = {label: p / total for label, p in requested.items()}
         best = max(probabilities, key=probabilities.__getitem__)
         return replace(event, emotion=Emotion(best, probabilities[best], probabilities))

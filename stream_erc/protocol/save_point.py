@@ -1,4 +1,4 @@
-"""What has to be stored of a session before more of it can be told."""
+"""A session's save point, which is stored before its events are sent."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SavePoint:
-    """What a store has to take in, all or nothing.
+    """A change of a stored session, to be stored all or nothing.
 
     Attributes:
-        header: the session without its past turns; replaces the one before.
-        steps: past turns that are new or changed, by turn index.
-        steps_now: the indices of all past turns that belong to it from now on.
-        events: (event id, JSON) that are new; the numbers go on from the last ones, beginning with 1.
-        closed: the session is over.
-        audio_ms, input_id: what the client need not keep any longer.
+        header: the session without its past turns; it replaces the previous header.
+        steps: turn index -> blob, for past turns that are new or changed.
+        steps_now: indices of all past turns that the session now has.
+        events: new events as (event id, JSON); the ids continue the stored ones and begin with 1.
+        closed: whether the session has ended.
+        audio_ms: position up to which the client may forget its audio.
+        input_id: last input that the client may forget.
     """
 
     header: bytes

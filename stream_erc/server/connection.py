@@ -163,7 +163,7 @@ class Connection:
 
     def _attach(self) -> None:
         """Attach the session to the worker of its engine."""
-        model = self.live.terms.asked.model or next(iter(self._shared.workers))
+        model = self.live.terms.requested.model or next(iter(self._shared.workers))
         self._worker = self._shared.workers[model]
         # The worker holds `wake` for the session's lifetime: `wake` must not refer to the session.
         loop, event = asyncio.get_running_loop(), self._wake
@@ -360,7 +360,7 @@ class Connection:
                 self._room.set()
             before, now = live.encoder.event_id, time.monotonic()
             # 2. Number the events.
-            live.tell(events)
+            live.report(events)
             self._reported_at.update((number, now) for number in range(before + 1, live.encoder.event_id + 1))
             # 3. Store them before any of them is sent: a resumed session knows all that its client knows.
             while (save_point := live.save_point()) is not None:

@@ -415,7 +415,7 @@ def test_any_order_of_anything_leaves_a_session_that_can_be_closed(configuration
     told: list[Fields] = []
 
     def advance() -> None:
-        live.tell(drive(live.session, engine))
+        live.report(drive(live.session, engine))
         while (due := live.save_point()) is not None:
             live.saved(due)
             if due.closed:

@@ -16,7 +16,7 @@ from stream_erc.config import ServerConfig
 from stream_erc.protocol import messages
 from stream_erc.protocol.encoding import to_message
 from stream_erc.protocol.errors import Refusal
-from stream_erc.protocol.live_session import MAX_WAITING, LiveSession
+from stream_erc.protocol.live_session import MAX_WAITING_INPUTS, LiveSession
 from stream_erc.protocol.messages import AudioFormat, SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.protocol.negotiation import Offer
 from stream_erc.protocol.save_point import SavePoint
@@ -133,7 +133,7 @@ class Wire:
             self.advance(live, owner)
 
     def advance(self, live: LiveSession, owner: int) -> None:
-        live.tell(drive(live.session, self.engine))
+        live.report(drive(live.session, self.engine))
         while (due := live.save_point()) is not None:
             self.operate()
             keep(self.store, owner, due)
@@ -201,7 +201,7 @@ def test_at_other_rates_a_cut_changes_no_more_than_rounding() -> None:
         at = 0
 
         def advance() -> None:
-            live.tell(drive(live.session, engine))
+            live.report(drive(live.session, engine))
             while (due := live.save_point()) is not None:
                 keep(store, owner, due)
                 live.saved(due)
@@ -234,7 +234,7 @@ def test_at_other_rates_a_cut_changes_no_more_than_rounding() -> None:
 def test_an_event_leaves_only_when_it_is_stored() -> None:
     live = LiveSession(OFFER, "s", lambda: "now")
     live.hear(live.decode(to_pcm16(TALK[:40_000]))[0])
-    live.tell(drive(live.session, HashEngine()))
+    live.report(drive(live.session, HashEngine()))
     due = live.save_point()
     assert [number for number, _ in due.events] == [1]
     assert all("event_id" not in message for message in sent(live))
@@ -249,7 +249,7 @@ def test_silence_is_acknowledged_once_a_second() -> None:
     acknowledged = []
     for _ in range(50):
         live.hear(np.zeros(CHUNK, dtype=np.float32))
-        live.tell(drive(live.session, HashEngine()))
+        live.report(drive(live.session, HashEngine()))
         while (due := live.save_point()) is not None:
             live.saved(due)
         acknowledged += [m["audio_ms"] for m in sent(live) if m["type"] == "input.acknowledged"]
@@ -328,7 +328,7 @@ def test_what_cannot_be_used_is_refused_by_its_code() -> None:
     ):
         live.receive(message)
         live.receive(message)  # the same again is ignored
-        live.tell(drive(live.session, HashEngine()))
+        live.report(drive(live.session, HashEngine()))
         (told,) = sent(live)
         assert (told["code"], told["input_id"], told["retryable"]) == (code, number, False)
     with pytest.raises(Refusal, match="in all inputs or in none"):
@@ -343,7 +343,7 @@ def test_turns_that_wait_for_audio_are_bounded() -> None:
     live = LiveSession(OFFER, "s", lambda: "now")
     live.update(SessionUpdate(turns="appended"))
     ahead = TurnAppend(speaker="Anna", audio_start_ms=1_000, audio_end_ms=2_000)
-    for _ in range(MAX_WAITING):
+    for _ in range(MAX_WAITING_INPUTS):
         live.receive(ahead)
     with pytest.raises(Refusal, match="at most 1000 inputs"):
         live.receive(ahead)
@@ -377,9 +377,9 @@ def test_random_chunks_give_the_same_events() -> None:
             size = rng.choice([1, 33, 500, 1600, 8000])
             live.hear(live.decode(to_pcm16(TALK[at : at + size]))[0])
             at += size
-            live.tell(drive(live.session, HashEngine()))
+            live.report(drive(live.session, HashEngine()))
         live.close()
-        live.tell(drive(live.session, HashEngine()))
+        live.report(drive(live.session, HashEngine()))
         while (due := live.save_point()) is not None:
             live.saved(due)
         received = [m for m in sent(live) if m["type"] == "turn.final"]

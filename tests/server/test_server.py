@@ -35,7 +35,7 @@ from stream_erc.cli.main import main
 from stream_erc.config import Config, ServerConfig
 from stream_erc.exceptions import ConfigError, InputError
 from stream_erc.server import server as server_module
-from stream_erc.server.server import OPEN_S, Server
+from stream_erc.server.server import OPEN_TIMEOUT_S, Server
 from stream_erc.server.stores.opening import open_store
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
 
@@ -339,7 +339,7 @@ def test_who_says_nothing_at_all_makes_room(monkeypatch):
         host, port = running.url.removeprefix("http://").split(":")
         silent = [socket.create_connection((host, int(port)), PATIENCE_S) for _ in range(20)]
         began = time.monotonic()
-        assert silent[0].recv(1) == b"" and time.monotonic() - began < OPEN_S
+        assert silent[0].recv(1) == b"" and time.monotonic() - began < OPEN_TIMEOUT_S
         assert get(running.url, "/healthz")[0] == 200
         with Client(running.socket_url) as client:
             client.settle()

@@ -181,9 +181,8 @@ class RedisStore(SessionStore):
         return 0  # Redis drops expired sessions by itself
 
     def ready(self) -> None:
-        with (
-            self._store_errors()
-        ):  # a write: a replica, a full Redis and one that cannot save also answer a ping
+        with self._store_errors():
+            # A write: a replica, a full Redis and one that cannot save also answer a ping.
             self._redis.set(f"{self._prefix}ready", b"", px=1000)
 
     def close(self) -> None:
