@@ -153,7 +153,7 @@ class ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type")
 
 
 class SessionEvent(ServerMessage, frozen=True, kw_only=True):
-    """An event, which is never lost: it is numbered within the session and stored for a client that resumes."""
+    """An event that is never lost: numbered within the session and stored for a client that resumes."""
 
     event_id: Annotated[Count, Meta(description="1, 2, 3 ... within the session, over all connections")]
 
