@@ -15,8 +15,6 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import msgspec
-
 from stream_erc.protocol import messages
 from stream_erc.protocol.encoding import event_id_of, parse
 from stream_erc.protocol.errors import Refusal
@@ -38,6 +36,7 @@ from stream_erc.server.closing import LOST, CloseConnection, close_reason_of
 from stream_erc.server.inbox import Inbox
 from stream_erc.server.limits import Bucket
 from stream_erc.server.outbox import Outbox
+from stream_erc.server.refusals import Refusals
 from stream_erc.server.shared import SharedState
 from stream_erc.server.websocket import Socket
 
@@ -50,12 +49,6 @@ AUDIO_SLICE_SAMPLES = 4_000
 
 LATE_WARNING_S, LATE_WARNING_INTERVAL_S = 5.0, 10.0
 """Delay of turns above which the client is warned, and the shortest time between two warnings."""
-
-MAX_CONSECUTIVE_ERRORS = 20
-"""Number of errors in a row at which a connection is closed."""
-
-MAX_ERROR_CHARS = 500
-"""Length limit for an error's message, which may quote what a client sent."""
 
 
 class Connection:
@@ -78,7 +71,7 @@ class Connection:
         self._taken_over = asyncio.Event()
         self._reported_at: dict[int, float] = {}  # event id -> when its event was reported, until it is sent
         self._listening_since: float | None = None  # while `_read` waits for a frame
-        self._errors_in_a_row = 0
+        self._refusals = Refusals(shared.telemetry)
         now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
         self._inbox = Inbox(self._config)
@@ -114,9 +107,9 @@ class Connection:
                     async with asyncio.timeout(self._config.penalty_s):
                         await self._shared.stopping.wait()
             if closed.connected:
-                failed = None if closed.refusal is None else self._error(closed.refusal)
-                reason = "" if closed.refusal is None else closed.refusal.code
-                await self._outbox.close(closed.code, reason, failed)
+                refusal = closed.refusal
+                error = None if refusal is None else self._refusals.error(refusal, self.live.encoder)
+                await self._outbox.close(closed.code, "" if refusal is None else refusal.code, error)
         finally:
             self._worker.detach(self.live.session)
             self._shared.leave(self.live.session_id, self)
@@ -140,7 +133,7 @@ class Connection:
             for job in jobs:
                 tasks.create_task(job)
 
-    # --- the beginning ----------------------------------------------------------------------------
+    # --- beginning --------------------------------------------------------------------------------
 
     async def _admit(self) -> None:
         """Authenticate the client, reserve a place for its session, store it and send ``session.created``."""
@@ -156,9 +149,9 @@ class Connection:
         self._claim, token = await Claim.create(self._shared, self.live.session_id, save_point.header)
         await self._outbox.put(self.live.created(token, self._shared.version))
 
-    def _open(self, session_id: str, kept: tuple[bytes, Mapping[int, bytes]] | None) -> None:
-        """Open a new session, or continue one from the header and steps of its last save."""
-        self.live = LiveSession(self._shared.offer, session_id, _now, kept)
+    def _open(self, session_id: str, stored: tuple[bytes, Mapping[int, bytes]] | None) -> None:
+        """Open a new session, or resume one from the header and steps of its last save."""
+        self.live = LiveSession(self._shared.offer, session_id, _now, stored)
         self._attach()
 
     def _attach(self) -> None:
@@ -179,7 +172,7 @@ class Connection:
 
         The order of the steps keeps two connections from writing one session.
         """
-        # 1. Nothing has been done with the new session.
+        # 1. Refuse unless the new session is untouched.
         await self._await_inputs_if_not_begun()
         if self._configured or self.live.begun:
             raise Refusal("out_of_order", "expected session.resume as the first message, got it later")
@@ -272,12 +265,13 @@ class Connection:
             raise Refusal("too_many_messages", f"expected at most {limit:g} text frames a second, got more")
         match parse(text):
             case Ping(id=ping_id):
-                self._errors_in_a_row = 0
+                self._refusals.accept()
                 await self._outbox.put(messages.Pong(**self.live.encoder.envelope(), id=ping_id))
             case SessionUpdate() as update:
                 await self._await_inputs_if_not_begun()
                 answer = self.live.update(update)
-                self._configured, self._errors_in_a_row = True, 0
+                self._configured = True
+                self._refusals.accept()
                 self._attach()
                 await self._store(self.live.save_point(always=True))
                 await self._outbox.put(answer)
@@ -303,7 +297,7 @@ class Connection:
 
     def _count_accepted(self) -> None:
         """Record that something was accepted: it ends a row of errors and begins the session."""
-        self._errors_in_a_row = 0
+        self._refusals.accept()
         if not self._counted:
             self._counted = True
             self._shared.telemetry.opened.labels("new").inc()
@@ -316,35 +310,8 @@ class Connection:
         await self._room.wait()
 
     async def _refuse(self, refusal: Refusal) -> None:
-        """Send an error; raise if it ends the connection.
-
-        Raises:
-            Refusal: one with a close code, or ``too_many_errors``.
-        """
-        if refusal.close_code is not None:
-            raise refusal
-        self._errors_in_a_row += 1
-        if self._errors_in_a_row >= MAX_CONSECUTIVE_ERRORS:
-            raise Refusal(
-                "too_many_errors", f"expected a usable message, got {MAX_CONSECUTIVE_ERRORS} errors in a row"
-            )
-        await self._outbox.put(self._error(refusal))
-
-    def _error(self, refusal: Refusal) -> messages.Failed:
-        """Return the error message of a refusal."""
-        return self._counted_error(
-            messages.Failed(
-                **self.live.encoder.envelope(),
-                code=refusal.code,
-                message=str(refusal),
-                retryable=refusal.retryable,
-            )
-        )
-
-    def _counted_error(self, error: messages.Failed) -> messages.Failed:
-        """Count an error in the metrics, and return it with its text in one line."""
-        self._shared.telemetry.errors.labels(error.code).inc()
-        return msgspec.structs.replace(error, message=_in_one_line(error.message))
+        """Send an error; raise the refusal if it ends the connection."""
+        await self._outbox.put(self._refusals.refuse(refusal, self.live.encoder))
 
     # --- progress --------------------------------------------------------------------------------
 
@@ -372,7 +339,7 @@ class Connection:
             for message in live.outgoing():
                 self._shared.telemetry.count_turn(message)
                 if isinstance(message, messages.Failed):  # a rejected input, reported in input order
-                    message = self._counted_error(message)
+                    message = self._refusals.count(message)
                 await self._outbox.put(message, self._reported_at.pop(event_id_of(message), None))
                 if isinstance(message, messages.SessionClosed):
                     await self._outbox.end()
@@ -432,12 +399,6 @@ class Connection:
                 await self._settled.wait()
                 await self._outbox.drained()
         raise CloseConnection(1012)
-
-
-def _in_one_line(message: str) -> str:
-    """Return an error's text without line breaks, cut to `MAX_ERROR_CHARS`."""
-    line = " ".join(message.split())
-    return line if len(line) <= MAX_ERROR_CHARS else f"{line[: MAX_ERROR_CHARS - 4]} ..."
 
 
 def _now() -> str:

@@ -18,7 +18,7 @@ from stream_erc.config import ServerConfig
 from stream_erc.core.session import Session
 from stream_erc.protocol import live_session as live
 from stream_erc.protocol.messages import TurnAppend
-from stream_erc.server import connection, inbox
+from stream_erc.server import connection, inbox, refusals
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
 
@@ -103,7 +103,7 @@ def test_inputs_that_are_refused_count_as_errors():
     with serve() as running, Client(running.socket_url) as client:
         client.answer("session.update", turns="appended")
         with contextlib.suppress(ConnectionClosed):
-            for _ in range(connection.MAX_CONSECUTIVE_ERRORS):
+            for _ in range(refusals.MAX_CONSECUTIVE_ERRORS):
                 client.send("turn.append", text="one", speaker="Ann", input_id=2)
         closed(client, 1008, "too_many_errors")
 
