@@ -1,8 +1,8 @@
-"""A server for tests: a real one on a free port of this machine, with real weights or with stand-ins.
+"""A real server for tests, on a free port of this machine, with real or fake engines.
 
-`FakeEngine` answers as `fakes.HashEngine` does, at once; its classifier's state is a text, so that any
-difference in order, words, speaker or state shows in every later probability. `Client` is the other side: a
-bare socket that sends whatever a test gives it, right or wrong.
+`FakeEngine` gives the answers of `fakes.HashEngine`. Its classifier's state is a text, so that any difference
+in order, words, speaker or state changes every later probability. `Client` is the other side: a bare socket
+that sends whatever a test gives it, valid or not.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from stream_erc.server.stores.sqlite import MemoryStore
 
 
 class FakeClassifier:
-    """Labels, and a state that is a text."""
+    """A classifier's labels, and a state that is a text."""
 
     name = "hash"
     labels = LABELS
@@ -51,7 +51,7 @@ class FakeEngine:
     """An engine without weights, with the interface that a worker and a server use.
 
     Args:
-        analysis_s: how long an analysis takes.
+        analysis_s: duration of an analysis.
     """
 
     max_batch = 8
@@ -80,7 +80,7 @@ class FakeEngine:
 
 @functools.cache
 def real_engine(model: str = "si-lstm", asr: str = "auto") -> Engine:
-    """The engine of ``stream-erc serve``, loaded once."""
+    """Load the engine of ``stream-erc serve``, once."""
     config = EngineConfig(model=model)
     config = dataclasses.replace(config, asr=dataclasses.replace(config.asr, engine=asr))
     return Engine.load(config, SessionConfig(), clock=time.perf_counter)
@@ -91,7 +91,9 @@ class Running:
     """A server that runs in a thread.
 
     Attributes:
-        url: of its page; `socket_url` of its sockets.
+        url: URL of its page; `socket_url` is that of its WebSockets.
+        server: the server.
+        thread: the thread that it runs in.
     """
 
     url: str
@@ -103,7 +105,7 @@ class Running:
         return self.url.replace("http", "ws", 1) + "/v1/session"
 
     def stop(self) -> None:
-        """Stop as SIGTERM does."""
+        """Stop the server as SIGTERM does."""
         self.server.stop()
         self.thread.join(20)
         assert not self.thread.is_alive()
@@ -117,14 +119,14 @@ def start(
     web: Path | None = None,
     **options: object,
 ) -> Running:
-    """A server that listens.
+    """Start a server, and wait until it listens.
 
     Args:
-        engines: model name -> engine; a `FakeEngine` where it is None.
-        store: in memory where it is None.
-        session: how sessions are heard; made for tones where the engines are stand-ins.
-        web: the page's folder; the project's page where it is None.
-        options: of `ServerConfig`; a free port by default.
+        engines: model name -> engine; one `FakeEngine` if None.
+        store: the store; a new one in memory if None.
+        session: configuration of sessions; by default one for tones if all engines are fake.
+        web: the page's folder; the project's page if None.
+        options: fields of `ServerConfig`; a free port by default.
     """
     fake = all(isinstance(engine, FakeEngine) for engine in (engines or {}).values())
     config = Config(
@@ -156,7 +158,7 @@ def start(
 
 @contextmanager
 def serve(engines: Mapping[str, object] | None = None, **options: object) -> Iterator[Running]:
-    """As `start`, and stopped at the end."""
+    """Run a server as `start` does, and stop it at the end."""
     running = start(engines, **options)  # type: ignore[arg-type]
     try:
         yield running
@@ -165,25 +167,25 @@ def serve(engines: Mapping[str, object] | None = None, **options: object) -> Ite
 
 
 PATIENCE_S = 30.0
-"""How long a test waits for what has to come; a loaded machine may take long."""
+"""Time limit for something that has to happen; a loaded machine may take long."""
 
 Fields = dict[str, object]
 
 
 class Client:
-    """A bare connection: sends what it is given, and shows what comes.
+    """A bare connection that sends what it is given and keeps what it receives.
 
     Args:
-        url: the socket's.
-        token: for the header ``Authorization``.
-        origin: for the header ``Origin``.
-        tls: trusts the server.
-        greeted: whether the server's first message is waited for.
-        receive_buffer: bytes that the system holds for a client that does not read; as it likes where None.
+        url: URL of the server's WebSocket.
+        token: token for the header ``Authorization``.
+        origin: value of the header ``Origin``.
+        tls: a context that trusts the server's certificate.
+        greeted: whether to wait for the server's first message.
+        receive_buffer: bytes that the system buffers for a client that does not read; its default if None.
 
     Attributes:
-        created: that message.
-        seen: every message so far.
+        created: the server's first message, empty if not waited for.
+        seen: every message received so far.
     """
 
     def __init__(
@@ -227,7 +229,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, whatever it was doing."""
+        """Close the connection in any state."""
         self._stack.close()
 
     def send(self, kind: str, **fields: object) -> None:
@@ -240,35 +242,40 @@ class Client:
             self.socket.send(to_pcm16(samples[at : at + frame]))
 
     def receive(self, timeout_s: float = PATIENCE_S) -> Fields:
-        """The next message; raises TimeoutError, or ConnectionClosed."""
+        """Return the next message.
+
+        Raises:
+            TimeoutError: none came in time.
+            ConnectionClosed: the connection has ended.
+        """
         message = json.loads(self.socket.recv(timeout_s))
         self.seen.append(message)
         return message
 
     def until(self, kind: str) -> Fields:
-        """The next message of a type; those before it are in `seen`."""
+        """Return the next message of a type; `seen` has those before it."""
         while True:
             message = self.receive()
             if message["type"] == kind:
                 return message
 
     def answer(self, kind: str, **fields: object) -> Fields:
-        """Send a message; the next one that comes."""
+        """Send a message; return the next one received."""
         self.send(kind, **fields)
         return self.receive()
 
     def settle(self) -> None:
-        """Wait until the server has taken in all that was sent."""
+        """Wait until the server has taken in everything sent so far."""
         self.send("ping", id="settled")
         while self.until("pong")["id"] != "settled":
             pass
 
     def resume(self, token: object, last_event_id: int) -> Fields:
-        """Resume; the answer."""
+        """Send ``session.resume``; return the answer."""
         return self.answer("session.resume", resume_token=token, last_event_id=last_event_id)
 
     def code(self) -> int:
-        """Read to the end; the code with which the connection was closed."""
+        """Read to the end; return the connection's close code."""
         try:
             while True:
                 self.receive()
@@ -276,29 +283,29 @@ class Client:
             return 1006 if closed.rcvd is None else closed.rcvd.code
 
     def vanish(self) -> None:
-        """Be gone without a close frame."""
+        """Drop the connection without a close frame."""
         with suppress(OSError):
             self.socket.socket.shutdown(socket.SHUT_RDWR)
         self.close()
 
     @property
     def events(self) -> list[Fields]:
-        """The lasting events so far."""
+        """The events received so far."""
         return lasting(self.seen)
 
 
 def lasting(messages: Iterable[Fields]) -> list[Fields]:
-    """The events that are never lost, without what differs from one connection or run to the next."""
-    passing = ("session_id", "seq", "created_at", "latency_ms")
+    """Return the events among messages, without the fields that differ between connections or runs."""
+    varying = ("session_id", "seq", "created_at", "latency_ms")
     return [
-        {key: value for key, value in message.items() if key not in passing}
+        {key: value for key, value in message.items() if key not in varying}
         for message in messages
         if "event_id" in message and message["type"] != "session.resumed"
     ]
 
 
 def converse(url: str, audio: Samples, **configuration: object) -> list[Fields]:
-    """A whole session, undisturbed: its lasting events."""
+    """Run a whole session without interruption; return its events."""
     with Client(url) as client:
         client.send("session.update", **({"pace": "replay"} | configuration))
         client.send_audio(audio)
@@ -308,7 +315,7 @@ def converse(url: str, audio: Samples, **configuration: object) -> list[Fields]:
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether it holds within the time that a loaded machine may need."""
+    """Return whether a condition becomes true within `PATIENCE_S`."""
     end = time.monotonic() + PATIENCE_S
     while not holds():
         if time.monotonic() > end:

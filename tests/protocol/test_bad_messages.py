@@ -1,4 +1,4 @@
-"""Whatever a client sends, it is told what was wrong, and no other session notices.
+"""Invalid messages: the client is told what was wrong, and no other session is affected.
 
 `MESSAGES` and `FRAMES` are the table: what is sent, as what, and the error or the close code that answers.
 """
@@ -73,7 +73,7 @@ NOT_MESSAGES = {
 
 
 def wrong_values() -> Iterator[tuple[str, str]]:
-    """For every field of every message, values of other types and out of its range."""
+    """Yield, for every field of every message, values of wrong types and out of range."""
     right: dict[str, dict[str, object]] = {
         UPDATE: {},
         "session.resume": {"resume_token": "x", "last_event_id": 0},
@@ -137,7 +137,7 @@ def test_what_is_no_message_of_the_protocol(text):
 
 @dataclass(frozen=True)
 class Wrong:
-    """What is sent before, what is wrong, and what answers it."""
+    """A case: the configuration, the invalid frames, and the code that answers them."""
 
     code: str
     sent: list[str | bytes]
@@ -234,7 +234,7 @@ def undisturbed(server: Running) -> list[Fields]:
 
 @contextlib.contextmanager
 def beside_another(server: Running, undisturbed: list[Fields]) -> Iterator[None]:
-    """Another session streams all the while; its events are those of an undisturbed one."""
+    """A second session streams meanwhile; its events are those of an undisturbed one."""
     with Client(server.socket_url) as other:
         other.answer(UPDATE, pace="replay")
         half = len(TALK) // 2
@@ -267,7 +267,7 @@ def test_what_is_wrong_is_told_and_changes_nothing(server, undisturbed, wrong):
 
 
 def test_after_the_end_nothing_is_taken():
-    """With work still to be done, so that the connection is open a while after ``session.close``."""
+    """Pending work keeps the connection open for a while after ``session.close``."""
     with serve({"hash": FakeEngine(analysis_s=1.0)}) as running, Client(running.socket_url) as client:
         client.answer(UPDATE, pace="replay", partials=False)
         client.send_audio(TALK[:26_000])
@@ -409,7 +409,7 @@ def test_any_text_is_a_message_or_refused(text):
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(configurations, frames)
 def test_any_order_of_anything_leaves_a_session_that_can_be_closed(configuration, frames):
-    """Without a socket: only refusals, events that can be told and stored, and an end that adds up."""
+    """Without a socket: any input gives refusals, events that can be sent and stored, and correct totals."""
     live, engine = LiveSession(OFFER, "s", lambda: "now"), HashEngine()
     live.update(SessionUpdate(**parse_update(configuration)))
     told: list[Fields] = []

@@ -1,4 +1,4 @@
-"""A live session without a socket: whatever is cut and whenever, events come once and are the same."""
+"""A live session without a socket: wherever it is cut, each event comes once and is the same."""
 
 import json
 import random
@@ -64,16 +64,16 @@ def sent(live: LiveSession) -> list[dict]:
 
 
 class Cut(Exception):
-    """The connection, or the server, is gone."""
+    """The connection or the server has failed."""
 
 
 class Wire:
-    """A client that keeps to the protocol, and the server's side of each of its connections.
+    """A client that follows the protocol, and the server's side of each of its connections.
 
     Args:
-        asked: what the client asks for.
+        asked: the configuration that the client requests.
         script: what it sends.
-        cuts: after how many operations (frames in, save points stored, messages out) everything is cut.
+        cuts: numbers of operations (frames in, save points stored, messages out) after which all is cut.
     """
 
     def __init__(self, asked: SessionUpdate, script: list, cuts: list[int]) -> None:
@@ -189,7 +189,7 @@ def test_many_cuts_lose_and_double_nothing(kind: str, cuts: list[int]) -> None:
 
 
 def test_at_other_rates_a_cut_changes_no_more_than_rounding() -> None:
-    """Mu-law at 8 kHz: the resampler begins again a second before, and turns are the same."""
+    """With mu-law at 8 kHz the resampler restarts a second earlier, and turns are the same."""
     eight = np.ascontiguousarray(TALK[::2])
     asked = SessionUpdate(audio=AudioFormat(encoding="mulaw", sample_rate_hz=8_000), partials=False)
 

@@ -1,4 +1,4 @@
-"""Who may come in: tokens said in the first message, and who comes back to a server that is full."""
+"""Admission: tokens in the first message, and resuming on a full server."""
 
 import time
 
@@ -9,7 +9,7 @@ from stream_erc.server import admission
 
 
 def resume_at_once(url: str, token: object) -> Client:
-    """As a client does that does not wait for the server's greeting."""
+    """Resume before the server's first message arrives; return the client."""
     client = Client(url, greeted=False)
     client.send("session.resume", resume_token=token, last_event_id=0)
     client.created = client.receive()
@@ -18,7 +18,7 @@ def resume_at_once(url: str, token: object) -> Client:
 
 def test_a_full_server_takes_who_comes_back():
     with serve(max_sessions=1) as running, Client(running.socket_url) as lost:
-        lost.answer("session.update", turns="appended")  # and then the network is gone, and nobody knows it
+        lost.answer("session.update", turns="appended")  # then the network fails without a sign
         with resume_at_once(running.socket_url, lost.created["resume_token"]) as again:
             assert again.created["type"] == "session.created"
             assert again.receive()["type"] == "session.resumed"
@@ -55,4 +55,4 @@ def test_a_server_that_stops_waits_for_no_token(tmp_path):
         began = time.monotonic()
         running.server.stop()
         assert client.code() == 1012
-        assert time.monotonic() - began < admission.AUTHENTICATE_S / 2
+        assert time.monotonic() - began < admission.AUTHENTICATION_TIMEOUT_S / 2

@@ -1,4 +1,4 @@
-"""Resuming and taking over: nothing lost, nothing twice, and never two connections that write one session."""
+"""Resuming and taking over: no event lost or repeated, and never two connections that write one session."""
 
 import contextlib
 import threading
@@ -14,7 +14,7 @@ from stream_erc.server.limits import MAX_BACKLOG_MS
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
-HALF = len(TALK) * 5 // 8  # within the third turn
+HALF = len(TALK) * 5 // 8  # samples; within the third turn
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def undisturbed() -> list[dict[str, object]]:
 
 
 def begin(running: Running, samples: int = HALF) -> Client:
-    """A session of two finished turns and a begun one."""
+    """Begin a session, up to two finished turns and a third in progress."""
     client = Client(running.socket_url)
     client.answer("session.update", pace="replay")
     client.send_audio(TALK[:samples])
@@ -34,7 +34,7 @@ def begin(running: Running, samples: int = HALF) -> Client:
 
 
 def go_on(running: Running, lost: Client, known: int) -> Client:
-    """Resume where `lost` ended, to the end of the session; `known` events had been received."""
+    """Resume the session of `lost`, which received `known` events, and run it to its end."""
     client = Client(running.socket_url)
     resumed = client.resume(lost.created["resume_token"], known)
     assert resumed["type"] == "session.resumed", resumed
@@ -220,7 +220,7 @@ def test_on_another_server_the_next_save_finds_out(tmp_path, undisturbed):
         with contextlib.suppress(ConnectionClosed):
             first.send_audio(TALK[HALF:])  # a turn ends in it: it has to be saved
         refused(first, "taken_over", 4409)
-        assert len(first.events) == 2  # nothing that the other one will not tell
+        assert len(first.events) == 2  # only events that the other connection knows
         second.send_audio(TALK[int(str(resumed["audio_ms"])) * 16 :])
         second.send("session.close")
         assert second.code() == 1000
@@ -248,7 +248,7 @@ def test_of_many_at_once_one_has_the_session_and_the_places_are_counted_rightly(
         assert len(answers) == 6
         service = running.server._shared
         assert service is not None
-        last = go_on(running, first, 2)  # the seventh; all others are closed by then or by it
+        last = go_on(running, first, 2)  # the seventh connection, which closes any that is left
         for client in clients:
             refused(client, "taken_over", 4409)
             client.close()
@@ -257,7 +257,7 @@ def test_of_many_at_once_one_has_the_session_and_the_places_are_counted_rightly(
 
 
 def test_what_was_sent_but_not_acknowledged_may_come_at_once(monkeypatch):
-    """Of a live session on a server that was slow for long: what it held back is not too fast."""
+    """On a server that was slow for long, live audio that was held back is not too fast."""
     monkeypatch.setattr(connection, "_now", lambda: "2026-01-01T00:00:00Z")  # long ago
     with serve(burst_ms=2_000) as running:
         with Client(running.socket_url) as lost:
@@ -331,7 +331,7 @@ def test_a_store_that_is_gone_closes_with_a_code_that_says_resume():
         client.send_audio(TALK)
         assert client.code() == 1011
         assert client.seen[-1]["code"] == "internal" and client.seen[-1]["retryable"]
-        assert client.events == []  # what is not stored is not told
+        assert client.events == []  # an event that is not stored is not sent
 
 
 def test_a_session_that_the_store_has_lost(tmp_path: Path):

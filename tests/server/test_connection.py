@@ -1,4 +1,4 @@
-"""What a connection may do, how it ends, and that nothing is left of it."""
+"""A connection's limits, its end, and its cleanup."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
 
 
 def closed(client: Client, close: int, code: str | None) -> None:
-    """The connection ends with this close code and, unless it is None, this error."""
+    """Check that the connection ends with this close code and, unless it is None, this error."""
     assert client.code() == close, client.seen[-1]
     if code is not None:
         assert (client.seen[-1]["type"], client.seen[-1]["code"]) == ("error", code)
@@ -61,7 +61,7 @@ def test_a_session_whose_events_take_too_much_room_can_still_be_closed(monkeypat
             client.answer("session.update", turns="appended")
             client.send("turn.append", text="so " * 200, speaker="Ann")
             client.until("turn.final")
-        with Client(running.socket_url) as again:  # a resumed one is as full
+        with Client(running.socket_url) as again:  # a resumed session is just as full
             again.resume(client.created["resume_token"], 1)
             again.send("turn.append", text="and so on", speaker="Ann")
             assert again.until("error")["code"] == "session_full"
@@ -155,7 +155,7 @@ def test_twenty_mistakes_in_a_row():
     with serve() as running, Client(running.socket_url) as client:
         for _ in range(19):
             assert client.answer("nonsense")["code"] == "invalid_message"
-        assert client.answer("ping")["type"] == "pong"  # one usable message, and they count anew
+        assert client.answer("ping")["type"] == "pong"  # a usable message ends a row of errors
         for _ in range(19):
             assert client.answer("nonsense")["code"] == "invalid_message"
         client.send("nonsense")
@@ -197,7 +197,7 @@ def test_a_ping_is_a_sign_of_life():
 
 
 def test_a_client_that_waits_for_a_busy_server_is_not_silent():
-    """While its audio waits to be heard the server reads nothing: that is no silence of the client's."""
+    """A server that does not read, because audio is waiting, does not count the client as idle."""
     with serve({"hash": FakeEngine(analysis_s=0.4)}, idle_timeout_s=1.0, threads=1) as running:
         with Client(running.socket_url) as client:
             client.send("session.update", pace="replay", partials=False)
@@ -251,7 +251,7 @@ def test_a_client_that_reads_nothing_is_closed_loses_nothing_and_harms_nobody():
 
 
 def state(running: Running) -> tuple[int, int, int, int]:
-    """How many connections, tasks, sessions that a worker knows, and sessions there are at all."""
+    """Count connections, tasks, sessions attached to a worker, and sessions in memory."""
     service, loop = running.server._shared, running.server._loop
     assert service is not None and loop is not None
     counted: list[int] = []
@@ -270,7 +270,7 @@ def state(running: Running) -> tuple[int, int, int, int]:
 
 
 def count_threads() -> int:
-    """Without those that the store's calls run in, which are made when they are needed."""
+    """Count threads, without those of the store, which start on demand."""
     return sum(not thread.name.startswith("store") for thread in threading.enumerate())
 
 
@@ -316,7 +316,7 @@ def taken_over(running: Running) -> None:
 def said_nothing(running: Running) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), PATIENCE_S) as bare:
-        with Client(running.socket_url) as other:  # who is served meanwhile
+        with Client(running.socket_url) as other:  # served meanwhile
             assert other.answer("ping")["type"] == "pong"
         bare.sendall(b"GET /v1/ses")
 

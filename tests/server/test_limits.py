@@ -1,4 +1,4 @@
-"""Token buckets: never more than what was put by, and nothing forgotten or given twice."""
+"""Token buckets: never more than the burst, and no token lost or given twice."""
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,7 @@ def test_what_is_granted_comes_on_top_and_is_used_up():
 
 @given(times)
 def test_no_stretch_of_time_takes_more_than_its_share(steps):
-    """From any moment on: at most what may be put by, and the rate times the time since."""
+    """From any moment on, at most the burst plus the rate times the elapsed time is taken."""
     bucket, now, taken = Bucket.full(rate=7, burst=50, now=0.0), 0.0, [(0.0, 0.0)]
     for pause, amount in steps:
         now += pause

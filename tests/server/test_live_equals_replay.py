@@ -1,4 +1,4 @@
-"""The same audio through the socket and replayed offline: the same turns, to the last digit."""
+"""The same audio gives the same turns through the socket and in a replay, to the last digit."""
 
 import asyncio
 import json
@@ -17,11 +17,11 @@ from stream_erc.config import SessionConfig
 from stream_erc.inference.workers import InlineWorker
 from stream_erc.sources.audio_files import AudioFile
 
-OF_THE_MOMENT = ("seq", "created_at", "latency_ms", "session_id")
+VARYING = ("seq", "created_at", "latency_ms", "session_id")
 
 
 def plain(message: dict) -> dict:
-    return {key: value for key, value in message.items() if key not in OF_THE_MOMENT}
+    return {key: value for key, value in message.items() if key not in VARYING}
 
 
 def lasting(messages: list[dict]) -> list[dict]:

@@ -1,4 +1,4 @@
-"""What an operator sees."""
+"""The server's metrics."""
 
 from importlib import metadata
 

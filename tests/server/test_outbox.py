@@ -1,4 +1,4 @@
-"""What goes out to a client: in order, numbered, and no faster than it is read."""
+"""The outbox: messages in order, numbered, and sent no faster than the client reads."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ IDLE = Failed(session_id="s", seq=0, code="idle", message="expected a ping", ret
 
 
 class FakeSocket:
-    """A client that reads, or does not."""
+    """A client's WebSocket; the client reads or does not, and may have left."""
 
     peer = "fake"
 

@@ -1,4 +1,4 @@
-"""Who may connect, what stands beside the socket, and how a server stops."""
+"""Access to the server, its HTTP pages and metrics, and its stop."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,7 @@ def tokens(tmp_path: Path) -> str:
 
 
 def get(url: str, path: str = "", **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """A page: status, headers, body."""
+    """Get a page; return its status, headers and body."""
     request = urllib.request.Request(url + path, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
@@ -67,7 +67,7 @@ def get(url: str, path: str = "", **headers: str) -> tuple[int, dict[str, str], 
 
 
 def metrics(running: Running) -> dict[tuple[str, ...], float]:
-    """(name, label values...) -> value."""
+    """Return the metrics as (name, label values ...) -> value."""
     text = get(running.url, "/metrics")[2].decode()
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -103,7 +103,7 @@ def test_a_conversation_from_the_first_message_to_the_last(server):
 
 
 class Clock:
-    """`time`, with a wall clock that can be stepped."""
+    """A module `time` with a wall clock that can be stepped."""
 
     step_s = 0.0
 
@@ -115,7 +115,7 @@ class Clock:
 
 
 class CountingStore(MemoryStore):
-    """Counts its sweeps."""
+    """A store that counts its sweeps."""
 
     sweeps = 0
 
@@ -143,7 +143,7 @@ def test_a_wall_clock_that_is_stepped_costs_nobody_the_session(monkeypatch):
         assert client.until("turn.final")["text"] == "hello"
         with Client(running.socket_url) as again:
             assert again.resume(client.created["resume_token"], 1)["type"] == "session.resumed"
-        with Client(running.socket_url) as again:  # what nobody uses expires as ever
+        with Client(running.socket_url) as again:  # an unused session still expires
             assert again.resume(gone.created["resume_token"], 0)["code"] == "resume_refused"
 
 
@@ -162,7 +162,7 @@ def test_a_token_in_the_header_or_as_the_first_message(tokens):
 def test_until_it_is_authenticated_a_client_is_told_nothing(tokens):
     with serve(token_file=tokens, max_sessions=1) as running:
         quiet = [Client(running.socket_url, greeted=False) for _ in range(3)]
-        with Client(running.socket_url, token="open-sesame") as client:  # they took no place
+        with Client(running.socket_url, token="open-sesame") as client:  # refused clients take no place
             client.settle()
             for other in quiet:
                 with pytest.raises(TimeoutError):
@@ -233,7 +233,7 @@ def test_pages_of_other_servers_are_refused(origin, allowed):
 
 
 def asked(url: str, *headers: str) -> bytes:
-    """The status of the answer to a request for a WebSocket, with these headers."""
+    """Request a WebSocket with these headers; return the status of the answer."""
     host, port = url.removeprefix("http://").split(":")
     lines = ["GET /v1/session HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket"]
     lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *headers, "", ""]
@@ -248,7 +248,7 @@ REBOUND = [
     ("evillocalhost", False), ("127.0.0.1.evil.example", False), ("192.168.0.7", False), ("[::2]", False),
     ("evil.example#@localhost", False), ("[", False),
 ]  # fmt: skip
-"""What a page may call a server for this machine alone that knows nobody by a token."""
+"""Hosts under which a page may, or may not, reach a loopback server without tokens."""
 
 
 @pytest.mark.parametrize(("name", "allowed"), REBOUND)
@@ -313,7 +313,7 @@ def test_many_at_once_take_no_more_places_than_there_are():
 
 
 def few_clients(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """Servers with one session take `most` connections."""
+    """Limit a server with one session to `most` connections."""
     monkeypatch.setattr("stream_erc.server.server.BASE_CONNECTIONS", most - 1)
     monkeypatch.setattr("stream_erc.server.server.CONNECTIONS_PER_SESSION", 1)
 
@@ -324,7 +324,7 @@ def test_connections_without_a_session_are_bounded(tokens, monkeypatch):
         quiet = [Client(running.socket_url, greeted=False) for _ in range(3)]
         assert asked(running.url, "Host: localhost") == b"503"
         assert get(running.url, "/healthz")[0] == get(running.url, "/readyz")[0] == 200
-        with Client(running.socket_url, token="open-sesame") as client:  # who is known comes in
+        with Client(running.socket_url, token="open-sesame") as client:  # a client with a token is admitted
             client.settle()
             assert asked(running.url, "Host: localhost", "Authorization: Bearer wrong") == b"503"
         quiet.pop().vanish()
@@ -395,7 +395,7 @@ def test_a_server_that_stops_lets_nobody_wait_for_a_penalty(tokens):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A self-signed certificate of 127.0.0.1 and its key."""
+    """Make a self-signed certificate of 127.0.0.1 and its key."""
     folder = tmp_path_factory.mktemp("tls")
     files = (str(folder / "certificate.pem"), str(folder / "key.pem"))
     command = [
@@ -451,7 +451,7 @@ def test_an_address_that_is_taken(server):
 
 @pytest.fixture
 def loading(monkeypatch) -> list[Config]:
-    """Whose engines the program would load: instead, it ends."""
+    """Return the configurations whose engines the program would load; it ends instead of loading them."""
     loaded: list[Config] = []
 
     def engines(config: Config) -> dict[str, FakeEngine]:
@@ -497,7 +497,7 @@ def test_health_and_readiness(tmp_path):
         store.close()
         status, _, why = get(running.url, "/readyz")
         assert status == 503 and b"expected an open store" in why
-        assert get(running.url, "/healthz")[0] == 200  # it lives; who restarts it for that helps nobody
+        assert get(running.url, "/healthz")[0] == 200  # it is alive: a restart would not help
         with Client(running.socket_url, greeted=False) as client:
             assert client.code() == 1011
             assert client.seen[-1]["code"] == "internal" and client.seen[-1]["retryable"]
@@ -650,7 +650,7 @@ def test_no_audio_is_stored(tmp_path):
             client.send("session.close")
             assert client.code() == 1000
         stored += b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert b"heard " in stored  # the words are: a client that resumes is told them
+    assert b"heard " in stored  # the words are stored: a client that resumes receives them
     pcm = np.frombuffer(to_pcm16(audio), "<i2")
     floats = (pcm.astype(np.float32) / np.float32(32_768)).astype("<f4")
     loud = np.flatnonzero(np.abs(pcm) > 100)
@@ -680,7 +680,7 @@ def test_a_stopped_server_tells_keeps_and_another_one_goes_on(tmp_path):
         with pytest.raises(OSError, match="refused"):
             get(running.url, "/healthz")
     known = max((int(str(e["event_id"])) for e in client.events), default=0)
-    assert known == 2  # what was heard came to its end before the close
+    assert known == 2  # pending turns were finished before the close
     with serve(store=open_store(path)) as running, Client(running.socket_url) as again:
         resumed = again.resume(client.created["resume_token"], known)
         assert resumed["type"] == "session.resumed" and resumed["event_id"] == known
@@ -717,7 +717,7 @@ def test_stopping_waits_for_nobody_for_long():
     began = time.monotonic()
     running.stop()
     assert time.monotonic() - began < PATIENCE_S / 2
-    running.server.stop()  # once more, after the end: nothing happens
+    running.server.stop()  # again, after the end: no effect
     silent.close()
     deaf.vanish()
 
@@ -737,7 +737,7 @@ asyncio.run(Server(Config(session=CONFIG, server=server), engines, open_store(sy
 
 @contextlib.contextmanager
 def program(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, which gets signals; its URL."""
+    """Run a server in a process of its own, which gets signals; yield the process and its WebSocket URL."""
     command = [sys.executable, "-u", "-c", PROGRAM, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests")
     assert process.stdout is not None
@@ -773,7 +773,7 @@ def test_a_signal_drains_and_after_it_signals_are_as_in_any_program():
     asyncio.run(server.run(urls.put))  # the signal comes to the main thread
     thread.join(PATIENCE_S)
     client, code = clients
-    assert code == 1012 and len(client.events) == 4  # what was heard came to its end
+    assert code == 1012 and len(client.events) == 4  # pending turns were finished
     assert handlers == [signal.SIG_DFL, signal.default_int_handler]
 
 
@@ -801,7 +801,7 @@ def test_a_second_sigterm_ends_at_once_and_nothing_is_damaged(tmp_path):
 
 
 def test_silence_and_the_end_of_a_stopped_session_come_again():
-    """A client whose last message was lost asks again, and is told the end of a session that is over."""
+    """A client whose last message was lost resumes a closed session, and receives its last events."""
     with serve() as running:
         with Client(running.socket_url) as client:
             client.send("session.update", pace="replay")

@@ -1,4 +1,4 @@
-"""The stores of sessions: one contract for all of them, then what each promises about crashes."""
+"""The stores of sessions: their common contract, then the crash safety of each."""
 
 import hashlib
 import os
@@ -39,15 +39,15 @@ from stream_erc.server.stores.base import SessionStore, StoredSession
 from stream_erc.server.stores.opening import open_store
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
 
-NOW = float(int(time.time()))  # of today, since Redis goes by its own clock
+NOW = float(int(time.time()))  # today: Redis has its own clock
 LATER = NOW + 10_000.0
 TOKEN = hashlib.sha256(b"token").digest()
 PROCESSES = ["sqlite", "redis"]
-"""The stores that processes share."""
+"""Stores that several processes can share."""
 
 
 class RedisServer:
-    """A real redis-server behind a socket in `folder`; it keeps nothing on the disk."""
+    """A real redis-server on a socket in `folder`, without persistence."""
 
     def __init__(self, folder: Path) -> None:
         self.url, self._folder = f"unix://{folder}/redis.sock", folder
@@ -88,7 +88,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def spec(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """What `open_store` gets for the store that the test is run with."""
+    """The argument of `open_store` for the test's store."""
     match request.param:
         case "sqlite":
             return f"sqlite:{tmp_path}/sessions.db"
@@ -114,7 +114,7 @@ def flush(url: str) -> None:
 
 
 def save(store: SessionStore, session_id: str, owner: int, first: int, **other: object) -> None:
-    """One event, numbered `first`, and whatever else is said."""
+    """Save one event with the id `first`, and any other fields of the save point."""
     now, expires_at = other.pop("now", NOW), other.pop("expires_at", LATER)
     given = {"header": b"h", "steps": {}, "steps_now": (), "events": [(first, "{}")], **other}
     store.save(session_id, owner, SavePoint(**given), now=now, expires_at=expires_at)  # type: ignore[arg-type]
@@ -262,7 +262,7 @@ class TestContract:
         assert (saved.owner, saved.saved_at) == (3, NOW)
 
     def test_a_save_may_shorten_the_life(self, store: SessionStore) -> None:
-        """As that of a closed session."""
+        """For example that of a closed session."""
         save(store, "a", create(store), 1, expires_at=LATER - 100)
         assert store.claim(TOKEN, now=LATER - 100, expires_at=LATER) is None
         store.touch("a", 1, expires_at=LATER - 200)
@@ -289,7 +289,7 @@ class TestContract:
         assert store.events("a", 19_998) == lines[-2:]
 
     def test_threads_share_a_store(self, store: SessionStore) -> None:
-        """Each thread its own session, all of them one more: of every claim's owners only one number each."""
+        """Each thread writes a session of its own, and all claim one more: no owner number is given twice."""
         create(store, "shared", b"shared")
 
         def work(number: int) -> list[int]:
@@ -320,7 +320,7 @@ class TestContract:
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    """Every call to a store and to plain dicts; what they answer has to be the same."""
+    """A model test: every call goes to a store and to plain dicts, which must give the same answers."""
 
     open: Callable[[], SessionStore]
     sweeps: bool
@@ -512,7 +512,7 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def check_one_save(store: SessionStore) -> int:
-    """All of one save, whichever, and nothing of another; returns its number."""
+    """Check that the store has exactly one whole save; return its number."""
     saved = claim(store, b"token", now=1e9, expires_at=9e9)
     n = saved.last_event_id
     assert store.events("a", 0) == [(number, str(number)) for number in range(1, n + 1)]
@@ -534,7 +534,7 @@ def test_a_killed_server_leaves_every_save_that_returned(spec: str) -> None:
         assert int(process.stdout.readline()) == last
         for _ in range(17 * (round_number + 1)):
             told = int(process.stdout.readline())
-        time.sleep(0.001 * round_number)  # somewhere within a later save
+        time.sleep(0.001 * round_number)  # at some point within a later save
         os.kill(process.pid, signal.SIGKILL)
         *_, told = [told, *map(int, process.stdout.read().split())]
         process.wait()
@@ -560,7 +560,7 @@ def test_of_processes_that_claim_at_once_one_has_the_session(spec: str) -> None:
         process.stdin.flush()
     lines = [line for process in processes for line in process.communicate(timeout=60)[0].splitlines()]
     assert sorted(int(line.split()[0]) for line in lines) == list(range(2, 122))
-    assert "121" in lines  # nobody claimed after the last one
+    assert "121" in lines  # nobody claimed after the last claim
     with pytest.raises(Fenced, match="expected owner 121, got 120"):
         save(store, "a", 120, 1)
     save(store, "a", 121, 1)
@@ -637,13 +637,13 @@ def test_others_save_while_a_sweep_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_power_cut_loses_the_end_and_tears_nothing(tmp_path: Path) -> None:
-    """The log cut off anywhere, as where its last pages never reached the disk."""
+    """The log is cut off anywhere, as if its last pages had never reached the disk."""
     path = tmp_path / "sessions.db"
     store = SqliteStore(path)
     store.create("a", b"token", (0).to_bytes(4, "big") * 15_000, now=0.0, expires_at=9e9)
     store.close()
     store = SqliteStore(path)
-    for n in range(1, 9):  # fewer pages than SQLite moves to the file by itself
+    for n in range(1, 9):  # fewer pages than SQLite checkpoints by itself
         blob = n.to_bytes(4, "big") * 15_000
         steps_now = range(max(1, n - 3), n + 1)
         save(store, "a", 1, 0, header=blob, steps={n: blob}, steps_now=steps_now, events=[(n, str(n))], now=n)
@@ -770,7 +770,7 @@ def test_a_place_that_cannot_be_a_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_writable_is_told(tmp_path: Path) -> None:
-    """In a process that is not root's, to whom every folder is writable."""
+    """The check runs in a process of another user: root can write to every folder."""
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o555)
     code = (
@@ -805,7 +805,7 @@ def test_a_file_that_was_deleted_or_replaced_is_not_ready(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_was_closed_is_not_ready() -> None:
-    """In a process that is not root's, to whom every folder is open."""
+    """The check runs in a process of another user: root can read every folder."""
     code = (
         "import os, sys; from pathlib import Path; from stream_erc.server.stores.sqlite import SqliteStore\n"
         "folder = Path(sys.argv[1])\n"
@@ -876,7 +876,7 @@ def test_a_full_disk_saves_nothing_and_goes_on_when_there_is_room(tmp_path: Path
 
 
 def test_what_the_caller_raises_leaves_the_store_usable() -> None:
-    """A value that cannot be stored, in the middle of a save."""
+    """A value in the middle of a save cannot be stored."""
     store = MemoryStore()
     owner = create(store)
     with pytest.raises(UnicodeEncodeError):
@@ -919,14 +919,14 @@ def test_a_stopped_redis_is_told_and_a_restarted_one_is_used(tmp_path: Path) -> 
                 call()
         server.start()
         store.ready()
-        with pytest.raises(SessionGone):  # this Redis keeps nothing on the disk
+        with pytest.raises(SessionGone):  # this Redis has no persistence
             save(store, "a", 1, 1)
         create(store)
         store.close()
 
 
 class LosesAnswers:
-    """Stands between a client and Redis; cuts the connection instead of passing on the answers of `lost`."""
+    """A proxy before Redis that cuts the connection instead of passing on the answers of `lost`."""
 
     def __init__(self, folder: Path, server: RedisServer) -> None:
         self.url, self.lost = f"unix://{folder}/between.sock", 0
@@ -944,7 +944,7 @@ class LosesAnswers:
     def _pass_on(self, client: socket.socket) -> None:
         with client, socket.socket(socket.AF_UNIX) as redis:
             redis.connect(self._server)
-            while asked := client.recv(1 << 20):  # short commands, which come as one piece
+            while asked := client.recv(1 << 20):  # short commands, which arrive in one piece
                 redis.sendall(asked)
                 answer = redis.recv(1 << 20)
                 if b"EXEC" in asked:
