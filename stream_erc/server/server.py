@@ -24,7 +24,7 @@ from websockets.http11 import Request, Response
 
 import stream_erc
 from stream_erc.config import Config, ServerConfig
-from stream_erc.exceptions import ConfigError, StoreError
+from stream_erc.exceptions import ConfigError, StoreError, StreamErcError
 from stream_erc.inference.engine import Engine
 from stream_erc.inference.workers import ThreadWorker
 from stream_erc.protocol.negotiation import Offer
@@ -104,6 +104,7 @@ class Server:
         self._shared: SharedState | None = None
         self._clients: set[asyncio.Task[None]] = set()  # of connections that asked for a WebSocket
         self._max_clients = 0
+        self._failure: StreamErcError | None = None  # of an engine that could not be loaded to its end
 
     def stop(self) -> None:
         """Begin to stop. It may be called from any thread, again, and after the end."""
@@ -111,6 +112,11 @@ class Server:
         if self._loop is not None and self._shared is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._shared.stopping.set)
+
+    def _fail(self, error: StreamErcError) -> None:
+        """Begin to stop because of an error, which `run` raises at the end; from any thread."""
+        self._failure = error
+        self.stop()
 
     def _stop_on_signal(self) -> None:
         """Begin to stop, and restore the default action for a second signal."""
@@ -122,17 +128,18 @@ class Server:
     async def run(self, ready: Callable[[str], None] = lambda url: None) -> None:
         """Listen until `stop` is called, or the main thread gets SIGTERM or SIGINT; then drain.
 
-        A second signal ends the process at once.
+        A second signal ends the process at once. What an engine left for later is loaded meanwhile.
 
         Args:
             ready: called with the page's URL when the server accepts connections.
 
         Raises:
             InputError: the server cannot listen at the address.
+            StreamErcError: an engine could not be loaded to its end.
         """
         self._loop, self._max_clients = asyncio.get_running_loop(), _max_clients(self._config.max_sessions)
         workers = {
-            name: ThreadWorker(engine, threads=self._config.threads)
+            name: ThreadWorker(engine, threads=self._config.threads, on_failure=self._fail)
             for name, engine in self._offer.engines.items()
         }
         threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
@@ -151,6 +158,8 @@ class Server:
                 await asyncio.to_thread(worker.close)
             threads.shutdown()
             self._store.close()
+        if self._failure is not None:
+            raise self._failure
 
     async def _listen(self, shared: SharedState, ready: Callable[[str], None]) -> None:
         """Listen until the server stops and its clients have left; it answers HTTP until then."""
@@ -272,11 +281,13 @@ class Server:
         return None
 
     async def _readiness(self, shared: SharedState) -> Response:
-        """Return 200 if a session could begin now, 503 with the reason if not."""
+        """Return 200 if a session could begin and be understood now, 503 with the reason if not."""
         if shared.stopping.is_set():
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"draining\n")
         if shared.full:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"full\n")
+        if not all(worker.ready for worker in shared.workers.values()):
+            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"loading the models\n")
         try:
             await shared.call_store(self._store.ready)
         except StoreError as error:

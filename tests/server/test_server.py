@@ -33,7 +33,7 @@ from stream_erc.audio import to_pcm16
 from stream_erc.cli.diagnostics import structured
 from stream_erc.cli.main import main
 from stream_erc.config import Config, ServerConfig
-from stream_erc.exceptions import ConfigError, InputError
+from stream_erc.exceptions import CheckpointError, ConfigError, InputError
 from stream_erc.server import server as server_module
 from stream_erc.server.server import OPEN_TIMEOUT_S, Server
 from stream_erc.server.stores.opening import open_store
@@ -813,3 +813,38 @@ def test_silence_and_the_end_of_a_stopped_session_come_again():
             assert resumed["type"] == "session.resumed" and resumed["event_id"] == 1
             assert again.code() == 1000
             assert again.events == client.events
+
+
+def test_sessions_are_accepted_while_the_models_load_and_wait_for_them() -> None:
+    loaded = threading.Event()
+
+    class Cold(FakeEngine):
+        def warm_up(self) -> None:
+            loaded.wait(PATIENCE_S)
+
+    with serve({"hash": Cold()}) as running:
+        assert get(running.url, "/readyz")[::2] == (503, b"loading the models\n")
+        assert get(running.url, "/healthz")[0] == 200
+        with Client(running.socket_url) as client:
+            client.send_audio(conversation([(0.8, 440)]))
+            client.send("session.close")
+            client.until("speech.stopped")
+            loaded.set()
+            assert client.until("turn.final")["turn"] == 0
+        assert eventually(lambda: get(running.url, "/readyz")[0] == 200)
+
+
+def test_a_server_whose_models_cannot_be_loaded_ends_with_the_reason() -> None:
+    broken = threading.Event()
+
+    class Broken(FakeEngine):
+        def warm_up(self) -> None:
+            broken.wait(PATIENCE_S)
+            raise CheckpointError("expected a text encoder, got none")
+
+    async def run() -> None:
+        server = Server(Config(server=ServerConfig(port=0, drain_s=0.1)), {"hash": Broken()}, MemoryStore())
+        await server.run(lambda url: broken.set())
+
+    with pytest.raises(CheckpointError, match="expected a text encoder, got none"):
+        asyncio.run(run())
