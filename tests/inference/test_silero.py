@@ -98,7 +98,7 @@ def test_batches_of_any_size_give_the_same_bits(vad: SileroVad) -> None:
 def test_a_long_file_is_run_in_bounded_batches(vad: SileroVad, monkeypatch: pytest.MonkeyPatch) -> None:
     windows = windows_of(clip("asr", 1))
     whole, _ = vad.probabilities(windows, VadState.initial())
-    monkeypatch.setattr("stream_erc.core.vad.MAX_BATCH", 10)
+    monkeypatch.setattr("stream_erc.inference.silero.MAX_BATCH", 10)
     assert np.array_equal(vad.probabilities(windows, VadState.initial())[0], whole)
 
 
