@@ -1,6 +1,6 @@
-"""Audio from a file, decoded as a stream and paced where it plays live; `microphone` is the other source.
+"""Audio from a file: decoded as a stream of 16 kHz mono chunks, and paced like a live source if asked to.
 
-A shell: it may touch the clock. It gives 16 kHz mono `Samples`, chunk by chunk.
+A shell: it may use the clock.
 """
 
 import logging
@@ -31,20 +31,20 @@ FULL_SCALE = {
     "flt": 1.0,
     "dbl": 1.0,
 }  # of libav's sample formats
-SHORTFALL_S = 0.25  # lossy encoders declare their padding too: less than this is nothing lost
+SHORTFALL_S = 0.25  # lossy encoders count their padding too: less than this is not a loss
 LOSSLESS_SHORTFALL_S = 0.02
 
 
 class AudioFile:
     """An audio or video file of any container, rate and channel count that libav reads.
 
-    Memory stays flat: the file is decoded while `chunks` is consumed.
+    Its memory use is constant: the file is decoded while `chunks` is consumed.
 
     Args:
-        path: the file; of several audio streams the first is read.
+        path: the file; the first of its audio streams is read.
 
     Attributes:
-        duration_s: what the file declares, in seconds; None where it declares nothing.
+        duration_s: the declared duration in seconds, None if the file declares none.
 
     Raises:
         AudioError: no such file, a folder, empty, not audio, or without an audio stream.
@@ -65,13 +65,13 @@ class AudioFile:
             chunk_ms: length of the chunks in milliseconds; the last one may be shorter.
 
         Raises:
-            AudioError: after everything before the fault has been given: truncated, corrupt, no samples.
+            AudioError: truncated, corrupt, or without samples; raised after all samples before the fault.
         """
         return _rechunk(self._decoded(), ms_to_samples(chunk_ms))
 
     def _open(self) -> tuple[InputContainer, AudioStream]:
         try:
-            # The prefix keeps a colon in a name from being taken for a protocol.
+            # With the prefix, a colon in the name is not read as a protocol.
             container = av.open(f"file:{self.path}", metadata_errors="replace")
         except av.FFmpegError as error:
             raise AudioError(f"{self.path}: {EXPECTED}, got {_reason(error)}") from error
@@ -82,7 +82,7 @@ class AudioFile:
         return container, container.streams.audio[0]
 
     def _decoded(self) -> Iterator[Samples]:
-        """What the frames hold at 16 kHz mono, then the fault if there was one."""
+        """Yield the decoded audio at 16 kHz mono, then raise the fault, if any."""
         container, stream = self._open()
         resampler: Resampler | None = None
         decoded_s, fault = 0.0, None
@@ -103,7 +103,7 @@ class AudioFile:
         self._check(decoded_s, fault)
 
     def _floats(self, frame: AudioFrame) -> NDArray[np.float32]:
-        """The samples of a frame, (N, channels), full scale at 1."""
+        """Convert the samples of a frame to float, (N, channels), full scale at 1."""
         name = frame.format.name
         scale = FULL_SCALE.get(name.removesuffix("p"))
         if scale is None:
@@ -111,11 +111,11 @@ class AudioFile:
         array = frame.to_ndarray()  # planar (C, N), packed (1, N * C)
         shaped = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
         offset = scale if name.startswith("u8") else 0.0
-        with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, the resampler's business
+        with np.errstate(over="ignore"):  # a double may overflow to infinity, which the resampler handles
             return (shaped.astype(np.float32) - np.float32(offset)) / np.float32(scale)
 
     def _check(self, decoded_s: float, fault: str | None) -> None:
-        """Raise what was wrong with a file that has now been read to its end."""
+        """Raise an error if the file, now read to its end, was faulty or truncated."""
         at = f"after {decoded_s:.3f} s"
         if fault is not None:
             raise AudioError(f"{self.path}: expected intact audio, got {fault} {at}")
@@ -124,7 +124,7 @@ class AudioFile:
         try:
             cut = cut_short(self.path, self._format)
             declared = self.duration_s is not None and declares_duration(self.path, self._format)
-        except OSError as error:  # it was moved or unmounted while it was heard
+        except OSError as error:  # the file was moved or unmounted meanwhile
             raise AudioError(f"{self.path}: expected the file to stay, got {error.strerror} {at}") from error
         if cut is not None:
             raise AudioError(f"{self.path}: expected a complete file, got {cut} {at}")
@@ -143,13 +143,13 @@ def paced(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Samples]:
-    """Give each chunk when a live source would have: once its last sample has been heard.
+    """Yield each chunk when a live source would: at the time of its last sample.
 
     Args:
         chunks: 16 kHz mono.
-        speed: 1.0 is real time, 2.0 twice as fast; None as fast as it is asked for.
-        clock: seconds from any origin.
-        sleep: takes seconds.
+        speed: 1.0 is real time, 2.0 twice as fast; None does not pace.
+        clock: returns seconds from any origin.
+        sleep: waits for some seconds.
 
     Raises:
         ConfigError: a speed that is not positive.
@@ -196,13 +196,15 @@ def _reason(error: av.FFmpegError) -> str:
 def _duration_s(container: InputContainer, stream: AudioStream) -> float | None:
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    if container.duration is not None and len(container.streams) == 1:  # else it may be the video's
+    if (
+        container.duration is not None and len(container.streams) == 1
+    ):  # otherwise it may be that of the video
         return container.duration / av.time_base
     return None
 
 
 def _rechunk(pieces: Iterable[Samples], size: int) -> Iterator[Samples]:
-    """The same samples in chunks of `size`; those before an exception come before it."""
+    """Yield the samples in chunks of `size`; an error is raised after all samples before it."""
     held: list[Samples] = []
     held_samples = 0
     source = iter(pieces)

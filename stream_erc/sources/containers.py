@@ -1,17 +1,17 @@
-"""Whether a recording is complete: libav reads a truncated file to its end and says nothing."""
+"""Checks of whether a recording is complete: libav reads a truncated file without an error."""
 
 from pathlib import Path
 
 LONGEST_OGG_PAGE = 65_307  # bytes
-STREAMED_WAV = 0x7FFF_F000  # from this size on, the writer could not go back and fill it in
+STREAMED_WAV = 0x7FFF_F000  # sizes from here on mean that the writer could not seek back to fill in the size
 
 
 def cut_short(path: Path, container: str) -> str | None:
-    """What of a wav or ogg file is missing at its end, in words; None where nothing is known to be.
+    """Describe what is missing at the end of a wav or ogg file; return None if nothing is known to be.
 
     Args:
         path: the file.
-        container: its format by libav's name.
+        container: libav's name of its format.
     """
     with path.open("rb") as file:
         if container == "wav":
@@ -46,11 +46,11 @@ def _ogg_cut(tail: bytes) -> str | None:
 
 
 def declares_duration(path: Path, container: str) -> bool:
-    """Whether the file itself says how long it is; otherwise libav's figure is a guess from the bit rate.
+    """Return whether the file declares its duration; if not, libav estimates it from the bit rate.
 
     Args:
         path: the file.
-        container: its format by libav's name.
+        container: libav's name of its format.
     """
     if container == "mp3":
         return _counts_frames(path)
@@ -58,7 +58,7 @@ def declares_duration(path: Path, container: str) -> bool:
 
 
 def _counts_frames(path: Path) -> bool:
-    """Whether the first frame of an MP3 file holds a Xing or VBRI header."""
+    """Return whether the first frame of an MP3 file has a Xing or VBRI header."""
     with path.open("rb") as file:
         head = file.read(10)
         tag_bytes = 0

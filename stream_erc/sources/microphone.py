@@ -1,6 +1,6 @@
 """Audio from the microphone, through PortAudio.
 
-A shell: the only file that touches the sound card. It gives 16 kHz mono `Samples`, chunk by chunk.
+A shell: the only file that uses the sound card. It yields chunks of 16 kHz mono `Samples`.
 """
 
 import logging
@@ -19,12 +19,12 @@ from stream_erc.exceptions import DeviceError
 
 log = logging.getLogger(__name__)
 
-QUEUE_MS = 10_000  # what a slow consumer may be behind the microphone
-POLL_S = 0.1  # how soon the end of a device is seen
+QUEUE_MS = 10_000  # how far a slow consumer may lag behind the microphone
+POLL_S = 0.1  # interval of checks that the device is still there
 
 
 class DeviceInfo(TypedDict):
-    """What is used of a device as sounddevice describes it."""
+    """The used part of sounddevice's description of a device."""
 
     index: int
     name: str
@@ -33,25 +33,25 @@ class DeviceInfo(TypedDict):
 
 
 class SoundStream(Protocol):
-    """What is used of `sounddevice.RawInputStream`."""
+    """The used part of `sounddevice.RawInputStream`."""
 
     @property
     def active(self) -> bool:
-        """False once the device is gone."""
+        """Whether the device is still there."""
 
     def start(self) -> None:
-        """Begin to call back."""
+        """Start recording: call the callback with each block."""
 
     def close(self) -> None:
-        """Stop, and let the device go."""
+        """Stop recording and release the device."""
 
 
 class SoundLibrary(Protocol):
-    """What is used of the module `sounddevice`; a test gives its own."""
+    """The used part of the module `sounddevice`; tests pass their own."""
 
     @property
     def PortAudioError(self) -> type[Exception]:  # noqa: N802
-        """What it raises where the sound system fails."""
+        """The exception for failures of the sound system."""
 
     @overload
     def query_devices(self) -> Iterable[DeviceInfo]: ...
@@ -60,11 +60,11 @@ class SoundLibrary(Protocol):
 
     @property
     def RawInputStream(self) -> Callable[..., SoundStream]:  # noqa: N802
-        """Opens a device."""
+        """The class that opens a device."""
 
 
 class StreamFlags(Protocol):
-    """What is used of `sounddevice.CallbackFlags`."""
+    """The used part of `sounddevice.CallbackFlags`."""
 
     @property
     def input_overflow(self) -> bool:
@@ -73,11 +73,11 @@ class StreamFlags(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InputDevice:
-    """A microphone or another device that records.
+    """A microphone or another input device.
 
     Attributes:
-        index: what `Microphone` takes, as well as the name or a part of it.
-        rate_hz: its own sample rate.
+        index: its number, by which `Microphone` can open it.
+        rate_hz: its default sample rate.
     """
 
     index: int
@@ -88,19 +88,19 @@ class InputDevice:
 
 
 def list_input_devices(library: SoundLibrary | None = None) -> list[InputDevice]:
-    """The devices that record, possibly none.
+    """Return the input devices, possibly none.
 
     Raises:
-        DeviceError: no PortAudio library, or a sound system that fails.
+        DeviceError: no PortAudio library, or the sound system fails.
     """
-    sound = library if library is not None else _sounddevice()
+    sound = library if library is not None else _import_sounddevice()
     try:
         devices = [device for device in sound.query_devices() if device["max_input_channels"] > 0]
     except sound.PortAudioError as error:
         raise DeviceError(f"expected a sound system that lists its devices, got {error}") from error
     try:
         default = sound.query_devices(kind="input")["index"]
-    except (ValueError, sound.PortAudioError):  # there may be devices and yet no default
+    except (ValueError, sound.PortAudioError):  # there may be devices, but no default
         default = -1
     return [
         InputDevice(
@@ -117,33 +117,33 @@ def list_input_devices(library: SoundLibrary | None = None) -> list[InputDevice]
 class Microphone:
     """Live audio of an input device, as a context manager and an iterator of 16 kHz mono chunks.
 
-    Iteration ends after `close`, which another thread may call. What the consumer is too slow for is logged
-    and becomes silence, so that times stay true.
+    Iteration ends after `close`, which another thread may call. Audio that is lost because the consumer is
+    too slow is logged and replaced by silence, so times stay correct.
 
     Args:
-        device: index, name or a part of one; None for the system's default.
+        device: index, name or part of a name; None for the system's default.
         chunk_ms: audio per chunk in milliseconds.
-        library: stands in for the module `sounddevice`.
+        library: replaces the module `sounddevice`, for tests.
 
     Raises:
-        DeviceError: no PortAudio library, no input device, not this one, or one that does not open.
+        DeviceError: no PortAudio library, no such input device, or it cannot be opened.
     """
 
     def __init__(
         self, device: int | str | None = None, chunk_ms: int = 32, library: SoundLibrary | None = None
     ) -> None:
-        self._library = library if library is not None else _sounddevice()
-        self.device = _chosen(device, list_input_devices(self._library))
+        self._library = library if library is not None else _import_sounddevice()
+        self.device = _find_device(device, list_input_devices(self._library))
         self._chunk_ms = chunk_ms
         self._queue: queue.Queue[tuple[int, NDArray[np.float32]]] = queue.Queue(QUEUE_MS // chunk_ms)
         self._stream: SoundStream | None = None
         self._resampler = Resampler(SAMPLE_RATE)
-        self._lost = 0  # frames since the last block that found room
+        self._lost = 0  # frames dropped since the last queued block
         self._overflows = 0
         self._closed = False
 
     def __enter__(self) -> Self:
-        """Open the device and begin to record."""
+        """Open the device and start recording."""
         error: Exception | None = None
         own = self.device.rate_hz
         for rate_hz, channels in ((SAMPLE_RATE, 1), (own, 1), (own, self.device.channels)):
@@ -155,12 +155,12 @@ class Microphone:
                     channels=channels,
                     dtype="float32",
                     blocksize=rate_hz * self._chunk_ms // 1_000,
-                    callback=self._hear,
+                    callback=self._on_block,
                 )
                 self._stream.start()
             except (self._library.PortAudioError, ValueError) as failed:
                 error = failed
-                self._let_go()
+                self._release()
             else:
                 log.info("microphone %s: %d Hz, %d channel(s)", self.device.name, rate_hz, channels)
                 return self
@@ -172,15 +172,15 @@ class Microphone:
         self.close()
 
     def close(self) -> None:
-        """Stop recording; what was heard until now can still be iterated over."""
+        """Stop recording; audio recorded so far can still be iterated over."""
         self._closed = True
-        self._let_go()
+        self._release()
 
     def __iter__(self) -> Iterator[Samples]:
-        """Chunks as they are heard, about `chunk_ms` each.
+        """Yield chunks as they are recorded, about `chunk_ms` each.
 
         Raises:
-            DeviceError: the device went away.
+            DeviceError: the device was removed.
         """
         while True:
             try:
@@ -201,8 +201,8 @@ class Microphone:
             yield self._resampler.push(block)
         yield self._resampler.flush()
 
-    def _hear(self, data: memoryview, frames: int, when: object, status: StreamFlags) -> None:
-        """Called by PortAudio's thread: no waiting, no logging."""
+    def _on_block(self, data: memoryview, frames: int, when: object, status: StreamFlags) -> None:
+        """Queue a recorded block. PortAudio's thread calls this, so it must not block or log."""
         self._overflows += bool(status.input_overflow)
         block = np.frombuffer(data, dtype=np.float32).reshape(-1, self._resampler.channels).copy()
         try:
@@ -211,14 +211,14 @@ class Microphone:
         except queue.Full:
             self._lost += frames
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
 
 
-def _chosen(device: int | str | None, devices: list[InputDevice]) -> InputDevice:
-    """The one device that is meant."""
+def _find_device(device: int | str | None, devices: list[InputDevice]) -> InputDevice:
+    """Return the device with this index or name, or the default for None."""
     if not devices:
         raise DeviceError("expected an input device, got a system without one: connect a microphone")
     if device is None:
@@ -236,8 +236,8 @@ def _chosen(device: int | str | None, devices: list[InputDevice]) -> InputDevice
     return matches[0]
 
 
-def _sounddevice() -> SoundLibrary:
-    """The module, imported only where a microphone is asked for: the import itself opens PortAudio."""
+def _import_sounddevice() -> SoundLibrary:
+    """Import the module sounddevice, which opens PortAudio, so only when a microphone is needed."""
     try:
         import sounddevice
     except ImportError as error:
@@ -249,7 +249,7 @@ def _sounddevice() -> SoundLibrary:
             f"the microphone expected the PortAudio library, got {error}: "
             "install it (Debian: apt install libportaudio2, macOS: brew install portaudio)"
         ) from error
-    except Exception as error:  # its own PortAudioError, which has no name before the import succeeds
+    except Exception as error:  # PortAudioError, which cannot be named before the import succeeds
         raise DeviceError(f"the microphone expected a working sound system, got {error}") from error
     library: SoundLibrary = sounddevice
     return library

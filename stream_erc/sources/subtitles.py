@@ -1,7 +1,8 @@
-"""Cues of SubRip (SRT) and WebVTT files: when, what and, where the cue says it, who.
+"""Cues of SubRip (SRT) and WebVTT files: times, text and, if the cue names one, the speaker.
 
-pysubs2 reads times and takes tags away. What it leaves out is here: it drops voice tags, and it takes
-whatever is no cue (a damaged time line, a comment, a style sheet, a cue's name) for text of the cue before.
+pysubs2 parses times and removes tags. This module does what it does not: it reads voice tags, and separates
+cues from everything else (a damaged time line, a comment, a style sheet, a cue's name), which pysubs2 would
+add to the text of the previous cue.
 """
 
 import html
@@ -15,15 +16,15 @@ import pysubs2
 
 from stream_erc.exceptions import TurnsError
 
-MAX_CUE_CHARS = 10_000  # finding tags takes quadratic time where none of them ends
+MAX_CUE_CHARS = 10_000  # searching for tags takes quadratic time if none is closed
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One cue, or one speaker's part of it; times in milliseconds.
+    """A cue, or one speaker's part of it; times in milliseconds.
 
     Attributes:
-        line: of the file, 1-based, for messages.
+        line: line number in the file, 1-based, for messages.
     """
 
     line: int
@@ -53,15 +54,15 @@ _SOUNDS = frozenset(
 
 
 def read_cues(path: Path, text: str, kind: str) -> Iterator[Cue]:
-    """Read the cues of a file, those without text left out.
+    """Read the cues of a file, except those without text.
 
     Args:
         path: for messages.
         text: the whole file.
-        kind: ``srt`` or ``vtt``; a file that begins with ``WEBVTT`` is WebVTT in any case.
+        kind: ``srt`` or ``vtt``; a file that begins with ``WEBVTT`` is read as WebVTT.
 
     Raises:
-        TurnsError: something that is no cue, times that cannot be read.
+        TurnsError: something that is not a cue, or invalid times.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     opening = next((line.strip() for line in lines if line.strip()), "")
@@ -77,7 +78,7 @@ def read_cues(path: Path, text: str, kind: str) -> Iterator[Cue]:
                 f"{path}, line {number}: expected at most {MAX_CUE_CHARS} characters in a cue, got {length}"
             )
         marked = _VOICE.sub("\x02\\1\x03", r"\N".join(words))  # \N: a line break to pysubs2
-        marked = re.sub(r"<[\d:.]+>", "", marked)  # a time inside the text, as karaoke has it
+        marked = re.sub(r"<[\d:.]+>", "", marked)  # a time inside the text, as in karaoke
         events = pysubs2.SSAFile.from_string(f"{times}\n{marked}\n", format_=kind)
         if len(events) != 1:
             raise TurnsError(f"{path}, line {number}: expected one pair of times in a cue, got {len(events)}")
@@ -87,7 +88,7 @@ def read_cues(path: Path, text: str, kind: str) -> Iterator[Cue]:
 
 
 def _blocks(path: Path, lines: Sequence[str], kind: str) -> Iterator[tuple[int, str, list[str]]]:
-    """Line number, time line and text lines of each cue; a cue's number or name before it is dropped."""
+    """Yield the line number, time line and text lines of each cue, without its number or name."""
     block: list[tuple[int, str]] = []
     for item in enumerate([*lines, ""], 1):
         if item[1].strip():
@@ -102,13 +103,13 @@ def _blocks(path: Path, lines: Sequence[str], kind: str) -> Iterator[tuple[int, 
         for at, following in itertools.pairwise([*arrows, len(block)]):
             words = [line for _, line in block[at + 1 : following]]
             if following < len(block) and words and words[-1].isdigit():
-                words.pop()  # the next cue's number, where no blank line stands between
+                words.pop()  # the next cue's number, without a blank line before it
             yield *block[at], words
         block = []
 
 
 def _parts(text: str) -> list[tuple[str | None, str]]:
-    """A cue's speakers and what each says; one part without a speaker where it names none."""
+    """Split a cue into (speaker, text) parts; the speaker is None if the cue names none."""
     voices = _VOICE_MARK.split(text)  # before, name, said, name, said, ...
     if len(voices) > 1:
         parts = [(None, voices[0]), *zip(voices[1::2], voices[2::2], strict=True)]
@@ -126,12 +127,12 @@ def _parts(text: str) -> list[tuple[str | None, str]]:
 
 
 def _clean(text: str) -> str:
-    """One line without entities and the dash that begins a line of dialogue."""
+    """Join text to one line; remove entities and the dash that begins a line of dialogue."""
     return re.sub(r"^[-\u2013\u2014](?: |(?=[^\W\d]|\[|\())", "", " ".join(html.unescape(text).split()))
 
 
 def _split_name(line: str) -> tuple[str | None, str]:
-    """``Name: text``, ``[Name] text`` and ``(Name) text`` as (name, text); (None, line) otherwise."""
+    """Split ``Name: text``, ``[Name] text`` or ``(Name) text`` into (name, text), else (None, line)."""
     if match := _COLON.fullmatch(line):
         name, said = match.groups()
         words = name.split()

@@ -1,6 +1,6 @@
-"""A text file's lines, CSV rows and JSON; every fault is a `TurnsError` that names its place.
+"""Lines, CSV rows and JSON of text files; every fault is a `TurnsError` that names its place.
 
-Lines are read lazily, and all that stands before a fault comes before the error.
+Files are read lazily, and an error is raised only after everything before the fault.
 """
 
 import codecs
@@ -16,19 +16,19 @@ from typing import BinaryIO, cast
 
 from stream_erc.exceptions import TurnsError
 
-MAX_FILE_BYTES = 64 * 2**20  # of a file that is held whole: everything but JSONL and dialogue CSV
+MAX_FILE_BYTES = 64 * 2**20  # of a file that is read at once: all but JSONL and dialogue CSV
 MAX_LINE_BYTES = 16 * 2**20
 
 
 def suffix(path: Path) -> str:
-    """The suffix that decides, in lower case, without ``.gz``."""
+    """Return the suffix in lower case, ignoring a final ``.gz``."""
     return Path(path.name[: -len(".gz")] if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
 def read_lines(path: Path, limit: int | None = None) -> Generator[str, None, None]:
-    """Lines with their ends; every complete one before a fault comes before the error.
+    """Yield lines with their line ends; raise an error after all complete lines before the fault.
 
-    Whoever may stop before the end closes it (`contextlib.closing`), and the file with it.
+    A caller that may stop early must close the generator (`contextlib.closing`), which closes the file.
     """
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
@@ -43,7 +43,7 @@ def read_lines(path: Path, limit: int | None = None) -> Generator[str, None, Non
 
 
 def _decoded(path: Path, stream: BinaryIO, limit: int | None) -> Iterator[str]:
-    """UTF-8 line by line; UTF-16, where a line end cannot be found in bytes, as a whole."""
+    """Decode UTF-8 line by line, and UTF-16, whose line ends cannot be found in bytes, at once."""
     line, offset = stream.readline(MAX_LINE_BYTES + 1), 0
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = line + stream.read(MAX_FILE_BYTES)
@@ -77,7 +77,7 @@ def _decoded(path: Path, stream: BinaryIO, limit: int | None) -> Iterator[str]:
 
 
 def parse_json(path: Path, text: str, line: int = 1) -> object:
-    """The value of `text`, which begins at `line` of the file."""
+    """Parse `text`, which begins at `line` of the file."""
     try:
         return cast(object, json.loads(text))
     except json.JSONDecodeError as error:
@@ -90,13 +90,13 @@ def parse_json(path: Path, text: str, line: int = 1) -> object:
 def read_rows(
     path: Path, lines: Iterator[str], known: Sequence[str], wanted: Sequence[Sequence[str]]
 ) -> Iterator[tuple[str, dict[str, object]]]:
-    """Rows of a CSV file, each with its place in the file for messages.
+    """Yield the rows of a CSV file, each with its place in the file for messages.
 
     Args:
         path: for messages.
-        lines: with their ends, as `read_lines` gives them.
-        known: every column that may be there; commas, semicolons or tabs stand between them.
-        wanted: groups of columns, of each of which one at least has to be there.
+        lines: lines with their line ends, from `read_lines`; separators are commas, semicolons or tabs.
+        known: all allowed columns.
+        wanted: groups of columns; the file needs at least one column of each group.
     """
     blank = 0
     for first in lines:
@@ -135,7 +135,7 @@ def _check_header(
 
 
 def short(value: object) -> str:
-    """What came, for a message of one line."""
+    """Shorten a value for a one-line message."""
     if isinstance(value, Mapping):
         return f"an object with {', '.join(map(repr, value)) or 'nothing'}"[:80]
     text = repr(value)

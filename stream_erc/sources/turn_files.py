@@ -1,20 +1,20 @@
-"""What is known beforehand: who spoke when and what was said, with a recording or as text alone.
+"""Files of turns that are known beforehand: with times for a recording, or text alone.
 
-`read_turns` reads what is known of a recording, by suffix:
+`read_turns` reads the turns of a recording, by suffix:
 
-- ``.rttm``: who and when (``SPEAKER`` lines; other standard line types are skipped);
-- ``.srt``, ``.vtt``: when, what and, where the cue says it, who: ``<v Name>``, ``Name: ...``, ``[Name] ...``
-  or ``(Name) ...``. A name is at most four capitalised words, or one word of any case before a colon. A
-  cue with several names gives several turns with its times; a cue without text gives none;
+- ``.rttm``: speakers and times (``SPEAKER`` lines; other standard line types are skipped);
+- ``.srt``, ``.vtt``: times, text and, if the cue names one, the speaker: ``<v Name>``, ``Name: ...``,
+  ``[Name] ...`` or ``(Name) ...``. A name is at most four capitalised words, or one word of any case before
+  a colon. A cue with several names gives several turns with its times; a cue without text gives none;
 - ``.csv``, ``.tsv``: a header with ``start`` and ``end`` (seconds) or ``start_ms`` and ``end_ms``, and with
   ``speaker`` or ``text`` or both; commas, semicolons or tabs;
 - ``.json``: a list of ``{"speaker", "start_ms", "end_ms", "text"}`` or ``{"turns": [...]}``, ``start`` and
-  ``end`` in seconds also; other keys are ignored, since corpora carry labels.
+  ``end`` in seconds also; other keys are ignored, since corpora include labels.
 
-`read_dialogues` reads dialogues that have no audio:
+`read_dialogues` reads dialogues without audio:
 
-- ``.jsonl``: ``{"dialogue": ID, "turns": [{"speaker", "text"}, ...]}`` a line, other keys ignored;
-- ``.csv``, ``.tsv``: a header with ``speaker``, ``text`` and, where there are several, ``dialogue``;
+- ``.jsonl``: ``{"dialogue": ID, "turns": [{"speaker", "text"}, ...]}`` per line, other keys ignored;
+- ``.csv``, ``.tsv``: a header with ``speaker``, ``text`` and, if there are several, ``dialogue``;
 - ``.json``: one dialogue, as an object or as its list of turns.
 
 Any of them may end in ``.gz``. Text is UTF-8, or UTF-16 with a byte order mark.
@@ -37,7 +37,7 @@ from stream_erc.sources.subtitles import read_cues
 from stream_erc.sources.text_files import MAX_FILE_BYTES, parse_json, read_lines, read_rows, short, suffix
 
 MAX_TURN_S = 600
-MAX_DIALOGUE_TURNS = 100_000  # of a CSV, where a dialogue goes on until another begins
+MAX_DIALOGUE_TURNS = 100_000  # of a CSV, in which a dialogue continues until another begins
 
 TIME_COLUMNS = ("start", "end", "start_ms", "end_ms", "speaker", "text")
 TIME_NEEDS = (("start", "start_ms"), ("end", "end_ms"), ("speaker", "text"))
@@ -54,8 +54,8 @@ class TextDialogue:
     """A dialogue without audio.
 
     Attributes:
-        dialogue: its id, None where the file gives none.
-        turns: in order, each with a text and no times.
+        dialogue: its id, None if the file has none.
+        turns: in order, each with a text and without times.
     """
 
     dialogue: str | None
@@ -63,17 +63,17 @@ class TextDialogue:
 
 
 def read_turns(path: Path, recording: str | None = None) -> list[GivenTurn]:
-    """Read what is known of one recording, sorted by start; turns may overlap.
+    """Read the turns of one recording, sorted by start; turns may overlap.
 
     Args:
         path: a file of the kinds above.
-        recording: which one, where an RTTM file holds several (usually the audio file's stem).
+        recording: the recording's name in an RTTM file of several (usually the audio file's stem).
 
     Returns:
         At least one turn, each with times (samples at 16 kHz) and a speaker or a text or both.
 
     Raises:
-        TurnsError: the file cannot be read, or a turn in it makes no sense.
+        TurnsError: the file cannot be read, or a turn in it is invalid.
     """
     kind = suffix(path)
     if kind not in (".rttm", ".srt", ".vtt", ".csv", ".tsv", ".json"):
@@ -101,8 +101,8 @@ def read_turns(path: Path, recording: str | None = None) -> list[GivenTurn]:
 def read_dialogues(path: Path) -> Iterator[TextDialogue]:
     """Read dialogues without audio one by one, so that a huge file needs little memory.
 
-    An error comes after everything that stands before it, a CSV dialogue's turns so far included. In a CSV
-    file the rows of a dialogue stand together.
+    An error is raised after all dialogues before it, a CSV dialogue's turns so far included. In a CSV file,
+    the rows of a dialogue must be contiguous.
 
     Raises:
         TurnsError: while iterating, at the first line that cannot be read.
@@ -126,7 +126,7 @@ def read_dialogues(path: Path) -> Iterator[TextDialogue]:
 
 
 def _dialogue_lines(path: Path) -> Iterator[TextDialogue]:
-    """A dialogue on each line."""
+    """Read one dialogue per line."""
     with closing(read_lines(path)) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
@@ -134,14 +134,14 @@ def _dialogue_lines(path: Path) -> Iterator[TextDialogue]:
 
 
 def is_text_input(path: Path) -> bool:
-    """Whether `path` is a text-only dialogue rather than a recording; a JSON file with times is neither."""
+    """Return whether `path` is a text-only dialogue, not a recording; a JSON file with times is neither."""
     kind = suffix(path)
     if kind != ".json":
         return kind in (".jsonl", ".csv", ".tsv")
     try:
         records = _turn_records("", parse_json(path, "".join(read_lines(path, MAX_FILE_BYTES))))
     except TurnsError:
-        return True  # no audio either: let read_dialogues say what is wrong with it
+        return True  # not audio either: read_dialogues will report the fault
     return not any(key in record for record in records for key in ("start", "start_ms"))
 
 
@@ -149,7 +149,7 @@ def is_text_input(path: Path) -> bool:
 
 
 def _string(at: str, name: str, value: object) -> str | None:
-    """A name or text on one line; None where it is absent or blank."""
+    """Return a name or text on one line, None if it is absent or blank."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
