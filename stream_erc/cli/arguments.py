@@ -1,4 +1,4 @@
-"""The words of the command line: what each option takes, and the configuration that they make."""
+"""Parsing of the command line, and the configuration that results from it."""
 
 import argparse
 import dataclasses
@@ -12,14 +12,14 @@ from stream_erc.config import DEFAULT_MODEL, Config, ServerConfig
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all errors of the program are."""
+    """A parser whose errors are one line, like all errors of the program."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 class _Version(argparse.Action):
-    """Prints the version; it is looked up only when it is asked for."""
+    """Prints the version, which is looked up only on request."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(f"stream-erc {metadata.version('stream-erc')}")
@@ -27,20 +27,20 @@ class _Version(argparse.Action):
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line's words; `command` names the command.
+    """Parse the command line; the result's `command` is the command's name.
 
     Raises:
-        SystemExit: with code 2 after one line about a mistake, with 0 after ``--help`` or ``--version``.
+        SystemExit: with code 2 after a one-line error, with 0 after ``--help`` or ``--version``.
     """
     return _parser().parse_args(sys.argv[1:] if argv is None else argv)
 
 
 def read_config(args: argparse.Namespace, *, partials: bool) -> Config:
-    """The configuration file under the command line's options.
+    """Read the configuration file and override it with the command line's options.
 
     Args:
-        args: of a command that hears or serves conversations.
-        partials: whether turns are shown while they are spoken, where neither the file nor an option says.
+        args: the arguments of a command that opens sessions.
+        partials: whether to show partial turns if neither the file nor an option says so.
     """
     config = configuration.load(args.config) if args.config else Config()
     session, engine = config.session, config.engine

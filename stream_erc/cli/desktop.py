@@ -1,4 +1,4 @@
-"""The window's own server: begun beside it, ended with it."""
+"""The desktop window's own server, which starts and ends with the window."""
 
 import asyncio
 import os
@@ -21,19 +21,19 @@ Load: TypeAlias = "Callable[[Config], Mapping[str, Engine]]"
 
 INTERRUPTED = 130
 END_S = 10.0
-"""How long the server may take to end after the window."""
+"""Time limit for the server to end after the window."""
 
 
-def host(config: Config, window: "subprocess.Popen[bytes]", load: Load) -> int:
-    """Serve a window until it ends, in a thread: nothing here keeps a signal, or its end, waiting.
+def serve_window(config: Config, window: "subprocess.Popen[bytes]", load: Load) -> int:
+    """Serve a window until it ends. The server runs in a thread, so nothing delays signals or the exit.
 
     Args:
-        config: of the sessions.
+        config: the configuration.
         window: the client, with pipes to and from it; it is open while the models are loaded.
         load: loads the engines.
 
     Returns:
-        The window's exit code, negative where a signal ended it.
+        The window's exit code, negative if a signal ended it.
     """
     servers: list[Server] = []
     config = replace(config, server=replace(config.server, port=0))
@@ -43,23 +43,23 @@ def host(config: Config, window: "subprocess.Popen[bytes]", load: Load) -> int:
     for server in servers:
         server.stop()
     thread.join(END_S if servers else 0)
-    if thread.is_alive():  # models are being loaded, which nothing else can end, and nothing else is begun
+    if thread.is_alive():  # models are still being loaded, which cannot be interrupted otherwise
         os._exit(code if code >= 0 else INTERRUPTED)
     return code
 
 
 def _serve(config: Config, window: "subprocess.Popen[bytes]", load: Load, servers: "list[Server]") -> None:
-    """Tell the window ``ready URL`` or ``failed REASON``, a line each; it asks to try again by a line."""
+    """Start a server and tell the window ``ready URL`` or ``failed REASON``; retry when it writes a line."""
     assert window.stdin is not None and window.stdout is not None
     to_window, from_window = window.stdin, window.stdout
 
     def say(line: str) -> None:
-        with suppress(OSError):  # it is closed
+        with suppress(OSError):  # the window is closed
             to_window.write(f"{' '.join(line.split())}\n".encode())
             to_window.flush()
 
     try:
-        from stream_erc.server.server import Server, web_folder  # slow: here, where it can be ended
+        from stream_erc.server.server import Server, web_folder  # slow, so in this thread
 
         while True:
             try:
@@ -72,4 +72,4 @@ def _serve(config: Config, window: "subprocess.Popen[bytes]", load: Load, server
                     return
     finally:
         with suppress(OSError):
-            to_window.close()  # by which it knows that nothing more comes
+            to_window.close()  # the window reads the end of the pipe

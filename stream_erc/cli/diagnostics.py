@@ -1,4 +1,4 @@
-"""What the program says on standard error: a line for each error and warning of its own; a server, JSON."""
+"""The program's messages on standard error: one line per error or warning, or JSON lines for a server."""
 
 import json
 import logging
@@ -10,38 +10,38 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 NOWHERE = logging.NullHandler()
-CALM = {
+QUIET_ENVIRONMENT = {
     "CT2_VERBOSE": "-1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""What third-party libraries read when they are imported."""
+"""Environment variables that silence third-party libraries when they are imported."""
 
 REPEAT_S = 10.0
-"""How often a library may report the same."""
+"""A library's same report is logged once in this time."""
 
 
-def tell(error: Exception) -> None:
-    """An error as one line."""
+def print_error(error: Exception) -> None:
+    """Print an error as one line."""
     print(f"stream-erc: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 class _Lines(logging.Handler):
-    """Log records as lines of standard error, as it is when they come: a live view redirects it."""
+    """A log handler that prints lines to the current standard error, which a live view redirects."""
 
     def __init__(self, verbose: bool) -> None:
         super().__init__()
         self._verbose = verbose
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, with its traceback only where details were asked for."""
+        """Write a record, with its traceback only if verbose."""
         line = self.format(record) if self._verbose else record.getMessage()
         print(f"stream-erc: {line}", file=sys.stderr)
 
 
 class _JsonLines(logging.Handler):
-    """Log records as JSON objects, one a line of standard error, with the fields that came as `extra`."""
+    """A log handler that prints JSON lines to standard error, including the fields of `extra`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -54,39 +54,39 @@ class _JsonLines(logging.Handler):
 
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "websocket"}
-"""What every record has."""
+"""Attributes that every record has."""
 
 
-class _Reports(_JsonLines):
-    """What libraries report, as the first line says it; the same again only after `REPEAT_S`."""
+class _RateLimited(_JsonLines):
+    """A log handler for libraries: the first line of each report, the same one only once in `REPEAT_S`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: dict[str, float] = {}
+        self._last_written: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or not."""
+        """Write a record, unless the same one was written recently."""
         now, what = record.created, record.getMessage().partition("\n")[0]
-        self._told = {told: at for told, at in self._told.items() if 0 <= now - at < REPEAT_S}
-        if what not in self._told:
-            self._told[what] = now
+        self._last_written = {told: at for told, at in self._last_written.items() if 0 <= now - at < REPEAT_S}
+        if what not in self._last_written:
+            self._last_written[what] = now
             super().emit(logging.makeLogRecord(vars(record) | {"msg": what, "args": None}))
 
 
 @contextmanager
-def structured() -> Iterator[None]:
-    """What happens in a server, as JSON lines: who came and went and how long, never what was said."""
+def json_logs() -> Iterator[None]:
+    """Log a server's events as JSON lines: connections and durations, never transcripts."""
     with (
-        _instead("stream_erc", logging.INFO, _JsonLines()),
-        _instead("stream_erc.websockets", logging.WARNING, _Reports()),
-        _instead("asyncio", logging.WARNING, _Reports()),
+        _only_handler("stream_erc", logging.INFO, _JsonLines()),
+        _only_handler("stream_erc.websockets", logging.WARNING, _RateLimited()),
+        _only_handler("asyncio", logging.WARNING, _RateLimited()),
     ):
         yield
 
 
 @contextmanager
-def _instead(name: str, level: int, handler: logging.Handler) -> Iterator[None]:
-    """A logger's records go to one handler alone."""
+def _only_handler(name: str, level: int, handler: logging.Handler) -> Iterator[None]:
+    """Send a logger's records to one handler only."""
     logger = logging.getLogger(name)
     before = logger.level, logger.handlers, logger.propagate
     logger.setLevel(level)
@@ -99,8 +99,8 @@ def _instead(name: str, level: int, handler: logging.Handler) -> Iterator[None]:
 
 
 @contextmanager
-def quiet(verbose: bool) -> Iterator[None]:
-    """Our own warnings as lines; nothing from third parties unless `verbose`."""
+def plain_logs(verbose: bool) -> Iterator[None]:
+    """Log our own warnings as plain lines; silence third parties unless `verbose`."""
     root = logging.getLogger("" if verbose else "stream_erc")
     handler, level = _Lines(verbose), root.level
     root.addHandler(handler)
@@ -109,7 +109,7 @@ def quiet(verbose: bool) -> Iterator[None]:
             root.setLevel(logging.DEBUG)
         else:
             warnings.simplefilter("ignore")
-            for name, value in CALM.items():
+            for name, value in QUIET_ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
             logging.getLogger().addHandler(NOWHERE)
         try:
@@ -121,13 +121,13 @@ def quiet(verbose: bool) -> Iterator[None]:
 
 
 @contextmanager
-def mute() -> Iterator[None]:
-    """Nothing on standard error, not even from C: ALSA complains there about each device that it tries."""
+def silenced_stderr() -> Iterator[None]:
+    """Silence standard error, even for C code: ALSA prints errors for each device that it tries."""
     with ExitStack() as stack:
         try:
             kept = os.dup(2)
             nowhere = os.open(os.devnull, os.O_WRONLY)
-        except OSError:  # there is no standard error to keep quiet
+        except OSError:  # there is no standard error
             yield
             return
         stack.callback(os.close, kept)

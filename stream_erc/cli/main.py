@@ -1,7 +1,7 @@
 """The command line: ``stream-erc replay | listen | serve | desktop | models | devices``.
 
-Exit codes: 0; 1 for a bug; 2 for something given that cannot be used (one line on standard error says what
-was expected and what came; what was made until then is kept); 130 for a replay that was interrupted.
+Exit codes: 0; 1 for a bug; 2 for unusable input (one line on standard error says what was expected and what
+it got; the output so far is kept); 130 for an interrupted replay.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.cli.arguments import parse, read_config
-from stream_erc.cli.diagnostics import mute, quiet, structured, tell
+from stream_erc.cli.diagnostics import json_logs, plain_logs, print_error, silenced_stderr
 from stream_erc.cli.outputs import EventsFile, check_outputs
 from stream_erc.config import Config
 from stream_erc.events import GivenTurn, Samples
@@ -37,17 +37,17 @@ T = TypeVar("T")
 
 INTERRUPTED = 130
 MOMENTARY = ("speech.started", "speech.stopped", "turn.partial")
-"""Messages of the moment, which a report leaves out."""
+"""Momentary messages, which a report ignores."""
 
 LIVE_CHUNK_MS = 32
-"""A live session looks for answers at every chunk: a microphone's, and a file's that plays like one."""
+"""Chunk length of live audio (a microphone, or a paced file); each chunk also fetches finished work."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; return the exit code."""
     try:
         args = parse(argv)
-    except SystemExit as done:  # after --help, --version or a mistake, which has been told
+    except SystemExit as done:  # after --help, --version or an error, which has been printed
         return int(done.code or 0)
     commands = {
         "replay": _replay,
@@ -57,11 +57,11 @@ def main(argv: list[str] | None = None) -> int:
         "models": _models,
         "devices": _devices,
     }
-    with quiet(args.verbose):
+    with plain_logs(args.verbose):
         try:
             return commands[args.command](args)
         except StreamErcError as error:
-            tell(error)
+            print_error(error)
             return 2
         except KeyboardInterrupt:
             return INTERRUPTED
@@ -78,7 +78,7 @@ def _replay(args: argparse.Namespace) -> int:
         for option, value in (("--turns", args.turns), ("--speed", args.speed)):
             if value is not None:
                 raise InputError(f"{option}: expected an audio or video file with it, got text: {args.input}")
-        return _read(args)
+        return _replay_text(args)
     from stream_erc.sources.audio_files import AudioFile, paced
 
     live = args.speed is not None
@@ -88,11 +88,11 @@ def _replay(args: argparse.Namespace) -> int:
     total_ms = None if audio.duration_s is None else round(1000 * audio.duration_s)
     source = _Source(_name(args.input), total_ms, args.input)
     chunks = paced(audio.chunks(LIVE_CHUNK_MS), args.speed) if live else audio.chunks()
-    return _hear(args, config, chunks, source, given=given, live=live)
+    return _run_audio(args, config, chunks, source, given=given, live=live)
 
 
-def _read(args: argparse.Namespace) -> int:
-    """Replay dialogues of text."""
+def _replay_text(args: argparse.Namespace) -> int:
+    """Replay text dialogues."""
     from stream_erc.cli.replay import replay_text
     from stream_erc.inference.engine import TEXT_ONLY, Engine
     from stream_erc.inference.workers import InlineWorker
@@ -105,7 +105,7 @@ def _read(args: argparse.Namespace) -> int:
     messages = replay_text(engine, InlineWorker(engine), config.session, dialogues, name=name)
     with _Stop() as stop:
         _show(args, stop.until(messages), engine.classifier.labels, _Source(name))
-        return INTERRUPTED if stop.asked else 0
+        return INTERRUPTED if stop.requested else 0
 
 
 def _listen(args: argparse.Namespace) -> int:
@@ -113,12 +113,12 @@ def _listen(args: argparse.Namespace) -> int:
 
     check_outputs([("--out", args.out), ("--report", args.report)], [args.config])
     config = read_config(args, partials=True)
-    with mute():
+    with silenced_stderr():
         microphone = Microphone(args.input_device)
-    return _hear(args, config, _record(microphone), _Source("microphone"), live=True)
+    return _run_audio(args, config, _record(microphone), _Source("microphone"), live=True)
 
 
-def _hear(
+def _run_audio(
     args: argparse.Namespace,
     config: Config,
     chunks: Iterable[Samples],
@@ -127,7 +127,7 @@ def _hear(
     given: list[GivenTurn] | None = None,
     live: bool,
 ) -> int:
-    """Hear a recording or the microphone."""
+    """Run a session over a recording or the microphone."""
     from stream_erc.cli.replay import replay_audio
     from stream_erc.inference.engine import Engine, Stages
     from stream_erc.inference.workers import InlineWorker, ThreadWorker
@@ -151,9 +151,9 @@ def _hear(
         try:
             _show(args, messages, engine.classifier.labels, source, lambda: heard[0] * 1000 // SAMPLE_RATE)
         except TurnsError:
-            if not stop.asked:  # else it is the missing rest that is complained about
+            if not stop.requested:  # after Ctrl-C the rest of the audio is missing
                 raise
-        return INTERRUPTED if stop.asked and args.command == "replay" else 0
+        return INTERRUPTED if stop.requested and args.command == "replay" else 0
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -169,16 +169,16 @@ def _serve(args: argparse.Namespace) -> int:
     check_access(config.server)
     with closing(open_store(config.server.store)) as store:
         server = Server(config, _engines(config), store, web_folder())
-        with structured():
+        with json_logs():
             asyncio.run(server.run(lambda url: print(f"Open {url}  (Ctrl-C stops)", flush=True)))
     return 0
 
 
 def _desktop(args: argparse.Namespace) -> int:
-    """The window is a client like any other, so it runs as one: a program of its own."""
+    """Run the window, a client like any other, as its own process."""
     from importlib.util import find_spec
 
-    from stream_erc.cli.desktop import host
+    from stream_erc.cli.desktop import serve_window
 
     if find_spec("stream_erc_desktop") is None or find_spec("PySide6") is None:
         raise EngineUnavailable(
@@ -191,14 +191,14 @@ def _desktop(args: argparse.Namespace) -> int:
     local = args.url is None
     pipe = subprocess.PIPE if local else None
     window = subprocess.Popen(program, stdin=pipe, stdout=pipe)
-    for number in (signal.SIGTERM, signal.SIGINT):  # the window ends, and then the rest does
+    for number in (signal.SIGTERM, signal.SIGINT):  # end the window first; the server follows
         signal.signal(number, lambda *_: window.terminate())
-    code = host(config, window, _engines) if local else window.wait()
+    code = serve_window(config, window, _engines) if local else window.wait()
     return code if code >= 0 else INTERRUPTED
 
 
 def _engines(config: Config) -> dict[str, "Engine"]:
-    """An engine for each model that is served."""
+    """Load an engine for each model to serve."""
     from stream_erc.inference.engine import Engine
 
     first = Engine.load(config.engine, config.session, clock=time.perf_counter, decode=_decode)
@@ -230,7 +230,7 @@ def _devices(args: argparse.Namespace) -> int:
     for device in compute_devices():
         print(f"compute: {device}")
     try:
-        with mute():
+        with silenced_stderr():
             microphones = list_input_devices()
     except DeviceError as error:
         print(f"microphones: none: {error}")
@@ -243,12 +243,12 @@ def _devices(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- what is heard, and how it ends ---------------------------------------------------------------
+# --- sources, and how they end --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What is heard: its name, its length where known, and the file that a report can play."""
+    """The source of a conversation: its name, its length if known, and the file that a report can play."""
 
     name: str
     duration_ms: int | None = None
@@ -256,36 +256,36 @@ class _Source:
 
 
 def _name(path: Path) -> str:
-    """A file's name in Unicode, whatever its bytes are."""
+    """Return a file's name, with invalid Unicode replaced."""
     return path.name.encode(errors="replace").decode()
 
 
 def _decode(path: Path) -> Iterator[Samples]:
-    """The recordings that are examples of labels."""
+    """Open a recording that is an example of a label."""
     from stream_erc.sources.audio_files import AudioFile
 
     return AudioFile(path).chunks()
 
 
 def _record(microphone: "Microphone") -> Iterator[Samples]:
-    """Open the microphone only when the first chunk is asked for, after the models have loaded."""
+    """Yield the microphone's chunks; it is opened for the first one, after the models were loaded."""
     with ExitStack() as stack:
-        with mute():
+        with silenced_stderr():
             stack.enter_context(microphone)
         yield from microphone
 
 
 class _Stop:
-    """Ctrl-C ends the input, so that what was heard is understood and kept; a second one ends the program."""
+    """Handles Ctrl-C: the first ends the input, so that its results are kept; a second ends the program."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._waiting = self._installed = False
 
     def until(self, items: Iterable[T]) -> Iterator[T]:
-        """The items until somebody asks to stop; waiting for one ends at once."""
+        """Yield items until Ctrl-C, which also interrupts waiting for the next item."""
         iterator = iter(items)
-        while not self.asked:
+        while not self.requested:
             self._waiting = True
             try:
                 item = next(iterator)
@@ -298,7 +298,7 @@ class _Stop:
     def __enter__(self) -> Self:
         main_thread = threading.current_thread() is threading.main_thread()
         if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._ask)
+            signal.signal(signal.SIGINT, self._request)
             self._installed = True
         return self
 
@@ -306,13 +306,13 @@ class _Stop:
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        again, self.asked = self.asked, True
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        again, self.requested = self.requested, True
         if again or self._waiting:
             raise KeyboardInterrupt
 
 
-# --- what is shown and kept -----------------------------------------------------------------------
+# --- outputs --------------------------------------------------------------------------------------
 
 
 def _show(
@@ -322,13 +322,13 @@ def _show(
     source: _Source,
     heard_ms: Callable[[], int] | None = None,
 ) -> None:
-    """Show messages as they come, keep them in the file, and make the report at the end, whatever ends it."""
+    """Show messages as they arrive, write them to the file, and write the report, even after an error."""
     from stream_erc.cli.report import ReportAudio, write_report
     from stream_erc.cli.terminal import TerminalView
 
     kept: list[Message] = []
     failure: StreamErcError | KeyboardInterrupt | None = None
-    console = _Console(goes_on=args.out is not None or args.report is not None)
+    console = _Console(has_files=args.out is not None or args.report is not None)
     with (
         EventsFile(args.out) as events,
         TerminalView(console, total_ms=source.duration_ms, labels=labels) as view,
@@ -350,20 +350,20 @@ def _show(
         except StreamErcError as error:
             if failure is None:
                 raise
-            tell(error)
+            print_error(error)
     if failure is not None:
         raise failure
 
 
 class _Console(Console):
-    """A console whose reader may go away (``| head``) while there are files to write."""
+    """A console that survives a closed pipe (``| head``) while there are files to write."""
 
-    def __init__(self, *, goes_on: bool) -> None:
+    def __init__(self, *, has_files: bool) -> None:
         super().__init__()
-        self._goes_on = goes_on
+        self._goes_on = has_files
 
     def on_broken_pipe(self) -> None:
-        """Write to nowhere from now on, or end the program where nothing else is written."""
+        """Discard further output, or end the program if there are no files to write."""
         try:
             super().on_broken_pipe()
         except SystemExit:

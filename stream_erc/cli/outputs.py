@@ -1,4 +1,4 @@
-"""Places that are written: looked at before the long work starts, so that a bad one is known at once."""
+"""Output files: checked before the long work starts, so that a bad path fails at once."""
 
 import os
 import stat
@@ -15,16 +15,16 @@ EXPECTED = "expected a place that can be written"
 
 
 def check_outputs(outputs: Iterable[tuple[str, Path | None]], inputs: Iterable[Path | None]) -> None:
-    """Refuse what cannot be written, and what would overwrite an input or another output.
+    """Refuse outputs that cannot be written, or would overwrite an input or another output.
 
-    Missing folders on the way are made; nothing that exists is touched.
+    Missing parent folders are created; nothing that exists is touched.
 
     Args:
-        outputs: (option, path), None where the option was not given.
+        outputs: (option, path); None if the option was not given.
         inputs: the files that are read.
 
     Raises:
-        OutputError: the first place that cannot be used.
+        OutputError: naming the first unusable path.
     """
     taken = [(path, "which is read") for path in inputs if path is not None]
     for option, path in outputs:
@@ -41,12 +41,12 @@ def check_outputs(outputs: Iterable[tuple[str, Path | None]], inputs: Iterable[P
 
 
 class EventsFile:
-    """Messages as lines of JSON, each on the disk before the next is made.
+    """A file of messages as JSON lines, flushed after each message.
 
-    An older file is kept until the first message comes.
+    An existing file is kept until the first message.
 
     Args:
-        path: where to; None keeps nothing.
+        path: the file; None writes nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -57,7 +57,7 @@ class EventsFile:
         """Append one message.
 
         Raises:
-            OutputError: the place cannot be written, or is full.
+            OutputError: the file cannot be written, or the disk is full.
         """
         if self._path is None:
             return
@@ -78,7 +78,7 @@ class EventsFile:
         if self._file is not None:
             try:
                 self._file.close()
-            except OSError:  # what could not be flushed was reported by `write`
+            except OSError:  # `write` has reported it
                 pass
 
 
@@ -87,7 +87,7 @@ def _refused(option: str, path: Path, error: OSError) -> OutputError:
 
 
 def _same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to one regular file, by whatever names."""
+    """Return whether two paths are the same regular file."""
     try:
         found = path.stat()
         return stat.S_ISREG(found.st_mode) and os.path.samestat(found, other.stat())
@@ -96,7 +96,7 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def _probe(path: Path) -> None:
-    """OSError where `path` cannot be written; pipes and devices are believed without opening them."""
+    """Raise OSError if `path` cannot be written; pipes and devices are not opened."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

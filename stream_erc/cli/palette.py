@@ -1,7 +1,7 @@
-"""How an expressed emotion looks: a colour, two letters and a face, the same in the terminal and the report.
+"""The looks of emotions: a colour, two letters and a face, the same in the terminal and the report.
 
-The seven basic colours stay apart in all common kinds of colour blindness (a test holds that), and no colour
-stands alone: the letters or the label are always beside it.
+The seven basic colours are distinguishable with all common kinds of colour blindness (a test checks this),
+and a colour never stands alone: the letters or the label are beside it.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EmotionStyle:
-    """How one label of a checkpoint is shown.
+    """The looks of one label.
 
     Attributes:
-        label: as the checkpoint says it.
-        code: one to three letters, unlike those of the checkpoint's other labels.
-        face: one of the families below, or "" where the label belongs to none.
+        label: the checkpoint's label.
+        code: one to three letters, unique among the checkpoint's labels.
+        face: one of the families below, or "" if the label belongs to none.
         light, dark: ``#rrggbb`` on a light and on a dark background.
     """
 
@@ -44,7 +44,7 @@ SPARE_COLOURS = (
     ("#00838f", "#4dd0c5"),
     ("#3d3d3d", "#ededed"),
 )
-"""For labels of no family, and for a second label of the same one."""
+"""For labels without a family, and for a second label of the same family."""
 
 FAMILIES = {
     "neutral": ("neutral", "calm", "no_emotion", "peaceful", "none"),
@@ -66,11 +66,11 @@ SPEAKER_COLOURS = (
     "bright_cyan",
     "bright_magenta",
 )
-"""For the terminal, by order of appearance; in the report a speaker has a lane of their own instead."""
+"""For the terminal, by order of appearance; in the report each speaker has a lane instead."""
 
 
 def emotion_styles(labels: Sequence[str]) -> dict[str, EmotionStyle]:
-    """The looks of a checkpoint's labels, in its order; distinct for up to twelve of them."""
+    """Return the looks of a checkpoint's labels, in its order; distinct for up to twelve labels."""
     taken: set[str] = set()
     spares = 0
     styles: dict[str, EmotionStyle] = {}
@@ -87,7 +87,7 @@ def emotion_styles(labels: Sequence[str]) -> dict[str, EmotionStyle]:
 
 
 def _codes(labels: Sequence[str]) -> list[str]:
-    """The shortest prefixes, of two or three letters, that tell the labels apart; else a number."""
+    """Return a unique prefix of two or three letters for each label, or a number."""
     codes: list[str] = []
     for label in labels:
         letters = [c for c in label if c.isalnum()]

@@ -1,4 +1,4 @@
-"""A recorded conversation -> messages: a sound file, or dialogues of text."""
+"""A recorded conversation -> messages: an audio recording, or text dialogues."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -27,22 +27,21 @@ def replay_audio(
     session_id: str = "session-1",
     heard: Callable[[int], None] = lambda samples: None,
 ) -> Iterator[Message]:
-    """The messages of a recording, or of anything else that comes in chunks of 16 kHz mono float32.
+    """Run a session over audio (a recording or a live source); yield its messages.
 
     Args:
         engine: opens the session.
-        worker: has its work done.
-        config: how the conversation is heard.
-        chunks: the audio; where it breaks off with an error, the turns heard so far are finished first.
-        name: what is being heard, for the first message.
-        duration_ms: its length, where known.
-        given: turns that are known, in order of start.
+        worker: runs its work.
+        config: the session's settings.
+        chunks: the audio, 16 kHz mono float32; after an error in it, the turns so far are finished first.
+        name: the name of the source, for the first message.
+        duration_ms: its length, if known.
+        given: all turns, if known, in order of start.
         session_id: the session's name.
-        heard: told how many samples have been heard so far.
+        heard: called with the number of samples processed so far.
 
     Raises:
-        InputError: the audio broke off, given turns lie past its end, or nobody spoke in it; after the last
-            message.
+        InputError: an error in the audio, given turns past its end, or no speech; after the last message.
     """
     session = engine.open_session(config, given=given)
     encoder = FileEncoder(session_id)
@@ -78,7 +77,7 @@ def replay_audio(
 def replay_text(
     engine: "Engine", worker: "Worker", config: SessionConfig, dialogues: Iterable[TextDialogue], *, name: str
 ) -> Iterator[Message]:
-    """The messages of text dialogues, a session each."""
+    """Run a session over each text dialogue; yield their messages."""
     for number, dialogue in enumerate(dialogues, 1):
         session = engine.open_session(config)
         encoder = FileEncoder(f"session-{number}", dialogue.dialogue)

@@ -1,7 +1,7 @@
-"""A conversation as one self-contained HTML page: hear it, read it, see which emotions it expressed.
+"""A report of a conversation: one self-contained HTML page with its audio, words and expressed emotions.
 
-The page makes no outside request (its own Content-Security-Policy forbids any) and works from a file. Its
-look and behaviour are in `assets/`; this module gathers the messages, encodes the audio and writes the file.
+The page makes no network request (its Content-Security-Policy forbids any) and works from a file. Its look
+and behaviour are in `assets/`; this module collects the messages, encodes the audio and writes the file.
 """
 
 import base64
@@ -28,9 +28,9 @@ from stream_erc.protocol.encoding import Json, Message
 from stream_erc.sources.audio_files import AudioFile
 
 MAX_AUDIO_BYTES = 20_000_000
-BIT_RATES = (48_000, 32_000, 24_000, 16_000)  # bit/s of mono MP3 at 16 kHz; the best that fits is taken
+BIT_RATES = (48_000, 32_000, 24_000, 16_000)  # bit/s of mono MP3 at 16 kHz; the highest that fits is used
 PEAK_BLOCK = 160  # samples (10 ms) of the finest waveform
-MAX_PEAKS = 16_384  # blocks kept; a longer recording gets coarser ones
+MAX_PEAKS = 16_384  # most blocks; a longer recording gets coarser ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class ReportAudio:
     """The recording that a report plays.
 
     Attributes:
-        path: an audio or video file; decoded as a stream, so its length costs no memory.
-        max_bytes: above this size of the encoded audio the report has the waveform only, and says so.
+        path: an audio or video file, decoded as a stream.
+        max_bytes: the largest encoded audio; above it, the report has only the waveform, and says so.
     """
 
     path: Path
@@ -52,10 +52,10 @@ def write_report(
     """Write the report of one or more sessions.
 
     Args:
-        messages: in the order of `stream_erc.protocol.encoding`; partial turns are passed over.
-        path: the HTML file. It is replaced as a whole: a failure leaves an earlier one as it was.
+        messages: the sessions' messages, in order; partial turns are ignored.
+        path: the HTML file. It is replaced atomically: a failure leaves an existing file unchanged.
         title: the page's title.
-        audio: what was heard. Where it cannot be read or is too long, the page says so and does without.
+        audio: the recording. If it cannot be read or is too long, the page says so and omits it.
 
     Raises:
         OutputError: the file cannot be written.
@@ -75,11 +75,11 @@ def write_report(
     _replace(path, _page(title, data, b"" if clip is None else clip.mp3))
 
 
-# --- what was said --------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 
 def _sessions(messages: Iterable[Message]) -> dict[str, Message]:
-    """Session id -> ``{"created", "turns", "closed"}``: the last word on each turn, in order of turns."""
+    """Collect session id -> ``{"created", "turns", "closed"}``, with the last message of each turn."""
     sessions: dict[str, Message] = {}
     turns: dict[str, dict[int, Message]] = {}
     for message in messages:
@@ -99,7 +99,7 @@ def _sessions(messages: Iterable[Message]) -> dict[str, Message]:
 
 
 def _labels(sessions: Mapping[str, Message]) -> list[str]:
-    """Every emotion label, in the checkpoint's order."""
+    """Return all emotion labels, in the checkpoint's order."""
     labels: dict[str, None] = {}
     for session in sessions.values():
         created, turns = session["created"], session["turns"]
@@ -116,12 +116,12 @@ def _labels(sessions: Mapping[str, Message]) -> list[str]:
 
 
 def _duration_hint_s(sessions: Mapping[str, Message]) -> float | None:
-    """How much audio was heard, in seconds; None while a session was never closed."""
+    """Return the longest session's audio in seconds, None if no session was closed."""
     heard = [closed.get("audio_ms") for s in sessions.values() if isinstance(closed := s["closed"], dict)]
     return max((ms / 1000 for ms in heard if isinstance(ms, int)), default=None)
 
 
-# --- what was heard -------------------------------------------------------------------------------
+# --- audio ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ class _Clip:
     """The audio of a report.
 
     Attributes:
-        mp3: empty where it is left out.
-        note: why it is left out, or what is wrong with it; "" where nothing is.
+        mp3: the encoded audio, empty if it is left out.
+        note: why it is left out, or what is wrong with it, or "".
         peaks: lowest and highest sample of each block, (N, 2) int8, loudest at 127.
     """
 
@@ -149,7 +149,7 @@ class _Clip:
 
 
 class _Peaks:
-    """The outline of a stream of audio, in bounded memory: when full, neighbouring blocks are merged."""
+    """The waveform of an audio stream, in bounded memory: when full, it merges neighbouring blocks."""
 
     def __init__(self) -> None:
         self._block = PEAK_BLOCK
@@ -170,13 +170,13 @@ class _Peaks:
             self._block *= 2
 
     def quantised(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.int8]]":
-        """(N, 2), the loudest sample at 127."""
+        """Return the blocks' ranges as int8, (N, 2), scaled so that the loudest sample is 127."""
         loudest = float(np.abs(self._range).max(initial=0.0))
         return np.round(self._range * (127.0 / max(loudest, 1e-4))).clip(-127, 127).astype(np.int8)
 
 
 class _Mp3:
-    """An MP3 encoder that gives up when its output grows beyond a bound. Every browser plays MP3."""
+    """An MP3 encoder that gives up if its output exceeds a limit. Every browser plays MP3."""
 
     def __init__(self, bit_rate: int, max_bytes: int) -> None:
         self._buffer, self._max_bytes = BytesIO(), max_bytes
@@ -197,7 +197,7 @@ class _Mp3:
         self.fits = self._buffer.tell() <= self._max_bytes
 
     def close(self) -> bytes:
-        """The whole file; empty if it did not fit."""
+        """Finish encoding; return the file, or nothing if it did not fit."""
         if self._samples:
             self._container.mux(self._stream.encode(None))
         self._container.close()
@@ -205,7 +205,7 @@ class _Mp3:
 
 
 def _encode(audio: ReportAudio, hint_s: float | None) -> _Clip:
-    """Decode a recording once: its MP3 and its outline. What can be read before a fault is kept."""
+    """Decode a recording once, into MP3 and waveform; keep everything before a fault."""
     peaks, samples, note, mp3 = _Peaks(), 0, "", b""
     encoder: _Mp3 | None = None
     try:
@@ -236,7 +236,7 @@ def _encode(audio: ReportAudio, hint_s: float | None) -> _Clip:
 
 
 def _page(title: str, data: Message, mp3: bytes) -> Iterator[str]:
-    """The page, piece by piece."""
+    """Yield the page piece by piece."""
     assets = resources.files("stream_erc.cli") / "assets"
     template, style, script = (
         (assets / name).read_text(encoding="utf-8") for name in ("report.html", "report.css", "report.js")
@@ -254,15 +254,15 @@ def _page(title: str, data: Message, mp3: bytes) -> Iterator[str]:
 
 
 def _embedded(data: Json) -> str:
-    """JSON that cannot end the script element it stands in, and is plain ASCII."""
+    """Encode JSON as ASCII that cannot close the enclosing script element."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _replace(path: Path, pieces: Iterator[str]) -> None:
-    """Write a file under another name, then let it take its place."""
+    """Write a temporary file, then replace `path` with it."""
     target = Path(os.path.realpath(path))
-    # A pipe or a device is written as it stands.
+    # A pipe or a device is written directly.
     special = path.exists() and not path.is_file() and not path.is_dir()
     partial = path if special else target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -276,5 +276,5 @@ def _replace(path: Path, pieces: Iterator[str]) -> None:
         raise OutputError(f"report {path}: expected a place that can be written, got: {reason}") from error
     finally:
         if not special:
-            with suppress(OSError):  # it has taken its place, or was never there
+            with suppress(OSError):  # already moved, or never created
                 partial.unlink()

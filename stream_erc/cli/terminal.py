@@ -1,7 +1,7 @@
-"""A conversation in the terminal, as it happens: who speaks, what was said, which emotion it expressed.
+"""A live view of a conversation in the terminal: speakers, words and expressed emotions.
 
-On a terminal, turns scroll by above a live line with partial text and progress. Anywhere else (a pipe, the
-log of a build) there are plain lines, one a turn, without control codes.
+On a terminal, turns scroll by above a live line with partial text and progress. Elsewhere (a pipe, a build
+log) there is one plain line per turn, without control codes.
 """
 
 import unicodedata
@@ -20,24 +20,24 @@ from rich.text import Text
 from stream_erc.cli.palette import SPEAKER_COLOURS, emotion_styles
 from stream_erc.protocol.encoding import Json, Message
 
-NARROW, WIDE = 76, 110  # columns; below the one bars are short, above the other long
-PLAIN_STEPS = 4  # progress lines of a whole file where there is no live line
+NARROW, WIDE = 76, 110  # columns: bars are short below the first, long above the second
+PLAIN_STEPS = 4  # progress lines per file if there is no live line
 STAGES = ("endpointing", "asr", "features", "emotion")
 
 
 def clock(ms: int | float) -> str:
-    """Milliseconds as ``mm:ss.s``, from an hour on as ``h:mm:ss.s``."""
+    """Format milliseconds as ``mm:ss.s``, or ``h:mm:ss.s`` from one hour on."""
     tenths = int(ms // 100)
     hours, minutes = tenths // 36_000, tenths // 600 % 60
     return (f"{hours}:" if hours else "") + f"{minutes:02}:{tenths // 10 % 60:02}.{tenths % 10}"
 
 
 class TerminalView:
-    """Shows messages; the summary comes when the context ends.
+    """Shows messages as they arrive, and a summary when the context ends.
 
     Args:
-        console: where to; its width, encoding and clock are used.
-        total_ms: length of the recording, None where unknown (a microphone, a text).
+        console: the console, whose width, encoding and clock are used.
+        total_ms: length of the recording, None if unknown (a microphone, a text).
         labels: the checkpoint's emotion labels.
     """
 
@@ -55,7 +55,7 @@ class TerminalView:
         self._partial: Message | None = None
         self._listening = False
         self._sessions: dict[str, set[str]] = {}  # id -> its speakers
-        self._turns: dict[tuple[str, int], Message] = {}  # the last word on each turn
+        self._turns: dict[tuple[str, int], Message] = {}  # the last message of each turn
         self._colours: dict[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class TerminalView:
             self._summary()
 
     def show(self, message: Message) -> None:
-        """Show one message of the wire protocol; kinds it does not know are passed over."""
+        """Show one message of the wire protocol; unknown types are ignored."""
         kind, session = message["type"], str(message.get("session_id"))
         if kind == "session.created":
             self._sessions[session] = set()
@@ -96,7 +96,7 @@ class TerminalView:
         self._refresh()
 
     def progress(self, audio_ms: int) -> None:
-        """Say how much audio has been heard, in milliseconds since the session began."""
+        """Show how much audio has been processed, in milliseconds since the session began."""
         self._heard_ms = audio_ms
         if self._live is None and self._total_ms:
             step = min(PLAIN_STEPS, audio_ms * PLAIN_STEPS // self._total_ms)
@@ -108,7 +108,7 @@ class TerminalView:
     # --- lines ------------------------------------------------------------------------------------
 
     def _heading(self, message: Message) -> None:
-        """What is being heard; of several dialogues each one's name."""
+        """Print the source, model and recognizer, or the name of each further dialogue."""
         dialogue = message.get("dialogue")
         if len(self._sessions) == 1:
             source = message.get("source")
@@ -178,7 +178,7 @@ class TerminalView:
         self._print(table)
 
     def _row(self) -> Table:
-        """The columns that a turn begins with: time, speaker, words."""
+        """Make a table with the first columns of a turn: time, speaker, words."""
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)
         table.add_column(width=9 if (self._total_ms or 0) >= 3_600_000 else 7, no_wrap=True, justify="right")
         table.add_column(width=9 if self._console.width < NARROW else 12, no_wrap=True, overflow="ellipsis")
@@ -255,7 +255,7 @@ class TerminalView:
         self._latency(turns)
 
     def _tally(self, title: str, counts: Counter[str], colours: dict[str, str]) -> Text:
-        """``title  name n, name n ...``, the most frequent first."""
+        """Format counts as ``title  name n   name n ...``, the most frequent first."""
         line = Text(f"{title:<10}", style="dim")
         shown = counts.most_common(12)
         for name, count in shown:
@@ -298,7 +298,7 @@ class TerminalView:
         self._console.print(Text(text), soft_wrap=True, highlight=False)
 
     def _when(self, message: Message) -> str:
-        """The time of a turn; a text-only turn has its number instead."""
+        """Return the start time of a turn, or the number of a text-only turn."""
         start = message.get("audio_start_ms")
         return clock(start) if isinstance(start, int) else str(_int(message.get("turn")) + 1)
 
@@ -313,7 +313,7 @@ class TerminalView:
         return self._colours.setdefault(speaker, SPEAKER_COLOURS[len(self._colours) % len(SPEAKER_COLOURS)])
 
     def _clean(self, value: Json) -> str:
-        """Text that cannot steer a terminal, in characters that its encoding has."""
+        """Remove control characters, and replace characters that the console's encoding does not have."""
         text = "" if value is None else str(value)
         safe = "".join(
             " " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _BIDI else c for c in text
@@ -324,7 +324,7 @@ class TerminalView:
 
 _BIDI = frozenset(
     "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)  # would reorder the rest of the line
+)  # they would reorder the rest of the line
 
 
 def _int(value: Json) -> int:

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from stream_erc.cli import diagnostics
-from stream_erc.cli.diagnostics import quiet, structured
+from stream_erc.cli.diagnostics import json_logs, plain_logs
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
@@ -24,7 +24,7 @@ def test_what_asyncio_reports_is_told(capsys):
         del task
         await asyncio.sleep(0)
 
-    with quiet(verbose=False), structured():
+    with plain_logs(verbose=False), json_logs():
         asyncio.run(main())
         logging.getLogger("asyncio").info("nothing of interest")
     (line,) = lines(capsys)
@@ -34,7 +34,7 @@ def test_what_asyncio_reports_is_told(capsys):
 
 @pytest.mark.parametrize("name", ["asyncio", "stream_erc.websockets"])
 def test_a_report_is_repeated_only_now_and_then(name, capsys):
-    with quiet(verbose=False), structured():
+    with plain_logs(verbose=False), json_logs():
         for at in range(100):
             record = logging.makeLogRecord(
                 {
@@ -51,7 +51,7 @@ def test_a_report_is_repeated_only_now_and_then(name, capsys):
 
 
 def test_what_happens_in_the_server_is_told_every_time_and_once(capsys):
-    with quiet(verbose=False), structured():
+    with plain_logs(verbose=False), json_logs():
         for _ in range(3):
             logging.getLogger("stream_erc.server.connection").info("connection ended", extra={"code": 1000})
     assert [(line["event"], line["code"]) for line in lines(capsys)] == [("connection ended", "1000")] * 3
@@ -65,6 +65,6 @@ def test_logging_is_as_before_afterwards():
         return [(logger.level, list(logger.handlers), logger.propagate) for logger in found]
 
     before = state()
-    with structured():
+    with json_logs():
         assert state() != before
     assert state() == before

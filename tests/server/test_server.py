@@ -30,7 +30,7 @@ from serving import PATIENCE_S, Client, FakeEngine, Running, converse, eventuall
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from stream_erc.audio import to_pcm16
-from stream_erc.cli.diagnostics import structured
+from stream_erc.cli.diagnostics import json_logs
 from stream_erc.cli.main import main
 from stream_erc.config import Config, ServerConfig
 from stream_erc.exceptions import CheckpointError, ConfigError, InputError
@@ -367,7 +367,7 @@ def test_a_server_asks_for_the_files_that_it_needs_and_makes_do(monkeypatch, lim
 
 
 def test_refusals_are_counted_told_and_a_wrong_token_is_slow(tokens, capsys):
-    with structured(), serve(token_file=tokens, penalty_s=0.5) as running:
+    with json_logs(), serve(token_file=tokens, penalty_s=0.5) as running:
         began = time.monotonic()
         assert asked(running.url, "Host: localhost", "Authorization: Bearer guessed") == b"401"
         assert time.monotonic() - began >= 0.5
@@ -603,7 +603,7 @@ def test_events_that_come_again_are_counted_once():
 
 
 def test_the_log_holds_no_word_no_audio_and_no_token(tokens, capsys):
-    with structured(), serve(token_file=tokens) as running:
+    with json_logs(), serve(token_file=tokens) as running:
         with Client(running.socket_url, token="open-sesame") as client:
             client.send("session.update", turns="appended")
             client.send("turn.append", text="a secret word", speaker="Mata Hari")
