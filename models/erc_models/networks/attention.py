@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_models.networks.modalities import ModalLinear
+from erc_models.networks.modalities import ModalityLinear
 
 HIDDEN = -1e9
 """Added to the score of what may not be seen or chosen; its weight becomes exactly 0."""
@@ -32,8 +32,8 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.scale = width**-0.5
-        self.query = ModalLinear(width, heads * width)
-        self.value = ModalLinear(heads * width, width, bias=False)
+        self.query = ModalityLinear(2, width, heads * width)
+        self.value = ModalityLinear(2, heads * width, width, bias=False)
         self.position = nn.Parameter(torch.zeros(2, 1, heads, positions))
 
     def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None = None) -> Tensor:

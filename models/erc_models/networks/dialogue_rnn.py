@@ -4,16 +4,16 @@ import torch
 from torch import Tensor, nn
 
 from erc_models.networks.cells import gru
-from erc_models.networks.each_modality import EachLinear, EachNorm
+from erc_models.networks.modalities import ModalityLinear, ModalityNorm
 
 
-class EachGru(nn.Module):
+class ModalityGru(nn.Module):
     """A GRU cell for each modality; its input is mapped apart, so that whole dialogues are mapped at once."""
 
     def __init__(self, modalities: int, inputs: int, width: int) -> None:
         super().__init__()
-        self.input = EachLinear(modalities, inputs, 3 * width)
-        self.recurrent = EachLinear(modalities, width, 3 * width)
+        self.input = ModalityLinear(modalities, inputs, 3 * width)
+        self.recurrent = ModalityLinear(modalities, width, 3 * width)
 
     def cell(self, mapped: Tensor, h: Tensor, present: Tensor) -> Tensor:
         """The state after a turn; it stays as it was where the turn lacks the modality.
@@ -38,11 +38,11 @@ class SpeakerContext(nn.Module):
 
     def __init__(self, modalities: int, width: int) -> None:
         super().__init__()
-        self.speaker = EachGru(modalities, width, width)
-        self.dialogue = EachGru(modalities, 2 * width, width)
+        self.speaker = ModalityGru(modalities, width, width)
+        self.dialogue = ModalityGru(modalities, 2 * width, width)
         self.start = nn.Parameter(0.1 * torch.randn(modalities, width))  # q of one not heard yet
-        self.map = EachLinear(modalities, 2 * width, width)
-        self.norm = EachNorm(modalities, width)
+        self.map = ModalityLinear(modalities, 2 * width, width)
+        self.norm = ModalityNorm(modalities, width)
 
     def speaker_step(
         self, mapped: Tensor, present: Tensor, speaker: Tensor, speakers: Tensor

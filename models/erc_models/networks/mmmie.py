@@ -21,9 +21,8 @@ from torch.nn import functional as F
 
 from erc_models.networks.attention import hide
 from erc_models.networks.cells import lstm
-from erc_models.networks.each_modality import presence
 from erc_models.networks.losses import Club, Mine
-from erc_models.networks.modalities import InputReduction, ModalLinear, ModalNorm
+from erc_models.networks.modalities import InputReduction, ModalityLinear, ModalityNorm, presence
 from erc_models.networks.streaming import State, StreamingModel, TurnInput
 
 
@@ -98,13 +97,13 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: MmmieConfig) -> None:
         super().__init__()
         d, self.heads = config.width, config.heads
-        self.project = ModalLinear(d, 3 * d)  # query, key and value
+        self.project = ModalityLinear(2, d, 3 * d)  # query, key and value
         self.position = nn.Parameter(torch.zeros(2, config.heads, config.window))  # the last: the turn itself
-        self.mix = ModalLinear(d, d, bias=False)
-        self.attention_norm = ModalNorm(d)
-        self.expand = ModalLinear(d, config.feedforward)
-        self.contract = ModalLinear(config.feedforward, d, bias=False)
-        self.norm = ModalNorm(d)
+        self.mix = ModalityLinear(2, d, d, bias=False)
+        self.attention_norm = ModalityNorm(2, d)
+        self.expand = ModalityLinear(2, d, config.feedforward)
+        self.contract = ModalityLinear(2, config.feedforward, d, bias=False)
+        self.norm = ModalityNorm(2, d)
 
     def forward(self, x: Tensor, past: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Read turns.
@@ -132,13 +131,13 @@ class EncoderLayer(nn.Module):
         return rows.view(2, b, q, d), now
 
 
-class ModalLstm(nn.Module):
+class ModalityLstm(nn.Module):
     """A unidirectional LSTM for each modality, which stands still where the modality is missing."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.read = ModalLinear(width, 4 * width)  # input, forget and output gate, candidate
-        self.recur = ModalLinear(width, 4 * width, bias=False)
+        self.read = ModalityLinear(2, width, 4 * width)  # input, forget and output gate, candidate
+        self.recur = ModalityLinear(2, width, 4 * width, bias=False)
         with torch.no_grad():
             self.read.bias[..., width : 2 * width] = 1.0  # forget little at first
 
@@ -171,7 +170,7 @@ class Mmmie(StreamingModel[MmmieState]):
         self.reduce = InputReduction(config.text_dim, config.audio_groups, d, config.audio_clip)
         self.identity = nn.Parameter(0.1 * torch.randn(config.identities, d))  # w of eq. 3
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
-        self.recurrence = ModalLstm(d)
+        self.recurrence = ModalityLstm(d)
         self.fuse = nn.Linear(2 * d + 2, d)  # the last two inputs say which modalities there are
         self.head = nn.Linear(d, config.classes)
         self.mine = Mine(d, d, config.information_hidden)

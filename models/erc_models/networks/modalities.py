@@ -1,10 +1,10 @@
-"""The way of a turn into a network: its modalities normalised and brought to a common width.
+"""Layers with weights for each modality, and the reduction of a turn's modalities to one width.
 
-Networks with two modalities run both through one set of batched kernels: a tensor (2, N, D) holds text at 0
-and audio at 1, where N is the batch in `advance` and all turns of the batch in `forward`.
+Networks run their M modalities through one set of batched kernels: a tensor (M, N, D) holds text at 0, audio
+at 1 and, where there is a third, vision at 2. N is the batch in `advance` and all turns of the batch in
+`forward`.
 """
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,34 +16,36 @@ from erc_models.networks.acoustic_encoder import AcousticEncoder, AcousticEncode
 from erc_models.networks.streaming import TurnInput
 
 
-class ModalLinear(nn.Module):
-    """A linear map for each modality: (2, N, inputs) -> (2, N, outputs)."""
+def presence(x: TurnInput) -> Tensor:
+    """Return which of text and audio each turn (N, ...) has, bool (2, N)."""
+    return torch.stack([x.text_mask, x.audio_mask.any(1)])
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+
+class ModalityLinear(nn.Module):
+    """A linear map per modality: (M, N, inputs) -> (M, N, outputs)."""
+
+    def __init__(self, modalities: int, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(inputs)
-        self.weight = nn.Parameter(torch.empty(2, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(2, 1, outputs)) if bias else None
+        bound = inputs**-0.5
+        self.weight = nn.Parameter(torch.empty(modalities, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(modalities, 1, outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map of `x`."""
-        if self.bias is None:
-            return torch.bmm(x, self.weight)
-        return torch.baddbmm(self.bias, x, self.weight)
+        """Map each modality by its own weights."""
+        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
 
 
-class ModalNorm(nn.Module):
-    """Layer normalisation with a gain and an offset for each modality, (2, N, d)."""
+class ModalityNorm(nn.Module):
+    """Layer normalisation with a gain and an offset per modality, (M, N, d)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, modalities: int, width: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(2, 1, width))
-        self.offset = nn.Parameter(torch.zeros(2, 1, width))
-        self.shape = (width,)
+        self.gain = nn.Parameter(torch.ones(modalities, 1, width))
+        self.offset = nn.Parameter(torch.zeros(modalities, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise over the last dimension."""
-        return torch.addcmul(self.offset, torch.layer_norm(x, self.shape), self.gain)
+        return torch.addcmul(self.offset, torch.layer_norm(x, x.shape[-1:]), self.gain)
 
 
 class InputReduction(nn.Module):
@@ -65,7 +67,7 @@ class InputReduction(nn.Module):
         self.clip = clip
         self.text = nn.Linear(text_dim, width)
         self.audio = nn.Linear(total + groups, width, bias=False)  # the last columns are the biases
-        self.norm = ModalNorm(width)
+        self.norm = ModalityNorm(2, width)
         self.register_buffer("audio_mean", torch.zeros(total))
         self.register_buffer("audio_std", torch.ones(total))
         group = torch.arange(groups).repeat_interleave(torch.tensor(audio_groups))
@@ -99,7 +101,7 @@ class VoiceReduction(nn.Module):
         self.text = nn.Linear(text_dim, width)
         self.voice = AcousticEncoder(voice)
         self.audio = nn.Linear(voice.out_dim, width)
-        self.norm = ModalNorm(width)
+        self.norm = ModalityNorm(2, width)
         self._loaded = 0  # how many of the first features came with their normalisation
 
     def set_normalisation(self, mean: Tensor, std: Tensor) -> None:
@@ -170,7 +172,7 @@ def _sizes(voice: AcousticEncoderConfig) -> str:
     return f"groups {voice.audio_groups}, hidden {voice.hidden}, out {voice.out_dim}, clip {voice.clip:g}"
 
 
-def _tokens(text_map: nn.Linear, norm: ModalNorm, x: TurnInput, audio: Tensor) -> Tensor:
+def _tokens(text_map: nn.Linear, norm: ModalityNorm, x: TurnInput, audio: Tensor) -> Tensor:
     """(2, N, d) of turns (N, ...) and their audio at its width already (N, d)."""
     text = text_map(torch.where(x.text_mask.unsqueeze(1), x.text, 0.0))
     return norm(torch.cat([text, audio]).view(2, -1, audio.shape[1]))

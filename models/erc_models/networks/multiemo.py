@@ -17,9 +17,8 @@ from torch.nn import functional as F
 
 from erc_models.networks.attention import hide, sliding_windows
 from erc_models.networks.dialogue_rnn import SpeakerContext
-from erc_models.networks.each_modality import EachLinear, EachNorm, presence
 from erc_models.networks.losses import sample_weighted_focal_contrastive, soft_hgr
-from erc_models.networks.modalities import InputReduction
+from erc_models.networks.modalities import InputReduction, ModalityLinear, ModalityNorm, presence
 from erc_models.networks.streaming import State, StreamingModel, TurnInput
 
 
@@ -125,12 +124,12 @@ class CrossAttention(nn.Module):
         super().__init__()
         m, d, self.heads = config.modalities, config.width, config.heads
         self.scale = (d // self.heads) ** -0.5
-        self.query = EachLinear(m, d, d)
-        self.key = EachLinear(m * self.heads, d // self.heads, d, bias=False)  # W_k^T of each head
-        self.value = EachLinear(m * self.heads, d, d // self.heads, bias=False)
-        self.output = EachLinear(m, d, d, bias=False)
+        self.query = ModalityLinear(m, d, d)
+        self.key = ModalityLinear(m * self.heads, d // self.heads, d, bias=False)  # W_k^T of each head
+        self.value = ModalityLinear(m * self.heads, d, d // self.heads, bias=False)
+        self.output = ModalityLinear(m, d, d, bias=False)
         self.position = nn.Parameter(torch.zeros(m, 1, self.heads, config.window))
-        self.norm = EachNorm(m, d)
+        self.norm = ModalityNorm(m, d)
 
     def forward(self, f: Tensor, source: Source, drop: Callable[[Tensor], Tensor]) -> Tensor:
         """Residual, attention and norm, (M, N, d); `f` as it is where the source has nothing to say."""
@@ -152,9 +151,9 @@ class FusionLayer(nn.Module):
         super().__init__()
         m, d = config.modalities, config.width
         self.attention = nn.ModuleList(CrossAttention(config) for _ in range(m - 1))
-        self.expand = EachLinear(m, d, config.feedforward)
-        self.contract = EachLinear(m, config.feedforward, d)
-        self.norm = EachNorm(m, d)
+        self.expand = ModalityLinear(m, d, config.feedforward)
+        self.contract = ModalityLinear(m, config.feedforward, d)
+        self.norm = ModalityNorm(m, d)
 
     def forward(self, f: Tensor, sources: Sequence[Source], drop: Callable[[Tensor], Tensor]) -> Tensor:
         """(M, N, d) and the windows of the M - 1 other modalities -> (M, N, d)."""
@@ -179,7 +178,7 @@ class MultiEmo(StreamingModel[MultiEmoState]):
             self.vision = nn.Sequential(nn.Linear(config.vision_dim, d), nn.LayerNorm(d))
         self.context = SpeakerContext(m, d)
         self.layers = nn.ModuleList(FusionLayer(config) for _ in range(config.layers))
-        self.fuse = EachLinear(m, d, d)
+        self.fuse = ModalityLinear(m, d, d)
         self.head_hidden = nn.Linear(d, d)
         self.head = nn.Linear(d, config.classes)
         self.register_buffer("label_counts", torch.zeros(config.classes))  # of what `learn` has seen

@@ -17,8 +17,13 @@ from torch.nn import functional as F
 from erc_models.networks.acoustic_encoder import AcousticEncoderConfig
 from erc_models.networks.attention import HIDDEN, WindowAttention, hide, sliding_windows
 from erc_models.networks.cells import gru, lstm
-from erc_models.networks.each_modality import presence
-from erc_models.networks.modalities import InputReduction, ModalLinear, ModalNorm, VoiceReduction
+from erc_models.networks.modalities import (
+    InputReduction,
+    ModalityLinear,
+    ModalityNorm,
+    VoiceReduction,
+    presence,
+)
 from erc_models.networks.streaming import State, StreamingModel, TurnInput
 
 
@@ -98,10 +103,10 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: SiLstmConfig, positions: int) -> None:
         super().__init__()
         self.attention = WindowAttention(config.width, config.heads, positions)
-        self.attention_norm = ModalNorm(config.width)
-        self.expand = ModalLinear(config.width, config.feedforward)
-        self.contract = ModalLinear(config.feedforward, config.width, bias=False)
-        self.norm = ModalNorm(config.width)
+        self.attention_norm = ModalityNorm(2, config.width)
+        self.expand = ModalityLinear(2, config.width, config.feedforward)
+        self.contract = ModalityLinear(2, config.feedforward, config.width, bias=False)
+        self.norm = ModalityNorm(2, config.width)
 
     def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None) -> Tensor:
         """(2, N, d) and a window of the same layer's inputs (2, N, K, d) -> (2, N, d)."""
@@ -123,7 +128,7 @@ class SpeakerLstm(nn.Module):
         self.config = config
         self.read = (1 + config.joint_attention) * d  # width of [z, h], or of h alone
         self.size = self.read + d + config.literal_candidate * d
-        self.gates = ModalLinear(d + self.read, 4 * d, bias=False)
+        self.gates = ModalityLinear(2, d + self.read, 4 * d, bias=False)
         self.bias = nn.Parameter(torch.zeros(11 * d if config.speaker_state else 8 * d))
         with torch.no_grad():
             self.bias[: 8 * d].view(2, 4, d)[:, 1] = 1.0  # forget little at first
@@ -242,9 +247,9 @@ class SiLstm(StreamingModel[SiLstmState]):
         if config.joint_attention and config.literal_joint:
             self.joint_outer = nn.Parameter(torch.randn(2, 2, 1, 1, d) / math.sqrt(d))  # p and q
         elif config.joint_attention:
-            self.joint = ModalLinear(d, d, bias=False)
+            self.joint = ModalityLinear(2, d, d, bias=False)
         self.cross = WindowAttention(d, 1, positions)
-        self.cross_norm = ModalNorm(d)
+        self.cross_norm = ModalityNorm(2, d)
         self.fusion = nn.Parameter(torch.zeros(2, 1))
         self.fused_map = nn.Linear((2 + config.offline) * d, d)
         self.fused_norm = nn.LayerNorm(d)

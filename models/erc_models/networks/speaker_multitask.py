@@ -17,9 +17,8 @@ from torch.nn import functional as F
 
 from erc_models.networks.attention import HIDDEN
 from erc_models.networks.cells import gru
-from erc_models.networks.each_modality import presence
 from erc_models.networks.losses import cross_entropy, orthogonality
-from erc_models.networks.modalities import InputReduction, ModalLinear
+from erc_models.networks.modalities import InputReduction, ModalityLinear, presence
 from erc_models.networks.speaker_task import UNSCORED, SpeakerPointer, gold_of, history
 from erc_models.networks.streaming import State, StreamingModel, TurnInput
 
@@ -91,7 +90,7 @@ class TaskGrus(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
-        self.input = ModalLinear(2 * width, 6 * width)
+        self.input = ModalityLinear(2, 2 * width, 6 * width)
         self.hidden = nn.Parameter(torch.empty(4, width, 3 * width).uniform_(-(width**-0.5), width**-0.5))
         self.bias = nn.Parameter(torch.zeros(4, 1, 3 * width))
 
