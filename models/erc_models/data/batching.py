@@ -11,11 +11,6 @@ from erc_models.data.feature_store import NO_LABEL, FeatureSet
 from erc_models.networks.streaming import TurnInput
 
 
-def length_batches(lengths: Sequence[int], size: int, rng: random.Random | None) -> list[list[int]]:
-    """Dialogue indices in batches of similar length, shuffled where an `rng` is given."""
-    return turn_batches(lengths, range(len(lengths)), size, None, rng)
-
-
 def turn_batches(
     lengths: Sequence[int],
     dialogues: Sequence[int],

@@ -13,7 +13,7 @@ import io
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from erc_models.data.datasets import (
@@ -212,22 +212,6 @@ def _iemocap_turns(transcript: Path, labels: Mapping[str, str]) -> list[Utteranc
         for name, who, start, end, text in found
     ]
     return sorted(turns, key=lambda turn: (turn.start_ms or 0, turn.end_ms or 0))
-
-
-def leave_session_out(dialogues: Iterable[Dialogue], session: int) -> tuple[list[Dialogue], list[Dialogue]]:
-    """IEMOCAP's dialogues of the other sessions, and those of this one: no speaker is in both.
-
-    Raises:
-        ValueError: there is no such session.
-    """
-    rest: list[Dialogue] = []
-    held_out: list[Dialogue] = []
-    for dialogue in dialogues:
-        (held_out if dialogue.name.startswith(f"Ses{session:02}") else rest).append(dialogue)
-    if not held_out:
-        there = sorted({int(d.name[3:5]) for d in rest if re.match(r"Ses\d\d", d.name)})
-        raise ValueError(f"session: expected one of {there}, got {session}")
-    return rest, held_out
 
 
 # --- DailyDialog ----------------------------------------------------------------------------------

@@ -49,19 +49,6 @@ def r_drop(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     return 0.5 * ((a.exp() - b.exp()) * (a - b)).sum(-1).mean()
 
 
-def logit_adjustment(counts: Tensor, strength: float = 1.0) -> Tensor:
-    """Offset (C,) to add to the logits inside the training loss, never when predicting (Menon et al. 2021).
-
-    The logits of the trained network then aim at the balanced error: rare classes keep a margin of their own.
-
-    Args:
-        counts: (C,) training examples of each class; an empty class counts as one example.
-        strength: tau, 1 for the balanced error, 0 for no adjustment.
-    """
-    counts = counts.clamp(min=1).to(torch.get_default_dtype())
-    return strength * (counts / counts.sum()).log()
-
-
 def sample_weighted_focal_contrastive(
     features: Tensor, label: Tensor, counts: Tensor, *, temperature: float, alpha: float, gamma: float
 ) -> Tensor:

@@ -5,7 +5,6 @@ import gzip
 import json
 import logging
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from erc_models.data.datasets import (
     repair_text,
     untokenise,
 )
-from erc_models.data.releases import EMORYNLP_COLUMNS, MELD_COLUMNS, leave_session_out, read
+from erc_models.data.releases import EMORYNLP_COLUMNS, MELD_COLUMNS, read
 
 from stream_erc.inference.prosody import DESCRIPTORS
 
@@ -143,9 +142,6 @@ def test_iemocap(tmp_path: Path) -> None:
         Utterance("Ses01_M", "Oh!", None, 13_000, 14_000),
     )
     assert read(tmp_path / "Session2") == found[1:]
-    assert leave_session_out(found, 2) == (found[:1], found[1:])
-    with pytest.raises(ValueError, match=re.escape("expected one of [1, 2], got 5")):
-        leave_session_out(found, 5)
     (tmp_path / "Session2" / "dialog" / "EmoEvaluation" / "Ses02M_script03_2.txt").unlink()
     with pytest.raises(ValueError, match=r"Ses02M_script03_2.txt: expected its labels in .*, got no such"):
         read(tmp_path)

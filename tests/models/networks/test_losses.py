@@ -10,7 +10,6 @@ from erc_models.networks.losses import (
     Club,
     Mine,
     cross_entropy,
-    logit_adjustment,
     orthogonality,
     r_drop,
     sample_weighted_focal_contrastive,
@@ -58,13 +57,6 @@ def test_r_drop_is_the_mean_of_both_divergences() -> None:
     assert gradcheck(r_drop, rows(3, 4), rows(3, 4, seed=1))
     empty = rows(0, 4)
     assert quiet(r_drop(empty, empty), empty)
-
-
-def test_logit_adjustment_is_the_log_of_the_prior() -> None:
-    counts = torch.tensor([6, 2, 0])  # the empty class counts as one: 6/9, 2/9, 1/9
-    expected = [math.log(6 / 9), math.log(2 / 9), math.log(1 / 9)]
-    assert logit_adjustment(counts).tolist() == pytest.approx(expected)
-    assert logit_adjustment(counts, 0.5).tolist() == pytest.approx([value / 2 for value in expected])
 
 
 def test_contrastive_by_hand() -> None:

@@ -11,7 +11,6 @@ from erc_models.data.batching import (
     class_weights,
     draw,
     drop_modalities,
-    length_batches,
     turn_batches,
 )
 from erc_models.data.feature_store import NO_LABEL, FeatureSet, concatenate
@@ -200,7 +199,7 @@ def test_batches_hold_every_dialogue_once_and_similar_lengths() -> None:
     import random
 
     lengths = [3, 30, 4, 29, 5, 31]
-    parts = length_batches(lengths, 3, random.Random(0))
+    parts = turn_batches(lengths, range(6), 3, None, random.Random(0))
     assert sorted(i for part in parts for i in part) == list(range(6))
     assert sorted(sorted(part) for part in parts) == [[0, 2, 4], [1, 3, 5]]
 
