@@ -24,80 +24,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from erc_models.data import releases
 from erc_models.data.datasets import Dialogue
-from erc_models.data.feature_store import CONDITIONS, NO_LABEL, FeatureSet, mask_modalities
+from erc_models.data.feature_store import CONDITIONS, FeatureSet
 from erc_models.data.text_features import default_cache
-from erc_models.evaluation import evaluation_sets, metrics
+from erc_models.evaluation import evaluation_sets
 from erc_models.evaluation.evaluation_report import Request, Result, as_json, command_of, report
-from erc_models.evaluation.metrics import Predictions
+from erc_models.evaluation.prediction import predict, readable
 from erc_models.evaluation.speaker_scores import score_speakers
-from erc_models.networks.calibration import Calibration
 from erc_models.networks.checkpoint import Checkpoint, load, resolve
 from erc_models.networks.speaker_multitask import SpeakerMultitask
-from erc_models.networks.streaming import StreamingModel
-
-
-def readable(features: FeatureSet, condition: str) -> np.ndarray:
-    """Which labelled turns (N,) have something that a condition may read."""
-    text, audio = features.text_mask, features.audio_mask.any(1)
-    some = {"all": text | audio, "text": text, "audio": audio}[condition]
-    return (some & (features.label != NO_LABEL)).numpy()
-
-
-def masks(features: FeatureSet, condition: str) -> tuple[Tensor, Tensor]:
-    """Which turns have words (N,) and groups of acoustic features (N, G) that a condition may read."""
-    text, audio = features.text_mask, features.audio_mask
-    return text & (condition != "audio"), audio & (condition != "text")
-
-
-@torch.inference_mode()
-def predict(
-    network: StreamingModel,
-    features: FeatureSet,
-    condition: str = "all",
-    calibration: Calibration | None = None,
-    scored: np.ndarray | None = None,
-    size: int = 64,
-) -> Predictions:
-    """What a network says of a feature set's turns, in the set's order.
-
-    Args:
-        network: in eval mode.
-        features: N turns.
-        condition: of `CONDITIONS`.
-        calibration: of the logits; None leaves them as they are.
-        scored: bool (N,), the turns to keep; those that are `readable` where not given.
-        size: dialogues in a batch.
-
-    Raises:
-        ValueError: no turn is to be scored.
-    """
-    device = next(network.parameters()).device
-    lengths = features.lengths()
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    logits = torch.empty(len(features.text), len(features.labels))
-    for first in range(0, len(order), size):
-        part = order[first : first + size]
-        batch = features.batch(part)
-        x = mask_modalities(batch.x, condition).to(device)
-        found = network(x, batch.speaker.to(device)).float().cpu()
-        for row, k in zip(found, part, strict=True):
-            logits[int(features.offsets[k]) : int(features.offsets[k + 1])] = row[: lengths[k]]
-    calibrated = (calibration or Calibration()).scale(logits.double(), *masks(features, condition))
-    everything = Predictions(
-        probabilities=calibrated.softmax(-1).numpy(),
-        gold=features.label.clamp(min=0).numpy(),
-        dialogue=np.repeat(np.arange(len(lengths)), lengths),
-        turn=np.concatenate([np.arange(length) for length in lengths]),
-        labels=features.labels,
-    )
-    return metrics.select(everything, readable(features, condition) if scored is None else scored)
-
-
-# --- the command line ----------------------------------------------------------------------------------
 
 
 def evaluate(checkpoint: Checkpoint, request: Request) -> list[Result]:

@@ -26,8 +26,8 @@ from erc_models.data import releases
 from erc_models.data.feature_store import CONDITIONS, FeatureSet
 from erc_models.data.text_features import default_cache
 from erc_models.evaluation import evaluation_sets, results
-from erc_models.evaluation.evaluate import predict, readable
 from erc_models.evaluation.metrics import Predictions
+from erc_models.evaluation.prediction import predict, readable
 from erc_models.networks.checkpoint import Checkpoint, load, resolve
 
 CONFIGS = results.FOLDER.parent / "configs"

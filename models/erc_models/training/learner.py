@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_models.data.batching import turn_batches
-from erc_models.data.feature_store import CONDITIONS, NO_LABEL, DialogueBatch, FeatureSet, mask_modalities
+from erc_models.data.feature_store import CONDITIONS, DialogueBatch, FeatureSet
 from erc_models.evaluation.metrics import Scores, score
+from erc_models.evaluation.prediction import predict_logits, readable
 from erc_models.networks.streaming import StreamingModel
 from erc_models.networks.text_encoder import TextEncoder
 from erc_models.training.fine_tuning import LiveText
@@ -59,32 +59,23 @@ def half_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-@torch.no_grad()
-def predict(
-    learner: Learner, corpus: Corpus, condition: str = "all", size: int = 64
+def labelled_logits(
+    learner: Learner, corpus: Corpus, condition: str = "all"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the network says of the labelled utterances that have what the condition reads.
+    """Predict the labelled utterances that have what a condition reads.
 
     Returns:
-        Logits (N, C), labels (N,) and the rows of the feature set that they are of (N,), in its order.
+        Logits (N, C), labels (N,) and the rows of the feature set that they stand in (N,), ascending.
     """
     learner.eval()
     features = corpus.features
-    logits, labels, rows = [], [], []
-    for part in turn_batches(features.lengths(), range(len(features)), size, None, None):
-        batch = learner.read(corpus, part, None)
-        x = mask_modalities(batch.x, condition)
-        known = (batch.label != NO_LABEL) & (x.text_mask | x.audio_mask.any(2))
-        if not known.any():
-            continue
-        logits.append(learner.network(x, batch.speaker)[known].float().cpu())
-        labels.append(batch.label[known].cpu())
-        place = features.offsets[part].unsqueeze(1) + torch.arange(known.shape[1])
-        rows.append(place[known.cpu()])
-    if not logits:
-        return torch.zeros(0, len(features.labels)), torch.zeros(0).long(), torch.zeros(0).long()
-    order = torch.cat(rows).argsort()
-    return torch.cat(logits)[order], torch.cat(labels)[order], torch.cat(rows)[order]
+
+    def read(dialogues: Sequence[int]) -> DialogueBatch:
+        return learner.read(corpus, dialogues, None)
+
+    logits = predict_logits(learner.network, features, condition, read)
+    rows = torch.from_numpy(readable(features, condition)).nonzero().squeeze(1)
+    return logits[rows], features.label[rows], rows
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -94,13 +85,13 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return grid[int(np.argmin(losses))]
 
 
-def evaluate(learner: Learner, dev: Mapping[str, Corpus], temperature: float = 1.0) -> dict[str, Scores]:
+def dev_scores(learner: Learner, dev: Mapping[str, Corpus], temperature: float = 1.0) -> dict[str, Scores]:
     """Scores by ``set:condition`` of every set in every condition that leaves it something to read."""
     found = {}
     for name, corpus in dev.items():
         heard = bool(corpus.features.audio_mask.any())
         for condition in CONDITIONS if heard else CONDITIONS[:1]:
-            logits, labels, _ = predict(learner, corpus, condition)
+            logits, labels, _ = labelled_logits(learner, corpus, condition)
             if len(labels):
                 probabilities = (logits / temperature).softmax(-1).numpy()
                 found[f"{name}:{condition}"] = score(probabilities, labels.numpy(), corpus.features.labels)

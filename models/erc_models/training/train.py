@@ -26,13 +26,14 @@ from erc_models.data.feature_store import CONDITIONS
 from erc_models.evaluation import results
 from erc_models.evaluation.evaluation_report import command_of
 from erc_models.evaluation.metrics import Predictions
+from erc_models.evaluation.prediction import positions
 from erc_models.networks.checkpoint import ARCHITECTURES, Checkpoint, build, save, text_encoder_folder
 from erc_models.networks.checkpoint import read_config as read_checkpoint_config
 from erc_models.networks.si_lstm import SiLstm
 from erc_models.networks.text_encoder import TextEncoder, TextEncoderConfig
 from erc_models.training import label_bias
 from erc_models.training.fine_tuning import prepare_encoder
-from erc_models.training.learner import Corpus, Learner, evaluate, predict
+from erc_models.training.learner import Corpus, Learner, dev_scores, labelled_logits
 from erc_models.training.run_config import RunConfig, read_config
 from erc_models.training.trainer import Trained, train
 from erc_models.training.training_sets import frozen_corpora, word_corpora
@@ -116,11 +117,11 @@ def decided(trained: Trained, dev: Mapping[str, Corpus], by: str) -> Trained:
     if name not in dev or condition not in CONDITIONS:
         raise ValueError(f"decide: expected SET:CONDITION with one of {', '.join(dev)}, got {by!r}")
     learner = Learner(trained.model, trained.encoder)
-    logits, labels, _ = predict(learner, dev[name], condition)
+    logits, labels, _ = labelled_logits(learner, dev[name], condition)
     bias = label_bias.choose(logits.double().numpy(), labels.numpy(), dev[name].features.labels)
     log.info("bias by %s: %s", by, " ".join(f"{value:.2f}" for value in bias))
     label_bias.add(trained.model, bias)
-    return replace(trained, scores=evaluate(learner, dev, trained.temperature))
+    return replace(trained, scores=dev_scores(learner, dev, trained.temperature))
 
 
 def predictions(trained: Trained, dev: Mapping[str, Corpus]) -> dict[str, Predictions]:
@@ -130,14 +131,13 @@ def predictions(trained: Trained, dev: Mapping[str, Corpus]) -> dict[str, Predic
         name, condition = key.split(":")
         corpus = dev[name]
         learner = Learner(trained.model, trained.encoder)
-        logits, labels, rows = predict(learner, corpus, condition)
-        offsets = corpus.features.offsets
-        dialogue = torch.bucketize(rows, offsets[1:], right=True)
+        logits, labels, rows = labelled_logits(learner, corpus, condition)
+        dialogue, turn = positions(corpus.features)
         found[key] = Predictions(
             (logits / trained.temperature).double().softmax(-1).numpy(),
             labels.numpy(),
-            dialogue.numpy(),
-            (rows - offsets[dialogue]).numpy(),
+            dialogue[rows],
+            turn[rows],
             corpus.features.labels,
         )
     return found

@@ -29,7 +29,7 @@ from erc_models.networks.streaming import StreamingModel
 from erc_models.networks.text_encoder import TextEncoder
 from erc_models.training import fine_tuning
 from erc_models.training.fine_tuning import FineTuning
-from erc_models.training.learner import Corpus, Learner, evaluate, fit_temperature, predict
+from erc_models.training.learner import Corpus, Learner, dev_scores, fit_temperature, labelled_logits
 from erc_models.training.run_config import Training
 
 log = logging.getLogger(__name__)
@@ -263,7 +263,7 @@ def train(
     while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch <= settings.patience:
         epoch, started = progress.epoch, time.perf_counter()
         losses = run.epoch()
-        scores = evaluate(run.average, dev)
+        scores = dev_scores(run.average, dev)
         missing = [key for key in select if key not in scores]
         if missing:
             raise ValueError(
@@ -283,14 +283,15 @@ def train(
             run.keep(keep)
     average = run.average
     average.load_state_dict(run.best)
-    pairs = [predict(average, dev[name], condition) for name, condition in (key.split(":") for key in select)]
-    temperature = fit_temperature(torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]))
+    keys = (key.split(":") for key in select)
+    logits, labels, _ = zip(*(labelled_logits(average, dev[name], part) for name, part in keys), strict=True)
+    temperature = fit_temperature(torch.cat(logits), torch.cat(labels))
     return Trained(
         average.network.eval(),
         temperature,
         progress.best_epoch,
         progress.history,
-        evaluate(average, dev, temperature),
+        dev_scores(average, dev, temperature),
         average.encoder,
     )
 

@@ -11,8 +11,9 @@ from erc_models.data.datasets import MELD_LABELS, Dialogue, Utterance
 from erc_models.data.feature_store import FeatureSet
 from erc_models.data.text_features import text_features
 from erc_models.evaluation import evaluation_sets
-from erc_models.evaluation.evaluate import evaluate, main, predict, readable
+from erc_models.evaluation.evaluate import evaluate, main
 from erc_models.evaluation.evaluation_report import Request, as_json
+from erc_models.evaluation.prediction import predict, readable
 from erc_models.networks.checkpoint import ARCHITECTURES, Checkpoint, load, save
 from erc_models.networks.si_lstm import SiLstm
 from erc_models.networks.text_encoder import TextWindow

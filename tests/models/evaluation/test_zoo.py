@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from corpora import talk, write
 from erc_models.evaluation import metrics, reproduce, results, zoo
-from erc_models.evaluation.evaluate import predict
 from erc_models.evaluation.metrics import Predictions
 from erc_models.evaluation.network_facts import facts, step_times
+from erc_models.evaluation.prediction import predict
 from erc_models.networks.checkpoint import load
 from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
 from erc_models.networks.streaming import state_bytes

@@ -18,7 +18,7 @@ from erc_models.networks.checkpoint import load
 from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
 from erc_models.networks.streaming import TurnInput
 from erc_models.training import label_bias
-from erc_models.training.learner import Corpus, Learner, fit_temperature, predict
+from erc_models.training.learner import Corpus, Learner, fit_temperature, labelled_logits
 from erc_models.training.run_config import Data, Training, read_config
 from erc_models.training.train import Sources, main, run
 from erc_models.training.trainer import Trained, train
@@ -266,11 +266,11 @@ def test_a_condition_scores_only_turns_that_it_can_read() -> None:
     features = echoes(10, 5)
     learner, corpus = Learner(SiLstm(CONFIG)), Corpus(features)
     labelled = features.label != NO_LABEL
-    _, labels, rows = predict(learner, corpus, "text")
+    _, labels, rows = labelled_logits(learner, corpus, "text")
     assert rows.tolist() == labelled.nonzero().squeeze(1).tolist()
     assert torch.equal(labels, features.label[rows])
     heard = labelled & features.audio_mask.any(1)
-    assert predict(learner, corpus, "audio")[2].tolist() == heard.nonzero().squeeze(1).tolist()
+    assert labelled_logits(learner, corpus, "audio")[2].tolist() == heard.nonzero().squeeze(1).tolist()
 
 
 CONFIG_TOML = """
@@ -316,7 +316,7 @@ def test_a_bias_is_chosen_on_what_nothing_was_trained_on(tmp_path: Path) -> None
     decided = replace(plain, data=replace(plain.data, decide="held:text"))
     after, _ = run(decided, sources)
     assert isinstance(before.model, SiLstm) and isinstance(after.model, SiLstm)
-    logits, labels, _ = predict(Learner(before.model), dev["held"], "text")
+    logits, labels, _ = labelled_logits(Learner(before.model), dev["held"], "text")
     bias = label_bias.choose(logits.double().numpy(), labels.numpy(), ("neutral", "cross"))
     torch.testing.assert_close(after.model.head.bias - before.model.head.bias, torch.from_numpy(bias).float())
     worth = [np.mean([getattr(t.scores["held:text"], name) for name in label_bias.CHOSEN_BY])
