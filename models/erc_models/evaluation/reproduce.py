@@ -1,6 +1,6 @@
 """Reproduce a row of the model zoo: score a checkpoint on the corpora and compare with what is stored.
 
-``python -m erc_models.evaluation.reproduce NAME --data DATA [--work WORK] [--clips FILE] [--store]`` takes
+``scripts/evaluate NAME --data DATA [--work WORK] [--clips FILE] [--store]`` takes
 the checkpoints of WORK/NAME (its seeds in WORK/NAME/seed_N), or else the shipped one of that name, and scores
 it on the sets of ``models/results/NAME.json``, or, where nothing is stored, on dev of its corpora under DATA:
 
@@ -193,7 +193,7 @@ def report(row: Mapping, stored: Mapping | None, missing: Sequence[str]) -> bool
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
-        prog="python -m erc_models.evaluation.reproduce",
+        prog="scripts/evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

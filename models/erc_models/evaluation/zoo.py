@@ -1,7 +1,7 @@
-"""The model zoo: the tables of ``models/README.md``, written from stored results and from nothing else.
+"""The model zoo: the tables of ``models/README.md``, written from stored results alone.
 
-``python -m erc_models.evaluation.zoo`` writes them between their marker comments, ``--check`` says whether
-they are what the results give, ``--time`` measures a step of every stored network first and stores it with
+``scripts/zoo`` writes the tables between their marker comments. ``--check`` writes nothing and fails if they
+differ from what the results give. ``--time`` first measures a step of every stored network and stores it with
 the results.
 """
 
@@ -295,7 +295,7 @@ def filled(readme: str, made: Mapping[str, str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
-        prog="python -m erc_models.evaluation.zoo",
+        prog="scripts/zoo",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -317,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.check:
         if after != before:
             sys.exit(f"zoo: expected the tables that {args.results} gives in {args.readme}, got others: "
-                     "run python -m erc_models.evaluation.zoo")  # fmt: skip
+                     "run scripts/zoo")  # fmt: skip
     else:
         args.readme.write_text(after, encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Fit a checkpoint's temperatures on dev, and say by cross-validation whether they are worth having.
 
-``python -m erc_models.training.calibrate --checkpoint NAME|DIR --data FILE [--clips FILE] [--store]``
+``scripts/calibrate --checkpoint NAME|DIR --data FILE [--clips FILE] [--store]``
 collects what the network says of a corpus (its words as they are and at a word error rate of 35%; words
 alone, voice alone, both), of acted clips (alone, and ten of a speaker in a row) and of the corpus's words in
 the clips' voices (`prepare.compose`), and parts the turns by what they have. For each part the temperature of
@@ -264,7 +264,7 @@ def store(folder: Path, labels: Sequence[str], chosen: Mapping[str, Choice], neu
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
-        prog="python -m erc_models.training.calibrate",
+        prog="scripts/calibrate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

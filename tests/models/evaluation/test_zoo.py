@@ -146,7 +146,7 @@ def test_tables_are_written_between_their_markers_and_checked(tmp_path: Path) ->
     results.store(row("si_lstm_meld"), tmp_path)
     results.store(row("better", hit=0.9), tmp_path)
     results.store(row("acted", key="acted_dev:audio"), tmp_path)
-    with pytest.raises(SystemExit, match=r"run python -m erc_models\.zoo"):
+    with pytest.raises(SystemExit, match=r"run scripts/zoo"):
         run(tmp_path, "--check")
     assert "old" in path.read_text()
     run(tmp_path)
