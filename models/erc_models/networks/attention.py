@@ -6,13 +6,13 @@ from torch.nn import functional as F
 
 from erc_models.networks.modalities import ModalityLinear
 
-HIDDEN = -1e9
-"""Added to the score of what may not be seen or chosen; its weight becomes exactly 0."""
+MASKED = -1e9
+"""The bias of a masked score: its softmax weight becomes exactly 0."""
 
 
-def hide(mask: Tensor) -> Tensor:
-    """What to add to a score: 0 where there is something, else `HIDDEN`."""
-    return torch.where(mask, 0.0, HIDDEN)
+def mask_to_bias(mask: Tensor) -> Tensor:
+    """Return the bias to add to scores: 0 where the mask is True, else `MASKED`."""
+    return torch.where(mask, 0.0, MASKED)
 
 
 def sliding_windows(rows: Tensor, window: int, empty: float = 0.0) -> Tensor:
@@ -42,7 +42,7 @@ class WindowAttention(nn.Module):
         Args:
             x: (2, N, d).
             keys: (2, N, K, d), the turns to attend to.
-            key_bias: (2, N, 1, K), 0 or `HIDDEN`.
+            key_bias: (2, N, 1, K), 0 or `MASKED`.
             slots: (N, K), the relative position of each key; None: the last K positions in their order.
         """
         _, n, k, d = keys.shape

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from erc_models.networks.modalities import normalise
 from erc_models.networks.streaming import State, StreamingModel, TurnInput
 
 
@@ -78,9 +79,8 @@ class Linear(StreamingModel[LinearState]):
         return self._classify(x)
 
     def _classify(self, x: TurnInput) -> Tensor:
-        clip = self.config.audio_clip
         text = torch.where(x.text_mask.unsqueeze(-1), x.text, 0.0)
-        audio = ((x.audio - self.audio_mean) / self.audio_std).clamp(-clip, clip).nan_to_num(0.0)
+        audio = normalise(x.audio, self.audio_mean, self.audio_std, self.config.audio_clip)
         audio = torch.where(x.audio_mask[..., self._group], audio, 0.0)
         if self.training:
             text, audio = F.dropout(text, self.config.dropout), F.dropout(audio, self.config.dropout)

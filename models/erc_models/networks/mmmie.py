@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_models.networks.attention import hide
+from erc_models.networks.attention import mask_to_bias
 from erc_models.networks.cells import lstm
 from erc_models.networks.losses import Club, Mine
 from erc_models.networks.modalities import InputReduction, ModalityLinear, ModalityNorm, presence
@@ -218,10 +218,10 @@ class Mmmie(StreamingModel[MmmieState]):
         rank = torch.where(known < 0, state.met, known)
         encoded = self._tokens(x, rank.clamp(max=self.config.identities - 1)).unsqueeze(2)  # (2, B, 1, d)
         there = torch.cat([state.filled.transpose(0, 1), mask.unsqueeze(2)], 2)  # (2, B, W)
-        hidden = hide(there)[:, :, None, None]  # (2, B, 1, 1, W)
+        key_bias = mask_to_bias(there)[:, :, None, None]  # (2, B, 1, 1, W)
         windows = []
         for layer, past in zip(self.encoder, state.window.permute(1, 2, 0, 3, 4), strict=True):
-            encoded, now = layer(encoded, past, hidden + layer.position[:, None, :, None])
+            encoded, now = layer(encoded, past, key_bias + layer.position[:, None, :, None])
             windows.append(torch.cat([past, now], 2)[:, :, 1:])
         cells = state.cells.transpose(0, 1).chunk(2, -1)
         h, c = self.recurrence.step(self.recurrence.read(encoded.squeeze(2)), mask, *cells)
@@ -265,11 +265,11 @@ class Mmmie(StreamingModel[MmmieState]):
             order = torch.rand(b, self.config.identities, device=speaker.device).argsort(1)
             identity = order.gather(1, identity)
         encoded = self._tokens(flat, identity.flatten()).view(2, b, t, -1)
-        hidden, near = _reach(mask, self.config.window)
+        key_bias, near = _reach(mask, self.config.window)
         empty = encoded.new_zeros(2, b, 0, 2 * encoded.shape[3])
         for layer in self.encoder:
             position = torch.bmm(near, layer.position.transpose(1, 2)).view(2, b, t, t, -1)
-            encoded, _ = layer(encoded, empty, hidden.unsqueeze(2) + position.permute(0, 1, 4, 2, 3))
+            encoded, _ = layer(encoded, empty, key_bias.unsqueeze(2) + position.permute(0, 1, 4, 2, 3))
         h = self.recurrence.run(encoded, mask)
         return self._classify(h.flatten(1, 2), flat_mask).view(b, t, -1), h
 
@@ -291,19 +291,12 @@ class Mmmie(StreamingModel[MmmieState]):
         config, mask = self.config, presence(x)
         both = mask.all(0)
         losses = {"mine": -config.mutual_weight * self.mine(f[0, both], f[1, both])}
-        for index, (name, h) in enumerate({"text": x.text, "audio": self._acoustics(x)}.items()):
+        for index, (name, h) in enumerate({"text": x.text, "audio": self.reduce.acoustics(x)}.items()):
             there = mask[index]
             given, features, club = h[there], f[index, there], self.club[name]
             losses[f"club_{name}"] = config.redundancy_weight * club.bound(given, features)
             losses[f"fit_{name}"] = club.fit(given, features)
         return losses
-
-    def _acoustics(self, x: TurnInput) -> Tensor:
-        """The acoustic features (N, D_audio) as `InputReduction` reads them: normalised, 0 where missing."""
-        reduce, clip = self.reduce, self.config.audio_clip
-        sizes = torch.tensor(self.config.audio_groups, device=x.audio.device)
-        known = ((x.audio - reduce.audio_mean) / reduce.audio_std).clamp(-clip, clip).nan_to_num(0.0)
-        return known * x.audio_mask.repeat_interleave(sizes, 1)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.config.dropout, self.training)
@@ -332,7 +325,7 @@ def _reach(mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """What attention over whole dialogues may see, bool (2, B, T) -> what the layers' biases are made of.
 
     Returns:
-        (2, B, T, T), 0 where the query of a row may see the key of a column, else `HIDDEN`; and
+        (2, B, T, T), 0 where the query of a row may see the key of a column, else `MASKED`; and
         (2, B T T, W), one-hot, which position of the window the key then has.
     """
     t = mask.shape[2]
@@ -341,4 +334,4 @@ def _reach(mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
     turn = torch.arange(t, device=mask.device)
     seen = mask.unsqueeze(2) & (turn <= turn.unsqueeze(1)) & (slot >= 0)
     near = slot.unsqueeze(4) == torch.arange(window, device=mask.device)
-    return hide(seen), near.flatten(1, 3).float()
+    return mask_to_bias(seen), near.flatten(1, 3).float()

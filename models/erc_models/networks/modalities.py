@@ -48,6 +48,11 @@ class ModalityNorm(nn.Module):
         return torch.addcmul(self.offset, torch.layer_norm(x, x.shape[-1:]), self.gain)
 
 
+def normalise(audio: Tensor, mean: Tensor, std: Tensor, clip: float) -> Tensor:
+    """Return acoustic features in standard deviations from their mean, within +- `clip`; 0 for NaN."""
+    return ((audio - mean) / std).clamp_(-clip, clip).nan_to_num_(0.0)
+
+
 class InputReduction(nn.Module):
     """Both modalities brought to a common width d, a linear layer each.
 
@@ -80,13 +85,20 @@ class InputReduction(nn.Module):
 
     def forward(self, x: TurnInput) -> Tensor:
         """Turns (N, ...) -> tokens (2, N, d)."""
-        known = ((x.audio - self.audio_mean) / self.audio_std).clamp_(-self.clip, self.clip).nan_to_num_(0.0)
-        # a feature that could not be measured is set to its mean; an absent group adds nothing at all
-        mask = x.audio_mask
-        known *= mask if mask.shape[1] == 1 else mask.index_select(1, self._group)
+        known, mask = self.acoustics(x), x.audio_mask
         features, biases = self.audio.weight.t().split([known.shape[1], mask.shape[1]])
         audio = torch.addmm(mask.to(known.dtype) @ biases, known, features)
         return _tokens(self.text, self.norm, x, audio)
+
+    def acoustics(self, x: TurnInput) -> Tensor:
+        """Return the normalised acoustic features (N, D_audio).
+
+        A feature that was not measured is set to its mean, 0; an absent group is 0 and has no bias.
+        """
+        known = normalise(x.audio, self.audio_mean, self.audio_std, self.clip)
+        mask = x.audio_mask
+        known *= mask if mask.shape[1] == 1 else mask.index_select(1, self._group)
+        return known
 
 
 class VoiceReduction(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_models.networks.attention import hide, sliding_windows
+from erc_models.networks.attention import mask_to_bias, sliding_windows
 from erc_models.networks.dialogue_rnn import SpeakerContext
 from erc_models.networks.losses import sample_weighted_focal_contrastive, soft_hgr
 from erc_models.networks.modalities import InputReduction, ModalityLinear, ModalityNorm, presence
@@ -103,7 +103,7 @@ class Source:
 
     Attributes:
         turns: (M, N, K, d), context features.
-        bias: (M, N, 1, K), 0 or `HIDDEN` for a turn that lacks the modality.
+        bias: (M, N, 1, K), 0 or `MASKED` for a turn that lacks the modality.
         any: bool (M, N, 1), whether a turn has it.
     """
 
@@ -334,7 +334,7 @@ def _sources(window: Tensor, heard: Tensor) -> list[Source]:
         found.append(
             Source(
                 turns=torch.stack([window[i] for i in other]),
-                bias=hide(there).unsqueeze(2),
+                bias=mask_to_bias(there).unsqueeze(2),
                 any=there.any(2, keepdim=True),
             )
         )

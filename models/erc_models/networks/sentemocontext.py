@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from erc_models.networks.attention import MASKED, mask_to_bias, sliding_windows
 from erc_models.networks.losses import triplet_margin
-from erc_models.networks.modalities import InputReduction
+from erc_models.networks.modalities import InputReduction, presence
 from erc_models.networks.prototypes import LabelSpace
 from erc_models.networks.streaming import State, StreamingModel, TurnInput
 
-_HIDDEN = -1e9
-"""Added to the score of a turn that may not be seen; its weight becomes exactly 0."""
 _NOBODY = -1
 """The speaker of a place in the window where no turn has been yet."""
 
@@ -68,7 +67,7 @@ class SentEmoContextState(State):
 
     Attributes:
         window: (B, L, W - 1, 2 d), keys and values of each layer.
-        key_bias: (B, W - 1), 0 where that turn said anything, else `_HIDDEN`.
+        key_bias: (B, W - 1), 0 where that turn said anything, else `MASKED`.
         speaker: int64 (B, W - 1), who spoke, `_NOBODY` where nobody did.
     """
 
@@ -82,7 +81,7 @@ class _Past:
     """What N turns may attend to, K turns each, their own last.
 
     Attributes:
-        key_bias: (N, 1, K), 0 or `_HIDDEN`; a turn always sees itself.
+        key_bias: (N, 1, K), 0 or `MASKED`; a turn always sees itself.
         same: bool (N, K), whether the turn is by the speaker of the current one.
     """
 
@@ -164,7 +163,7 @@ class SentEmoContext(StreamingModel[SentEmoContextState]):
         past, like = self.config.window - 1, self.trust
         return SentEmoContextState(
             window=like.new_zeros(batch, self.config.layers, past, 2 * self.config.width),
-            key_bias=like.new_full((batch, past), _HIDDEN),
+            key_bias=like.new_full((batch, past), MASKED),
             speaker=torch.full((batch, past), _NOBODY, device=like.device),
         )
 
@@ -207,11 +206,10 @@ class SentEmoContext(StreamingModel[SentEmoContextState]):
 
         def slide(rows: Tensor, empty: float) -> Tensor:
             """(B T, D) -> (B T, W, D), the turns that each turn may attend to."""
-            rows = F.pad(rows.view(b, t, -1), (0, 0, self.config.window - 1, 0), value=empty)
-            return rows.unfold(1, self.config.window, 1).transpose(2, 3).flatten(0, 1)
+            return sliding_windows(rows.view(b, t, -1), self.config.window, empty).flatten(0, 1)
 
         who = slide(speaker.reshape(-1, 1), _NOBODY).squeeze(2)  # (B T, W)
-        past = _past(slide(bias.unsqueeze(1), _HIDDEN).squeeze(2), who, speaker.flatten())
+        past = _past(slide(bias.unsqueeze(1), MASKED).squeeze(2), who, speaker.flatten())
         for layer in self.context:
             now = layer(now, past, lambda rows: slide(rows, 0.0))
         return self._embed(now).view(b, t, -1)
@@ -248,14 +246,14 @@ class SentEmoContext(StreamingModel[SentEmoContextState]):
 
     def _turns(self, x: TurnInput) -> tuple[Tensor, Tensor]:
         """Turns (N, ...) -> vectors (N, d), and what hides a turn from later ones (N,)."""
-        there = torch.stack([x.text_mask, x.audio_mask.any(1)])  # (2, N)
+        there = presence(x)  # (2, N)
         tokens = self.reduce(x)  # (2, N, d)
         trust = torch.einsum("mnd,md->mn", tokens, self.trust) + self.trust_bias
-        weight = (trust + torch.where(there, 0.0, _HIDDEN)).softmax(0)
+        weight = (trust + mask_to_bias(there)).softmax(0)
         known = there.any(0)
         # a turn of which nothing is known is zeros: its context alone speaks
         turns = torch.where(known.unsqueeze(1), (tokens * weight.unsqueeze(2)).sum(0), 0.0)
-        return self._drop(turns), torch.where(known, 0.0, _HIDDEN)
+        return self._drop(turns), mask_to_bias(known)
 
     def _embed(self, x: Tensor) -> Tensor:
         return F.normalize(self.project(self.norm(x)), dim=-1)

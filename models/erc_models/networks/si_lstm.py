@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from erc_models.networks.acoustic_encoder import AcousticEncoderConfig
-from erc_models.networks.attention import HIDDEN, WindowAttention, hide, sliding_windows
+from erc_models.networks.attention import MASKED, WindowAttention, mask_to_bias, sliding_windows
 from erc_models.networks.cells import gru, lstm
 from erc_models.networks.modalities import (
     InputReduction,
@@ -82,7 +82,7 @@ class SiLstmState(State):
     Attributes:
         window: (B, L + 1, 2, W - 1, d), the inputs of the L encoder layers and their output H at the last
             W - 1 turns, oldest first.
-        key_bias: (B, 2, W - 1), 0 where that turn had the modality, else `HIDDEN`.
+        key_bias: (B, 2, W - 1), 0 where that turn had the modality, else `MASKED`.
         cells: (B, 2, k d), the SI-LSTM's [z, h, c], with x_{t-1} behind them for the literal eq. 8.
         speakers: (B, S, d), q of each speaker.
         voices: (B, S, voice_hidden + 1), mean and count of each speaker's voice; (B, S, 0) without.
@@ -280,7 +280,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         past, d = config.window - 1, config.width
         state = SiLstmState(
             window=like.new_zeros(batch, config.layers + 1, 2, past, d),
-            key_bias=like.new_full((batch, 2, past), HIDDEN),
+            key_bias=like.new_full((batch, 2, past), MASKED),
             cells=like.new_zeros(batch, 2, self.recurrence.size),
             speakers=like.new_zeros(batch, 0, d if config.speaker_state else 0),
             voices=like.new_zeros(batch, 0, config.voice_hidden + 1 if config.voice_hidden else 0),
@@ -302,7 +302,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         if self.config.offline:
             raise NotImplementedError("an offline SI-LSTM reads whole dialogues; it has no step")
         mask = presence(x)
-        now_bias = hide(mask)
+        now_bias = mask_to_bias(mask)
         key_bias = torch.cat([state.key_bias.transpose(0, 1), now_bias.unsqueeze(2)], 2)  # (2, B, W)
         past = state.window.permute(1, 2, 0, 3, 4).unbind()  # L + 1 of (2, B, W - 1, d)
         windows: list[Tensor] = []
@@ -334,7 +334,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         b, t = speaker.shape
         flat = x.flatten()
         mask = presence(flat)  # (2, B T)
-        now_bias = hide(mask)
+        now_bias = mask_to_bias(mask)
         window, slots = self.config.window, None
         if self.config.offline:
             index = torch.arange(t, device=speaker.device)
@@ -348,7 +348,7 @@ class SiLstm(StreamingModel[SiLstmState]):
                 return rows.unsqueeze(2).expand(2, b, t, t, -1).flatten(1, 2)
             return sliding_windows(rows, window, empty).flatten(1, 2)
 
-        key_bias = slide(now_bias.unsqueeze(2), HIDDEN).transpose(2, 3)  # (2, B T, 1, W)
+        key_bias = slide(now_bias.unsqueeze(2), MASKED).transpose(2, 3)  # (2, B T, 1, W)
         heard = isinstance(self.reduce, VoiceReduction)
         tokens = self._drop(self.reduce.dialogue(x, speaker) if heard else self.reduce(flat))
         h, cross, z = self._read(tokens, mask, now_bias, key_bias, lambda _, now: slide(now, 0.0), slots)

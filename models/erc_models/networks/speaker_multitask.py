@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_models.networks.attention import HIDDEN
+from erc_models.networks.attention import MASKED
 from erc_models.networks.cells import gru
 from erc_models.networks.losses import cross_entropy, orthogonality
 from erc_models.networks.modalities import InputReduction, ModalityLinear, presence
@@ -150,7 +150,7 @@ class CrossAttention(nn.Module):
         k, v = self.key_value(turns).view(n, w, 2, self.heads, -1).permute(2, 0, 3, 1, 4)  # (N, h, W, d / h)
         bias = torch.where(own.unsqueeze(1), self.position[1], self.position[0])
         scores = (q @ k.transpose(2, 3)).squeeze(2) * self.scale + bias
-        weight = scores.masked_fill(~there.unsqueeze(1), HIDDEN).softmax(2)
+        weight = scores.masked_fill(~there.unsqueeze(1), MASKED).softmax(2)
         return self.output((weight.unsqueeze(2) @ v).view(n, d))
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erc_models.networks.attention import HIDDEN
+from erc_models.networks.attention import MASKED
 
 UNSCORED = -100
 """Gold of the speaker task where there is no question: nobody was heard before, or the turn is empty."""
@@ -35,7 +35,7 @@ class SpeakerPointer(nn.Module):
         new = self._row(self.new, (count > 0).sum(1))
         query = (self.query(turn) * self.scale).unsqueeze(2)
         scores = (torch.cat([keys, new.unsqueeze(1)], 1) @ query).squeeze(2)
-        return scores.masked_fill(F.pad(count == 0, (0, 1)), HIDDEN)
+        return scores.masked_fill(F.pad(count == 0, (0, 1)), MASKED)
 
     def _row(self, table: Tensor, index: Tensor) -> Tensor:
         return F.embedding(index.clamp(max=self.horizon), table)
