@@ -1,11 +1,11 @@
-"""What a voice does in a turn, against what the same speaker did before: functionals to one vector.
+"""The acoustic encoder: the voice in a turn, relative to the same speaker's earlier turns, as one vector.
 
-A speaker's running mean is subtracted where features are already projected: a mean commutes with a linear
-map, so the state per speaker is as small as the projection. It holds the earlier turns only. Counting the
-turn itself would change nothing but a factor: x - (S + x) / (n + 1 + k) is (n + k) / (n + 1 + k) times
-x - S / (n + k), for a sum S over n earlier turns and a prior of k turns at the population's mean.
+A speaker's running mean is subtracted after the projection: a mean commutes with a linear map, so the state
+per speaker is as small as the projection. The mean is over the earlier turns only. Including the turn itself
+would only change a factor: x - (S + x) / (n + 1 + k) is (n + k) / (n + 1 + k) times x - S / (n + k), for a
+sum S over n earlier turns and a prior of k turns at the population's mean.
 
-A mean and a count are explicit values (State of whoever calls); weights are all that lives in the module.
+The caller keeps means and counts; the module holds weights only.
 """
 
 import math
@@ -21,14 +21,14 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class AcousticEncoderConfig:
-    """Sizes of an encoder, and how it weighs a speaker's past.
+    """Sizes of an encoder, and the weight of a speaker's past.
 
     Attributes:
-        audio_groups: sizes of the groups of acoustic features, each present or absent by itself.
+        audio_groups: sizes of the groups of acoustic features; each group may be missing.
         hidden: size d of the projection, and of the mean kept for each speaker.
         out_dim: size of the vector of a turn.
         prior: k, the population's mean weighs as much as this many turns of the speaker.
-        clip: features on their logarithmic scale end here, on both sides.
+        clip: features on their logarithmic scale are clipped to +- this.
         dropout: on the hidden vector, in training only.
     """
 
@@ -41,10 +41,10 @@ class AcousticEncoderConfig:
 
 
 class AcousticEncoder(nn.Module):
-    """Acoustic features of a turn and the speaker's mean so far -> a vector.
+    """The network: acoustic features of a turn and the speaker's mean so far -> a vector.
 
-    Features come in their own units. Each is centred and scaled, by what `set_normalisation` was given, and
-    compressed by arcsinh: linear for what is usual, logarithmic for outliers, of which functionals are full.
+    Features come in their own units. Each is centred and scaled (`set_normalisation`) and compressed by
+    arcsinh: linear for usual values, logarithmic for outliers, which are common in functionals.
     """
 
     centre: Tensor
@@ -67,23 +67,23 @@ class AcousticEncoder(nn.Module):
         self.out = nn.Linear(d, config.out_dim)
 
     def set_normalisation(self, centre: Tensor, scale: Tensor) -> None:
-        """Set what a feature is centred on and scaled by, (D,) each, in the feature's units."""
+        """Set the features' centre and scale, (D,) each, in the features' units."""
         self.centre.copy_(centre)
         self.scale.copy_(scale.clamp(min=1e-6))
 
     def compress(self, audio: Tensor) -> Tensor:
-        """Features (N, D) on their logarithmic scale; NaN stays."""
+        """Map features (N, D) to their logarithmic scale; NaN stays."""
         limit = math.sinh(self.config.clip)
         x = ((audio - self.centre) / self.scale).clamp(-limit, limit)
         # arcsinh, written out: torch.asinh takes eight times as long on a CPU
         return torch.copysign(torch.log(x.abs() + (x * x + 1).sqrt()), x)
 
     def project(self, audio: Tensor, mask: Tensor) -> Tensor:
-        """The turns where speakers are compared; 0 is the average voice.
+        """Project turns to the space in which speakers' means are kept; 0 is the average voice.
 
         Args:
-            audio: (N, D), read only under a True mask; NaN where a single value could not be measured.
-            mask: bool (N, G), which groups are there.
+            audio: (N, D), read only under a True mask; NaN for a value that could not be measured.
+            mask: bool (N, G), whether the turn has each group.
 
         Returns:
             (N, d); 0 for a turn without any group.
@@ -93,17 +93,17 @@ class AcousticEncoder(nn.Module):
         return F.linear(known, self.projection)
 
     def initial(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Mean (N, d) and count (N,) of `rows` speakers who have not been heard."""
+        """Return mean (N, d) and count (N,) of `rows` speakers who have not been heard."""
         return self.bias.new_zeros(rows, self.config.hidden), self.bias.new_zeros(rows)
 
     def read(self, projected: Tensor, present: Tensor, mean: Tensor, count: Tensor) -> Tensor:
-        """The vectors of turns that are projected already.
+        """Return the vectors of projected turns.
 
         Args:
             projected: (..., d).
             present: bool (...), whether the turn has any audio.
-            mean: (..., d) of the speaker's earlier turns.
-            count: (...), how many those are.
+            mean: (..., d), of the speaker's earlier turns.
+            count: (...), the number of those turns.
 
         Returns:
             (..., out); 0 for a turn without audio.
@@ -114,18 +114,18 @@ class AcousticEncoder(nn.Module):
         return torch.where(present.unsqueeze(-1), self.out(hidden), 0.0)
 
     def forward(self, audio: Tensor, mask: Tensor, mean: Tensor, count: Tensor) -> Tensor:
-        """Vectors (N, out) of turns (N, D), (N, G) given each speaker's mean (N, d) and count (N,)."""
+        """Return vectors (N, out) of turns (N, D), (N, G), given the speakers' mean (N, d), count (N,)."""
         return self.read(self.project(audio, mask), mask.any(1), mean, count)
 
     @staticmethod
     def update(projected: Tensor, present: Tensor, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        """The speakers' mean (N, d) and count (N,) after turns (N, d); as they were where not `present`."""
+        """Return the speakers' mean (N, d) and count (N,) after turns (N, d); unchanged unless `present`."""
         after = count + present
         step = (projected - mean) / after.clamp(min=1).unsqueeze(1)
         return torch.where(present.unsqueeze(1), mean + step, mean), after
 
     def dialogue(self, audio: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
-        """Vectors of whole dialogues, as `forward` and `update` give them turn by turn.
+        """Return the vectors of whole dialogues, the same as `forward` and `update` turn by turn.
 
         Args:
             audio: (B, T, D).
@@ -155,7 +155,7 @@ class AcousticEncoder(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> "tuple[AcousticEncoder, nn.Linear]":
-        """The encoder and the head that `save` wrote, in eval mode.
+        """Load the encoder and the head that `save` wrote, in eval mode.
 
         Raises:
             ValueError: the file was not written by `save`.
@@ -181,7 +181,7 @@ class AcousticEncoder(nn.Module):
 
 
 _EXACT = ("centre", "scale", "average")
-"""Kept in fp32: the units of functionals span more than fp16 holds."""
+"""Tensors stored in fp32: the units of functionals exceed the range of fp16."""
 
 
 def _text(value: object) -> str:
@@ -189,15 +189,15 @@ def _text(value: object) -> str:
 
 
 def earlier_means(projected: Tensor, present: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
-    """At each turn of whole dialogues, the mean of the same speaker's earlier turns and their count.
+    """Return, for each turn of whole dialogues, the mean of the same speaker's earlier turns and their count.
 
     Args:
         projected: (B, T, d).
-        present: bool (B, T), which turns count.
+        present: bool (B, T), whether a turn counts.
         speaker: int64 (B, T).
 
     Returns:
-        (B, T, d), 0 where there are none, and (B, T).
+        (B, T, d), 0 without earlier turns, and (B, T).
     """
     same = (speaker.unsqueeze(2) == speaker.unsqueeze(1)) & present.unsqueeze(1)  # (B, now, before)
     earlier = same.tril(-1).to(projected.dtype)

@@ -1,4 +1,4 @@
-"""Attention of a turn over a window of turns: what hides a key, the windows of whole dialogues, one layer."""
+"""Attention of a turn over a window of turns: mask biases, sliding windows and an attention layer."""
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,16 @@ def mask_to_bias(mask: Tensor) -> Tensor:
 
 
 def sliding_windows(rows: Tensor, window: int, empty: float = 0.0) -> Tensor:
-    """(..., T, D) -> (..., T, W, D), the last W rows up to each one; `empty` where there are not so many."""
+    """Return each row with the W - 1 rows before it, (..., T, D) -> (..., T, W, D), padded with `empty`."""
     return F.pad(rows, (0, 0, window - 1, 0), value=empty).unfold(-2, window, 1).transpose(-1, -2)
 
 
 class WindowAttention(nn.Module):
     """Attention of the current turn over a window of turns, with a bias for each relative position.
 
-    The scores need W_q W_k^T and the output W_v W_o only as products, so those are what is learned, a
-    matrix of full rank per head. Then the cached turns are keys and values themselves: nothing has to be
-    projected or cached twice. Positions count back from the current turn, so time shifts change nothing.
+    The scores use W_q W_k^T and the output W_v W_o only as products, so the products are learned, as a
+    full-rank matrix per head. The cached turns then serve as keys and values themselves and are cached only
+    once. Positions count back from the current turn, so the layer is invariant to time shifts.
     """
 
     def __init__(self, width: int, heads: int, positions: int) -> None:
@@ -37,13 +37,13 @@ class WindowAttention(nn.Module):
         self.position = nn.Parameter(torch.zeros(2, 1, heads, positions))
 
     def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None = None) -> Tensor:
-        """Residual and attention, `x` + attn.
+        """Return the turns with attention added, `x` + attn.
 
         Args:
             x: (2, N, d).
             keys: (2, N, K, d), the turns to attend to.
             key_bias: (2, N, 1, K), 0 or `MASKED`.
-            slots: (N, K), the relative position of each key; None: the last K positions in their order.
+            slots: (N, K), the relative position of each key; None: the last K positions in order.
         """
         _, n, k, d = keys.shape
         position = self.position if slots is None else self.position[:, 0, :, slots].transpose(1, 2)

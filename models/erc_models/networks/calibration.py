@@ -1,9 +1,9 @@
-"""Temperatures: how a network's confidence is made to say how often it is right.
+"""Temperature scaling, so that a network's confidence matches its accuracy.
 
-A checkpoint has one temperature for all turns, and may have others for turns of which certain modalities are
-there: a network is sure of itself in another way when it hears a voice alone than when it reads words. Among
-these a label has a temperature of its own, that of the turns of which it is the likeliest label. Dividing by
-a positive number keeps that label, so calibration changes no label and no score but those of probabilities.
+A checkpoint has one temperature for all turns, and may have others for turns with certain modalities, since a
+network is over- or underconfident to a different degree with voice alone than with words. Those are given per
+label and apply to the turns whose likeliest label it is. Dividing by a positive number keeps the likeliest
+label, so calibration changes no label, and no score except those of probabilities.
 """
 
 from collections.abc import Mapping
@@ -16,22 +16,22 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What logits are divided by.
+    """The temperatures by which logits are divided.
 
     Attributes:
-        temperature: where nothing else is given.
-        temperatures: what a turn has, ``1`` or ``0`` for its words and then for each group of acoustic
-            features -> a temperature for each label (C,).
+        temperature: the default.
+        temperatures: modalities of a turn -> a temperature for each label (C,). The key has ``1`` or ``0``
+            for words and then for each group of acoustic features.
     """
 
     temperature: float = 1.0
     temperatures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def check(self, groups: int, classes: int) -> None:
-        """Refuse what a network of so many groups of acoustic features and labels cannot use.
+        """Check the temperatures against the sizes of a network.
 
         Raises:
-            ValueError: a temperature that is not above 0, or of something else.
+            ValueError: a temperature is not above 0, or the keys or labels do not fit the network.
         """
         if not self.temperature > 0:
             raise ValueError(f"expected a temperature above 0, got {self.temperature}")
@@ -42,20 +42,20 @@ class Calibration:
                 raise ValueError(f"temperatures: expected {classes} above 0 for {key!r}, got {list(values)}")
 
     def scale(self, logits: Tensor, text_mask: Tensor, audio_mask: Tensor) -> Tensor:
-        """Logits (N, C) of turns over their temperatures, by the masks (N,), (N, G) of what they have."""
+        """Divide logits (N, C) by the temperatures for each turn's modalities, masks (N,) and (N, G)."""
         if not self.temperatures:
             return logits / self.temperature
-        table, place = (tensor.to(logits.device) for tensor in self._tables)
-        there = torch.cat([text_mask.unsqueeze(1), audio_mask], 1).long()  # (N, 1 + G)
-        row = place[(there << torch.arange(there.shape[1], device=there.device)).sum(1)]
+        table, row_of = (tensor.to(logits.device) for tensor in self._tables)
+        present = torch.cat([text_mask.unsqueeze(1), audio_mask], 1).long()  # (N, 1 + G)
+        row = row_of[(present << torch.arange(present.shape[1], device=present.device)).sum(1)]
         return logits / table[row, logits.argmax(1)].unsqueeze(1)
 
     @cached_property
     def _tables(self) -> tuple[Tensor, Tensor]:
-        """Temperatures (P + 1, C), the last row for all else; which row is for what is there (2^(1 + G),)."""
+        """Temperatures (P + 1, C), the default last, and the row for each set of modalities (2^(1 + G),)."""
         first = next(iter(self.temperatures))
         rows = [*self.temperatures.values(), (self.temperature,) * len(self.temperatures[first])]
-        place = torch.full((2 ** len(first),), len(rows) - 1)
+        row_of = torch.full((2 ** len(first),), len(rows) - 1)
         for row, key in enumerate(self.temperatures):
-            place[sum(1 << i for i, there in enumerate(key) if there == "1")] = row
-        return torch.tensor(rows), place
+            row_of[sum(1 << i for i, present in enumerate(key) if present == "1")] = row
+        return torch.tensor(rows), row_of

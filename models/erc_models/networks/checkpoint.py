@@ -1,14 +1,14 @@
-"""Checkpoints: a trained network with all that is needed to use it rightly.
+"""Checkpoints: a trained network with everything that is needed to run it.
 
-A folder of
+A checkpoint is a folder with
 
 - ``config.json``: architecture and sizes, labels, temperatures, specification of the features, text window;
 - ``model.safetensors``: the conversation network, weights in fp16, the acoustic normalisation in fp32;
-- ``text_encoder/``: the text encoder in fp16 with its tokenizer, as transformers saves them; checkpoints
-  that share one name its folder in ``text_encoder_folder`` instead;
+- ``text_encoder/``: the text encoder in fp16 with its tokenizer, as transformers saves them; ``config.json``
+  names another folder (``text_encoder_folder``) where checkpoints share an encoder;
 - ``README.md``: the model card: data, licence, scores, limits.
 
-A checkpoint's name is its folder's. Weights are fp32 in memory.
+A checkpoint is named after its folder. Weights are fp32 in memory.
 """
 
 import copy
@@ -49,7 +49,7 @@ _FP16_MAX = 65504.0
 
 
 class CheckpointProblem(ValueError):
-    """A checkpoint that is missing, damaged or made for something else; one line says what."""
+    """A checkpoint is missing, damaged or incompatible; the message is one line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +59,13 @@ class Checkpoint:
     Attributes:
         name: its folder's name.
         architecture: a key of `ARCHITECTURES`.
-        network: the conversation network in eval mode. It takes acoustic features in their own units.
+        network: the conversation network in eval mode; it takes acoustic features in their own units.
         labels: the emotions, in the order of the logits.
         temperature: logits are divided by it before softmax.
         features: specification of the features, ``{"acoustic": {...}, "text": {...}}``.
         text_encoder: the text encoder in eval mode, or None.
-        about: scores, data and whatever else training recorded.
-        temperatures: others, for turns of which certain modalities are there, see `Calibration`.
+        about: scores, data and other records of the training.
+        temperatures: temperatures for turns with certain modalities, see `Calibration`.
     """
 
     name: str
@@ -80,33 +80,33 @@ class Checkpoint:
 
     @property
     def calibration(self) -> Calibration:
-        """How logits become probabilities."""
+        """The checkpoint's temperatures."""
         return Calibration(self.temperature, self.temperatures)
 
 
 def folders() -> list[Path]:
-    """Where shipped checkpoints lie: in an installed wheel, in a checkout."""
+    """Return the folders of shipped checkpoints: in an installed wheel, in a checkout."""
     package = Path(erc_models.__file__).resolve().parent
-    return [place for place in (package / "checkpoints", package.parent / "checkpoints") if place.is_dir()]
+    return [path for path in (package / "checkpoints", package.parent / "checkpoints") if path.is_dir()]
 
 
-def available(places: Sequence[Path] | None = None) -> dict[str, Path]:
-    """The shipped checkpoints, name -> folder; `places` instead of `folders()` where given."""
+def available(parents: Sequence[Path] | None = None) -> dict[str, Path]:
+    """List the shipped checkpoints, name -> folder, in `parents` or else in `folders()`."""
     return {
         folder.name: folder
-        for place in (folders() if places is None else places)
-        for folder in sorted(place.iterdir())
+        for parent in (folders() if parents is None else parents)
+        for folder in sorted(parent.iterdir())
         if (folder / "config.json").is_file()
     }
 
 
-def resolve(name_or_path: str | Path, places: Sequence[Path] | None = None) -> Path:
-    """The folder of a shipped checkpoint's name, or of a path.
+def resolve(name_or_path: str | Path, parents: Sequence[Path] | None = None) -> Path:
+    """Return the folder of a checkpoint, given the name of a shipped one or a path.
 
     Raises:
-        CheckpointProblem: there is none; the message says which names there are.
+        CheckpointProblem: there is no such folder; the message lists the shipped names.
     """
-    shipped = available(places)
+    shipped = available(parents)
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
     path = Path(name_or_path).expanduser()
@@ -119,16 +119,17 @@ def resolve(name_or_path: str | Path, places: Sequence[Path] | None = None) -> P
 
 
 def save(folder: Path, checkpoint: Checkpoint, card: str, text_encoder_folder: str = "text_encoder") -> None:
-    """Write a checkpoint to a folder, which is made where it is missing.
+    """Write a checkpoint to a folder, creating the folder if necessary.
 
     Args:
-        folder: its name becomes the checkpoint's.
+        folder: the folder; its name becomes the checkpoint's.
         checkpoint: what to write; its weights are rounded to fp16.
         card: the model card, Markdown.
-        text_encoder_folder: of the text encoder, relative to `folder`; one that is there already is kept.
+        text_encoder_folder: folder of the text encoder, relative to `folder`. A shared encoder that is
+            there already is not written again.
 
     Raises:
-        CheckpointProblem: a weight does not fit fp16.
+        CheckpointProblem: a weight is outside the range of fp16.
     """
     folder.mkdir(parents=True, exist_ok=True)
     network = checkpoint.network
@@ -138,7 +139,7 @@ def save(folder: Path, checkpoint: Checkpoint, card: str, text_encoder_folder: s
         if name.split(".")[0] in network.TRAINING_ONLY:
             continue
         tensor = tensor.detach().cpu()
-        if name not in buffers:  # normalisation spans more than fp16 can hold
+        if name not in buffers:  # the normalisation needs more than fp16's range
             if not bool((tensor.abs() <= _FP16_MAX).all()):
                 raise CheckpointProblem(
                     f"expected weights within +-{_FP16_MAX:.0f}, got {tensor.abs().max()} in {name}"
@@ -147,10 +148,10 @@ def save(folder: Path, checkpoint: Checkpoint, card: str, text_encoder_folder: s
         stored[name] = tensor.contiguous()
     save_file(stored, folder / "model.safetensors")
     encoder = checkpoint.text_encoder
-    place = folder / text_encoder_folder
-    if encoder is not None and not (text_encoder_folder != "text_encoder" and place.is_dir()):
-        copy.deepcopy(encoder.model).half().save_pretrained(place)
-        encoder.tokenizer.save_pretrained(place)
+    encoder_path = folder / text_encoder_folder
+    if encoder is not None and not (text_encoder_folder != "text_encoder" and encoder_path.is_dir()):
+        copy.deepcopy(encoder.model).half().save_pretrained(encoder_path)
+        encoder.tokenizer.save_pretrained(encoder_path)
     config = {
         "format": FORMAT,
         "architecture": checkpoint.architecture,
@@ -168,12 +169,12 @@ def save(folder: Path, checkpoint: Checkpoint, card: str, text_encoder_folder: s
 
 
 def load(folder: Path, device: torch.device | str = "cpu", *, text_encoder: bool = True) -> Checkpoint:
-    """Read a checkpoint onto a device.
+    """Load a checkpoint onto a device.
 
     Args:
         folder: the checkpoint.
         device: for its weights.
-        text_encoder: whether to load the text encoder; otherwise only its configuration is checked.
+        text_encoder: whether to load the text encoder, too; see `load_text_encoder`.
 
     Raises:
         CheckpointProblem: a file is missing or damaged, the architecture is unknown, or shapes are wrong.
@@ -199,7 +200,6 @@ def load(folder: Path, device: torch.device | str = "cpu", *, text_encoder: bool
         calibration.check(len(network.config.audio_groups), len(labels))
         encoder = None
         if config["text_encoder"] is not None:
-            _check_text_encoder(text_encoder_folder(folder, config), network.config.text_dim)
             encoder = load_text_encoder(folder, device) if text_encoder else None
         features, about = dict(config["features"]), dict(config.get("about", {}))
     except CheckpointProblem:
@@ -225,7 +225,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, text_encoder: bool
 
 
 def read_config(folder: Path) -> dict:
-    """The checked config.json of a checkpoint: its labels and scores without its weights."""
+    """Read and check a checkpoint's config.json; the weights are not loaded."""
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointProblem(f"expected a checkpoint with config.json in {folder}, found none")
@@ -240,7 +240,7 @@ def read_config(folder: Path) -> dict:
 
 
 def text_encoder_folder(folder: Path, config: Mapping) -> Path:
-    """Where the text encoder of a checkpoint with this config.json lies."""
+    """Return the folder of a checkpoint's text encoder, given its config.json."""
     return folder / str(config.get("text_encoder_folder", "text_encoder"))
 
 
@@ -266,46 +266,37 @@ def _load_weights(network: StreamingModel, path: Path) -> None:
 
 
 def load_text_encoder(folder: Path, device: torch.device | str = "cpu") -> TextEncoder | None:
-    """Read the text encoder of a checkpoint onto a device; return None if it has none.
+    """Load the text encoder of a checkpoint onto a device; return None if it has none.
 
     Raises:
-        CheckpointProblem: a file is missing or damaged.
+        CheckpointProblem: a file is missing or damaged, or its features are not of the network's size.
     """
     config = read_config(folder)
     if config["text_encoder"] is None:
         return None
     settings = build(TextEncoderConfig, config["text_encoder"], f"{folder}/config.json, text_encoder")
     place = text_encoder_folder(folder, config)
+    if not (place / "config.json").is_file():
+        raise CheckpointProblem(f"expected a text encoder in {place}, found none")
     try:
         encoder = TextEncoder.from_pretrained(place, settings)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointProblem(f"{place}: expected a transformers encoder, got {reason}") from error
-    loaded: TextEncoder = encoder.float().to(device).eval().requires_grad_(False)
-    return loaded
-
-
-def _check_text_encoder(folder: Path, dim: int) -> None:
-    """Refuse a text encoder that is not there or whose features are not of size `dim`, without loading it."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointProblem(f"expected a text encoder in {folder}, found none")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("hidden_size")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise CheckpointProblem(f"{folder}: expected a transformers encoder, got {error}") from error
-    if found != dim:
-        raise CheckpointProblem(f"{folder}: expected text features of size {dim}, got {found}")
+    dim = config["network"].get("text_dim", encoder.dim)
+    if encoder.dim != dim:
+        raise CheckpointProblem(f"{place}: expected text features of size {dim}, got {encoder.dim}")
+    return encoder.float().to(device).eval().requires_grad_(False)
 
 
 T = TypeVar("T")
 
 
 def build(kind: type[T], table: Mapping, where: str) -> T:
-    """A configuration dataclass from a table of TOML or JSON.
+    """Build a configuration dataclass from a table of TOML or JSON.
 
     Raises:
-        ValueError: a key is unknown (the message names the nearest known one) or a value of the wrong type.
+        ValueError: a key is unknown (the message names the nearest known one) or a value has the wrong type.
     """
     known = {f.name: f for f in fields(kind)}
     values = {}

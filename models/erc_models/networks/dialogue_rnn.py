@@ -8,7 +8,7 @@ from erc_models.networks.modalities import ModalityLinear, ModalityNorm
 
 
 class ModalityGru(nn.Module):
-    """A GRU cell for each modality; its input is mapped apart, so that whole dialogues are mapped at once."""
+    """A GRU cell per modality. Inputs are mapped separately, so that whole dialogues are mapped at once."""
 
     def __init__(self, modalities: int, inputs: int, width: int) -> None:
         super().__init__()
@@ -16,7 +16,7 @@ class ModalityGru(nn.Module):
         self.recurrent = ModalityLinear(modalities, width, 3 * width)
 
     def cell(self, mapped: Tensor, h: Tensor, present: Tensor) -> Tensor:
-        """The state after a turn; it stays as it was where the turn lacks the modality.
+        """Return the state after a turn; it is unchanged where the turn lacks the modality.
 
         Args:
             mapped: `input` of the turn, (M, N, 3d).
@@ -28,26 +28,26 @@ class ModalityGru(nn.Module):
 
 
 class SpeakerContext(nn.Module):
-    """What each modality has said so far: the causal half of DialogueRNN, which MultiEMO encodes context by.
+    """The context of each modality: the causal half of DialogueRNN, MultiEMO's context encoder.
 
-    A GRU per speaker keeps q, how this one has been speaking; a GRU over all turns reads the speaker's new q
-    and keeps g, how the conversation goes. Both are DialogueRNN's and need no future. Left out are its
-    attention over earlier g, since the fusion attends to the same turns next, and its backward pass. Text has
-    the same encoder: MultiEMO's text features already hold the whole dialogue, which ours must not.
+    A GRU per speaker keeps q, the speaker's state; a GRU over all turns reads the speaker's new q and keeps
+    g, the state of the conversation. Both are DialogueRNN's and causal. Its attention over earlier g is left
+    out, since the fusion attends to the same turns next, and so is its backward pass. Text has the same
+    encoder: MultiEMO's text features already contain the whole dialogue, which ours must not.
     """
 
     def __init__(self, modalities: int, width: int) -> None:
         super().__init__()
         self.speaker = ModalityGru(modalities, width, width)
         self.dialogue = ModalityGru(modalities, 2 * width, width)
-        self.start = nn.Parameter(0.1 * torch.randn(modalities, width))  # q of one not heard yet
+        self.start = nn.Parameter(0.1 * torch.randn(modalities, width))  # q of a speaker not heard yet
         self.map = ModalityLinear(modalities, 2 * width, width)
         self.norm = ModalityNorm(modalities, width)
 
     def speaker_step(
         self, mapped: Tensor, present: Tensor, speaker: Tensor, speakers: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The speaker's new q (M, N, d), and every q (M, N, S, d) after the turn."""
+        """Return the speaker's new q (M, N, d), and every q (M, N, S, d) after the turn."""
         m, _, _, d = speakers.shape
         row = speaker.view(1, -1, 1, 1).expand(m, -1, 1, d)
         q = self.speaker.cell(mapped, speakers.gather(2, row).squeeze(2), present)
@@ -56,7 +56,7 @@ class SpeakerContext(nn.Module):
     def step(
         self, x: Tensor, mask: Tensor, speaker: Tensor, memory: Tensor, speakers: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One turn.
+        """Encode one turn.
 
         Args:
             x: the turn's tokens (M, N, d).
@@ -66,7 +66,7 @@ class SpeakerContext(nn.Module):
             speakers: q of each speaker, (M, N, S, d).
 
         Returns:
-            The context features C (M, N, d), and g and every q after the turn.
+            The context features C (M, N, d), then g and every q after the turn.
         """
         present = mask.unsqueeze(2)
         q, speakers = self.speaker_step(self.speaker.input(x), present, speaker, speakers)
@@ -74,7 +74,7 @@ class SpeakerContext(nn.Module):
         return self.merge(x, q, memory), memory, speakers
 
     def run(self, x: Tensor, mask: Tensor, speaker: Tensor) -> Tensor:
-        """`step` over whole dialogues from the start, all that does not recur computed at once.
+        """Run `step` over whole dialogues from the start; only the recurrences loop over turns.
 
         Args:
             x: (M, B T, d).
@@ -101,5 +101,5 @@ class SpeakerContext(nn.Module):
         return self.merge(x, q, torch.stack(states, 2).flatten(1, 2))
 
     def merge(self, x: Tensor, q: Tensor, memory: Tensor) -> Tensor:
-        """C (M, N, d) of the turn itself and its context."""
+        """Return C (M, N, d) from the turn and its context."""
         return self.norm(x + self.map(torch.cat([q, memory], 2)))

@@ -1,6 +1,6 @@
-"""A linear layer over a turn's features and nothing else: the head under which text encoders are fine-tuned.
+"""A linear layer over a turn's features: the head for fine-tuning text encoders.
 
-It has no memory. In the model zoo it is the floor: what another network is better by, it owes to memory.
+It has no memory and is the baseline of the model zoo: any network that beats it does so by its memory.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from erc_models.networks.streaming import State, StreamingModel, TurnInput
 
 @dataclass(frozen=True)
 class LinearConfig:
-    """Sizes.
+    """Configuration of the linear layer.
 
     Attributes:
         text_dim: size of the text features.
-        audio_groups: sizes of the groups of acoustic features, each present or absent by itself.
-        classes: how many emotions.
+        audio_groups: sizes of the groups of acoustic features; each group may be missing.
+        classes: number of emotions.
         dropout: on the features, in training only.
         audio_clip: normalised acoustic features are clipped to +- this many standard deviations.
     """
@@ -34,13 +34,13 @@ class LinearConfig:
 
 @dataclass(frozen=True, eq=False)
 class LinearState(State):
-    """Nothing: (B, 0)."""
+    """An empty state, (B, 0)."""
 
     nothing: Tensor
 
 
 class Linear(StreamingModel[LinearState]):
-    """Logits W_text text + W_audio audio + b; what is missing adds nothing."""
+    """The network: logits W_text text + W_audio audio + b. A missing modality adds 0."""
 
     audio_mean: Tensor
     audio_std: Tensor
@@ -58,24 +58,24 @@ class Linear(StreamingModel[LinearState]):
         self.register_buffer("_group", group, persistent=False)
 
     def set_audio_normalisation(self, mean: Tensor, std: Tensor) -> None:
-        """Fix the mean and standard deviation (D_audio,) that acoustic features are normalised by."""
+        """Set the mean and standard deviation (D_audio,) for normalising acoustic features."""
         self.audio_mean.copy_(mean)
         self.audio_std.copy_(std.clamp(min=1e-6))
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> LinearState:
-        """Nothing."""
+        """Return the empty state."""
         return LinearState(self.text.weight.new_zeros(batch, 0))
 
     def grow(self, state: LinearState, speakers: int) -> LinearState:
-        """The same."""
+        """Return the same state."""
         return state
 
     def advance(self, x: TurnInput, speaker: Tensor, state: LinearState) -> tuple[Tensor, LinearState]:
-        """One turn of each conversation; see `StreamingModel.step`."""
+        """Read one turn of each conversation; see `StreamingModel.step`."""
         return self._classify(x), state
 
     def forward(self, x: TurnInput, speaker: Tensor) -> Tensor:
-        """Logits (B, T, C) of whole dialogues."""
+        """Return logits (B, T, C) of whole dialogues."""
         return self._classify(x)
 
     def _classify(self, x: TurnInput) -> Tensor:

@@ -1,8 +1,7 @@
-"""The losses of the networks' papers, each once.
+"""The losses of the networks' papers.
 
-They take rows that are there: N turns of a batch without padding or missing modalities, which the caller
-picks. Where a batch has nothing to learn from (N = 0, no pair of a kind), a loss is a zero that still hangs
-on its inputs, so that ``backward`` works.
+They take N turns without padding or missing modalities, which the caller selects. Without anything to learn
+from (N = 0, or no pairs) a loss is a zero that still depends on its inputs, so that ``backward`` works.
 """
 
 import math
@@ -15,13 +14,13 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 _SMALL = 1e-6
-"""Keeps a power of a difference and a mean over nothing differentiable."""
+"""Lower bound that keeps a power of a difference differentiable."""
 _MAX_LOG_VARIANCE = 4.0
-"""Bound of CLUB's log variances, so that one certain dimension cannot outweigh all others."""
+"""Bound of CLUB's log variances, so that a dimension of low variance cannot outweigh all others."""
 
 
 def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Cross-entropy against target distributions, the weighted mean over the rows.
+    """Return the cross-entropy against target distributions, a weighted mean over the rows.
 
     Args:
         logits: (N, C).
@@ -34,11 +33,11 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) 
 
 
 def r_drop(logits_a: Tensor, logits_b: Tensor) -> Tensor:
-    """Symmetric Kullback-Leibler divergence of two dropout passes over the same rows (R-Drop, eq. 2).
+    """Return the symmetric Kullback-Leibler divergence of two dropout passes (R-Drop, eq. 2).
 
     Args:
         logits_a: (N, C).
-        logits_b: (N, C).
+        logits_b: (N, C), of the same rows.
 
     Returns:
         The mean over rows of (KL(a|b) + KL(b|a)) / 2.
@@ -52,19 +51,19 @@ def r_drop(logits_a: Tensor, logits_b: Tensor) -> Tensor:
 def sample_weighted_focal_contrastive(
     features: Tensor, label: Tensor, counts: Tensor, *, temperature: float, alpha: float, gamma: float
 ) -> Tensor:
-    """Sample-weighted focal contrastive loss, SWFC (MultiEMO, eq. 18-19).
+    """Return the sample-weighted focal contrastive loss, SWFC (MultiEMO, eq. 18-19).
 
-    Turns of a class attract each other, hard pairs (small s) and rare classes more. The features are scaled
-    to unit length first, which the paper leaves open: products of unscaled ones have no bound, and s
+    Turns of a class attract each other, hard pairs (small s) and rare classes more strongly. The features
+    are scaled to unit length first, which the paper leaves open: otherwise products are unbounded and s
     saturates. An anchor without a positive has no term.
 
     Args:
         features: (N, D).
-        label: int64 (N,); a row with a negative one is left out altogether.
+        label: int64 (N,); rows with a negative label are left out.
         counts: (C,) training examples of each class; the weight of class y is (sum counts / counts[y])^alpha.
         temperature: tau.
-        alpha: 0 weighs all classes alike.
-        gamma: 0 makes it the plain supervised contrastive loss.
+        alpha: 0 weights all classes equally.
+        gamma: 0 gives the plain supervised contrastive loss.
 
     Returns:
         The mean over the anchors that have a positive.
@@ -79,7 +78,7 @@ def sample_weighted_focal_contrastive(
     score = unit @ unit.t() / temperature
     itself = torch.eye(len(label), dtype=torch.bool, device=label.device)
     log_s = score.masked_fill(itself, torch.finfo(score.dtype).min).log_softmax(1)
-    log_s = log_s.where(positive, 0.0)[anchors]  # before the power: its gradient must not see the others
+    log_s = log_s.where(positive, 0.0)[anchors]  # before the power, which must get no gradient from others
     focus = (-torch.expm1(log_s)).clamp(min=_SMALL) ** gamma  # (1 - s)^gamma
     share = counts.clamp(min=1).to(score.dtype)
     weight = (share.sum() / share)[label[anchors]] ** alpha
@@ -87,17 +86,16 @@ def sample_weighted_focal_contrastive(
 
 
 def soft_hgr(features: Sequence[Tensor]) -> Tensor:
-    """Soft Hirschfeld-Gebelein-Renyi loss between modalities, to be minimised (MultiEMO, eq. 20).
+    """Return the Soft Hirschfeld-Gebelein-Renyi loss between modalities (MultiEMO, eq. 20).
 
-    It is low where the modalities of the same turn agree: -(E[Q.V] - tr(cov Q cov V) / 2) with centred
-    features and D x D covariances over the features. Without the covariances it would have no lower bound.
+    It is low if the modalities of a turn agree: -(E[Q.V] - tr(cov Q cov V) / 2) with centred features and
+    D x D covariances over the features. Without the covariances it would have no lower bound.
 
     Args:
-        features: the modalities, each (N, D), row for row the same turns. Each pair counts once.
+        features: the modalities of the same turns, each (N, D). Each pair counts once.
 
     Returns:
-        The sum over the pairs; expectations divide by N - 1 (Wang et al. 2019), so fewer than two rows say
-        nothing.
+        The sum over the pairs; expectations divide by N - 1 (Wang et al. 2019), so it is 0 for N < 2.
 
     Raises:
         ValueError: fewer than two modalities, or their shapes differ.
@@ -120,15 +118,15 @@ def soft_hgr(features: Sequence[Tensor]) -> Tensor:
 
 
 def triplet_margin(embeddings: Tensor, label: Tensor, margin: float) -> Tensor:
-    """Triplet loss with semi-hard negatives in cosine distance (FaceNet, eq. 4).
+    """Return the triplet loss with semi-hard negatives in cosine distance (FaceNet, eq. 4).
 
-    Every pair of one class is compared with the nearest turn of another class that is farther off than its
-    partner; where none is, with the farthest of another class. Noisy labels make the very hardest negatives
-    a way to collapse, which this avoids.
+    Each positive pair is compared with the nearest turn of another class that is farther from the anchor than
+    the positive, or, if there is none, with the farthest turn of another class. With noisy labels the hardest
+    negatives would make the embeddings collapse.
 
     Args:
         embeddings: (N, D), scaled to unit length here.
-        label: int64 (N,); a row with a negative one is left out altogether.
+        label: int64 (N,); rows with a negative label are left out.
         margin: in cosine distance, which is between 0 and 2.
 
     Returns:
@@ -150,14 +148,14 @@ def triplet_margin(embeddings: Tensor, label: Tensor, margin: float) -> Tensor:
 
 
 def orthogonality(shared: Tensor, private: Tensor) -> Tensor:
-    """Difference loss between a shared and a private representation of the same rows (Bousmalis et al. 2016).
+    """Return the difference loss between shared and private representations (Bousmalis et al. 2016).
 
-    The squared Frobenius norm of S^T P / N over centred columns and rows of unit length: 0 where no direction
-    of one goes with any of the other.
+    It is the squared Frobenius norm of S^T P / N over centred columns and rows of unit length: 0 if no
+    direction of one correlates with any direction of the other.
 
     Args:
         shared: (N, D).
-        private: (N, E).
+        private: (N, E), of the same rows.
     """
     n = len(shared)
     if n < 2:
@@ -169,9 +167,9 @@ def orthogonality(shared: Tensor, private: Tensor) -> Tensor:
 class Mine(nn.Module):
     """A lower bound of the mutual information I(a; b) (MINE, Belghazi et al. 2018; MMMIE, eq. 11).
 
-    E[T(a, b)] - log E[exp T(a, b')], with b' the rows of b in another order in which none keeps its place.
-    In training mode the gradient of the second term divides by a running mean of E[exp T] instead of the
-    batch's own, which would bias it (MINE, section 3.2); the value is the batch's.
+    E[T(a, b)] - log E[exp T(a, b')], with b' the rows of b permuted so that none keeps its place. In training
+    mode the gradient of the second term divides by a running mean of E[exp T], since the batch's own mean
+    would bias it (MINE, section 3.2); the value is the batch's.
     """
 
     log_denominator: Tensor
@@ -189,7 +187,7 @@ class Mine(nn.Module):
         self.register_buffer("log_denominator", torch.tensor(-torch.inf))  # until the first batch
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """The bound in nats, to be maximised, from (N, Da) and (N, Db); zero below two rows."""
+        """Return the bound in nats, to be maximised, from (N, Da) and (N, Db); zero for N < 2."""
         n = len(a)
         if n < 2:
             return _nothing(a, b)
@@ -211,8 +209,8 @@ class Mine(nn.Module):
 class Club(nn.Module):
     """An upper bound of the mutual information I(x; y) (CLUB, Cheng et al. 2020; MMMIE, eq. 14).
 
-    q(y | x) is a Gaussian with a diagonal covariance. It has an optimiser of its own: `fit` teaches q alone,
-    `bound` moves x and y alone. It bounds the information only as well as q fits, and can be negative.
+    q(y | x) is a Gaussian with a diagonal covariance. `fit` trains q only, `bound` trains x and y only. The
+    bound is only as good as the fit of q, and can be negative.
     """
 
     def __init__(self, dim_x: int, dim_y: int, hidden: int) -> None:
@@ -220,7 +218,7 @@ class Club(nn.Module):
         self.q = nn.Sequential(nn.Linear(dim_x, hidden), nn.ReLU(), nn.Linear(hidden, 2 * dim_y))
 
     def bound(self, x: Tensor, y: Tensor) -> Tensor:
-        """The bound in nats, to be minimised, from (N, Dx) and (N, Dy); no gradient reaches q.
+        """Return the bound in nats, to be minimised, from (N, Dx) and (N, Dy); q gets no gradient.
 
         The mean over j of log q(y_j | x_i) needs only the mean and variance of y, so it costs O(N).
         """
@@ -234,7 +232,7 @@ class Club(nn.Module):
         return 0.5 * (off * torch.exp(-log_variance)).sum(1).mean()
 
     def fit(self, x: Tensor, y: Tensor) -> Tensor:
-        """Negative log-likelihood of q in nats per row, to be minimised; no gradient reaches x or y."""
+        """Return the negative log-likelihood of q in nats per row; x and y get no gradient."""
         x, y = x.detach(), y.detach()
         mean, log_variance = _gaussian(self.q(x))
         if not len(x):
@@ -244,16 +242,16 @@ class Club(nn.Module):
 
 
 def _gaussian(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log variance (N, D) from a map's output (N, 2 D)."""
+    """Split a map's output (N, 2 D) into mean and bounded log variance (N, D)."""
     mean, raw = parameters.chunk(2, 1)
     return mean, _MAX_LOG_VARIANCE * torch.tanh(raw / _MAX_LOG_VARIANCE)
 
 
 def _same(label: Tensor) -> Tensor:
-    """Bool (N, N), whether two different rows have one label."""
+    """Return which pairs of different rows have the same label, bool (N, N)."""
     return (label[:, None] == label).fill_diagonal_(False)
 
 
 def _nothing(*tensors: Tensor) -> Tensor:
-    """A zero in the graph of the tensors, whatever their values."""
+    """Return a zero that depends on the tensors in the graph, whatever their values."""
     return torch.stack([tensor[:0].sum() for tensor in tensors]).sum()

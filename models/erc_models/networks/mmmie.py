@@ -1,14 +1,15 @@
-"""MMMIE: mutual information maximised, minimised, and an identity embedding (Zheng, Zhang, Wang and Zeng).
+"""MMMIE: mutual information maximisation and minimisation and identity embedding (Zheng et al.).
 
 "Multimodal Representations Learning Based on Mutual Information Maximization and Minimization and Identity
-Embedding for Multimodal Sentiment Analysis"; equation numbers are the paper's. Each modality: features h,
-plus the embedding of who speaks, a transformer layer, a unidirectional LSTM, and its output f; a multilayer
-perceptron fuses the f. Between modalities I(f; f') is maximised, within each I(h; f) is minimised.
+Embedding for Multimodal Sentiment Analysis"; equation numbers are the paper's. In each modality the features
+h plus the speaker's identity embedding pass through a transformer layer and a unidirectional LSTM to the
+output f; a multilayer perceptron fuses the f. I(f; f') between modalities is maximised, I(h; f) within each
+is minimised.
 
-The paper's transformer sees the whole conversation; here it sees a window of the past turns. The paper takes
-speaker numbers as given; here they are ranks of appearance, which the network finds itself, so that the
-caller's numbering does not matter. The paper's third modality, vision, is left out. Text and audio are one
-tensor (2, N, D), see `erc_models.networks.modalities`.
+The paper's transformer attends to the whole conversation; here it attends to a window of past turns. The
+paper takes speaker numbers as given; here they are ranks of appearance, which the network determines, so
+that the caller's numbering does not matter. The paper's third modality, vision, is left out. Text and audio
+are one tensor (2, N, D), see `erc_models.networks.modalities`.
 """
 
 from collections.abc import Callable
@@ -32,13 +33,13 @@ class MmmieConfig:
 
     Attributes:
         text_dim: size of the text features.
-        audio_groups: sizes of the groups of acoustic features, each present or absent by itself.
-        classes: how many emotions.
+        audio_groups: sizes of the groups of acoustic features; each group may be missing.
+        classes: number of emotions.
         width: the common size d of every hidden vector.
         layers, heads, feedforward: of the transformer encoders; `heads` divides `width`.
-        window: how many turns of a modality, the current one included, its attention sees.
-        identities: how many speakers are told apart; those who come later share the last embedding. With 1
-            the network knows no speakers (the paper's ablation "w/o IE").
+        window: number of turns of a modality, the current one included, that attention covers.
+        identities: number of identity embeddings; later speakers share the last one. With 1 the network does
+            not distinguish speakers (the paper's ablation "w/o IE").
         mutual_weight: of I(f; f') between the modalities (alpha in eq. 18; the paper's value for MELD).
         redundancy_weight: of I(h; f) within each (beta in eq. 18; the paper's value for MELD).
         information_hidden: width of the networks that estimate them, in training only.
@@ -71,14 +72,14 @@ class MmmieConfig:
 
 @dataclass(frozen=True, eq=False)
 class MmmieState(State):
-    """What B conversations leave behind after a turn.
+    """The state of B conversations after a turn.
 
     Attributes:
         window: (B, L, 2, W - 1, 2d), keys and values of the L encoder layers at the last W - 1 turns that had
             the modality, oldest first.
-        filled: bool (B, 2, W - 1), which of them there have been.
+        filled: bool (B, 2, W - 1), whether that place holds a turn.
         cells: (B, 2, 2d), h and c of the LSTMs.
-        met: int64 (B,), how many speakers have been heard.
+        met: int64 (B,), the number of speakers heard.
         ranks: int64 (B, S), the rank of appearance of each speaker, -1 before the first turn.
     """
 
@@ -106,7 +107,7 @@ class EncoderLayer(nn.Module):
         self.norm = ModalityNorm(2, d)
 
     def forward(self, x: Tensor, past: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Read turns.
+        """Encode turns.
 
         Args:
             x: the turns, (2, B, Q, d).
@@ -132,23 +133,23 @@ class EncoderLayer(nn.Module):
 
 
 class ModalityLstm(nn.Module):
-    """A unidirectional LSTM for each modality, which stands still where the modality is missing."""
+    """A unidirectional LSTM per modality; its state is unchanged where the modality is missing."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.read = ModalityLinear(2, width, 4 * width)  # input, forget and output gate, candidate
         self.recur = ModalityLinear(2, width, 4 * width, bias=False)
         with torch.no_grad():
-            self.read.bias[..., width : 2 * width] = 1.0  # forget little at first
+            self.read.bias[..., width : 2 * width] = 1.0  # open the forget gates at first
 
     def step(self, gates: Tensor, mask: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One turn: what `read` gives of it (2, B, 4d), bool (2, B), and h, c (2, B, d) -> the next h, c."""
+        """Return the next h and c (2, B, d) after a turn mapped by `read` (2, B, 4d), `mask` bool (2, B)."""
         new_h, new_c = lstm(torch.baddbmm(gates, h, self.recur.weight), c)
         there = mask.unsqueeze(2)
         return torch.where(there, new_h, h), torch.where(there, new_c, c)
 
     def run(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The h (2, B, T, d) of whole dialogues `x` (2, B, T, d), `mask` bool (2, B, T)."""
+        """Return h (2, B, T, d) of whole dialogues `x` (2, B, T, d), `mask` bool (2, B, T)."""
         _, b, t, d = x.shape
         gates = self.read(x.flatten(1, 2)).view(2, b, t, 4 * d)
         h = c = x.new_zeros(2, b, d)
@@ -160,7 +161,7 @@ class ModalityLstm(nn.Module):
 
 
 class Mmmie(StreamingModel[MmmieState]):
-    """The network, and in training the estimators of its information terms."""
+    """The network, and the estimators of its information terms for training."""
 
     TRAINING_ONLY: ClassVar[tuple[str, ...]] = ("mine", "club")
 
@@ -171,18 +172,18 @@ class Mmmie(StreamingModel[MmmieState]):
         self.identity = nn.Parameter(0.1 * torch.randn(config.identities, d))  # w of eq. 3
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.recurrence = ModalityLstm(d)
-        self.fuse = nn.Linear(2 * d + 2, d)  # the last two inputs say which modalities there are
+        self.fuse = nn.Linear(2 * d + 2, d)  # the last two inputs are the modality masks
         self.head = nn.Linear(d, config.classes)
         self.mine = Mine(d, d, config.information_hidden)
         inputs = {"text": config.text_dim, "audio": sum(config.audio_groups)}
         self.club = nn.ModuleDict({k: Club(n, d, config.information_hidden) for k, n in inputs.items()})
 
     def set_audio_normalisation(self, mean: Tensor, std: Tensor) -> None:
-        """Fix the mean and standard deviation (D_audio,) that acoustic features are normalised by."""
+        """Set the mean and standard deviation (D_audio,) for normalising acoustic features."""
         self.reduce.set_normalisation(mean, std)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The network, T of the lower bound, and q of the upper bounds."""
+        """Return the parameters of the network, of the lower bound's T, and of the upper bounds' q."""
         groups: dict[str, list[nn.Parameter]] = {"network": [], "mine": [], "club": []}
         for name, parameter in self.named_parameters():
             part = name.split(".")[0]
@@ -190,7 +191,7 @@ class Mmmie(StreamingModel[MmmieState]):
         return groups
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> MmmieState:
-        """The state before the first turn of `batch` conversations."""
+        """Return the state before the first turn of `batch` conversations."""
         config, like = self.config, self.identity
         past, d = config.window - 1, config.width
         return MmmieState(
@@ -202,7 +203,7 @@ class Mmmie(StreamingModel[MmmieState]):
         )
 
     def grow(self, state: MmmieState, speakers: int) -> MmmieState:
-        """Room for `speakers` speakers; new ones have no rank yet."""
+        """Add rows up to `speakers` speakers; new ones have no rank yet."""
         more = speakers - state.speakers_known
         if more <= 0:
             return state
@@ -210,7 +211,7 @@ class Mmmie(StreamingModel[MmmieState]):
         return MmmieState(state.window, state.filled, state.cells, state.met, ranks)
 
     def advance(self, x: TurnInput, speaker: Tensor, state: MmmieState) -> tuple[Tensor, MmmieState]:
-        """One turn of each conversation; see `StreamingModel.step`."""
+        """Read one turn of each conversation; see `StreamingModel.step`."""
         mask = presence(x)  # (2, B)
         row = speaker.unsqueeze(1)
         known = state.ranks.gather(1, row).squeeze(1)  # (B,)
@@ -225,7 +226,7 @@ class Mmmie(StreamingModel[MmmieState]):
             windows.append(torch.cat([past, now], 2)[:, :, 1:])
         cells = state.cells.transpose(0, 1).chunk(2, -1)
         h, c = self.recurrence.step(self.recurrence.read(encoded.squeeze(2)), mask, *cells)
-        stepped = mask.t().unsqueeze(2)  # (B, 2, 1): a window, too, moves only with its modality
+        stepped = mask.t().unsqueeze(2)  # (B, 2, 1): a window moves only if the turn has its modality
         window = torch.stack(windows).permute(2, 0, 1, 3, 4)
         after = MmmieState(
             window=torch.where(stepped[:, None, ..., None], window, state.window),
@@ -237,31 +238,31 @@ class Mmmie(StreamingModel[MmmieState]):
         return self._classify(h, mask), after
 
     def forward(self, x: TurnInput, speaker: Tensor) -> Tensor:
-        """Whole dialogues; in training the identities are permuted at random, per dialogue."""
+        """Return logits (B, T, C) of whole dialogues; training permutes identities at random per dialogue."""
         return self._read(x, speaker)[0]
 
     def learn(
         self, x: TurnInput, speaker: Tensor, label: Tensor, emotion_loss: Callable[[Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """The emotion's loss and the information terms (eq. 18); see `StreamingModel.learn`.
+        """Return the emotion loss and the information terms (eq. 18); see `StreamingModel.learn`.
 
         Returns:
             ``emotion``; ``mine``: -alpha times the lower bound of I(f_text; f_audio) (eq. 12);
             ``club_text``, ``club_audio``: beta times the upper bound of I(h; f) (eq. 15);
-            ``fit_text``, ``fit_audio``: the negative log-likelihood of q, which reaches q alone.
+            ``fit_text``, ``fit_audio``: the negative log-likelihood of q, whose gradient reaches q only.
         """
         logits, hidden = self._read(x, speaker)
         return {"emotion": emotion_loss(logits), **self._information(x.flatten(), hidden.flatten(1, 2))}
 
     def _read(self, x: TurnInput, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, C) and f (2, B, T, d) of whole dialogues."""
+        """Return logits (B, T, C) and f (2, B, T, d) of whole dialogues."""
         b, t = speaker.shape
         flat = x.flatten()
         flat_mask = presence(flat)  # (2, B T)
         mask = flat_mask.view(2, b, t)
         identity = ranks_of_appearance(speaker, mask.any(0)).clamp(max=self.config.identities - 1)
         if self.training:
-            # over the whole table, for a permutation of a dialogue's own ranks would tell how many will come
+            # over the whole table: a permutation of a dialogue's own ranks would reveal how many are to come
             order = torch.rand(b, self.config.identities, device=speaker.device).argsort(1)
             identity = order.gather(1, identity)
         encoded = self._tokens(flat, identity.flatten()).view(2, b, t, -1)
@@ -274,20 +275,20 @@ class Mmmie(StreamingModel[MmmieState]):
         return self._classify(h.flatten(1, 2), flat_mask).view(b, t, -1), h
 
     def _tokens(self, x: TurnInput, identity: Tensor) -> Tensor:
-        """Turns with the embedding of who speaks, (N, ...) and (N,) -> (2, N, d) (eq. 2 without position)."""
+        """Add identity embeddings (N,) to turns (N, ...): tokens (2, N, d) (eq. 2 without position)."""
         return self._drop(self.reduce(x) + F.embedding(identity, self.identity))
 
     def _classify(self, h: Tensor, mask: Tensor) -> Tensor:
-        """Fusion and head, h (2, N, d) -> logits (N, C).
+        """Fuse and classify, h (2, N, d) -> logits (N, C).
 
-        A missing modality says nothing; where both are missing, the last of both speaks.
+        A missing modality adds 0; if both are missing, the last h of both is used.
         """
         heard = torch.where((mask | ~mask.any(0)).unsqueeze(2), h, 0.0)
         fused = self.fuse(torch.cat([heard[0], heard[1], mask.t().to(h.dtype)], 1))
         return self.head(self._drop(torch.relu(fused)))
 
     def _information(self, x: TurnInput, f: Tensor) -> dict[str, Tensor]:
-        """The information terms of N turns and their f (2, N, d)."""
+        """Return the information terms of N turns and their f (2, N, d)."""
         config, mask = self.config, presence(x)
         both = mask.all(0)
         losses = {"mine": -config.mutual_weight * self.mine(f[0, both], f[1, both])}
@@ -303,11 +304,11 @@ class Mmmie(StreamingModel[MmmieState]):
 
 
 def ranks_of_appearance(speaker: Tensor, present: Tensor) -> Tensor:
-    """Who speaks, numbered by order of appearance: 0 for whoever says something first.
+    """Number speakers by order of appearance, from 0.
 
     Args:
-        speaker: int64 (B, T), under any numbering.
-        present: bool (B, T), False where a turn says nothing; there the rank means nothing.
+        speaker: int64 (B, T), in any numbering.
+        present: bool (B, T), False for an empty turn, whose rank is undefined.
 
     Returns:
         int64 (B, T).
@@ -322,14 +323,14 @@ def ranks_of_appearance(speaker: Tensor, present: Tensor) -> Tensor:
 
 
 def _reach(mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """What attention over whole dialogues may see, bool (2, B, T) -> what the layers' biases are made of.
+    """Return the attention bias and window positions of whole dialogues, from a mask bool (2, B, T).
 
     Returns:
-        (2, B, T, T), 0 where the query of a row may see the key of a column, else `MASKED`; and
-        (2, B T T, W), one-hot, which position of the window the key then has.
+        (2, B, T, T), 0 where the query of a row may attend to the key of a column, else `MASKED`; and
+        (2, B T T, W), one-hot, the key's position in the window.
     """
     t = mask.shape[2]
-    count = mask.cumsum(2)  # turns that had the modality
+    count = mask.cumsum(2)  # turns with the modality so far
     slot = window - 1 - (count.unsqueeze(3) - count.unsqueeze(2))  # (2, B, T, T)
     turn = torch.arange(t, device=mask.device)
     seen = mask.unsqueeze(2) & (turn <= turn.unsqueeze(1)) & (slot >= 0)

@@ -54,12 +54,12 @@ def normalise(audio: Tensor, mean: Tensor, std: Tensor, clip: float) -> Tensor:
 
 
 class InputReduction(nn.Module):
-    """Both modalities brought to a common width d, a linear layer each.
+    """Both modalities reduced to a common width d, a linear layer each.
 
-    Acoustic features come in their own units and are normalised here, by what `set_normalisation` was given
-    (of the training set), and clipped to +- `clip` standard deviations. Every group of them has its own
-    linear map into the audio vector; what is present is summed, with a bias per group so that an absent
-    group is not mistaken for an average one.
+    Acoustic features come in their own units and are normalised here, by the training set's mean and standard
+    deviation (`set_normalisation`), and clipped to +- `clip` standard deviations. Each group has a linear map
+    into the audio vector. The maps of the groups that are present are summed, with a bias per group, so that
+    an absent group differs from an average one.
     """
 
     audio_mean: Tensor
@@ -84,7 +84,7 @@ class InputReduction(nn.Module):
         self.audio_std.copy_(std.clamp(min=1e-6))
 
     def forward(self, x: TurnInput) -> Tensor:
-        """Turns (N, ...) -> tokens (2, N, d)."""
+        """Reduce turns (N, ...) to tokens (2, N, d)."""
         known, mask = self.acoustics(x), x.audio_mask
         features, biases = self.audio.weight.t().split([known.shape[1], mask.shape[1]])
         audio = torch.addmm(mask.to(known.dtype) @ biases, known, features)
@@ -102,10 +102,10 @@ class InputReduction(nn.Module):
 
 
 class VoiceReduction(nn.Module):
-    """Both modalities brought to a common width d, a voice against the same speaker's earlier turns.
+    """Both modalities reduced to a common width d, the voice relative to the same speaker's earlier turns.
 
-    An `AcousticEncoder` makes the vector that becomes the audio token. What it has to know of a speaker, the
-    running mean and the count of turns, is one row (hidden + 1,) that the caller keeps; zeros at the start.
+    An `AcousticEncoder` computes the audio token. Its state for a speaker, the running mean and the number of
+    turns, is one row (hidden + 1,) that the caller keeps; it starts as zeros.
     """
 
     def __init__(self, text_dim: int, voice: AcousticEncoderConfig, width: int) -> None:
@@ -114,10 +114,10 @@ class VoiceReduction(nn.Module):
         self.voice = AcousticEncoder(voice)
         self.audio = nn.Linear(voice.out_dim, width)
         self.norm = ModalityNorm(2, width)
-        self._loaded = 0  # how many of the first features came with their normalisation
+        self._loaded = 0  # number of leading features whose normalisation was loaded
 
     def set_normalisation(self, mean: Tensor, std: Tensor) -> None:
-        """Set what the acoustic features (D_audio,) are centred on and scaled by, but for the loaded ones."""
+        """Set the centre and scale of the acoustic features (D_audio,), except the loaded ones."""
         voice, loaded = self.voice, self._loaded
         centre, scale = mean.to(voice.centre), std.to(voice.scale)
         voice.set_normalisation(
@@ -127,12 +127,12 @@ class VoiceReduction(nn.Module):
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
-        """Take the weights that `AcousticEncoder.save` wrote; those of features it does not know stay.
+        """Load weights written by `AcousticEncoder.save`; those of other features stay.
 
-        The prior and the dropout stay this network's.
+        The prior and the dropout are not loaded.
 
         Raises:
-            ValueError: it is no such file, its groups are not the first ones here, or its sizes are others.
+            ValueError: it is not such a file, or its groups are not the first groups here, or sizes differ.
         """
         try:
             found, _ = AcousticEncoder.load(path)
@@ -155,12 +155,12 @@ class VoiceReduction(nn.Module):
         self.voice.out.load_state_dict(found.out.state_dict())
 
     def forward(self, x: TurnInput, speaker: Tensor, voices: Tensor) -> tuple[Tensor, Tensor]:
-        """One turn of each conversation.
+        """Reduce one turn of each conversation.
 
         Args:
             x: the turns (B, ...).
             speaker: int64 (B,).
-            voices: (B, S, hidden + 1), of each speaker the mean and behind it the count.
+            voices: (B, S, hidden + 1), each speaker's mean, then the count.
 
         Returns:
             Tokens (2, B, d), and the voices after the turn.
@@ -175,7 +175,7 @@ class VoiceReduction(nn.Module):
         return _tokens(self.text, self.norm, x, self.audio(heard)), voices.scatter(1, row, after.unsqueeze(1))
 
     def dialogue(self, x: TurnInput, speaker: Tensor) -> Tensor:
-        """Tokens (2, B T, d) of whole dialogues (B, T, ...), the same as `forward` gives turn by turn."""
+        """Return tokens (2, B T, d) of whole dialogues (B, T, ...), the same as `forward` turn by turn."""
         heard = self.voice.dialogue(x.audio, x.audio_mask, speaker).flatten(0, 1)
         return _tokens(self.text, self.norm, x.flatten(), self.audio(heard))
 
@@ -185,6 +185,6 @@ def _sizes(voice: AcousticEncoderConfig) -> str:
 
 
 def _tokens(text_map: nn.Linear, norm: ModalityNorm, x: TurnInput, audio: Tensor) -> Tensor:
-    """(2, N, d) of turns (N, ...) and their audio at its width already (N, d)."""
+    """Return tokens (2, N, d) of turns (N, ...) whose audio is reduced already (N, d)."""
     text = text_map(torch.where(x.text_mask.unsqueeze(1), x.text, 0.0))
     return norm(torch.cat([text, audio]).view(2, -1, audio.shape[1]))

@@ -1,9 +1,9 @@
 """MultiEMO, made causal: cross-attention fusion of the modalities over the past (Shi and Huang, ACL 2023).
 
-Equation numbers are the paper's. Its dialogue-wide attention sees a bounded window of past turns here, and
-its context encoders read forwards. Inside, the M modalities (text, audio and, where there is one, vision)
-are one tensor (M, N, D). A modality that a turn lacks is no key and has no part in the fusion, and one that
-nobody in the window has changes nothing: without vision, a network of three is the network of two.
+Equation numbers are the paper's. Its dialogue-wide attention is limited to a window of past turns here, and
+its context encoders run forwards only. Inside, the M modalities (text, audio and possibly vision) are one
+tensor (M, N, D). A modality that a turn lacks is masked as a key and left out of the fusion, and a modality
+that no turn of the window has changes nothing: without vision a network of three equals one of two.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,14 +28,15 @@ class MultiEmoConfig:
 
     Attributes:
         text_dim: size of the text features.
-        audio_groups: sizes of the groups of acoustic features, each present or absent by itself.
-        classes: how many emotions.
+        audio_groups: sizes of the groups of acoustic features; each group may be missing.
+        classes: number of emotions.
         vision_dim: size of the visual features, 0 for a network without vision.
         width: the common size d of every hidden vector; the paper's is 256.
-        layers: of the fusion; the paper has 2 for MELD, 6 for IEMOCAP.
+        layers: of the fusion; the paper's are 2 for MELD, 6 for IEMOCAP.
         heads: of each cross-attention, 4 in the paper; they divide `width`.
         feedforward: inner size of the fusion's feed-forward layers.
-        window: how many turns, the current one included, attention sees; the paper's sees the dialogue.
+        window: number of turns, the current one included, that attention covers; the paper's covers the
+            dialogue.
         dropout: on the tokens, after each part of the fusion and on the head, in training only.
         audio_clip: normalised acoustic features are clipped to +- this many standard deviations.
         contrastive_weight: mu_1, of SWFC (eq. 19).
@@ -73,17 +74,17 @@ class MultiEmoConfig:
 
     @property
     def modalities(self) -> int:
-        """How many modalities (M)."""
+        """Number of modalities (M)."""
         return 3 if self.vision_dim else 2
 
 
 @dataclass(frozen=True, eq=False)
 class MultiEmoState(State):
-    """What B conversations leave behind after a turn.
+    """The state of B conversations after a turn.
 
     Attributes:
-        window: (B, M, W - 1, d), the context features of the last W - 1 turns, oldest first: what attention
-            makes its keys and values of, in every layer.
+        window: (B, M, W - 1, d), the context features of the last W - 1 turns, oldest first; the keys and
+            values of every layer derive from them.
         heard: bool (B, M, W - 1), whether that turn had the modality.
         memory: (B, M, d), the state g of the conversation.
         speakers: (B, S, M, d), the state q of each speaker.
@@ -98,13 +99,13 @@ class MultiEmoState(State):
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """The window that each modality queries, another one for each.
+class KeyWindow:
+    """For each modality, the window of another modality that it queries.
 
     Attributes:
         turns: (M, N, K, d), context features.
-        bias: (M, N, 1, K), 0 or `MASKED` for a turn that lacks the modality.
-        any: bool (M, N, 1), whether a turn has it.
+        bias: (M, N, 1, K), 0, or `MASKED` for a turn that lacks the modality.
+        any: bool (M, N, 1), whether any turn has it.
     """
 
     turns: Tensor
@@ -115,9 +116,9 @@ class Source:
 class CrossAttention(nn.Module):
     """Multi-head attention of each modality's current turn over the window of another (eq. 2-6).
 
-    Keys and values are linear in the turns, so W_k moves over to the query and W_v behind the weighted sum:
-    the same numbers, and the turns themselves are all that a state has to keep. The weights have a bias for
-    each relative position, counted back from the current turn.
+    Keys and values are linear in the turns, so W_k is applied to the query and W_v after the weighted sum:
+    the numbers are the same, and a state need only keep the turns themselves. The scores have a bias for each
+    relative position, counted back from the current turn.
     """
 
     def __init__(self, config: MultiEmoConfig) -> None:
@@ -131,21 +132,21 @@ class CrossAttention(nn.Module):
         self.position = nn.Parameter(torch.zeros(m, 1, self.heads, config.window))
         self.norm = ModalityNorm(m, d)
 
-    def forward(self, f: Tensor, source: Source, drop: Callable[[Tensor], Tensor]) -> Tensor:
-        """Residual, attention and norm, (M, N, d); `f` as it is where the source has nothing to say."""
+    def forward(self, f: Tensor, keys: KeyWindow, drop: Callable[[Tensor], Tensor]) -> Tensor:
+        """Add attention to `f` (M, N, d) and normalise; `f` is unchanged where no turn has the modality."""
         (m, n, d), heads = f.shape, self.heads
-        turns = source.turns.flatten(0, 1)  # (M N, K, d)
+        turns = keys.turns.flatten(0, 1)  # (M N, K, d)
         query = self.query(f).view(m, n, heads, -1).transpose(1, 2).flatten(0, 1)  # (M H, N, d / H)
         query = self.key(query).view(m, heads, n, d).transpose(1, 2).flatten(0, 1)  # (M N, H, d)
-        bias = (source.bias + self.position).flatten(0, 1)  # (M N, H, K)
+        bias = (keys.bias + self.position).flatten(0, 1)  # (M N, H, K)
         weight = torch.baddbmm(bias, query, turns.transpose(1, 2), alpha=self.scale).softmax(-1)
         seen = torch.bmm(weight, turns).view(m, n, heads, d).transpose(1, 2).flatten(0, 1)
         seen = self.value(seen).view(m, heads, n, -1).transpose(1, 2).flatten(2)  # (M, N, d)
-        return torch.where(source.any, self.norm(f + drop(self.output(seen))), f)
+        return torch.where(keys.any, self.norm(f + drop(self.output(seen))), f)
 
 
 class FusionLayer(nn.Module):
-    """Each modality queries the others one after the other, then a feed-forward layer (eq. 2-12)."""
+    """Attention of each modality to the others, one after the other, and a feed-forward layer (eq. 2-12)."""
 
     def __init__(self, config: MultiEmoConfig) -> None:
         super().__init__()
@@ -155,10 +156,10 @@ class FusionLayer(nn.Module):
         self.contract = ModalityLinear(m, config.feedforward, d)
         self.norm = ModalityNorm(m, d)
 
-    def forward(self, f: Tensor, sources: Sequence[Source], drop: Callable[[Tensor], Tensor]) -> Tensor:
-        """(M, N, d) and the windows of the M - 1 other modalities -> (M, N, d)."""
-        for attention, source in zip(self.attention, sources, strict=True):
-            f = attention(f, source, drop)
+    def forward(self, f: Tensor, windows: Sequence[KeyWindow], drop: Callable[[Tensor], Tensor]) -> Tensor:
+        """Fuse `f` (M, N, d) with the windows of the M - 1 other modalities -> (M, N, d)."""
+        for attention, keys in zip(self.attention, windows, strict=True):
+            f = attention(f, keys, drop)
         return self.norm(f + drop(self.contract(torch.relu(self.expand(f)))))
 
 
@@ -181,14 +182,14 @@ class MultiEmo(StreamingModel[MultiEmoState]):
         self.fuse = ModalityLinear(m, d, d)
         self.head_hidden = nn.Linear(d, d)
         self.head = nn.Linear(d, config.classes)
-        self.register_buffer("label_counts", torch.zeros(config.classes))  # of what `learn` has seen
+        self.register_buffer("label_counts", torch.zeros(config.classes))  # of the turns seen by `learn`
 
     def set_audio_normalisation(self, mean: Tensor, std: Tensor) -> None:
-        """Fix the mean and standard deviation (D_audio,) that acoustic features are normalised by."""
+        """Set the mean and standard deviation (D_audio,) for normalising acoustic features."""
         self.reduce.set_normalisation(mean, std)
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> MultiEmoState:
-        """The state before the first turn of `batch` conversations."""
+        """Return the state before the first turn of `batch` conversations."""
         (m, d), past, like = self.context.start.shape, self.config.window - 1, self.context.start
         state = MultiEmoState(
             window=like.new_zeros(batch, m, past, d),
@@ -199,7 +200,7 @@ class MultiEmo(StreamingModel[MultiEmoState]):
         return self.grow(state, speakers)
 
     def grow(self, state: MultiEmoState, speakers: int) -> MultiEmoState:
-        """Room for `speakers` speakers; a new one starts from the learned vector."""
+        """Add rows up to `speakers` speakers; a new one starts from the learned vector."""
         more = speakers - state.speakers_known
         if more <= 0:
             return state
@@ -207,7 +208,7 @@ class MultiEmo(StreamingModel[MultiEmoState]):
         return MultiEmoState(state.window, state.heard, state.memory, torch.cat([state.speakers, fresh], 1))
 
     def advance(self, x: TurnInput, speaker: Tensor, state: MultiEmoState) -> tuple[Tensor, MultiEmoState]:
-        """One turn of each conversation; see `StreamingModel.step`."""
+        """Read one turn of each conversation; see `StreamingModel.step`."""
         tokens, mask = self._tokens(x)
         memory, speakers = state.memory.transpose(0, 1), state.speakers.permute(2, 0, 1, 3)
         context, memory, speakers = self.context.step(tokens, mask, speaker, memory, speakers)
@@ -223,15 +224,15 @@ class MultiEmo(StreamingModel[MultiEmoState]):
         return self._classify(fused), after
 
     def forward(self, x: TurnInput, speaker: Tensor) -> Tensor:
-        """Logits (B, T, C) of whole dialogues, everything but the context's recurrence in one go."""
+        """Return logits (B, T, C) of whole dialogues; only the context's recurrence loops over turns."""
         return self._classify(self._represent(x, speaker)[1]).view(*speaker.shape, -1)
 
     def learn(
         self, x: TurnInput, speaker: Tensor, label: Tensor, emotion_loss: Callable[[Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """Classification, SWFC on z and Soft-HGR between the fused modalities (eq. 19-22), weighted.
+        """Return the weighted losses: classification, SWFC on z, Soft-HGR between modalities (eq. 19-22).
 
-        SWFC needs how frequent the classes are in training: it counts the labels that come by.
+        SWFC needs the class frequencies in training, so labels are counted as they come.
         """
         config = self.config
         views, fused, mask = self._represent(x, speaker)
@@ -240,7 +241,7 @@ class MultiEmo(StreamingModel[MultiEmoState]):
         if self.training:
             self.label_counts += torch.bincount(labels, minlength=config.classes)
         emotion = emotion_loss(self._classify(fused).view(*speaker.shape, -1))
-        with torch.autocast(fused.device.type, enabled=False):  # covariances and powers need the digits
+        with torch.autocast(fused.device.type, enabled=False):  # covariances and powers need full precision
             contrast = sample_weighted_focal_contrastive(
                 fused[known].float(), labels, self.label_counts,
                 temperature=config.temperature, alpha=config.alpha, gamma=config.gamma,
@@ -253,19 +254,19 @@ class MultiEmo(StreamingModel[MultiEmoState]):
         }
 
     def _represent(self, x: TurnInput, speaker: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of whole dialogues, the fused modalities F (M, B T, d), z (B T, d) and the mask (M, B T)."""
+        """Return the fused modalities F (M, B T, d), z (B T, d) and the mask (M, B T) of whole dialogues."""
         b, t = speaker.shape
         tokens, mask = self._tokens(x.flatten())
         context = self.context.run(tokens, mask, speaker)
 
         def slide(rows: Tensor) -> Tensor:
-            """(M, B T, D) -> (M, B T, W, D), the turns that each turn may attend to."""
+            """Return the window of each turn, (M, B T, D) -> (M, B T, W, D)."""
             return sliding_windows(rows.view(len(rows), b, t, -1), self.config.window).flatten(1, 2)
 
         return *self._fuse(context, mask, slide(context), slide(mask.unsqueeze(2)).squeeze(3)), mask
 
     def _tokens(self, x: TurnInput) -> tuple[Tensor, Tensor]:
-        """Turns (N, ...) -> tokens (M, N, d) and bool (M, N), which of them there are."""
+        """Reduce turns (N, ...) to tokens (M, N, d) and their mask, bool (M, N)."""
         tokens = self.reduce(x)
         mask = presence(x)
         if self.config.vision_dim:
@@ -283,7 +284,7 @@ class MultiEmo(StreamingModel[MultiEmoState]):
         return self._drop(tokens), mask
 
     def _fuse(self, context: Tensor, mask: Tensor, window: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
-        """The fused modalities F (M, N, d) and their joint z (N, d) (eq. 2-14).
+        """Return the fused modalities F (M, N, d) and their joint z (N, d) (eq. 2-14).
 
         Args:
             context: C of the current turns, (M, N, d).
@@ -291,15 +292,15 @@ class MultiEmo(StreamingModel[MultiEmoState]):
             window: C of the turns in the window, (M, N, W, d), the current one last.
             heard: bool (M, N, W).
         """
-        sources = _sources(window, heard)
+        windows = _key_windows(window, heard)
         views = context
         for layer in self.layers:
-            views = layer(views, sources, self._drop)
+            views = layer(views, windows, self._drop)
         parts = torch.where(mask.unsqueeze(2), self.fuse(views), 0.0)
-        return views, parts.sum(0)  # W^z over the concatenation, a missing modality's part left out
+        return views, parts.sum(0)  # W^z over the concatenation, without the parts of missing modalities
 
     def _classify(self, fused: Tensor) -> Tensor:
-        """Logits (N, C) (eq. 15-16)."""
+        """Return logits (N, C) (eq. 15-16)."""
         return self.head(self._drop(torch.relu(self.head_hidden(self._drop(fused)))))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -307,7 +308,7 @@ class MultiEmo(StreamingModel[MultiEmoState]):
 
 
 def modal_hgr(views: Tensor, mask: Tensor) -> Tensor:
-    """Soft-HGR summed over the pairs of modalities, each over the turns that have both.
+    """Return Soft-HGR summed over the pairs of modalities, each over the turns that have both.
 
     Args:
         views: (M, N, d).
@@ -320,8 +321,8 @@ def modal_hgr(views: Tensor, mask: Tensor) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def _sources(window: Tensor, heard: Tensor) -> list[Source]:
-    """What the modalities query in each of M - 1 turns, in the order text, audio, vision without their own.
+def _key_windows(window: Tensor, heard: Tensor) -> list[KeyWindow]:
+    """Return the windows that each modality queries: the others, in the order text, audio, vision.
 
     Args:
         window: (M, N, K, d).
@@ -330,12 +331,12 @@ def _sources(window: Tensor, heard: Tensor) -> list[Source]:
     m, found = len(window), []
     for hop in range(m - 1):
         other = [hop + (hop >= modality) for modality in range(m)]  # never the modality itself
-        there = torch.stack([heard[i] for i in other])
+        present = torch.stack([heard[i] for i in other])
         found.append(
-            Source(
+            KeyWindow(
                 turns=torch.stack([window[i] for i in other]),
-                bias=mask_to_bias(there).unsqueeze(2),
-                any=there.any(2, keepdim=True),
+                bias=mask_to_bias(present).unsqueeze(2),
+                any=present.any(2, keepdim=True),
             )
         )
     return found

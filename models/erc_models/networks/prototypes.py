@@ -1,8 +1,8 @@
-"""Labels that are given by a few examples instead of by training.
+"""Labels defined by a few examples instead of training (few-shot classification).
 
-An embedding space in which emotions lie apart needs no head: a label is where its examples lie (prototypical
-networks, Snell et al. 2017). `fit` makes a `LabelSpace` of examples; it takes the place of a network's head
-and leaves every weight as it is. Embeddings here are rows of unit length.
+An embedding space that separates emotions needs no head: a label is the mean of its examples (prototypical
+networks, Snell et al. 2017). `fit` builds a `LabelSpace` from examples, which replaces a network's head and
+changes no weight. Embeddings here are rows of unit length.
 """
 
 import json
@@ -17,22 +17,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 UNKNOWN_SCALE = 1.5
-"""The scale where every label has a single example and none can be left out; what then fits MELD dev best."""
+"""The scale if every label has a single example, so that none can be left out: it fits MELD dev best."""
 MOST_LEFT_OUT = 2_000
-"""At most so many examples are left out in turn, spread over all of them: enough for one number."""
+"""Maximum number of examples left out in turn, spread evenly: enough to fit one number."""
 _SCALES = torch.logspace(-1, 6, 141, base=2.0)
-"""What `fit_scale` chooses among, 1/2 to 64."""
+"""The candidates of `fit_scale`, 1/2 to 64."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelSpace:
-    """Labels and where they lie in an embedding space.
+    """Labels and their prototypes in an embedding space.
 
     Attributes:
         labels: their names.
-        centre: (E,), what is subtracted from an embedding before it is compared.
+        centre: (E,), subtracted from an embedding before it is compared.
         prototypes: (C, E), of unit length.
-        scale: logits are cosines times this.
+        scale: logits are the cosines times this.
     """
 
     labels: tuple[str, ...]
@@ -41,25 +41,25 @@ class LabelSpace:
     scale: float
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Logits (..., C) of embeddings (..., E)."""
+        """Return logits (..., C) of embeddings (..., E)."""
         return prototype_logits(embeddings - self.centre, self.prototypes, self.scale)
 
     def to(self, device: torch.device | str) -> "LabelSpace":
-        """The same space on another device."""
+        """Move the space to another device."""
         return LabelSpace(self.labels, self.centre.to(device), self.prototypes.to(device), self.scale)
 
     def save(self, path: Path) -> None:
-        """Write it as one safetensors file."""
+        """Write one safetensors file."""
         tensors = {"centre": self.centre, "prototypes": self.prototypes}
         about = json.dumps({"labels": self.labels, "scale": self.scale})
         save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path, {"label_space": about})
 
     @classmethod
     def load(cls, path: Path) -> "LabelSpace":
-        """The inverse of `save`, bit for bit.
+        """Load what `save` wrote, bit for bit.
 
         Raises:
-            ValueError: the file is missing or no label space; the message names it.
+            ValueError: the file is missing or not a label space; the message names it.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -76,31 +76,31 @@ class LabelSpace:
 
 
 def prototypes(embeddings: Tensor, label: Tensor, classes: int) -> Tensor:
-    """The mean embedding of each label, scaled to unit length.
+    """Return the mean embedding of each label, scaled to unit length.
 
     Args:
         embeddings: (N, E).
         label: int64 (N,), below `classes`.
-        classes: how many labels.
+        classes: number of labels.
 
     Returns:
-        (C, E); a row of zeros where a label has no embedding.
+        (C, E); zeros for a label without embeddings.
     """
     one_hot = F.one_hot(label, classes).to(embeddings.dtype)  # (N, C)
     return F.normalize(one_hot.t() @ embeddings, dim=1)
 
 
 def prototype_logits(embeddings: Tensor, prototypes: Tensor, scale: float) -> Tensor:
-    """Cosine of each embedding (..., E) with each prototype (C, E), times `scale`: (..., C)."""
+    """Return the cosine of each embedding (..., E) with each prototype (C, E), times `scale`: (..., C)."""
     return scale * F.normalize(embeddings, dim=-1) @ prototypes.t()
 
 
 def fit(embeddings: Tensor, label: Tensor, labels: Sequence[str]) -> LabelSpace:
-    """The label space of some examples, as few as one for each label.
+    """Build the label space of some examples, at least one for each label.
 
-    The centre is the mean of the labels' means: what all examples share (the way of the show, the length of
-    the sentences, the bulk of the space) tells no label from another, and would otherwise make all cosines
-    alike. The scale is the one with which each example is best told from the others, see `fit_scale`.
+    The centre is the mean of the labels' means. What all examples share (the style of the show, the length of
+    the sentences, the bulk of the space) does not separate labels and would otherwise make all cosines alike.
+    The scale is the one that classifies each example best when it is left out, see `fit_scale`.
 
     Args:
         embeddings: (N, E).
@@ -123,10 +123,9 @@ def fit(embeddings: Tensor, label: Tensor, labels: Sequence[str]) -> LabelSpace:
 
 
 def left_out_cosines(embeddings: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """What each example would be told by the space of the others: cosines (M, C) and labels (M,).
+    """Return each example's cosines (M, C) in the label space of all others, and its label (M,).
 
-    An example that is its label's only one has no other to be told by: M <= N. The centre moves with the
-    example, too.
+    The only example of a label cannot be left out, so M <= N. The centre is computed without the example too.
     """
     classes = int(label.max()) + 1
     one_hot = F.one_hot(label, classes).to(embeddings.dtype)  # (N, C)
@@ -144,12 +143,10 @@ def left_out_cosines(embeddings: Tensor, label: Tensor) -> tuple[Tensor, Tensor]
 
 
 def fit_scale(cosines: Tensor, label: Tensor) -> float:
-    """The scale of cosines (M, C) that makes the labels (M,) most likely, each label counting alike.
+    """Return the scale of cosines (M, C) that makes the labels (M,) most likely, all labels weighted equally.
 
-    The next one may be wrong even where all of these are right (Laplace's rule of succession), so a few clear
-    examples make no certainty.
-
-    Without any example, where every label has a single example, `UNKNOWN_SCALE`.
+    Targets are smoothed by Laplace's rule of succession: the next example may be wrong even if all of these
+    are right, so a few clear examples do not give certainty. Without examples (M = 0) it is `UNKNOWN_SCALE`.
     """
     if not len(label):
         return UNKNOWN_SCALE

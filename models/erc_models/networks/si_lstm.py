@@ -1,7 +1,7 @@
 """SI-LSTM: speaker hybrid LSTM and cross-modal attention (Liang, Zou and Xu, arXiv 2305.03506).
 
-Equation numbers below are the paper's. It leaves gaps; each is resolved by a field of `SiLstmConfig`.
-Inside, both modalities are one tensor (2, N, D), see `erc_models.networks.modalities`.
+Equation numbers are the paper's. It leaves gaps; fields of `SiLstmConfig` say how each is resolved. Inside,
+both modalities are one tensor (2, N, D), see `erc_models.networks.modalities`.
 """
 
 import math
@@ -29,15 +29,15 @@ from erc_models.networks.streaming import State, StreamingModel, TurnInput
 
 @dataclass(frozen=True)
 class SiLstmConfig:
-    """Sizes, and how the paper's gaps are resolved.
+    """Sizes, and choices where the paper leaves gaps.
 
     Attributes:
         text_dim: size of the text features.
-        audio_groups: sizes of the groups of acoustic features, each present or absent by itself.
-        classes: how many emotions.
+        audio_groups: sizes of the groups of acoustic features; each group may be missing.
+        classes: number of emotions.
         width: the common size d of every hidden vector; the paper reduces audio to 100.
         layers, heads, feedforward: of the transformer encoders (eq. 2-3).
-        window: how many turns, the current one included, attention sees.
+        window: number of turns, the current one included, that attention covers.
         dropout: on the encoders' input, the fused vector and the head, in training only.
         audio_clip: normalised acoustic features are clipped to +- this many standard deviations.
         speaker_state: the speaker GRU and q in the gates (False: the paper's "w/o SI").
@@ -47,10 +47,10 @@ class SiLstmConfig:
             scaled dot-product attention over the modality tokens of the same turn.
         updated_speaker: the gates read q after the current turn has updated it; by default before.
         offline: bidirectional and unmasked over the whole dialogue (section 3.2). It cannot stream.
-        voice_hidden: above 0, the voice is heard against the same speaker's earlier turns, by an
-            `AcousticEncoder` of this size; 0: a linear map of the turn's acoustic features alone.
+        voice_hidden: size of the `AcousticEncoder`, which encodes the voice relative to the same speaker's
+            earlier turns; 0: a linear map of the turn's acoustic features only.
         voice_prior, voice_dropout: of that encoder.
-        freeze_voice: that encoder does not learn; for one that was loaded.
+        freeze_voice: do not train that encoder, which must then be loaded.
     """
 
     text_dim: int = 384
@@ -77,15 +77,16 @@ class SiLstmConfig:
 
 @dataclass(frozen=True, eq=False)
 class SiLstmState(State):
-    """What B conversations leave behind after a turn.
+    """The state of B conversations after a turn.
 
     Attributes:
         window: (B, L + 1, 2, W - 1, d), the inputs of the L encoder layers and their output H at the last
             W - 1 turns, oldest first.
-        key_bias: (B, 2, W - 1), 0 where that turn had the modality, else `MASKED`.
-        cells: (B, 2, k d), the SI-LSTM's [z, h, c], with x_{t-1} behind them for the literal eq. 8.
+        key_bias: (B, 2, W - 1), 0, or `MASKED` for a turn that lacks the modality.
+        cells: (B, 2, k d), the SI-LSTM's [z, h, c], then x_{t-1} for the literal eq. 8.
         speakers: (B, S, d), q of each speaker.
-        voices: (B, S, voice_hidden + 1), mean and count of each speaker's voice; (B, S, 0) without.
+        voices: (B, S, voice_hidden + 1), mean and count of each speaker's voice; (B, S, 0) without a voice
+            encoder.
     """
 
     PER_SPEAKER: ClassVar[tuple[str, ...]] = ("speakers", "voices")
@@ -98,7 +99,7 @@ class SiLstmState(State):
 
 
 class EncoderLayer(nn.Module):
-    """A transformer encoder layer of either modality (eq. 2-3)."""
+    """A transformer encoder layer per modality (eq. 2-3)."""
 
     def __init__(self, config: SiLstmConfig, positions: int) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class EncoderLayer(nn.Module):
         self.norm = ModalityNorm(2, config.width)
 
     def forward(self, x: Tensor, keys: Tensor, key_bias: Tensor, slots: Tensor | None) -> Tensor:
-        """(2, N, d) and a window of the same layer's inputs (2, N, K, d) -> (2, N, d)."""
+        """Encode turns (2, N, d), given windows of the same layer's inputs (2, N, K, d) -> (2, N, d)."""
         x = self.attention_norm(self.attention(x, keys, key_bias, slots))
         return self.norm(torch.baddbmm(x, torch.relu(self.expand(x)), self.contract.weight))
 
@@ -117,9 +118,9 @@ class EncoderLayer(nn.Module):
 class SpeakerLstm(nn.Module):
     """The speaker GRU (eq. 4) and the SI-LSTM of both modalities (eq. 5-10).
 
-    The gates' weights lie in one matrix per modality, [W; V; U] over [x_t, z_{t-1}, h_{t-1}], and
-    their columns are i, f, o and the candidate. S of both modalities and the GRU's recurrent matrix lie
-    in another, since all of them read q; so do their biases.
+    The gates' weights are one matrix per modality, [W; V; U] over [x_t, z_{t-1}, h_{t-1}], with columns for
+    i, f, o and the candidate. S of both modalities and the GRU's recurrent matrix are another one, since all
+    of them read q, and so are their biases.
     """
 
     def __init__(self, config: SiLstmConfig) -> None:
@@ -131,7 +132,7 @@ class SpeakerLstm(nn.Module):
         self.gates = ModalityLinear(2, d + self.read, 4 * d, bias=False)
         self.bias = nn.Parameter(torch.zeros(11 * d if config.speaker_state else 8 * d))
         with torch.no_grad():
-            self.bias[: 8 * d].view(2, 4, d)[:, 1] = 1.0  # forget little at first
+            self.bias[: 8 * d].view(2, 4, d)[:, 1] = 1.0  # open the forget gates at first
         if config.speaker_state:
             self.start = nn.Parameter(0.1 * torch.randn(d))
             self.from_speaker = nn.Parameter(torch.empty(11 * d, d).uniform_(-(d**-0.5), d**-0.5))
@@ -140,11 +141,11 @@ class SpeakerLstm(nn.Module):
     def speaker_step(
         self, u: Tensor, present: Tensor, speaker: Tensor, speakers: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """S q_t + b for the gates of both modalities (2, N, 4d), and every q after this turn (eq. 4).
+        """Return S q_t + b for the gates of both modalities (2, N, 4d), and every q after the turn (eq. 4).
 
         Args:
             u: the GRU's map of the turn, (N, 3d).
-            present: bool (N, 1), False where the turn says nothing and q stays as it is.
+            present: bool (N, 1), False for an empty turn, which leaves q unchanged.
             speaker: int64 (N,).
             speakers: q of each speaker, (N, S, d).
         """
@@ -161,12 +162,12 @@ class SpeakerLstm(nn.Module):
     def step(
         self, x: Tensor, z: Tensor | None, mask: Tensor, speaker: Tensor, cells: Tensor, speakers: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One turn.
+        """Read one turn.
 
         Args:
             x: H_t of both modalities (2, N, d).
-            z: their joint modal factor of this turn, which the next turn's gates read.
-            mask: bool (2, N); a missing modality's cells stay as they are.
+            z: their joint modal factor of this turn, for the next turn's gates.
+            mask: bool (2, N); the cells of a missing modality are unchanged.
             speaker: int64 (N,).
             cells: (2, N, size), [z_{t-1}, h_{t-1}, c_{t-1}, x_{t-1}].
             speakers: (N, S, d).
@@ -193,7 +194,7 @@ class SpeakerLstm(nn.Module):
         return cells[..., read - d : read], cells, speakers
 
     def run(self, x: Tensor, z: Tensor | None, mask: Tensor, speaker: Tensor) -> Tensor:
-        """`step` over whole dialogues from the start, all that does not recur computed at once.
+        """Run `step` over whole dialogues from the start; only the recurrences loop over turns.
 
         Args:
             x: (2, B, T, d).
@@ -259,23 +260,23 @@ class SiLstm(StreamingModel[SiLstmState]):
         self.head = nn.Linear(d, config.classes)
 
     def set_audio_normalisation(self, mean: Tensor, std: Tensor) -> None:
-        """Fix the mean and standard deviation (D_audio,) that acoustic features are normalised by."""
+        """Set the mean and standard deviation (D_audio,) for normalising acoustic features."""
         self.reduce.set_normalisation(mean, std)
 
     def load_voice(self, path: Path) -> None:
-        """Take the acoustic encoder that `erc_models.training.train_voice` wrote, its normalisation included.
+        """Load the acoustic encoder written by `erc_models.training.train_voice`, with its normalisation.
 
-        `set_audio_normalisation` leaves what came with it as it is, before and after.
+        `set_audio_normalisation` does not change the loaded normalisation.
 
         Raises:
-            ValueError: this network has no such encoder, or one of another size.
+            ValueError: this network has no acoustic encoder, or one of another size.
         """
         if not isinstance(self.reduce, VoiceReduction):
             raise ValueError(f"{path}: expected a network with voice_hidden > 0 to load a voice, got 0")
         self.reduce.load(path)
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> SiLstmState:
-        """The state before the first turn of `batch` conversations."""
+        """Return the state before the first turn of `batch` conversations."""
         config, like = self.config, self.absent
         past, d = config.window - 1, config.width
         state = SiLstmState(
@@ -288,7 +289,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         return self.grow(state, speakers)
 
     def grow(self, state: SiLstmState, speakers: int) -> SiLstmState:
-        """Room for `speakers` speakers; a new one starts from the learned vector, with a voice unheard."""
+        """Add rows up to `speakers` speakers; a new one has the learned vector and no voice yet."""
         more = speakers - state.speakers_known
         if more <= 0:
             return state
@@ -298,7 +299,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         return SiLstmState(state.window, state.key_bias, state.cells, rows, voices)
 
     def advance(self, x: TurnInput, speaker: Tensor, state: SiLstmState) -> tuple[Tensor, SiLstmState]:
-        """One turn of each conversation; see `StreamingModel.step`."""
+        """Read one turn of each conversation; see `StreamingModel.step`."""
         if self.config.offline:
             raise NotImplementedError("an offline SI-LSTM reads whole dialogues; it has no step")
         mask = presence(x)
@@ -330,7 +331,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         return self._classify(h, cross, hidden, now_bias), after
 
     def forward(self, x: TurnInput, speaker: Tensor) -> Tensor:
-        """Logits (B, T, C) of whole dialogues, everything but the two recurrences in one go."""
+        """Return logits (B, T, C) of whole dialogues; only the two recurrences loop over turns."""
         b, t = speaker.shape
         flat = x.flatten()
         mask = presence(flat)  # (2, B T)
@@ -342,7 +343,7 @@ class SiLstm(StreamingModel[SiLstmState]):
             slots = slots.repeat(b, 1)  # (B T, T)
 
         def slide(rows: Tensor, empty: float) -> Tensor:
-            """(2, B T, D) -> (2, B T, W, D), the turns that each turn may attend to."""
+            """Return the window of each turn, (2, B T, D) -> (2, B T, W, D)."""
             rows = rows.view(2, b, t, -1)
             if self.config.offline:
                 return rows.unsqueeze(2).expand(2, b, t, t, -1).flatten(1, 2)
@@ -370,20 +371,20 @@ class SiLstm(StreamingModel[SiLstmState]):
         self, x: Tensor, mask: Tensor, now_bias: Tensor, key_bias: Tensor,
         keys: Callable[[int, Tensor], Tensor], slots: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-        """All that does not recur: H (eq. 2-3), C (eq. 12-17) and z (eq. 11), each (2, N, d).
+        """Return what does not recur: H (eq. 2-3), C (eq. 12-17) and z (eq. 11), each (2, N, d).
 
         Args:
             x: the turns' tokens (2, N, d).
             mask: bool (2, N).
-            now_bias: (2, N), what hides a missing modality of the turn itself.
+            now_bias: (2, N), the attention bias of the turn's own modalities.
             key_bias: (2, N, 1, K), of every turn in the window.
-            keys: the window (2, N, K, d) of a level's inputs, given the level and the current turns'.
+            keys: (level, the current turns' inputs) -> the window of that level's inputs (2, N, K, d).
             slots: relative position of each key, or None.
         """
         for level, layer in enumerate(self.encoder):
             x = layer(x, keys(level, x), key_bias, slots)
         h = torch.where(mask.unsqueeze(2), x, self.absent)
-        # at m: from the other modality's query over the turns of m, the C that eq. 18 pairs with S^m
+        # at m: the other modality's query over the turns of m, the C that eq. 18 pairs with S^m
         cross = self.cross_norm(self.cross(h.flip(0), keys(len(self.encoder), h), key_bias, slots))
         if not self.config.joint_attention:
             return h, cross, None
@@ -391,7 +392,7 @@ class SiLstm(StreamingModel[SiLstmState]):
         return h, cross, joint
 
     def _joint(self, h: Tensor, now_bias: Tensor) -> Tensor:
-        """Joint modal attention z (2, N, d) over the turn's two modality tokens (eq. 11, resolved)."""
+        """Return joint modal attention z (2, N, d) over the turn's two modality tokens (eq. 11, resolved)."""
         tokens = h.transpose(0, 1)  # (N, 2, d)
         query = self.joint(h).transpose(0, 1)
         scores = torch.baddbmm(
@@ -400,15 +401,15 @@ class SiLstm(StreamingModel[SiLstmState]):
         return torch.bmm(scores.softmax(-1), tokens).transpose(0, 1)
 
     def _joint_literal(self, h: Tensor) -> Tensor:
-        """Eq. 11 as printed: softmax((x p) (x' q)) x for both directions, x' of the other modality."""
+        """Return eq. 11 as printed: softmax((x p) (x' q)) x for both modalities, x' of the other one."""
         p, q = self.joint_outer  # (2, 1, 1, d) each
         outer = (h.unsqueeze(3) * p) @ (h.flip(0).unsqueeze(3) * q)  # (2, N, d, d)
         return (outer.softmax(-1) @ h.unsqueeze(3)).squeeze(3)
 
     def _classify(self, h: Tensor, cross: Tensor, hidden: Tensor, now_bias: Tensor) -> Tensor:
-        """Weighted fusion (eq. 18) and head (eq. 19): logits (N, C).
+        """Return logits (N, C) by weighted fusion (eq. 18) and head (eq. 19).
 
-        A missing modality gets no fusion weight; with both missing, context alone speaks.
+        A missing modality has no fusion weight; if both are missing, only the context counts.
         """
         weight = torch.softmax(self.fusion + now_bias, 0).unsqueeze(2)  # (2, N, 1), w1 + w2 = 1
         fused = (torch.cat([cross, hidden], -1) * weight).sum(0)
@@ -418,7 +419,7 @@ class SiLstm(StreamingModel[SiLstmState]):
 
 
 def _reduction(config: SiLstmConfig) -> InputReduction | VoiceReduction:
-    """What brings the turns to the network's width."""
+    """Build the layer that reduces turns to the network's width."""
     if not config.voice_hidden:
         return InputReduction(config.text_dim, config.audio_groups, config.width, config.audio_clip)
     voice = AcousticEncoderConfig(
@@ -430,7 +431,7 @@ def _reduction(config: SiLstmConfig) -> InputReduction | VoiceReduction:
 
 
 def _last(values: Tensor, mask: Tensor) -> Tensor:
-    """At each turn, the value of the last earlier turn that had the modality, or zeros: (2, B, T, d)."""
+    """Return the value at the last earlier turn with the modality, or zeros, for each turn (2, B, T, d)."""
     t = values.shape[2]
     index = torch.where(mask, torch.arange(1, t + 1, device=mask.device), 0)  # (2, B, T)
     last = F.pad(index.cummax(2).values[..., :-1], (1, 0))  # 0: none so far

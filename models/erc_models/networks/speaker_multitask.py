@@ -1,10 +1,10 @@
 """Multi-task learning with speaker identification as an auxiliary task (arXiv 2003.01478), causal.
 
-The paper names the parts of its network: utterance encoders shared by both tasks and private to each, a
-contextual encoder, and cross-attention that augments the emotion task from the speaker task. Its BiGRU is a
-GRU here. At run time nobody has a global name, so the speaker task is local to the dialogue: which of the
-speakers heard so far says this turn, or a new one? A pointer scores a running representation of each,
-which a turn updates only after it was scored; the index of the turn's speaker is never an input to that task.
+The parts are the paper's: utterance encoders shared by both tasks and private to each, a contextual encoder,
+and cross-attention that augments the emotion task from the speaker task. Its BiGRU is a GRU here. Speakers
+have no global names at run time, so the speaker task is local to the dialogue: which of the speakers heard so
+far speaks this turn, or is it a new one? A pointer scores a running representation of each speaker, which a
+turn updates only after it is scored; the index of the turn's speaker is never an input of that task.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from erc_models.networks.speaker_task import UNSCORED, SpeakerPointer, gold_of, 
 from erc_models.networks.streaming import State, StreamingModel, TurnInput
 
 EMOTION, SPEAKER = 0, 1
-"""The tasks, in the order of every tensor that holds both."""
+"""The tasks' indices in every tensor that holds both."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class SpeakerMultitaskConfig:
 
     Attributes:
         text_dim: size of the text features.
-        audio_groups: sizes of the groups of acoustic features, each present or absent by itself.
-        classes: how many emotions.
+        audio_groups: sizes of the groups of acoustic features; each group may be missing.
+        classes: number of emotions.
         width: the common size d of every hidden vector.
         heads: of the cross-attention.
-        window: how many turns, the current one included, the cross-attention sees.
-        horizon: how many turns ago, and how often, a speaker was heard is told apart up to this number.
+        window: number of turns, the current one included, that the cross-attention covers.
+        horizon: ages and counts of turns up to this number have embeddings of their own.
         dropout: on the tokens and the heads' inputs, in training only.
         audio_clip: normalised acoustic features are clipped to +- this many standard deviations.
         cross_attention: the emotion task attends to the speaker task.
@@ -63,15 +63,15 @@ class SpeakerMultitaskConfig:
 
 @dataclass(frozen=True, eq=False)
 class SpeakerMultitaskState(State):
-    """What B conversations leave behind after a turn. An empty turn leaves everything as it was.
+    """The state of B conversations after a turn. An empty turn changes nothing.
 
     Attributes:
         context: (B, 2, d), the hidden states of the context GRUs of both tasks.
         window: (B, W - 1, d), the speaker task's context at the last turns, oldest first.
-        who: int64 (B, W - 1), who spoke then; -1 where there was no turn.
+        who: int64 (B, W - 1), the speakers of those turns; -1 for an empty place.
         speakers: (B, S, 2, d), both tasks' running representation of each speaker.
-        age: int64 (B, S), how many turns ago each was last heard, 1 for the last turn; 0: never.
-        count: int64 (B, S), how many turns of each were heard.
+        age: int64 (B, S), number of turns since each was last heard, 1 for the last turn; 0: never.
+        count: int64 (B, S), number of turns of each.
     """
 
     PER_SPEAKER: ClassVar[tuple[str, ...]] = ("speakers", "age", "count")
@@ -85,7 +85,7 @@ class SpeakerMultitaskState(State):
 
 
 class TaskGrus(nn.Module):
-    """Four GRUs run as one: for each task one over the context and one over its speaker's turns alone."""
+    """Four GRUs run as one: for each task one over all turns and one over each speaker's own turns."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -95,16 +95,16 @@ class TaskGrus(nn.Module):
         self.bias = nn.Parameter(torch.zeros(4, 1, 3 * width))
 
     def read(self, turns: Tensor) -> Tensor:
-        """What does not recur: (2, N, 2 d) of both tasks -> (2, 2, N, 3 d), by task and by GRU."""
+        """Map the inputs of both tasks, (2, N, 2 d) -> (2, 2, N, 3 d), by task and by GRU."""
         return self.input(turns).unflatten(2, (2, -1)).transpose(1, 2)
 
     def step(
         self, read: Tensor, present: Tensor, speaker: Tensor, context: Tensor, speakers: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One turn.
+        """Read one turn.
 
         Args:
-            read: (2, 2, N, 3 d), a turn of `read`.
+            read: (2, 2, N, 3 d), the turn mapped by `read`.
             present: bool (N,); an empty turn changes nothing.
             speaker: int64 (N,).
             context: (N, 2, d).
@@ -126,7 +126,7 @@ class TaskGrus(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """The emotion task attends to the speaker task over the last turns, the current speaker's told apart."""
+    """Attention of the emotion task to the speaker task over the last turns, biased by whose they are."""
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
@@ -136,13 +136,13 @@ class CrossAttention(nn.Module):
         self.output = nn.Linear(width, width)
         self.position = nn.Parameter(torch.zeros(2, heads, window))  # of others' turns, of one's own
 
-    def forward(self, query: Tensor, turns: Tensor, there: Tensor, own: Tensor) -> Tensor:
-        """(N, d) from the queries (N, d) and the window (N, W, d), the current turn last.
+    def forward(self, query: Tensor, turns: Tensor, filled: Tensor, own: Tensor) -> Tensor:
+        """Return (N, d) from queries (N, d) and windows (N, W, d), the current turn last.
 
         Args:
             query: the emotion task's context.
             turns: the speaker task's.
-            there: bool (N, W), whether the window has that turn.
+            filled: bool (N, W), whether that place holds a turn.
             own: bool (N, W), whether the current speaker said it.
         """
         n, w, d = turns.shape
@@ -150,13 +150,13 @@ class CrossAttention(nn.Module):
         k, v = self.key_value(turns).view(n, w, 2, self.heads, -1).permute(2, 0, 3, 1, 4)  # (N, h, W, d / h)
         bias = torch.where(own.unsqueeze(1), self.position[1], self.position[0])
         scores = (q @ k.transpose(2, 3)).squeeze(2) * self.scale + bias
-        weight = scores.masked_fill(~there.unsqueeze(1), MASKED).softmax(2)
+        weight = scores.masked_fill(~filled.unsqueeze(1), MASKED).softmax(2)
         return self.output((weight.unsqueeze(2) @ v).view(n, d))
 
 
 @dataclass(frozen=True, eq=False)
 class _Utterance:
-    """Shared and private representations (N, d) of N turns and what the tasks' GRUs read of them."""
+    """Shared and private representations (N, d) of N turns, and the mapped inputs of the tasks' GRUs."""
 
     shared: Tensor
     private: tuple[Tensor, Tensor]
@@ -174,7 +174,7 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         d, self.config = config.width, config
         self.reduce = InputReduction(config.text_dim, config.audio_groups, d, config.audio_clip)
         self.absent = nn.Parameter(0.1 * torch.randn(2, 1, d))  # stands for a missing modality
-        self.encoder = nn.Linear(2 * d, 3 * d)  # shared, emotion's own, speaker's own
+        self.encoder = nn.Linear(2 * d, 3 * d)  # shared, the emotion task's, the speaker task's
         self.encoder_norm = nn.LayerNorm(d)
         self.grus = TaskGrus(d)
         self.start = nn.Parameter(0.1 * torch.randn(2, d))
@@ -186,11 +186,11 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         self.head = nn.Linear(d, config.classes)
 
     def set_audio_normalisation(self, mean: Tensor, std: Tensor) -> None:
-        """Fix the mean and standard deviation (D_audio,) that acoustic features are normalised by."""
+        """Set the mean and standard deviation (D_audio,) for normalising acoustic features."""
         self.reduce.set_normalisation(mean, std)
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> SpeakerMultitaskState:
-        """The state before the first turn of `batch` conversations."""
+        """Return the state before the first turn of `batch` conversations."""
         like, d, past = self.start, self.config.width, self.config.window - 1
         state = SpeakerMultitaskState(
             context=like.new_zeros(batch, 2, d),
@@ -203,7 +203,7 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         return self.grow(state, speakers)
 
     def grow(self, state: SpeakerMultitaskState, speakers: int) -> SpeakerMultitaskState:
-        """Room for `speakers` speakers; a new one starts from the learned vectors, unheard."""
+        """Add rows up to `speakers` speakers; a new one starts from the learned vectors, unheard."""
         more = speakers - state.speakers_known
         if more <= 0:
             return state
@@ -219,7 +219,7 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
     def advance(
         self, x: TurnInput, speaker: Tensor, state: SpeakerMultitaskState
     ) -> tuple[Tensor, SpeakerMultitaskState]:
-        """One turn of each conversation; see `StreamingModel.step`."""
+        """Read one turn of each conversation; see `StreamingModel.step`."""
         turn = self._encode(x)
         context, row, speakers = self.grus.step(
             turn.read, turn.present, speaker, state.context, state.speakers
@@ -243,9 +243,9 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         return logits, after
 
     def whose(self, x: TurnInput, state: SpeakerMultitaskState) -> Tensor:
-        """Logits (B, S + 1) of who says a turn, before anyone is told: a speaker heard, or a new one."""
+        """Return logits (B, S + 1) of a turn's speaker, who is not given: one heard before, or a new one."""
         turn = self._encode(x)
-        # the context does not depend on the speaker, so any row may be read here; the result is thrown away
+        # the context does not depend on the speaker: any index will do, and the speakers' rows are discarded
         room = self.grow(state, 1)
         anyone = torch.zeros(state.batch, dtype=torch.int64, device=state.who.device)
         context, _, _ = self.grus.step(turn.read, turn.present, anyone, state.context, room.speakers)
@@ -253,18 +253,18 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         return self.pointer(query, state.speakers[:, :, SPEAKER], state.age, state.count)
 
     def forward(self, x: TurnInput, speaker: Tensor) -> Tensor:
-        """Logits (B, T, C) of whole dialogues, everything but the recurrences in one go."""
+        """Return logits (B, T, C) of whole dialogues; only the recurrences loop over turns."""
         return self._emotion(speaker, *self._run(x, speaker)[:3])
 
     def speaker_logits(self, x: TurnInput, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """The speaker task over whole dialogues.
+        """Return logits and targets of the speaker task over whole dialogues.
 
         Args:
             x: the turns, (B, T, ...).
-            speaker: int64 (B, T); turn t reads only what was told about the turns before it.
+            speaker: int64 (B, T); the logits of turn t depend only on the speakers of earlier turns.
 
         Returns:
-            Logits (B, T, S + 1) over the speakers, the last one "a new speaker", unheard ones masked; gold
+            Logits (B, T, S + 1) over the speakers, the last for a new speaker, unheard ones masked; targets
             int64 (B, T), `UNSCORED` at a dialogue's first turn and at empty ones.
         """
         turn, context, _, speakers = self._run(x, speaker)
@@ -273,7 +273,7 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
     def learn(
         self, x: TurnInput, speaker: Tensor, label: Tensor, emotion_loss: Callable[[Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """Losses of both tasks and of the shared-private structure; see `StreamingModel.learn`."""
+        """Return the losses of both tasks and of the shared-private structure; see `StreamingModel.learn`."""
         config = self.config
         turn, context, rows, speakers = self._run(x, speaker)
         losses = {"emotion": emotion_loss(self._emotion(speaker, turn, context, rows))}
@@ -300,20 +300,20 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         return _Utterance(shared, (emotion, speaker), read, mask.any(0))
 
     def _query(self, turn: _Utterance, context: Tensor) -> Tensor:
-        """What the pointer reads of N turns, (N, 3 d)."""
+        """Return the pointer's input for N turns, (N, 3 d)."""
         return self._drop(torch.cat([turn.shared, turn.private[SPEAKER], context], 1))
 
     def _classify(
         self, turn: _Utterance, context: Tensor, row: Tensor, window: Tensor, who: Tensor, speaker: Tensor
     ) -> Tensor:
-        """Emotion logits (N, C).
+        """Return emotion logits (N, C).
 
         Args:
             turn: N turns.
             context: the emotion task's, (N, d).
             row: its memory of the current speaker after the turn, (N, d).
             window: the speaker task's context at the last W turns, (N, W, d).
-            who: int64 (N, W), who said those; -1 where there was none.
+            who: int64 (N, W), the speakers of those turns; -1 for an empty place.
             speaker: int64 (N,).
         """
         if self.config.cross_attention:
@@ -323,7 +323,7 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         return self.head(self._drop(torch.relu(self.head_hidden(self._drop(torch.cat(parts, 1))))))
 
     def _run(self, x: TurnInput, speaker: Tensor) -> tuple[_Utterance, Tensor, Tensor, Tensor]:
-        """The recurrences over whole dialogues.
+        """Run the recurrences over whole dialogues.
 
         Returns:
             The B T turns; both tasks' context after each turn and their memory of its speaker after it, both
@@ -346,17 +346,17 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
         return turn, torch.stack(contexts, 1), torch.stack(rows, 1), torch.stack(before, 1)
 
     def _emotion(self, speaker: Tensor, turn: _Utterance, context: Tensor, rows: Tensor) -> Tensor:
-        """Emotion logits (B, T, C) after `_run`."""
+        """Return emotion logits (B, T, C) after `_run`."""
         past, present = self.config.window - 1, turn.present.view(speaker.shape)
-        order = (~present).long().sort(dim=1, stable=True).indices  # those that are there first, in order
-        rank = present.cumsum(1) - present.long()  # how many came before
+        order = (~present).long().sort(dim=1, stable=True).indices  # turns that are not empty first, in order
+        rank = present.cumsum(1) - present.long()  # number of turns before, without empty ones
         slot = rank.unsqueeze(2) + torch.arange(-past, 0, device=rank.device)  # (B, T, W - 1)
         index = order.gather(1, slot.clamp(min=0).flatten(1))  # (B, T (W - 1))
-        there = slot >= 0
-        spoken = speaker.gather(1, index).view_as(slot).where(there, -1)
+        filled = slot >= 0
+        spoken = speaker.gather(1, index).view_as(slot).where(filled, -1)
         keys = context[:, :, SPEAKER]
         window = keys.gather(1, index.unsqueeze(2).expand(-1, -1, keys.shape[2])).unflatten(1, slot.shape[1:])
-        window = torch.cat([window.where(there.unsqueeze(3), 0.0), keys.unsqueeze(2)], 2).flatten(0, 1)
+        window = torch.cat([window.where(filled.unsqueeze(3), 0.0), keys.unsqueeze(2)], 2).flatten(0, 1)
         now = speaker.where(present, -1).unsqueeze(2)
         who = torch.cat([spoken, now], 2).flatten(0, 1)
         flat, own = context[:, :, EMOTION].flatten(0, 1), rows[:, :, EMOTION].flatten(0, 1)
@@ -365,7 +365,7 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
     def _speakers(
         self, speaker: Tensor, turn: _Utterance, context: Tensor, speakers: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Speaker logits (B, T, S + 1) and gold (B, T) after `_run`."""
+        """Return speaker logits (B, T, S + 1) and targets (B, T) after `_run`."""
         present = turn.present.view(speaker.shape)
         age, count = history(speaker, present, speakers.shape[2])
         query = self._query(turn, context[:, :, SPEAKER].flatten(0, 1))

@@ -1,9 +1,9 @@
-"""The step/state contract that every network keeps.
+"""The step and state contract of every network.
 
-``logits, state = model.step(x, speaker, state)`` is the definition of a network; ``model(x, speaker)``
-over a whole dialogue gives the same numbers. A state is a frozen value of tensors, batch first, that no
-one modifies: keeping one is a rewind point, throwing one away undoes a turn, and its bytes are a snapshot.
-Conversations that are out of step with one another share a batch by gathering their states (`stack`).
+``logits, state = model.step(x, speaker, state)`` defines a network; ``model(x, speaker)`` over a whole
+dialogue gives the same numbers. A state is a frozen value of tensors, batch first, that is never modified:
+an old state is a point to return to, and its bytes can be stored. Conversations at different turns share a
+batch by stacking their states (`stack`).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,18 +19,18 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, eq=False)
 class TurnInput:
-    """What a network reads of one turn per conversation, or of whole dialogues (then (B, T, ...)).
+    """The features of one turn per conversation, or of whole dialogues (then (B, T, ...)).
 
-    A value under a False mask is never read: it may be anything, NaN included. A turn without any
-    modality (padding, for one) tells the network nothing.
+    A value under a False mask is never read and may be anything, NaN included. A turn without any
+    modality, such as padding, carries no information.
 
     Attributes:
         text: text features (B, D_text).
-        audio: acoustic features in their own units (B, D_audio), the groups one after the other; NaN
-            where a single one could not be measured.
+        audio: acoustic features in their own units (B, D_audio), group after group; NaN for a single
+            feature that could not be measured.
         text_mask: bool (B,), whether the turn has text.
-        audio_mask: bool (B, G), whether each group of acoustic features is there.
-        vision: visual features (B, D_vision), or None: no network here needs them, MultiEMO can read them.
+        audio_mask: bool (B, G), whether the turn has each group of acoustic features.
+        vision: visual features (B, D_vision), or None. No network here needs them; MultiEMO can read them.
         vision_mask: bool (B,), or None with `vision`.
     """
 
@@ -42,53 +42,53 @@ class TurnInput:
     vision_mask: Tensor | None = None
 
     def turn(self, index: int) -> "TurnInput":
-        """Turn `index` of whole dialogues: (B, T, ...) -> (B, ...)."""
+        """Return turn `index` of whole dialogues: (B, T, ...) -> (B, ...)."""
         return self.map(lambda tensor: tensor[:, index])
 
     def flatten(self) -> "TurnInput":
-        """The turns of whole dialogues in one row: (B, T, ...) -> (B T, ...)."""
+        """Join dialogues and turns into one dimension: (B, T, ...) -> (B T, ...)."""
         return self.map(lambda tensor: tensor.flatten(0, 1))
 
     def to(self, device: torch.device | str) -> "TurnInput":
-        """The same values on another device."""
+        """Move the tensors to another device."""
         return self.map(lambda tensor: tensor.to(device))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "TurnInput":
-        """The same turns with every tensor changed, indexed for one."""
+        """Apply a function to every tensor."""
         values = (getattr(self, field.name) for field in fields(self))
         return TurnInput(*(None if value is None else change(value) for value in values))
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """The state of B conversations: tensors with the batch first; a model subclasses it.
+    """The state of B conversations: tensors, batch first. Each network has a subclass.
 
-    Fields named in `PER_SPEAKER` are (B, S, ...), with a row for each speaker met so far.
+    Fields named in `PER_SPEAKER` are (B, S, ...), with a row for each speaker.
     """
 
     PER_SPEAKER: ClassVar[tuple[str, ...]] = ()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors by field name."""
+        """Return the tensors by field name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def batch(self) -> int:
-        """How many conversations (B)."""
+        """Number of conversations (B)."""
         return int(next(iter(self.tensors().values())).shape[0])
 
     @property
     def speakers_known(self) -> int:
-        """How many speakers there is room for (S)."""
+        """Number of speakers that have a row (S)."""
         return int(getattr(self, self.PER_SPEAKER[0]).shape[1]) if self.PER_SPEAKER else 0
 
     def to(self, device: torch.device | str) -> Self:
-        """The same state on another device."""
+        """Move the state to another device."""
         return type(self)(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
 
 class NetworkConfig(Protocol):
-    """What the frozen configuration dataclass of every network has: the sizes of its ends."""
+    """Input and output sizes, which the frozen configuration dataclass of every network has."""
 
     @property
     def text_dim(self) -> int:
@@ -100,7 +100,7 @@ class NetworkConfig(Protocol):
 
     @property
     def classes(self) -> int:
-        """How many emotions."""
+        """Number of emotions."""
 
 
 S = TypeVar("S", bound=State)
@@ -109,25 +109,25 @@ S = TypeVar("S", bound=State)
 class StreamingModel(nn.Module, Generic[S]):
     """A network that reads a conversation turn by turn.
 
-    A subclass gives `initial_state`, `grow` and `advance`, and may vectorise `forward` and add to `learn`.
-    Weights live in the module, what a conversation leaves behind lives in the state alone.
+    A subclass defines `initial_state`, `grow` and `advance`; it may vectorise `forward` and extend `learn`.
+    The module holds weights only; everything about a conversation is in its state.
 
-    `TRAINING_ONLY` names the submodules that only `learn` uses; a checkpoint does not keep them.
+    `TRAINING_ONLY` names the submodules that only `learn` uses; checkpoints leave them out.
     """
 
     TRAINING_ONLY: ClassVar[tuple[str, ...]] = ()
     config: NetworkConfig
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> S:
-        """The state before the first turn, with rows for `speakers` speakers that nobody has heard yet."""
+        """Return the state before the first turn, with rows for `speakers` speakers not heard yet."""
         raise NotImplementedError
 
     def grow(self, state: S, speakers: int) -> S:
-        """The same state with room for at least `speakers` speakers; new ones start unheard."""
+        """Add rows for speakers not heard yet until there are at least `speakers`."""
         raise NotImplementedError
 
     def advance(self, x: TurnInput, speaker: Tensor, state: S) -> tuple[Tensor, S]:
-        """`step` without growing: every speaker index must have its row. It never waits for the device."""
+        """Step without growing: every speaker index must have a row. Never synchronises with the device."""
         raise NotImplementedError
 
     def step(self, x: TurnInput, speaker: Tensor, state: S) -> tuple[Tensor, S]:
@@ -135,8 +135,8 @@ class StreamingModel(nn.Module, Generic[S]):
 
         Args:
             x: the turns, (B, ...).
-            speaker: int64 (B,), who speaks, by order of appearance in each conversation.
-            state: the state before the turns; it stays as it was.
+            speaker: int64 (B,), the speaker's index, by order of appearance in each conversation.
+            state: the state before the turns; it is not modified.
 
         Returns:
             Logits (B, C) and the state after the turns.
@@ -147,7 +147,7 @@ class StreamingModel(nn.Module, Generic[S]):
         return self.advance(x, speaker, state)
 
     def forward(self, x: TurnInput, speaker: Tensor) -> Tensor:
-        """Logits (B, T, C) of whole dialogues, `x` (B, T, ...) and `speaker` (B, T); padding at the end."""
+        """Return logits (B, T, C) of whole dialogues, `x` (B, T, ...), `speaker` (B, T), padded at end."""
         state = self.initial_state(speaker.shape[0], int(speaker.max()) + 1)
         logits = []
         for t in range(speaker.shape[1]):
@@ -158,25 +158,25 @@ class StreamingModel(nn.Module, Generic[S]):
     def learn(
         self, x: TurnInput, speaker: Tensor, label: Tensor, emotion_loss: Callable[[Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """Named losses of a batch of whole dialogues, weighted: training minimises their sum.
+        """Return the weighted losses of a batch of whole dialogues by name; training minimises their sum.
 
         Args:
             x: the turns, (B, T, ...); padding has no modality.
             speaker: int64 (B, T).
-            label: int64 (B, T), negative where there is none.
-            emotion_loss: logits (B, T, C) -> the classification loss that every network shares.
+            label: int64 (B, T), negative for an unlabelled turn.
+            emotion_loss: logits (B, T, C) -> the classification loss, the same for every network.
         """
         return {"emotion": emotion_loss(self(x, speaker))}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parts of the network whose gradients are clipped apart from one another, by name."""
+        """Return the parameters by the name of their group; gradients are clipped per group."""
         return {"network": list(self.parameters())}
 
     def state_from_bytes(self, blob: bytes) -> S:
         """Restore a state that `state_to_bytes` wrote, bit for bit, onto the model's device.
 
         Raises:
-            ValueError: the bytes are no state of this network.
+            ValueError: the bytes are not a state of this network.
         """
         template = self.initial_state()
         try:
@@ -199,30 +199,30 @@ class StreamingModel(nn.Module, Generic[S]):
 
 
 def state_bytes(state: State) -> int:
-    """How many bytes the tensors of a state hold."""
+    """Return the size of a state's tensors in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in state.tensors().values())
 
 
 def state_to_bytes(state: State) -> bytes:
-    """A state as safetensors bytes; `StreamingModel.state_from_bytes` is the inverse."""
+    """Serialise a state as safetensors; `StreamingModel.state_from_bytes` is the inverse."""
     return tensors_to_bytes(
         {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
     )
 
 
 def stack(model: StreamingModel[S], states: Sequence[S]) -> S:
-    """Gather the states of several conversations into one batch; fewer speakers are padded as unheard."""
+    """Stack the states of several conversations into one batch, padded with unheard speakers."""
     speakers = max(state.speakers_known for state in states)
     grown = [model.grow(state, speakers).tensors() for state in states]
     return type(states[0])(**{name: torch.cat([g[name] for g in grown]) for name in grown[0]})
 
 
 def unstack(state: S, speakers: Sequence[int]) -> list[S]:
-    """Part a batch into states of one conversation each.
+    """Split a batch into states of one conversation each.
 
     Args:
         state: B conversations.
-        speakers: how many speakers each has met; rows beyond were only padding and are dropped.
+        speakers: number of speakers of each conversation; further rows are padding and dropped.
     """
     parts = []
     for i, count in enumerate(speakers):
@@ -236,16 +236,16 @@ def unstack(state: S, speakers: Sequence[int]) -> list[S]:
 def step_each(
     model: StreamingModel[S], x: TurnInput, speakers: Sequence[int], states: Sequence[S]
 ) -> tuple[Tensor, list[S]]:
-    """`step` for conversations that keep their own states, in one batch.
+    """Step conversations that have states of their own, in one batch.
 
     Args:
         model: the network.
         x: one turn of each conversation, (B, ...).
-        speakers: who speaks in each.
+        speakers: the speaker's index in each.
         states: B states of one conversation each, at whatever turn.
 
     Returns:
-        Logits (B, C) and the B next states, as they would be without the others.
+        Logits (B, C) and the B next states, the same as without the other conversations.
     """
     counts = [max(s.speakers_known, who + 1) for s, who in zip(states, speakers, strict=True)]
     batch = states[0] if len(states) == 1 else stack(model, states)

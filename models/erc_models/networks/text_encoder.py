@@ -1,4 +1,4 @@
-"""Text encoder: the target turn, read with a few speaker-prefixed past turns.
+"""The text encoder, which reads the target turn with a few speaker-prefixed past turns.
 
 The window ``B: past [SEP] A: past [SEP] A: target`` goes through a transformers model; the target's
 tokens carry token type 1 and the text feature is the mean of their last hidden states, so the past
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class TextWindow:
-    """A target turn and the turns before it, oldest first, as (speaker index, text)."""
+    """A target turn, and the past turns as (speaker index, text), oldest first."""
 
     past: tuple[tuple[int, str], ...]
     speaker: int
@@ -25,12 +25,12 @@ class TextWindow:
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    """How windows become token ids.
+    """Limits of a window.
 
     Attributes:
-        past_turns: how many turns before the target the encoder reads.
-        max_past_tokens: budget for all past turns together; the oldest are dropped first.
-        max_target_tokens: the target is cut to this many tokens.
+        past_turns: number of turns before the target that the encoder reads.
+        max_past_tokens: token limit of all past turns together; the oldest turns are dropped first.
+        max_target_tokens: the target is truncated to this many tokens.
     """
 
     past_turns: int = 4
@@ -39,7 +39,7 @@ class TextEncoderConfig:
 
 
 class TextEncoder(nn.Module):
-    """A transformers encoder with target-span mean pooling.
+    """A transformers encoder with mean pooling over the target's tokens.
 
     Args:
         model: any `transformers` encoder (BERT, RoBERTa, MiniLM ...).
@@ -65,7 +65,7 @@ class TextEncoder(nn.Module):
         return cls(AutoModel.from_pretrained(name), AutoTokenizer.from_pretrained(name), config)
 
     def tokenize(self, windows: Sequence[TextWindow]) -> dict[str, Tensor]:
-        """Token ids, attention mask, token types and target mask, each (B, T)."""
+        """Return token ids, attention mask and target mask, each (B, T)."""
         tok = self.tokenizer
         cls_id = tok.cls_token_id if tok.cls_token_id is not None else tok.bos_token_id
         sep_id = tok.sep_token_id if tok.sep_token_id is not None else tok.eos_token_id
@@ -102,7 +102,7 @@ class TextEncoder(nn.Module):
         return {"input_ids": ids, "attention_mask": attention, "target_mask": target_mask}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, target_mask: Tensor) -> Tensor:
-        """Text features (B, D) of tokenised windows."""
+        """Return the text features (B, D) of tokenised windows."""
         kinds = {"token_type_ids": target_mask} if self._typed else {}
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **kinds).last_hidden_state
         weight = target_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
@@ -110,7 +110,7 @@ class TextEncoder(nn.Module):
 
 
 def _relative_names(past: Sequence[tuple[int, str]], target_speaker: int) -> dict[int, str]:
-    """The target's speaker is A; the others are B, C ... from the most recent backwards."""
+    """Name the target's speaker A and the others B, C ... from the most recent backwards."""
     names = {target_speaker: "A"}
     for who, _ in reversed(past):
         names.setdefault(who, chr(ord("A") + min(len(names), 25)))
@@ -118,7 +118,7 @@ def _relative_names(past: Sequence[tuple[int, str]], target_speaker: int) -> dic
 
 
 def windows(speakers: Sequence[int], texts: Sequence[str], past_turns: int) -> list[TextWindow]:
-    """One window per utterance of a dialogue, past turns only."""
+    """Return a window for each utterance of a dialogue, with past turns only."""
     turns = list(zip(speakers, texts, strict=True))
     return [
         TextWindow(tuple(turns[max(0, t - past_turns) : t]), who, text) for t, (who, text) in enumerate(turns)

@@ -8,7 +8,7 @@ import torch
 from erc_models.data.feature_store import NO_LABEL, FeatureSet, concatenate
 from erc_models.networks.checkpoint import Checkpoint, load, save
 from erc_models.networks.losses import sample_weighted_focal_contrastive, soft_hgr
-from erc_models.networks.multiemo import MultiEmo, MultiEmoConfig, _sources, modal_hgr
+from erc_models.networks.multiemo import MultiEmo, MultiEmoConfig, _key_windows, modal_hgr
 from erc_models.networks.streaming import (
     StreamingModel,
     TurnInput,
@@ -144,7 +144,7 @@ def test_the_fusion_is_multi_head_attention_over_what_was_heard() -> None:
     f, window = torch.randn(3, 4, 8), torch.randn(3, 4, 3, 8)
     heard = torch.rand(3, 4, 3) > 0.4
     heard[2, 1], heard[2, 2] = True, False
-    got = attention(f, _sources(window, heard)[1], lambda x: x)
+    got = attention(f, _key_windows(window, heard)[1], lambda x: x)
     key, value = (
         layer.weight.view(3, 2, *layer.weight.shape[1:]) for layer in (attention.key, attention.value)
     )
