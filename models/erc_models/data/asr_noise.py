@@ -1,12 +1,12 @@
-"""Simulated errors of a speech recognizer, so that the text branch survives real transcripts.
+"""Simulated errors of a speech recognizer, to train and test on transcripts like a recognizer's.
 
-A turn's words are deleted, replaced by words that sound alike, or followed by words nobody said, at a word
-error rate that is met on average over many turns, not in each: as with a real recognizer some turns come
-through untouched and others are garbled (the rate of a turn is drawn from a beta distribution), and short
-turns are sometimes lost altogether. Casing and punctuation go too.
+Words are deleted, replaced by words that sound alike, or followed by inserted words. The word error rate is
+an average over many turns: as with a real recognizer some turns are untouched and others garbled (the rate of
+a turn is drawn from a beta distribution), and short turns are sometimes lost entirely. Casing and punctuation
+are removed too.
 
-Words that sound alike share, or nearly share, a Metaphone key (Philips, 1990, by jellyfish); of those, the
-ones spelled most alike and said most often come first, as a recognizer's language model has it.
+Words that sound alike have the same or nearly the same Metaphone key (Philips, 1990, by jellyfish). The most
+similarly spelled and most frequent ones are preferred, as a recognizer's language model does.
 """
 
 import random
@@ -19,38 +19,38 @@ from jellyfish import jaro_winkler_similarity, metaphone
 from erc_models.data.datasets import WORD, normalise
 
 FILLERS = ("uh", "um", "oh", "well", "like", "so", "hmm", "yeah")
-"""What is put in where the speaker breathes; recognizers swallow the same words."""
+"""Fillers to insert."""
 
 WEAK_WORDS = frozenset(
     "a an the of to in on at for and or but that is are was it its he she i you we they do did have has had "
     "be been will would can just not with as if uh um oh well hmm ah eh yeah y'know".split()
 )
-"""Unstressed words and fillers: an error on one of them is more often a deletion."""
+"""Unstressed words and fillers, whose errors are more often deletions."""
 
 DELETED_WEAK, DELETED, INSERTED = 0.5, 0.15, 0.15
 """Shares of the errors: deletions of weak and of other words, insertions; the rest are substitutions."""
 
 EVENNESS = 4.0
-"""Concentration of the beta distribution of the turns' rates: smaller, more clear and more garbled turns."""
+"""Concentration of the beta distribution of the turns' rates; a lower one gives more extreme turns."""
 
 SHORT_WORDS, EMPTIED = 3, 0.25
-"""Turns of so many words or fewer are lost altogether with this share of the error rate."""
+"""Turns of at most this many words are lost entirely, with this share of the error rate."""
 
 SOUNDS_ALIKE = 0.85
-"""Of the substitutions; the others are any frequent word."""
+"""Share of substitutions by a word that sounds alike; the others are by a frequent word."""
 
 _NEAR = 8  # candidates for a word
 _URN = 4096
 _WORDS = re.compile(WORD)
-_DRAWN_OUT = re.compile(r"(.)\1\1")  # "nooo": no recognizer writes it
+_DRAWN_OUT = re.compile(r"(.)\1\1")  # "nooo", which recognizers do not write
 _WRITTEN = re.compile(rf"({WORD})([^\w\s]*)")
 
 
 class Vocabulary:
-    """The words of a corpus, each with those that sound like it; filled as words are asked for.
+    """The words of a corpus and, computed on demand, the words that sound like each.
 
     Args:
-        counts: how often each word (normalised) is said.
+        counts: counts of the normalised words.
 
     Raises:
         ValueError: there are no words.
@@ -73,7 +73,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Vocabulary":
-        """The words of these texts."""
+        """Collect the words of texts."""
         return cls(Counter(word for text in texts for word in normalise(text).split()))
 
     def __len__(self) -> int:
@@ -83,14 +83,14 @@ class Vocabulary:
         return word in self._counts
 
     def near(self, word: str) -> tuple[str, ...]:
-        """Words that sound like `word`, likelier ones more than once; none where nothing does."""
+        """Return the words that sound like `word`, the more similar ones repeated; none if nothing does."""
         found = self._near.get(word)
         if found is None:
             found = self._near[word] = self._find(word)
         return found
 
     def substitute(self, word: str, rng: random.Random) -> str:
-        """Another word, drawn by its likeness, or any frequent one."""
+        """Draw a word that sounds like `word`, or any frequent one."""
         near = self.near(word)
         if near and rng.random() < SOUNDS_ALIKE:
             return near[int(rng.random() * len(near))]
@@ -98,7 +98,7 @@ class Vocabulary:
         return other if other != word else FILLERS[word == FILLERS[0]]
 
     def any(self, rng: random.Random) -> str:
-        """A word, drawn by its frequency."""
+        """Draw a word by its frequency."""
         return self._frequent[int(rng.random() * len(self._frequent))]
 
     def _find(self, word: str) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class Vocabulary:
         return tuple(other for place, other in enumerate(best) for _ in range(_NEAR - place))
 
     def _by_frequency(self) -> tuple[str, ...]:
-        """Words in proportion to their counts, at least the most frequent."""
+        """Return the words, each repeated in proportion to its count."""
         total = sum(self._counts.values())
         drawn: list[str] = []
         share = 0.0
@@ -127,7 +127,7 @@ class Vocabulary:
 
 
 def _shortened(key: str) -> Iterator[str]:
-    """A phonetic key, and the key with each of its sounds left out (never down to none)."""
+    """Yield a phonetic key and, if it is longer than one sound, the key without each of its sounds."""
     yield key
     if len(key) > 1:
         yield from (key[:i] + key[i + 1 :] for i in range(len(key)))
@@ -136,17 +136,17 @@ def _shortened(key: str) -> Iterator[str]:
 def corrupt(
     text: str, wer: float, rng: random.Random, vocabulary: Vocabulary, *, written: float = 0.0
 ) -> str:
-    """The turn as a recognizer might have heard it.
+    """Corrupt a turn's text as a recognizer might.
 
     Args:
-        text: of the turn.
+        text: the turn's words.
         wer: the word error rate over many turns, 0 to 1.
-        rng: the only source of chance: the same state gives the same text.
-        vocabulary: where the wrong words come from.
-        written: the share of turns that keep casing and punctuation, as recognizers that write them do.
+        rng: the only source of randomness.
+        vocabulary: source of wrong words.
+        written: the share of turns that keep casing and punctuation.
 
     Returns:
-        The words heard, in lower case and without punctuation unless `written`; empty where none were.
+        The recognised words, in lower case and without punctuation unless `written`; empty if all are lost.
 
     Raises:
         ValueError: `wer` is out of range.
@@ -163,7 +163,7 @@ def corrupt(
         lost = EMPTIED * rate
         if rng.random() < lost:
             return ""
-        rate = (rate - lost) / (1 - lost)  # so that both together make up the rate
+        rate = (rate - lost) / (1 - lost)  # so that the overall rate stays the same
     heard, said_at = _mishear(words, rate, rng, vocabulary)
     return _dress(heard, said_at, _WRITTEN.findall(text)) if keep else " ".join(heard)
 
@@ -171,10 +171,10 @@ def corrupt(
 def _mishear(
     words: list[str], rate: float, rng: random.Random, vocabulary: Vocabulary
 ) -> tuple[list[str], list[int]]:
-    """The words heard, and where each was said (-1: nowhere)."""
+    """Return the recognised words and the place of each among the spoken ones (-1: inserted)."""
     heard: list[str] = []
     said_at: list[int] = []
-    inserted = False  # since the last word heard right; a deletion then would make one substitution of both
+    inserted = False  # since the last correct word: a deletion would join an insertion to a substitution
     for place, word in enumerate(words):
         chance = rng.random()
         if chance >= rate:
@@ -197,7 +197,7 @@ def _mishear(
 
 
 def _extra(word: str, rng: random.Random, vocabulary: Vocabulary) -> str:
-    """A word nobody said: a filler, the last word again, or a frequent one."""
+    """Draw a word to insert: a filler, the last word again, or a frequent one."""
     chance = rng.random()
     if chance < 0.4:
         return FILLERS[int(chance / 0.4 * len(FILLERS))]
@@ -205,7 +205,7 @@ def _extra(word: str, rng: random.Random, vocabulary: Vocabulary) -> str:
 
 
 def _dress(heard: list[str], said_at: list[int], written: list[tuple[str, str]]) -> str:
-    """Words in the casing and with the punctuation of what was said in their place."""
+    """Give words the casing and punctuation of the spoken words in their places."""
     dressed = []
     for word, place in zip(heard, said_at, strict=True):
         if place < 0:

@@ -1,4 +1,4 @@
-"""From feature sets to what a training step reads: order, weights, and modalities hidden at random."""
+"""Batches of a feature set for training: order, class weights and modality dropout."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ def turn_batches(
     turns: int | None,
     rng: random.Random | None,
 ) -> list[list[int]]:
-    """Batches of dialogues of similar length.
+    """Group dialogues of similar length into batches.
 
     Args:
         lengths: turns of every dialogue.
-        dialogues: indices of those to take, in whatever order, repeated ones included.
-        size: at most so many dialogues a batch.
-        turns: and at most so many turns, where given; a longer dialogue is a batch of its own.
-        rng: of the order of batches and of near lengths; None: by length.
+        dialogues: indices of the dialogues to take, in any order, with repeats.
+        size: maximum number of dialogues in a batch.
+        turns: maximum number of turns in a batch, or None; a longer dialogue is a batch of its own.
+        rng: shuffles batches, and dialogues of nearly the same length; None: sorted by length.
     """
     jitter = [rng.uniform(0, 2) if rng else 0.0 for _ in dialogues]
     order = sorted(range(len(dialogues)), key=lambda i: lengths[dialogues[i]] + jitter[i])
@@ -44,14 +44,14 @@ def turn_batches(
 
 
 def draw(features: FeatureSet, share: float, balance: float, rng: random.Random) -> list[int]:
-    """The dialogues of an epoch.
+    """Draw the dialogues of an epoch.
 
     Args:
         features: the training set.
-        share: of the dialogues to take.
+        share: share of the dialogues to draw.
         balance: 0 takes every dialogue with the same probability, 1 in proportion to the mean inverse
             frequency of its labels in its corpus: dialogues of rare emotions come more often.
-        rng: of the draw.
+        rng: source of randomness.
 
     Returns:
         Indices; without balance each at most once, in order where `share` is 1.
@@ -71,7 +71,7 @@ def draw(features: FeatureSet, share: float, balance: float, rng: random.Random)
 
 
 def audio_statistics(features: FeatureSet) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (D_audio,) of what was measured in each acoustic feature."""
+    """Return mean and standard deviation (D_audio,) of the acoustic features, without missing values."""
     groups = torch.arange(len(features.audio_groups)).repeat_interleave(torch.tensor(features.audio_groups))
     total = torch.zeros(len(groups), dtype=torch.double)
     squares, count = total.clone(), total.clone()
@@ -88,12 +88,12 @@ def audio_statistics(features: FeatureSet) -> tuple[Tensor, Tensor]:
 
 
 def class_weights(features: FeatureSet, power: float, corpus_weights: Mapping[str, float]) -> Tensor:
-    """Weight (corpora, C) of each label in each corpus; its mean over a corpus is the corpus's weight.
+    """Return the weight of each label in each corpus (corpora, C); over a corpus its mean is the corpus's.
 
     Args:
         features: the training set.
-        power: a class of n utterances in a corpus weighs n^-power there.
-        corpus_weights: weight of a corpus, 1 where not named.
+        power: a class of n utterances in a corpus has the weight n^-power there.
+        corpus_weights: weight of each corpus, by default 1.
     """
     unknown = corpus_weights.keys() - set(features.corpora)
     if unknown:
@@ -112,13 +112,13 @@ def class_weights(features: FeatureSet, power: float, corpus_weights: Mapping[st
 
 
 def drop_modalities(x: TurnInput, text: float, audio: float, group: float) -> TurnInput:
-    """Sometimes hide text, audio or a group of audio; never all that a turn has.
+    """Mask text, audio or a group of audio at random, but never all modalities of a turn.
 
     Args:
         x: whole dialogues, (B, T, ...).
-        text: how often a turn that has audio loses its text, half of it for whole dialogues.
-        audio: how often a turn that has text loses its audio, likewise.
-        group: how often a group of acoustic features is lost where another is there, likewise.
+        text: probability that a turn with audio loses its text; half of it applies to whole dialogues.
+        audio: probability that a turn with text loses its audio, likewise.
+        group: probability that a group of acoustic features is lost if another is present, likewise.
     """
 
     def lost(rate: float) -> Tensor:

@@ -1,9 +1,8 @@
 """Corpora as dialogues of labelled utterances.
 
-`read` takes a corpus file or folder in any known layout. The common one is JSON Lines, optionally gzipped,
-one dialogue a line: ``{"corpus", "dialogue", "turns": [{"speaker", "text", "emotion"?, "start_ms"?,
-"end_ms"?, "prosody"?}, ...]}``; other keys are ignored. The layouts in which the corpora are released are
-read by `erc_models.data.releases`.
+`read_jsonl` reads the common layout: JSON Lines, optionally gzipped, one dialogue a line: ``{"corpus",
+"dialogue", "turns": [{"speaker", "text", "emotion"?, "start_ms"?, "end_ms"?, "prosody"?}, ...]}``; other keys
+are ignored. `erc_models.data.releases` reads any layout, including those of the corpora's releases.
 """
 
 import gzip
@@ -24,7 +23,7 @@ DESCRIPTORS = (
     "articulation_rate",
     "mean_hnr",
 )
-"""The prosody that MELD carries, as the runtime measures it: s, dB, dB, Hz, Hz, Hz, syllables/s, dB."""
+"""The prosodic descriptors of MELD, as the runtime measures them: s, dB, dB, Hz, Hz, Hz, syllables/s, dB."""
 
 MELD_LABELS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 """The seven emotions of MELD (Poria et al., 2018), most frequent first."""
@@ -33,7 +32,7 @@ EMORYNLP_LABELS = ("neutral", "joyful", "scared", "mad", "peaceful", "powerful",
 """The seven emotions of EmoryNLP (Zahiri and Choi, 2018), most frequent first."""
 
 DAILYDIALOG_LABELS = ("no_emotion", "anger", "disgust", "fear", "happiness", "sadness", "surprise")
-"""DailyDialog's (Li et al., 2017), at the places of its numeric codes 0 to 6."""
+"""The labels of DailyDialog (Li et al., 2017), in the order of its numeric codes 0 to 6."""
 
 IEMOCAP_LABELS = ("frustrated", "neutral", "angry", "sad", "excited", "happy")
 """The six classes of IEMOCAP (Busso et al., 2008) that are scored, most frequent first."""
@@ -50,7 +49,7 @@ DAILYDIALOG_TO_MELD: Mapping[str, str] = {
     "happiness": "joy",
     **{label: label for label in ("anger", "disgust", "fear", "sadness", "surprise")},
 }
-"""DailyDialog's labels by MELD's names: both follow Ekman's six."""
+"""DailyDialog's labels -> MELD's names; both use Ekman's six emotions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +57,13 @@ class Utterance:
     """One labelled turn of a corpus.
 
     Attributes:
-        speaker: who speaks, unique within the dialogue only.
+        speaker: the speaker's name, unique within the dialogue only.
         text: the transcript.
-        emotion: the gold label, or None where the corpus gives none.
-        start_ms: where it begins in the recording, None where the corpus does not say.
-        end_ms: where it ends.
-        prosody: the values of `stream_erc.inference.prosody.DESCRIPTORS` in their units, NaN where one was
-            not measured; None where the corpus has none.
+        emotion: the gold label, or None for an unlabelled turn.
+        start_ms: its start in the recording, or None if unknown.
+        end_ms: its end.
+        prosody: the values of `stream_erc.inference.prosody.DESCRIPTORS` in their units, NaN for a value that
+            was not measured; None if the corpus has no prosody.
     """
 
     speaker: str
@@ -84,7 +83,7 @@ class Dialogue:
     utterances: tuple[Utterance, ...]
 
     def speaker_ids(self) -> list[int]:
-        """Dialogue-local speaker index of each utterance, by order of appearance."""
+        """Return the dialogue-local speaker index of each utterance, by order of appearance."""
         order: dict[str, int] = {}
         return [order.setdefault(u.speaker, len(order)) for u in self.utterances]
 
@@ -134,7 +133,7 @@ def _number(value: float | None) -> float:
 
 
 _REPAIRS = str.maketrans(
-    # Windows-1252 read as Latin-1, and the same characters read rightly
+    # Windows-1252 decoded as Latin-1, and the same characters decoded correctly
     {**dict.fromkeys("\x91\x92\u2018\u2019\u2032", "'"), **dict.fromkeys("\x93\x94\u201c\u201d", '"')}
     | {**dict.fromkeys("\x85\u2026", "..."), **dict.fromkeys("\x96\x97\u2013\u2014", " - ")}
     | {"\u3002": ".", "\u3001": ",", "\xa0": " ", "\ufeff": "", "\x7f": ""}
@@ -142,16 +141,16 @@ _REPAIRS = str.maketrans(
 
 
 def repair_text(text: str) -> str:
-    """Quotes, dashes and dots as a keyboard has them, whichever way a corpus carries them; single spaces."""
+    """Replace typographic quotes, dashes and dots by ASCII and runs of white space by single spaces."""
     return " ".join(text.translate(_REPAIRS).split())
 
 
 WORD = r"[^\W_]+(?:'[^\W_]+)*"
-"""A word as a regular expression: letters or digits, apostrophes inside."""
+"""Regular expression of a word: letters or digits, apostrophes inside."""
 
 
 def normalise(text: str) -> str:
-    """Words in lower case, without punctuation: what word errors and repetitions are counted on."""
+    """Return the words in lower case without punctuation, for counting word errors and repeats."""
     return " ".join(re.findall(WORD, text.replace("\u2019", "'").lower()))
 
 
@@ -161,16 +160,16 @@ _RUN_TOGETHER = re.compile(r"(?<=[a-z][.?!,])(?=[A-Z])")
 
 
 def untokenise(text: str) -> str:
-    """DailyDialog's text as people write: ``I ' m fine , Jim .Thanks .`` with the gaps where they belong."""
+    """Undo DailyDialog's tokenisation: ``I ' m fine , Jim .Thanks .`` -> ``I'm fine, Jim. Thanks.``"""
     text = _CLITIC.sub(lambda found: "'" + found[1].lower(), text)
     return _RUN_TOGETHER.sub(" ", _BEFORE_MARK.sub("", text))
 
 
 def relabel(dialogues: Iterable[Dialogue], names: Mapping[str, str]) -> list[Dialogue]:
-    """The dialogues with each emotion by another name.
+    """Rename the emotions of dialogues.
 
     Raises:
-        ValueError: an emotion has none.
+        ValueError: an emotion is not in `names`.
     """
     return [
         replace(d, utterances=tuple(replace(u, emotion=_renamed(u, d, names)) for u in d.utterances))
@@ -190,7 +189,7 @@ def _renamed(utterance: Utterance, dialogue: Dialogue, names: Mapping[str, str])
 
 
 def label_counts(dialogues: Iterable[Dialogue]) -> dict[str, int]:
-    """How often each emotion label occurs."""
+    """Count the utterances of each emotion."""
     counts: dict[str, int] = {}
     for dialogue in dialogues:
         for utterance in dialogue.utterances:

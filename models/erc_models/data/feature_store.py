@@ -1,7 +1,7 @@
-"""Precomputed features of a corpus split: what a conversation network is trained from.
+"""Feature sets: precomputed features of a corpus split, from which conversation networks are trained.
 
-One safetensors file per split holds flat arrays over all utterances, dialogue after dialogue, and the
-offsets where dialogues begin. Its metadata (JSON) names the labels, the dialogues, the corpora and the
+A split is one safetensors file with flat arrays over all utterances, dialogue after dialogue, and the offsets
+of the dialogues. Its metadata (JSON) holds the labels, the names of dialogues and corpora, and the
 specification of the features.
 """
 
@@ -18,15 +18,14 @@ from torch import Tensor
 from erc_models.networks.streaming import TurnInput
 
 NO_LABEL = -100
-"""The label of an utterance that has none; no loss and no score reads it."""
-
+"""The label of an unlabelled utterance, which losses and scores ignore."""
 
 CONDITIONS = ("all", "text", "audio")
-"""What a network may read of a turn: everything there is, text alone, audio alone."""
+"""The modalities that a network may read of a turn: all, text only, audio only."""
 
 
 def mask_modalities(x: TurnInput, condition: str) -> TurnInput:
-    """The turns without what a condition of `CONDITIONS` may not read."""
+    """Mask the modalities that a condition of `CONDITIONS` may not read."""
     if condition not in CONDITIONS:
         raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, got {condition!r}")
     if condition == "all":
@@ -44,7 +43,7 @@ class DialogueBatch:
     Attributes:
         x: the turns, (B, T, ...).
         speaker: int64 (B, T), by order of appearance in the dialogue.
-        label: int64 (B, T), `NO_LABEL` where there is none.
+        label: int64 (B, T), `NO_LABEL` for an unlabelled turn.
         corpus: int64 (B,).
         soft: (B, T, C) target probabilities, or None.
     """
@@ -56,7 +55,7 @@ class DialogueBatch:
     soft: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "DialogueBatch":
-        """The same batch on another device."""
+        """Move the batch to another device."""
         return DialogueBatch(
             self.x.to(device),
             self.speaker.to(device),
@@ -72,20 +71,20 @@ class FeatureSet:
 
     Attributes:
         text: (N, D_text), float16 or float32.
-        audio: (N, D_audio) in the features' own units, group after group; NaN where not measured.
+        audio: (N, D_audio) in the features' own units, group after group; NaN for a value not measured.
         text_mask: bool (N,).
         audio_mask: bool (N, G).
         speaker: int64 (N,), dialogue-local, by order of appearance.
         label: int64 (N,), an index into `labels` or `NO_LABEL`.
-        offsets: int64 (K + 1,), dialogue k is the utterances offsets[k] to offsets[k + 1].
+        offsets: int64 (K + 1,), dialogue k has the utterances from offsets[k] up to offsets[k + 1].
         corpus: int64 (K,), an index into `corpora`.
         labels: the emotions.
         corpora: names of the corpora.
         names: a name for each dialogue.
         audio_groups: sizes of the groups of acoustic features; they sum to D_audio.
-        spec: the specification of the features, as a checkpoint keeps it.
-        soft: (N, C) target probabilities (of a teacher, say), or None.
-        vision: visual features (N, D_vision), float16 or float32, or None; anything where the mask is False.
+        spec: the specification of the features, as in a checkpoint.
+        soft: (N, C) target probabilities, of a teacher for example, or None.
+        vision: visual features (N, D_vision), float16 or float32, or None; ignored where the mask is False.
         vision_mask: bool (N,), or None with `vision`.
     """
 
@@ -130,11 +129,11 @@ class FeatureSet:
             )
 
     def __len__(self) -> int:
-        """How many dialogues (K)."""
+        """Return the number of dialogues (K)."""
         return len(self.offsets) - 1
 
     def by_turn(self) -> "FeatureSet":
-        """The same utterances, each a dialogue of its own."""
+        """Make every utterance a dialogue of its own."""
         turns = self.offsets.diff()
         names = tuple(
             f"{name}:{turn}" for name, n in zip(self.names, turns.tolist(), strict=True) for turn in range(n)
@@ -148,11 +147,11 @@ class FeatureSet:
         )
 
     def lengths(self) -> list[int]:
-        """Turns of each dialogue."""
+        """Return the number of turns of each dialogue."""
         return self.offsets.diff().tolist()
 
     def batch(self, dialogues: Sequence[int]) -> DialogueBatch:
-        """Pad some dialogues, given by index, to one batch in float32."""
+        """Pad dialogues, given by index, to a batch in float32."""
         lengths = [int(self.offsets[k + 1] - self.offsets[k]) for k in dialogues]
         rows = torch.full((len(dialogues), max(lengths)), -1)  # (B, T), -1: padding
         for i, (k, length) in enumerate(zip(dialogues, lengths, strict=True)):
@@ -190,7 +189,7 @@ class FeatureSet:
         """Read the file.
 
         Raises:
-            ValueError: it is missing or no feature set; the message names it.
+            ValueError: it is missing or not a feature set; the message names it.
         """
         if not path.is_file():
             raise ValueError(f"expected a feature set at {path}, found no such file")
@@ -215,9 +214,9 @@ class FeatureSet:
 
 
 def concatenate(sets: Sequence[FeatureSet]) -> FeatureSet:
-    """Join sets of the same labels, features and specification; corpora are told apart by name.
+    """Join sets of the same labels, features and specification; a corpus is identified by its name.
 
-    Where only some sets have visual features, the others get masked ones.
+    If only some sets have visual features, the others get masked ones.
     """
     sets = _with_vision(sets)
     first = sets[0]
@@ -244,7 +243,7 @@ def concatenate(sets: Sequence[FeatureSet]) -> FeatureSet:
 
 
 def _with_vision(sets: Sequence[FeatureSet]) -> Sequence[FeatureSet]:
-    """The sets, those without visual features given masked ones where another has some."""
+    """Add masked visual features to sets without any, if another set has some."""
     widths = {s.vision.shape[1]: s.vision for s in sets if s.vision is not None}
     if not widths:
         return sets

@@ -1,9 +1,9 @@
-"""What one set of dialogues repeats of another, so that nothing held out is trained on.
+"""Repeats between sets of dialogues, so that nothing held out is trained on.
 
-MELD and EmoryNLP come from the same show: dialogues of one that share an utterance of five words or more with
-a held-out set of the other are dropped, and those that repeat a dialogue of it nearly (`without_overlap`).
-DailyDialog repeats dialogues, whole or nearly so, across its splits (`without_repeats`): the held-out side is
-dropped where a figure is to be free of them, the training side where a model is.
+MELD and EmoryNLP come from the same show. Dialogues of one that share an utterance of five words or more with
+a held-out set of the other, or nearly repeat a dialogue of it, are dropped (`without_overlap`). DailyDialog
+repeats dialogues, exactly or nearly, across its splits (`without_repeats`): they are dropped from the
+held-out set to get an unbiased figure, or from the training set to get an unbiased model.
 
 ``python -m erc_models.data.overlap --train FILE --held-out FILE`` prints the counts.
 """
@@ -19,33 +19,33 @@ from erc_models.data.datasets import Dialogue, normalise
 from erc_models.data.releases import read
 
 MIN_WORDS = 5
-"""Utterances of fewer words are said by everybody."""
+"""Shorter utterances are too common to count as shared."""
 
 PIECE_WORDS = 5
-"""Dialogues are compared by their runs of so many words."""
+"""Dialogues are compared by their runs (n-grams) of this many words."""
 
 NEARLY = 0.5
-"""Two dialogues are nearly the same when they have this share of their runs in common (Jaccard)."""
+"""Two dialogues are nearly the same if they share this part of their runs (Jaccard)."""
 
 HELD_OUT = 0.18
-"""The share of a training set that `held_out` keeps from it."""
+"""The share of a training set that `held_out` sets aside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Counts of what a training set and a held-out set share.
+    """Counts of the overlap of a training set and a held-out set.
 
     Attributes:
-        train_dialogues: of the training set.
-        train_turns: of the training set.
-        sharing_dialogues: training dialogues with an utterance that is held out.
+        train_dialogues: dialogues of the training set.
+        train_turns: turns of the training set.
+        sharing_dialogues: training dialogues that share an utterance with the held-out set.
         sharing_turns: their turns.
         long_utterances: held-out utterances of `MIN_WORDS` or more.
-        known_utterances: of those, the ones in the training set.
-        held_out_dialogues: of the held-out set.
-        same_dialogues: of those, in the training set word for word.
-        near_dialogues: of those, in the training set nearly or word for word.
-        left_dialogues: training dialogues with neither, see `without_overlap`.
+        known_utterances: those that are in the training set.
+        held_out_dialogues: dialogues of the held-out set.
+        same_dialogues: those that are in the training set word for word.
+        near_dialogues: those that are in the training set nearly or word for word.
+        left_dialogues: training dialogues without overlap, see `without_overlap`.
     """
 
     train_dialogues: int
@@ -60,7 +60,7 @@ class Overlap:
     left_dialogues: int
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Format the counts for people."""
 
         def share(part: int, whole: int) -> str:
             return f"{part} of {whole} ({100 * part / max(whole, 1):.1f}%)"
@@ -78,7 +78,7 @@ class Overlap:
 
 
 def long_utterances(dialogues: Sequence[Dialogue], min_words: int = MIN_WORDS) -> Counter[str]:
-    """The utterances of `min_words` or more, normalised, with their counts."""
+    """Count the normalised utterances of `min_words` or more."""
     texts = (normalise(u.text) for d in dialogues for u in d.utterances)
     return Counter(text for text in texts if text.count(" ") + 1 >= min_words)
 
@@ -86,18 +86,18 @@ def long_utterances(dialogues: Sequence[Dialogue], min_words: int = MIN_WORDS) -
 def without_shared_utterances(
     dialogues: Sequence[Dialogue], held_out: Sequence[Dialogue], min_words: int = MIN_WORDS
 ) -> list[Dialogue]:
-    """The dialogues that have no utterance of `min_words` or more in common with the held-out ones."""
+    """Drop the dialogues that share an utterance of `min_words` or more with the held-out ones."""
     secret = long_utterances(held_out, min_words).keys()
     return [d for d in dialogues if not any(normalise(u.text) in secret for u in d.utterances)]
 
 
 def repeats(dialogues: Sequence[Dialogue], others: Sequence[Dialogue], share: float = NEARLY) -> list[bool]:
-    """Which dialogues are among the others.
+    """Return, for each dialogue, whether it is among the others.
 
     Args:
-        dialogues: the ones asked about.
-        others: where they are looked for.
-        share: of the runs of words of both that they have in common; 1 for word for word.
+        dialogues: the dialogues to look for.
+        others: the dialogues to search.
+        share: the share of their runs that two dialogues must have in common; 1 for word for word.
 
     Raises:
         ValueError: `share` is not above 0 and at most 1.
@@ -134,25 +134,25 @@ def _pieces(text: str) -> set[str]:
 def without_repeats(
     dialogues: Sequence[Dialogue], others: Sequence[Dialogue], share: float = NEARLY
 ) -> list[Dialogue]:
-    """The dialogues that are not among the others; see `repeats`."""
+    """Drop the dialogues that are among the others; see `repeats`."""
     found = repeats(dialogues, others, share)
     return [d for d, repeated in zip(dialogues, found, strict=True) if not repeated]
 
 
 def without_overlap(train: Sequence[Dialogue], held_out: Sequence[Dialogue]) -> list[Dialogue]:
-    """The training dialogues that neither share a long utterance with a held-out one nor repeat it nearly."""
+    """Drop the training dialogues that share a long utterance with a held-out one or nearly repeat it."""
     return without_repeats(without_shared_utterances(train, held_out), held_out)
 
 
 def held_out(dialogues: Sequence[Dialogue], share: float = HELD_OUT) -> tuple[list[Dialogue], list[Dialogue]]:
-    """A training set in two, always the same: to fit on; to choose on, without what the first repeats."""
+    """Split a training set, always the same way: to fit on, and to choose on without repeats of the first."""
     chosen = set(random.Random(0).sample(range(len(dialogues)), round(share * len(dialogues))))
     fit = [d for i, d in enumerate(dialogues) if i not in chosen]
     return fit, without_repeats([d for i, d in enumerate(dialogues) if i in chosen], fit)
 
 
 def measure(train: Sequence[Dialogue], held_out: Sequence[Dialogue]) -> Overlap:
-    """What a training set and a held-out set share."""
+    """Measure the overlap of a training set and a held-out set."""
     kept = without_shared_utterances(train, held_out)
     known = long_utterances(train).keys()
     secret = long_utterances(held_out)
@@ -172,7 +172,7 @@ def measure(train: Sequence[Dialogue], held_out: Sequence[Dialogue]) -> Overlap:
 
 
 def main() -> None:
-    """The command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

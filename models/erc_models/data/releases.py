@@ -1,10 +1,10 @@
-"""The corpora in the layouts in which their authors release them, for those who have them.
+"""Readers of corpora in the layouts of their releases.
 
-- MELD (Poria et al., 2018): ``train_sent_emo.csv`` and so on, a row an utterance.
+- MELD (Poria et al., 2018): ``train_sent_emo.csv`` and so on, one utterance a row.
 - EmoryNLP (Zahiri and Choi, 2018), as CSV files like MELD's: a dialogue is a scene of an episode.
 - IEMOCAP (Busso et al., 2008): ``SessionN/dialog/transcriptions`` and ``SessionN/dialog/EmoEvaluation``.
 - DailyDialog (Li et al., 2017): ``dialogues_text.txt`` and ``dialogues_emotion.txt``, or the unpacked folders
-  ``train``, ``validation`` and ``test``; a dialogue a line, in which two speakers alternate.
+  ``train``, ``validation`` and ``test``; one dialogue a line, in which two speakers alternate.
 """
 
 import ast
@@ -40,10 +40,10 @@ IEMOCAP_CODES: Mapping[str, str] = {
     "exc": "excited",
     "hap": "happy",
 }
-"""The six classes by their codes; turns of others (surprise, fear, disgust, no majority) have no label."""
+"""Codes -> the six classes; turns with other codes (surprise, fear, disgust, no majority) are unlabelled."""
 
 MISFITS = 0.01
-"""The share of DailyDialog's lines whose labels may not fit their text (one in its release does not)."""
+"""The tolerated share of DailyDialog's lines whose labels do not fit their text (its release has one)."""
 
 _MARK = "__eou__"
 _TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})")
@@ -54,14 +54,14 @@ _log = logging.getLogger(__name__)
 
 
 def read(path: Path) -> list[Dialogue]:
-    """Read a corpus in whichever layout it is.
+    """Read a corpus in any known layout.
 
     Args:
         path: a ``.jsonl`` or ``.jsonl.gz`` file, MELD's or EmoryNLP's CSV file, a folder of IEMOCAP
-            (``Session1`` ... in it, or one of them), a folder of DailyDialog with one split in it.
+            (which holds ``Session1`` ..., or is one of them), a folder with one split of DailyDialog.
 
     Raises:
-        ValueError: none of these, or one with an error in it.
+        ValueError: the path is none of these, or a file has an error.
     """
     if not path.exists():
         raise ValueError(f"{path}: expected a corpus file or folder, got a path that does not exist")
@@ -74,7 +74,7 @@ def read_release(path: Path) -> list[Dialogue]:
     """Read a corpus in the layout of its release.
 
     Raises:
-        ValueError: it is in none of the known layouts; the message says what was expected and what is there.
+        ValueError: the layout is unknown; the message lists the known ones and what was found.
     """
     if path.is_file():
         if path.suffix.lower() == ".csv":
@@ -160,7 +160,7 @@ def _csv_utterance(row: Mapping[str, str], corpus: str) -> Utterance:
 
 
 def _milliseconds(time: str | None) -> int | None:
-    """``0:12:43,012`` in milliseconds; None where there is no time."""
+    """Convert ``0:12:43,012`` to milliseconds; None for an empty time."""
     if not time or not time.strip():
         return None
     parts = _TIME.fullmatch(time.strip())
@@ -192,12 +192,12 @@ def _iemocap(path: Path) -> Iterator[Dialogue]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """The texts of a folder; the release has hidden leftovers of a file manager beside them."""
+    """List the text files of a folder without the hidden files of a file manager in the release."""
     return sorted(file for file in folder.glob("*.txt") if not file.name.startswith("."))
 
 
 def _iemocap_turns(transcript: Path, labels: Mapping[str, str]) -> list[Utterance]:
-    """The turns in time order; lines without times (asides of the actors) are left out."""
+    """Return the turns in time order, without lines that have no times (asides of the actors)."""
     found = _SPOKEN.findall(transcript.read_text(encoding="utf-8", errors="replace"))
     if not found:
         raise ValueError(f"{transcript}: expected lines like 'Ses01F_impro01_F000 [1.0-2.0]: ...', got none")
@@ -218,12 +218,12 @@ def _iemocap_turns(transcript: Path, labels: Mapping[str, str]) -> list[Utteranc
 
 
 def _is_text(file: Path) -> bool:
-    """Of the files ``dialogues_*.txt``, one with the words."""
+    """Return whether a file ``dialogues_*.txt`` holds the words."""
     return file.stem.split("_")[1] not in ("act", "emotion", "topic")
 
 
 def _emotions_of(text: Path) -> Path:
-    """Where the emotions of ``dialogues_train.txt`` or ``dialogues_text.txt`` are."""
+    """Return the file with the emotions of ``dialogues_train.txt`` or ``dialogues_text.txt``."""
     kind = text.stem.removeprefix("dialogues_")
     return text.with_name("dialogues_emotion.txt" if kind == "text" else f"dialogues_emotion_{kind}.txt")
 
@@ -256,7 +256,7 @@ def _dailydialog(path: Path, text: Path) -> Iterator[Dialogue]:
             f"{path}: expected an emotion for each utterance, got other numbers in {len(misfits)} lines"
         )
     if misfits:
-        _log.warning("%s: left out line %s: not as many emotions as utterances", text, misfits)
+        _log.warning("%s: skipped lines %s: number of emotions differs from utterances", text, misfits)
 
 
 def _labels(codes: Sequence[str], place: str) -> list[str]:

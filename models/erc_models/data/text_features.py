@@ -1,4 +1,4 @@
-"""Text features of many turns, computed once: a file on disk for each encoder and text."""
+"""Text features of many turns, cached on disk in a file for each encoder and text."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from erc_models.networks.text_encoder import TextEncoder, TextWindow
 
 
 def default_cache() -> Path:
-    """Where features are kept unless said otherwise: the user's cache folder."""
+    """Return the default cache, in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "stream_erc" / "text_features"
 
@@ -23,13 +23,13 @@ def default_cache() -> Path:
 def text_features(
     encoder: TextEncoder, windows: Sequence[TextWindow], cache: Path | None = None, size: int = 64
 ) -> Tensor:
-    """Text features (N, D), float32 on the CPU, of windows in their order.
+    """Compute the text features (N, D) of windows, float32 on the CPU.
 
     Args:
-        encoder: in eval mode, on the device to compute on.
+        encoder: in eval mode, on the device to use.
         windows: N turns with the turns before them.
-        cache: folder in which to look for them and to leave them; None: neither.
-        size: windows in a batch; those of one batch are of similar length.
+        cache: folder of cached features, or None.
+        size: windows in a batch; a batch has windows of similar length.
     """
     if not windows:
         return torch.zeros(0, encoder.dim)
@@ -62,7 +62,7 @@ def _length(window: TextWindow) -> int:
 
 
 def _key(encoder: TextEncoder, windows: Sequence[TextWindow]) -> str:
-    """A hash of all that the features depend on: weights, vocabulary, window, text."""
+    """Hash everything that the features depend on: weights, vocabulary, window, text."""
     hashed = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):
         hashed.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -183,7 +183,7 @@ def test_dailydialog_with_a_misfit(tmp_path: Path, caplog: pytest.LogCaptureFixt
     emotions.write_text("0\n0\n")
     with caplog.at_level(logging.WARNING):
         assert [d.name for d in read(tmp_path)] == ["train_1"]
-    assert "left out line [1]" in caplog.text
+    assert "skipped lines [1]" in caplog.text
     emotions.write_text("0\n0 0\n")
     with pytest.raises(ValueError, match=r"expected an emotion for each utterance, got other numbers in 2"):
         read(tmp_path)
