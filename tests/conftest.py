@@ -1,11 +1,62 @@
-"""Fixtures that several test files share: a tiny checkpoint that loads and runs like a real one."""
+"""How tests are shared out among workers, and fixtures of several files, as a tiny checkpoint."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from paths import CORPORA
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, here and in what the tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+LONGEST = (
+    "clients/test_web.py",
+    "clients/test_desktop.py",
+    "clients/test_python.py",
+    "clients/test_agents.py",
+    "server/test_connection.py",
+    "server/test_stores.py",
+    "cli/test_main.py",
+    "inference/test_asr.py",
+)
+"""Files that take long, which workers begin with, so that none is left over at the end."""
+
 WORDS = "i you he she we am are is so very not do what why no yes oh god happy sad hate love hello".split()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of workers of ``-n auto``: two for each processor, since many tests wait."""
+    return min(2 * (os.cpu_count() or 1), 8)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give whole files to workers, but the tests of an ``xdist_group`` together to one."""
+    if config.option.dist != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFileAndGroup(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            group = super()._split_scope(nodeid)
+            return nodeid.partition("::")[0] if group == nodeid else group
+
+    return ByFileAndGroup(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have workers begin with groups and the longest files."""
+    if not getattr(config.option, "loadgroup", False):  # set in workers
+        return
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    last = len(order)
+    items.sort(key=lambda item: -1 if item.get_closest_marker("xdist_group") else order.get(item.path, last))
 
 
 @pytest.fixture(scope="session")

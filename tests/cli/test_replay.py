@@ -177,14 +177,19 @@ def hear(engine: Engine, session: Session, audio: Samples, *, end: bool) -> list
     return events
 
 
-@pytest.mark.parametrize("at_s", [4.4, 10.0, 11.5, 22.5])
-@pytest.mark.parametrize("turns", ["heard", "given", "overlapping"])
-def test_property_7_a_restored_session_goes_on_the_same(engine, audio, known, at_s, turns) -> None:
+@pytest.fixture(scope="module", params=["heard", "given", "overlapping"])
+def uninterrupted(request, engine, audio, known) -> tuple[dict[str, object], list[Event]]:
+    """Options of a session, and its events from beginning to end."""
     options = {}
-    if turns != "heard":
-        options["given"] = [*known, *OVERLAPPING] if turns == "overlapping" else known
+    if request.param != "heard":
+        options["given"] = [*known, *OVERLAPPING] if request.param == "overlapping" else known
         options["given"].sort(key=lambda turn: turn.start)
-    uninterrupted = hear(engine, engine.open_session(CONFIG, **options), audio, end=True)
+    return options, hear(engine, engine.open_session(CONFIG, **options), audio, end=True)
+
+
+@pytest.mark.parametrize("at_s", [4.4, 10.0, 11.5, 22.5])
+def test_property_7_a_restored_session_goes_on_the_same(engine, audio, uninterrupted, at_s) -> None:
+    options, expected_events = uninterrupted
     first = engine.open_session(CONFIG, **options)
     before = hear(engine, first, audio[: int(at_s * SAMPLE_RATE)], end=False)
     snapshot = first.snapshot()
@@ -192,11 +197,11 @@ def test_property_7_a_restored_session_goes_on_the_same(engine, audio, known, at
     after = hear(engine, second, audio[snapshot.acknowledged :], end=True)
     turns_before, turns_after, expected = (
         [event for event in events if isinstance(event, EmotionEvent)]
-        for events in (before, after, uninterrupted)
+        for events in (before, after, expected_events)
     )
     acknowledged = [event for event in turns_before if event.turn.index < snapshot.conversation.turns]
     assert acknowledged + turns_after == expected
-    assert after[-1] == uninterrupted[-1]
+    assert after[-1] == expected_events[-1]
 
 
 # --- the golden file ------------------------------------------------------------------------------

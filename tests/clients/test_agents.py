@@ -545,7 +545,7 @@ def standing_by() -> Iterator[StandIn]:
         thread.join(10)
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - what it waits for has no event
             await asyncio.sleep(0.01)
@@ -553,7 +553,7 @@ async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None
 
 async def connected(feed: Feed) -> None:
     """Wait until a turn is read: the feed is connected."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await feed.reading_of(feed.append_turn("hello", speaker="first"), 1.0) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -769,14 +769,18 @@ class Heard:
         return [event for where, event in self.events if where == track and isinstance(event, TurnFinal)]
 
 
-async def send_call(url: str, texts: list[str | bytes], handler: Heard, pace_s: float = 0.0) -> None:
-    """Call the bridge as Twilio does, and wait until the call is over."""
+async def send_call(
+    url: str, texts: list[str | bytes], handler: Heard, pace_s: float = 0.0, turns: int = 0
+) -> None:
+    """Call the bridge as Twilio does, hang up after `turns` readings, and wait until the call is over."""
     async with serve(Server(url), handler, port=0) as bridge:
         port = bridge.sockets[0].getsockname()[1]
         async with open_socket(f"ws://127.0.0.1:{port}") as socket:
-            for text in texts:
+            for text in texts[:-1]:
                 await socket.send(text)
                 await asyncio.sleep(pace_s)
+            await until(lambda: len(handler.turns()) >= turns, 60.0)
+            await socket.send(texts[-1])
             await socket.wait_closed()
 
 
@@ -1359,7 +1363,7 @@ def real_url() -> Iterator[str]:
             pytest.fail(f"the server did not start: {said}")
         yield found[0]
         run.terminate()
-        run.wait(20)
+        run.wait(60)
 
 
 @pytest.mark.slow
@@ -1390,7 +1394,7 @@ def test_a_call_and_real_readings(real_url: str) -> None:
     audio = mulaw(sample_audio(8000, 22.4, 27.4))
     texts = [json.dumps(message) for message in call_messages(audio)]
     handler = Heard()
-    asyncio.run(send_call(real_url, texts, handler, pace_s=0.0195))
+    asyncio.run(send_call(real_url, texts, handler, pace_s=0.0195, turns=1))
     (final,) = handler.turns()
     assert abs(final.audio_start_ms - 877) < 300 and abs(final.audio_end_ms - 4519) < 500
     assert "brother" in final.text and final.emotion.label in ("anger", "disgust")

@@ -592,7 +592,7 @@ def test_live_takes_its_time_and_a_pause_holds_it(tmp_path: Path) -> None:
 
     took, count = asyncio.run(heard())
     assert count == 10
-    assert 0.65 <= took < 2.0
+    assert 0.65 <= took < 10.0  # a loaded machine takes longer
 
 
 def test_a_recording_can_be_stopped_while_it_is_paused(tmp_path: Path) -> None:
@@ -845,7 +845,7 @@ def tell(window: Window, *events: object) -> None:
     window.refresh()
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -1368,11 +1368,11 @@ def test_a_long_conversation_is_drawn_fast_enough(window: Window) -> None:
     window._soon(changed=True)
     window.refresh()
     window.grab()
-    began = time.perf_counter()
+    began = time.thread_time()  # of this thread, however loaded the machine is
     for n in range(10):
         tell(window, partial(2_000, "more words " * n))
         window.page.timeline.grab()
-    assert (time.perf_counter() - began) / 10 < 0.25
+    assert (time.thread_time() - began) / 10 < 0.25
 
 
 # --- a turn heard again -----------------------------------------------------------------------------
@@ -1695,13 +1695,14 @@ STAYS = "print(os.getpid(), file=sys.stderr, flush=True); time.sleep(100)"
     [
         pytest.param(STAYS, ()),
         pytest.param("told(); " + STAYS, ("--model", "nosuch"), marks=pytest.mark.slow),
-        pytest.param("told(); " + STAYS, (), marks=pytest.mark.slow),
+        pytest.param("told(); " + STAYS, ("--model", "TINY"), marks=pytest.mark.slow),
     ],
     ids=["loading", "failed", "serving"],
 )
 def test_a_signal_ends_the_command_and_its_window(
-    tmp_path: Path, number: signal.Signals, deeds: str, options: tuple[str, ...]
+    tmp_path: Path, tiny_checkpoint: Path, number: signal.Signals, deeds: str, options: tuple[str, ...]
 ) -> None:
+    options = tuple(word.replace("TINY", str(tiny_checkpoint)) for word in options)
     with stand_in(tmp_path, deeds, *options) as command:
         assert command.stderr is not None
         window = next(int(line) for line in command.stderr if line.strip().isdecimal())
@@ -2073,21 +2074,22 @@ def test_the_window_stays_responsive_while_a_recording_is_read_as_fast_as_possib
     preferences.live = False
     minutes = np.tile((spoken(VOICES) * 32_767).round().astype(np.int16), 10)
     path = write_wav(tmp_path / "long.wav", minutes)
-    longest_s, last = 0.0, time.monotonic()
+    longest_s, busiest_s = 0.0, 0.0
     with serve() as server, opened(server.url, preferences) as window:
         connected(window)
         window.open_recording(path)
         until(lambda: window.course.phase is Phase.HEARING)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not (
             window.course.phase is Phase.OPEN and window.course.conversation.turns == 10 * len(VOICES)
         ):
             assert time.monotonic() < end
-            last = time.monotonic()
+            last, worked = time.monotonic(), time.thread_time()
             QApplication.processEvents()
             longest_s = max(longest_s, time.monotonic() - last)
+            busiest_s = max(busiest_s, time.thread_time() - worked)
             time.sleep(0.005)
-    assert longest_s < 1.0
+    assert busiest_s < 1.0 and longest_s < 5.0  # the latter is longer on a loaded machine
 
 
 @pytest.mark.slow
@@ -2140,10 +2142,12 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("real engine")
 def test_the_sample_with_the_real_engine(preferences: Preferences, tmp_path: Path) -> None:
     preferences.live = False
     truth = json.loads((SAMPLE / "conversation.json").read_text(encoding="utf-8"))
-    with serve({"si-lstm": real_engine()}) as server, opened(server.url, preferences) as window:
+    engines = {"si-lstm": real_engine()}
+    with serve(engines, idle_timeout_s=300.0) as server, opened(server.url, preferences) as window:
         connected(window)
         window.open_recording(SAMPLE / "conversation.flac")
         until(lambda: window.course.phase is Phase.OPEN and len(shown_turns(window)) == len(truth), 400)

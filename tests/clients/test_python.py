@@ -1880,11 +1880,12 @@ def sample_wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("real engine")
 def test_the_example_of_the_readme_runs(sample_wav: Path) -> None:
     """In real time, in a process of its own, with the real engine."""
     [example] = re.findall(r"```python\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
     assert len([line for line in example.splitlines() if line]) <= 10
-    with serve({"si-lstm": real_engine()}) as running:
+    with serve({"si-lstm": real_engine()}, idle_timeout_s=300.0) as running:
         assert "ws://127.0.0.1:8765" in example
         code = example.replace("ws://127.0.0.1:8765", running.socket_url)
         done = subprocess.run(

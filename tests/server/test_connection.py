@@ -110,7 +110,8 @@ def test_inputs_that_are_refused_count_as_errors():
 
 def test_a_client_is_told_that_turns_come_late(monkeypatch):
     monkeypatch.setattr(connection, "LATE_WARNING_S", 0.1)
-    with serve({"hash": FakeEngine(analysis_s=2.5)}) as running, Client(running.socket_url) as client:
+    engine = FakeEngine(analysis_s=1.0)
+    with serve({"hash": engine}, heartbeat_s=0.2) as running, Client(running.socket_url) as client:
         client.send("session.update", partials=False)
         client.send_audio(TALK)
         warning = client.until("warning")
@@ -198,7 +199,7 @@ def test_a_ping_is_a_sign_of_life():
 
 def test_a_client_that_waits_for_a_busy_server_is_not_silent():
     """A server that does not read, because audio is waiting, does not count the client as idle."""
-    with serve({"hash": FakeEngine(analysis_s=0.4)}, idle_timeout_s=1.0, threads=1) as running:
+    with serve({"hash": FakeEngine(analysis_s=0.2)}, idle_timeout_s=1.0, threads=1) as running:
         with Client(running.socket_url) as client:
             client.send("session.update", pace="replay", partials=False)
             client.send_audio(conversation([(0.3, 200), (0.3, 900)] * 10, gap=0.3))
@@ -321,6 +322,16 @@ def said_nothing(running: Running) -> None:
         bare.sendall(b"GET /v1/ses")
 
 
+@pytest.fixture
+def frozen_heap():
+    """Leave what the process holds already out of the garbage collections, which are slow otherwise."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("frozen_heap")
 @pytest.mark.parametrize(
     "conversing", [normally, gone, reconfigured, refused, resumed, taken_over, said_nothing]
 )
