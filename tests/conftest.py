@@ -14,17 +14,34 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, here and in
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+REAL_ENGINE, RECONNECTING = "the real engine", "the web page, losing nothing"
+TOGETHER = {
+    "test_desktop.py::test_the_sample_with_the_real_engine": REAL_ENGINE,
+    "test_web.py::test_the_sample_with_the_real_engine": REAL_ENGINE,
+    "test_python.py::test_the_example_of_the_readme_runs": REAL_ENGINE,
+    "test_live_equals_replay.py::test_property_2_live_equals_replay": REAL_ENGINE,
+    "test_web.py::test_cut_connections_lose_nothing": RECONNECTING,
+    "test_web.py::test_a_reload_shows_everything_again_and_sends_what_was_kept": RECONNECTING,
+    "test_web.py::test_a_reload_while_a_file_plays_says_what_is_missing": RECONNECTING,
+    "test_web.py::test_a_session_that_is_taken_over_is_left_alone": RECONNECTING,
+    "test_web.py::test_a_server_that_restarts_without_the_session_is_said_so": RECONNECTING,
+}
+"""Tests that one worker runs, since they share what is costly or would keep a worker at one file for long."""
+
 LONGEST = (
-    "clients/test_web.py",
-    "clients/test_desktop.py",
-    "clients/test_python.py",
-    "clients/test_agents.py",
-    "server/test_connection.py",
-    "server/test_stores.py",
-    "cli/test_main.py",
-    "inference/test_asr.py",
+    REAL_ENGINE,
+    "tests/clients/test_web.py",
+    "tests/clients/test_desktop.py",
+    "tests/clients/test_agents.py",
+    "tests/clients/test_python.py",
+    RECONNECTING,
+    "tests/cli/test_main.py",
+    "tests/server/test_stores.py",
+    "tests/inference/test_asr.py",
+    "tests/server/test_connection.py",
+    "tests/cli/test_replay.py",
 )
-"""Files that take long, which workers begin with, so that none is left over at the end."""
+"""What workers begin with, so that nothing long is left over at the end."""
 
 WORDS = "i you he she we am are is so very not do what why no yes oh god happy sad hate love hello".split()
 
@@ -35,28 +52,31 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(2 * (os.cpu_count() or 1), 8)
 
 
+def share_of(nodeid: str) -> str:
+    """Return what the test belongs to that one worker runs as a whole: a row of `TOGETHER`, or its file."""
+    path, _, test = nodeid.partition("::")
+    return TOGETHER.get(f"{Path(path).name}::{test.partition('[')[0]}", path)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give whole files to workers, but the tests of an ``xdist_group`` together to one."""
-    if config.option.dist != "loadgroup":
+    """Share the tests out by `share_of`."""
+    if config.option.dist != "loadfile":
         return None
-    from xdist.scheduler import LoadGroupScheduling
+    from xdist.scheduler import LoadFileScheduling
 
-    class ByFileAndGroup(LoadGroupScheduling):
+    class LoadShareScheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            group = super()._split_scope(nodeid)
-            return nodeid.partition("::")[0] if group == nodeid else group
+            return share_of(nodeid)
 
-    return ByFileAndGroup(config, log)
+    return LoadShareScheduling(config, log)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Have workers begin with groups and the longest files."""
-    if not getattr(config.option, "loadgroup", False):  # set in workers
-        return
-    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
-    last = len(order)
-    items.sort(key=lambda item: -1 if item.get_closest_marker("xdist_group") else order.get(item.path, last))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have workers begin with what takes longest."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = {share: number for number, share in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(share_of(item.nodeid), len(place)))
 
 
 @pytest.fixture(scope="session")

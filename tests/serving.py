@@ -102,7 +102,7 @@ class HeardBefore:
 def real_engine(asr: str | None = None) -> "Engine":
     """Return the engine of ``stream-erc serve``; its weights are loaded once.
 
-    Loading takes long, so that tests with it have one group: ``xdist_group("real engine")``.
+    Loading takes long, so that one worker runs the tests with it: see `conftest.TOGETHER`.
 
     Args:
         asr: the recognizer; where it is None, one that remembers what it heard.

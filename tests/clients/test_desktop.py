@@ -2142,7 +2142,6 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("real engine")
 def test_the_sample_with_the_real_engine(preferences: Preferences, tmp_path: Path) -> None:
     preferences.live = False
     truth = json.loads((SAMPLE / "conversation.json").read_text(encoding="utf-8"))

@@ -1880,7 +1880,6 @@ def sample_wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("real engine")
 def test_the_example_of_the_readme_runs(sample_wav: Path) -> None:
     """In real time, in a process of its own, with the real engine."""
     [example] = re.findall(r"```python\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)

@@ -575,11 +575,7 @@ def test_a_speaker_is_renamed_and_a_turn_corrected_by_keyboard(
 
 # --- losing nothing -------------------------------------------------------------------------------
 
-another_worker = pytest.mark.xdist_group("web page, losing nothing")
-"""They wait long: in a browser of their own, beside the other tests of this file."""
 
-
-@another_worker
 def test_cut_connections_lose_nothing(watched: Watched, wire: Wire, tmp_path: Path) -> None:
     page = watched.ready(wire.url)
     page.set_input_files("#file", file_of(tmp_path / "talk.wav", talk(2)))
@@ -606,7 +602,6 @@ def test_cut_connections_lose_nothing(watched: Watched, wire: Wire, tmp_path: Pa
     assert page.locator("#turns .who:not(.same)").first.inner_text().startswith("Anna")
 
 
-@another_worker
 def test_a_reload_shows_everything_again_and_sends_what_was_kept(
     watched: Watched, wire: Wire, tmp_path: Path
 ) -> None:
@@ -637,7 +632,6 @@ def test_a_reload_shows_everything_again_and_sends_what_was_kept(
     assert turns(page).count() == 0
 
 
-@another_worker
 def test_a_reload_while_a_file_plays_says_what_is_missing(
     watched: Watched, server: Running, tmp_path: Path
 ) -> None:
@@ -651,7 +645,6 @@ def test_a_reload_while_a_file_plays_says_what_is_missing(
     expect(page.locator("#hint")).to_have_text(re.compile("Finished: [1-4] turns?"))
 
 
-@another_worker
 def test_a_session_that_is_taken_over_is_left_alone(watched: Watched, server: Running) -> None:
     page = watched.ready(server.url)
     page.click("#talk-button")
@@ -673,7 +666,6 @@ def test_a_session_that_is_taken_over_is_left_alone(watched: Watched, server: Ru
     expect(other.locator("#connection-text")).to_have_text("Connected")
 
 
-@another_worker
 def test_a_server_that_restarts_without_the_session_is_said_so(watched: Watched, tmp_path: Path) -> None:
     with serve() as first:
         wire = Wire(first.url)
@@ -1051,7 +1043,6 @@ def test_settings_that_are_refused_are_said(watched: Watched, server: Running) -
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("real engine")
 def test_the_sample_with_the_real_engine(watched: Watched, tmp_path: Path) -> None:
     engine = real_engine()
     with serve({"si-lstm": engine}, idle_timeout_s=300.0) as running:

@@ -51,7 +51,6 @@ def through_the_socket(url: str, recording: Path, pace: str) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("real engine")
 @pytest.mark.parametrize(("pace", "asr", "seconds"), [("replay", "pocketsphinx", 14), ("live", "none", 14)])
 def test_property_2_live_equals_replay(pace: str, asr: str, seconds: int, tmp_path: Path) -> None:
     engine = real_engine(asr=asr)
