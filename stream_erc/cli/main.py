@@ -201,7 +201,7 @@ def _engines(config: Config) -> dict[str, "Engine"]:
     """Load an engine for each model to serve."""
     from stream_erc.inference.engine import Engine
 
-    first = Engine.load(config.engine, config.session, clock=time.perf_counter, decode=_decode)
+    first = Engine.load(config.engine, config.session, clock=time.perf_counter, decode=_decode, warm=False)
     engines = {first.classifier.name: first}
     for model in config.server.models:
         other = first.with_model(model, config.engine.device)

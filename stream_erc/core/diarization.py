@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from stream_erc.audio import ms_to_samples
 from stream_erc.config import DiarizationConfig
@@ -322,6 +321,8 @@ class OnlineClustering:
 
     def _recluster(self, state: ClusteringState) -> NDArray[np.int16]:
         """Cluster the turns in memory anew; return their speakers (H,)."""
+        from scipy.optimize import linear_sum_assignment  # imports slowly, and is not needed at the start
+
         sums, weights = _capped(state.sums, state.weights)
         anchors = np.flatnonzero(weights > 0)
         turns = np.flatnonzero(state.recent_weights > 0)
