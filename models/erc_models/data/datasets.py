@@ -160,7 +160,7 @@ _RUN_TOGETHER = re.compile(r"(?<=[a-z][.?!,])(?=[A-Z])")
 
 
 def untokenise(text: str) -> str:
-    """Undo DailyDialog's tokenisation: ``I ' m fine , Jim .Thanks .`` becomes ``I'm fine, Jim. Thanks.``."""
+    """Undo DailyDialog's tokenisation: ``I ' m fine , Jim .`` becomes ``I'm fine, Jim.`` again."""
     text = _CLITIC.sub(lambda found: "'" + found[1].lower(), text)
     return _RUN_TOGETHER.sub(" ", _BEFORE_MARK.sub("", text))
 

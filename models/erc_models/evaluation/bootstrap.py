@@ -1,4 +1,4 @@
-"""Intervals of scores: whole dialogues are resampled, for the turns of one dialogue are not independent."""
+"""Bootstrap intervals. Whole dialogues are resampled, since the turns of a dialogue are not independent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Interval:
 
 
 def resample(dialogues: int, draws: int, seed: int) -> Floats:
-    """How often each dialogue is drawn, (draws, K): as many as there are, with replacement."""
+    """Return how often each of K dialogues is drawn, (draws, K), when K are drawn with replacement."""
     chances = np.full(dialogues, 1 / dialogues)
     return np.random.default_rng(seed).multinomial(dialogues, chances, draws).astype(np.float64)
 
@@ -27,16 +27,16 @@ def resample(dialogues: int, draws: int, seed: int) -> Floats:
 def intervals(
     tallies: Floats, labels: Sequence[str], draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Interval]:
-    """95% intervals of every figure but the calibration error, dialogues resampled.
+    """Return the 95% interval of every figure but the calibration error.
 
-    A resampled calibration error is larger than that of the whole set, for what cancels out within a bin of
-    the whole does not in a draw: its draws are no interval of it.
+    The calibration error has none: gaps that cancel within a bin of the whole set do not cancel in a draw, so
+    resampled errors are larger than that of the whole set.
 
     Args:
-        tallies: (S, K, M), `tally` of S runs (seeds) on the same K dialogues; what is drawn is the mean over
-            the runs, so the interval says how sure the mean is for other dialogues, not for other seeds.
+        tallies: (S, K, M), `tally` of S runs (seeds) on the same K dialogues. The interval is that of the
+            mean over the runs: its uncertainty over dialogues, not over seeds.
         labels: the emotions.
-        draws: of the bootstrap.
+        draws: number of bootstrap draws.
         seed: of the draws.
     """
     sums = np.einsum("dk,skm->dsm", resample(tallies.shape[1], draws, seed), tallies, optimize=True)
@@ -45,7 +45,7 @@ def intervals(
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the second of two systems is, mean over runs, with the middle 95% of draws."""
+    """The second of two systems less the first, mean over runs, with the middle 95% of bootstrap draws."""
 
     mean: float
     low: float
@@ -55,17 +55,17 @@ class Difference:
 def paired_differences(
     first: Floats, second: Floats, labels: Sequence[str], draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Difference]:
-    """Differences second - first on the same dialogues, which are resampled together.
+    """Return the differences second - first on the same dialogues, which are resampled together.
 
     Args:
         first: (S, K, C, C), confusion matrices of S runs on K dialogues, see `confusions`.
         second: (S', K, C, C).
         labels: the emotions.
-        draws: of the bootstrap.
+        draws: number of bootstrap draws.
         seed: of the draws.
 
     Raises:
-        ValueError: the gold labels of a dialogue are not the same in both.
+        ValueError: the gold labels of a dialogue differ.
     """
     if first.shape[1:] != second.shape[1:] or not np.array_equal(first[0].sum(-1), second[0].sum(-1)):
         raise ValueError(
@@ -79,7 +79,7 @@ def paired_differences(
     )
     found = {}
     for name in before:
-        values = after[name].mean(1) - before[name].mean(1)  # (1 + draws,), the first of all dialogues once
+        values = after[name].mean(1) - before[name].mean(1)  # (1 + draws,), first without resampling
         middle = _middle(values[1:])
         found[name] = Difference(float(values[0]), middle.low, middle.high)
     return found

@@ -1,18 +1,18 @@
-"""Score a checkpoint on a corpus, causally, the way it ships: text encoder, network, temperature.
+"""Score a checkpoint on a corpus, causally, as it ships: text encoder, network, temperatures.
 
 ``python -m erc_models.evaluation.evaluate --checkpoint NAME|DIR --data FILE`` prints weighted F1, macro-F1,
 accuracy, recall, scores without neutral, MCC, calibration, scores per class and by turn, with bootstrap
-intervals over dialogues; ``--json`` prints and ``--store FILE`` keeps them as JSON. FILE is
+intervals over dialogues; ``--json`` prints them as JSON and ``--store FILE`` writes them to a file. FILE is
 
-- a corpus that `datasets.read` knows; its voice is the prosody in it, if there is some, or ``--audio SET``;
+- a corpus in a layout of `releases.read`; its voice is its prosody, if it has some, or ``--audio SET``;
 - a feature set (``.safetensors``, see `feature_store`), scored without the text encoder;
 - acoustic features of clips (``.npz`` of `scripts/extract_features`): the unaltered clips of split dev, each
   as a conversation of its own (alone) and in dialogues of one speaker's clips (together).
 
-``--wer 0,10,20,35,50`` simulates a recognizer's errors (percent of the words; at 0 only casing and
-punctuation go), ``--speaker-swaps 0,10,20,40`` gives that percentage of the turns to another speaker of the
-dialogue. With several conditions (``--condition all,text``) the first is compared with each other one on the
-same turns.
+``--wer 0,10,20,35,50`` simulates a recognizer's errors (percent of the words; 0 removes only casing and
+punctuation), ``--speaker-swaps 0,10,20,40`` assigns that percentage of the turns to another speaker of the
+dialogue. With several conditions (``--condition all,text``) the first is compared with each of the others on
+the same turns.
 """
 
 import argparse
@@ -40,10 +40,10 @@ from erc_models.networks.speaker_multitask import SpeakerMultitask
 def evaluate(checkpoint: Checkpoint, request: Request) -> list[Result]:
     """Score a checkpoint.
 
-    A changed text is scored on the turns that were readable before, lost words or not.
+    Changed dialogues are scored on the turns that were readable before the change, even if words were lost.
 
     Raises:
-        ValueError: the data are not what the checkpoint reads, or leave a condition nothing to read.
+        ValueError: the data do not fit the checkpoint, or no turn is readable in a condition.
     """
     found = []
     for part, change, features, clean in _cases(checkpoint, request):
@@ -54,13 +54,13 @@ def evaluate(checkpoint: Checkpoint, request: Request) -> list[Result]:
                     f"{request.data}: expected labelled turns with something to read in condition "
                     f"{condition!r}, got none (voices come from prosody in the corpus, or --audio)"
                 )
-            said = predict(checkpoint.network, features, condition, checkpoint.calibration, scored)
-            found.append(Result(part, change, condition, _modalities(clean, condition, scored), said))
+            predictions = predict(checkpoint.network, features, condition, checkpoint.calibration, scored)
+            found.append(Result(part, change, condition, _modalities(clean, condition, scored), predictions))
     return found
 
 
 def _cases(checkpoint: Checkpoint, request: Request) -> Iterator[tuple[str, str, FeatureSet, FeatureSet]]:
-    """Part, change, features, and the same features unchanged."""
+    """Yield part, change, features, and the same features unchanged."""
     path = request.data
     if not path.exists():
         raise ValueError(f"{path}: expected a corpus, a feature set or features of clips, found no such file")
@@ -109,12 +109,12 @@ def _fitting(features: FeatureSet, checkpoint: Checkpoint, path: Path) -> Featur
 
 
 def _modalities(features: FeatureSet, condition: str, scored: np.ndarray) -> tuple[str, ...]:
-    """Which modalities any of the scored turns has in a condition."""
-    there = {
+    """Return the modalities that any of the scored turns has in a condition."""
+    present = {
         "text": condition != "audio" and bool(features.text_mask.numpy()[scored].any()),
         "audio": condition != "text" and bool(features.audio_mask.numpy()[scored].any()),
     }
-    return tuple(name for name, some in there.items() if some)
+    return tuple(name for name, some in present.items() if some)
 
 
 def _percentages(text: str) -> tuple[float, ...]:
@@ -135,7 +135,7 @@ def _conditions(text: str) -> tuple[str, ...]:
 
 
 def speaker_task(checkpoint: Checkpoint, request: Request) -> dict[str, float] | None:
-    """How well a network that was trained to tell who speaks does so; None for any other network."""
+    """Score the speaker task of a `SpeakerMultitask` network; return None for any other network."""
     if not isinstance(checkpoint.network, SpeakerMultitask):
         return None
     _, _, features, _ = next(_cases(checkpoint, request))
@@ -145,7 +145,7 @@ def speaker_task(checkpoint: Checkpoint, request: Request) -> dict[str, float] |
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="python -m erc_models.evaluation.evaluate",
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"evaluate: {str(error).splitlines()[0]}")
     stored = as_json(checkpoint, request, found, command_of("erc_models.evaluation.evaluate", arguments))
-    stored |= {"speaker_task": told} if (told := speaker_task(checkpoint, request)) else {}
+    stored |= {"speaker_task": task} if (task := speaker_task(checkpoint, request)) else {}
     text = json.dumps(stored, indent=1)
     if args.store is not None:
         args.store.parent.mkdir(parents=True, exist_ok=True)

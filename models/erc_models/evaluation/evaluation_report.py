@@ -1,4 +1,4 @@
-"""What an evaluation found, as JSON and as tables."""
+"""The results of an evaluation, as JSON and as tables."""
 
 import hashlib
 import shlex
@@ -31,15 +31,15 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What to score a checkpoint on.
+    """The data and conditions to score a checkpoint on.
 
     Attributes:
         data: a corpus, a feature set, or the acoustic features of clips.
         conditions: some of `CONDITIONS`.
-        audio: a feature set whose voices are those of the corpus.
-        wer: word error rates to simulate, 0 to 1; none: the words as they are.
-        swaps: shares of turns given to another speaker; none: nobody is moved.
-        seed: of what is drawn.
+        audio: a feature set with the voices of the corpus.
+        wer: word error rates to simulate, 0 to 1.
+        swaps: shares of turns to assign to another speaker.
+        seed: of the simulated changes.
         cache: folder of text features.
     """
 
@@ -54,13 +54,13 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a checkpoint said in one condition.
+    """A checkpoint's predictions in one condition.
 
     Attributes:
         part: ``alone`` or ``together`` for clips, else empty.
-        change: what was done to the data, for example ``WER 35%``.
+        change: the change to the data, for example ``WER 35%``.
         condition: of `CONDITIONS`.
-        modalities: which of text and audio were there.
+        modalities: which of text and audio the turns had.
         predictions: of the scored turns.
     """
 
@@ -72,7 +72,7 @@ class Result:
 
 
 def as_json(checkpoint: Checkpoint, request: Request, found: Sequence[Result], command: str) -> dict:
-    """Everything about an evaluation but when and where it was made."""
+    """Return everything about an evaluation except its time and place."""
     return {
         "format": FORMAT,
         "command": command,
@@ -88,20 +88,20 @@ def as_json(checkpoint: Checkpoint, request: Request, found: Sequence[Result], c
 
 
 def _result_json(result: Result) -> dict:
-    said = result.predictions
-    scores = asdict(scores_of(said))
-    sums = metrics.tally(said)
-    between = bootstrap.intervals(sums[None], said.labels)
-    matrix = metrics.split(sums.sum(0), len(said.labels))[0]
+    predictions = result.predictions
+    scores = asdict(scores_of(predictions))
+    sums = metrics.tally(predictions)
+    intervals = bootstrap.intervals(sums[None], predictions.labels)
+    matrix = metrics.split(sums.sum(0), len(predictions.labels))[0]
     return {
         "part": result.part,
         "change": result.change,
         "condition": result.condition,
         "modalities": list(result.modalities),
-        "turns": len(said.gold),
-        "dialogues": len(said.lengths()),
+        "turns": len(predictions.gold),
+        "dialogues": len(predictions.lengths()),
         "scores": {
-            name: {"value": scores[name]} | (asdict(between[name]) if name in between else {})
+            name: {"value": scores[name]} | (asdict(intervals[name]) if name in intervals else {})
             for name in metrics.FIGURES
         },
         "classes": {
@@ -111,15 +111,15 @@ def _result_json(result: Result) -> dict:
                 "f1": scores["per_class"][label],
                 "support": scores["support"][label],
             }
-            for label in said.labels
+            for label in predictions.labels
         },
         "confusion": matrix.astype(int).tolist(),
-        "course": asdict(metrics.course(said)),
+        "course": asdict(metrics.course(predictions)),
     }
 
 
 def differences(found: Sequence[Result], conditions: Sequence[str]) -> list[dict]:
-    """The first condition less each other one, where both scored the same turns."""
+    """Compare the first condition with each of the others that scored the same turns."""
     made = []
     for first in (result for result in found if result.condition == conditions[0]):
         for other in found:
@@ -141,7 +141,7 @@ def differences(found: Sequence[Result], conditions: Sequence[str]) -> list[dict
 
 
 def _sha256(path: Path) -> str:
-    """Of a file's content, or of all files in a folder, names included."""
+    """Hash a file's content, or the names and contents of all files in a folder."""
     hashed = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         if path.is_dir():
@@ -151,18 +151,18 @@ def _sha256(path: Path) -> str:
 
 
 def _short(path: Path) -> str:
-    """A path without where it lies on this machine: corpus folder and file."""
+    """Shorten a path to the corpus folder and file, without the places of one machine."""
     return path.name if path.is_dir() else "/".join(path.resolve().parts[-2:])
 
 
 def command_of(module: str, arguments: Sequence[str]) -> str:
-    """A command line without paths of this machine."""
+    """Return a command line without the paths of one machine."""
     shown = [_short(Path(a)) if "/" in a and not a.startswith("-") else a for a in arguments]
     return shlex.join(["python", "-m", module, *shown])
 
 
 def report(name: str, stored: dict) -> None:
-    """Print what `as_json` gave."""
+    """Print the tables of a result of `as_json`."""
     console = Console(width=180, highlight=False)
     table = Table(title=f"{name} on {stored['data']}, step by step", title_justify="left")
     for column in ("data", "reads", "turns", *COLUMNS.values()):
@@ -172,31 +172,31 @@ def report(name: str, stored: dict) -> None:
         for figure in COLUMNS:
             digits = 1 if figure in metrics.PERCENT else 3
             s = result["scores"][figure]
-            between = f"[{s['low']:.{digits}f}, {s['high']:.{digits}f}]" if "low" in s else ""
-            values.append(f"{s['value']:.{digits}f}\n{between}".strip())
-        told = " ".join(filter(None, (result["part"], result["change"]))) or "as it is"
+            interval = f"[{s['low']:.{digits}f}, {s['high']:.{digits}f}]" if "low" in s else ""
+            values.append(f"{s['value']:.{digits}f}\n{interval}".strip())
+        data = " ".join(filter(None, (result["part"], result["change"]))) or "unchanged"
         reads = f"{result['condition']} ({' + '.join(result['modalities'])})"
-        table.add_row(told, reads, str(result["turns"]), *values)
+        table.add_row(data, reads, str(result["turns"]), *values)
     console.print(table)
     console.print("In brackets: 95% intervals, dialogues resampled. *: without neutral.")
     for difference in stored["differences"]:
         s = difference["scores"]["weighted_f1"]
-        told = " ".join(filter(None, (difference["part"], difference["change"]))) or "as it is"
+        data = " ".join(filter(None, (difference["part"], difference["change"]))) or "unchanged"
         console.print(
-            f"{told}: weighted F1, {difference['of']}: {s['mean']:+.2f} [{s['low']:+.2f}, {s['high']:+.2f}]"
+            f"{data}: weighted F1, {difference['of']}: {s['mean']:+.2f} [{s['low']:+.2f}, {s['high']:+.2f}]"
         )
     _report_first(console, stored["results"][0])
     if task := stored.get("speaker_task"):
         names = ("last_other", "majority", "new", "last")
         floors = ", ".join(f"{name.replace('_', ' ')} {task[name]:.1f}" for name in names)
         console.print(
-            f"Who speaks ({task['turns']} turns): right in {task['accuracy']:.1f}%, of speakers heard before "
-            f"in {task['heard_accuracy']:.1f}%; answers that read nothing: {floors}"
+            f"Speaker task ({task['turns']} turns): accuracy {task['accuracy']:.1f}%, for speakers heard "
+            f"before {task['heard_accuracy']:.1f}%; baselines: {floors}"
         )
 
 
 def _report_first(console: Console, first: dict) -> None:
-    """Classes and course of one result."""
+    """Print a result by class and by turn."""
     classes = Table(title=f"By class, {first['condition']}", title_justify="left")
     for column in ("label", "precision", "recall", "F1", "turns"):
         classes.add_column(column, justify="left" if column == "label" else "right")
@@ -213,7 +213,7 @@ def _report_first(console: Console, first: dict) -> None:
     console.print(f"Weighted F1 by turn of the dialogue (turns): {turns}")
     right = course["first_right"]
     console.print(
-        f"First right label at turn {'-' if right is None else f'{right:.2f}'} on average, never in "
+        f"First correct label at turn {'-' if right is None else f'{right:.2f}'} on average, never in "
         f"{course['never_right']:.1%} of dialogues; the label changes at {course['flips']:.1%} of turns, "
         f"the gold label at {course['gold_flips']:.1%}."
     )

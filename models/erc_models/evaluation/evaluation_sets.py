@@ -1,4 +1,4 @@
-"""What a checkpoint is scored on: corpora and clips as feature sets, also with errors put into them."""
+"""Evaluation sets: corpora and clips as feature sets, unchanged or with simulated errors."""
 
 import random
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ TOGETHER = 10
 
 
 def with_labels(dialogues: Sequence[Dialogue], labels: Sequence[str]) -> list[Dialogue]:
-    """The dialogues with their emotions by the checkpoint's names.
+    """Rename the emotions of dialogues to the checkpoint's labels.
 
     Raises:
-        ValueError: an emotion that the checkpoint does not know.
+        ValueError: the checkpoint has no label for an emotion.
     """
     found = list(dict.fromkeys(u.emotion for d in dialogues for u in d.utterances if u.emotion is not None))
     if set(found) <= set(labels):
@@ -35,7 +35,7 @@ def with_labels(dialogues: Sequence[Dialogue], labels: Sequence[str]) -> list[Di
 
 
 def windows_of(dialogue: Dialogue, past_turns: int) -> list[TextWindow]:
-    """A window for each turn that has words, as the runtime makes them: turns without words leave none."""
+    """Return a window for each turn with words, as at run time: turns without words are skipped."""
     past: list[tuple[int, str]] = []
     found = []
     for who, utterance in zip(dialogue.speaker_ids(), dialogue.utterances, strict=True):
@@ -46,7 +46,7 @@ def windows_of(dialogue: Dialogue, past_turns: int) -> list[TextWindow]:
 
 
 def voices_of(checkpoint: Checkpoint, dialogues: Sequence[Dialogue]) -> np.ndarray:
-    """Acoustic features (N, D) of a corpus: the prosody that it has and the checkpoint reads, else NaN."""
+    """Return the acoustic features (N, D) of a corpus: prosody, if the checkpoint reads it, else NaN."""
     width = sum(checkpoint.network.config.audio_groups)
     flat = [u for d in dialogues for u in d.utterances]
     audio = np.full((len(flat), width), np.nan, dtype=np.float32)
@@ -54,7 +54,7 @@ def voices_of(checkpoint: Checkpoint, dialogues: Sequence[Dialogue]) -> np.ndarr
     if names:
         columns = [datasets.DESCRIPTORS.index(name) for name in names]
         for row, utterance in zip(audio, flat, strict=True):
-            if utterance.prosody is not None:  # the last values of the vector, after all others
+            if utterance.prosody is not None:  # prosody is the last group
                 row[width - len(columns) :] = np.array(utterance.prosody)[columns]
     return audio
 
@@ -67,13 +67,13 @@ def featurise(
     text: bool = True,
     cache: Path | None = None,
 ) -> FeatureSet:
-    """The features of dialogues as the checkpoint reads them.
+    """Compute the features of dialogues for a checkpoint.
 
     Args:
-        checkpoint: its text encoder and its labels.
+        checkpoint: its text encoder and labels are used.
         dialogues: with the checkpoint's labels.
-        audio: (N, D) of all turns in order, NaN where there is none.
-        text: whether words are read at all.
+        audio: (N, D) of all turns in order, NaN for missing values.
+        text: whether to read words at all.
         cache: see `text_features`.
 
     Raises:
@@ -109,7 +109,7 @@ def featurise(
 
 
 def voices_from(path: Path, dialogues: Sequence[Dialogue], groups: tuple[int, ...]) -> np.ndarray:
-    """The acoustic features (N, D) that a feature set holds of these dialogues, found by name."""
+    """Look up the acoustic features (N, D) of dialogues in a feature set, by name."""
     stored = FeatureSet.load(path)
     if stored.audio_groups != groups:
         raise ValueError(f"{path}: expected groups of {groups} acoustic features, got {stored.audio_groups}")
@@ -128,10 +128,10 @@ def voices_from(path: Path, dialogues: Sequence[Dialogue], groups: tuple[int, ..
 
 
 def clips(path: Path, checkpoint: Checkpoint) -> tuple[list[Dialogue], np.ndarray]:
-    """Clips of split dev as dialogues of one turn, and their acoustic features (N, D).
+    """Load clips of split dev as dialogues of one turn, and their acoustic features (N, D).
 
     Raises:
-        ValueError: no features of clips, or not those that the checkpoint reads.
+        ValueError: the file has no features of clips, or not those that the checkpoint reads.
     """
     spec = checkpoint.features.get("acoustic") or {}
     column = {"ComParE_2016": "functionals_compare", "eGeMAPSv02": "functionals_egemaps"}.get(spec.get("set"))
@@ -160,7 +160,7 @@ def clips(path: Path, checkpoint: Checkpoint) -> tuple[list[Dialogue], np.ndarra
 def together(
     dialogues: Sequence[Dialogue], audio: np.ndarray, seed: int
 ) -> tuple[list[Dialogue], np.ndarray]:
-    """Clips shuffled into dialogues of `TOGETHER` clips of one speaker: context that says nothing."""
+    """Shuffle clips into dialogues of `TOGETHER` clips of one speaker, whose context is uninformative."""
     rng = random.Random(seed)
     by_speaker: dict[str, list[int]] = {}
     for i, dialogue in enumerate(dialogues):
@@ -176,7 +176,7 @@ def together(
 
 
 def misheard(dialogues: Sequence[Dialogue], wer: float, seed: int) -> list[Dialogue]:
-    """The dialogues with a recognizer's errors in their words, at a word error rate of 0 to 1."""
+    """Simulate a recognizer's errors in dialogues, at a word error rate of 0 to 1."""
     from erc_models.data.asr_noise import Vocabulary, corrupt
 
     rng = random.Random(seed)
@@ -191,7 +191,7 @@ def misheard(dialogues: Sequence[Dialogue], wer: float, seed: int) -> list[Dialo
 
 
 def swapped(dialogues: Sequence[Dialogue], share: float, seed: int) -> list[Dialogue]:
-    """The dialogues with a share of the turns given to another speaker of the dialogue, if there is one."""
+    """Assign a share of the turns to another speaker of the dialogue, if there is one."""
     rng = random.Random(seed)
     made = []
     for dialogue in dialogues:

@@ -1,8 +1,8 @@
 """Scores of predicted emotions, as the literature reports them.
 
-Every figure is a function of sums over dialogues (`tally`): the confusion matrix, the squared error and the
-gap of confidence and accuracy in each bin. So one function, `figures`, gives a score and all draws of its
-bootstrap (see `bootstrap`).
+Every figure is a function of sums over dialogues (`tally`): the confusion matrix, the squared error, and the
+gap between confidence and accuracy in each bin. One function, `figures`, therefore computes a score and all
+draws of its bootstrap (see `bootstrap`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 NEUTRAL = ("neutral", "no_emotion", "no emotion")
-"""What the corpora call the absence of emotion, whatever the case."""
+"""The corpora's labels for no emotion, in lower case."""
 
 BINS = 15
 TURN_BINS = {"1": (0, 1), "2-3": (1, 3), "4-6": (3, 6), "7-10": (6, 10), "11+": (10, None)}
-"""Cold start: turns of a dialogue, counted from 1, as slices counted from 0."""
+"""Bins of a dialogue's turns: names count from 1, slices from 0."""
 
 PERCENT = (
     "weighted_f1", "macro_f1", "accuracy", "macro_recall",
@@ -31,13 +31,13 @@ FIGURES = (*PERCENT, "mcc", "ece", "brier")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a system said of N scored turns, dialogue after dialogue.
+    """A system's predictions for N scored turns, dialogue after dialogue.
 
     Attributes:
         probabilities: (N, C).
         gold: (N,), an index into `labels`.
-        dialogue: (N,), which dialogue a turn is of; equal ones stand together.
-        turn: (N,), the turn's place in its dialogue, from 0, unscored turns counted.
+        dialogue: (N,), the dialogue of a turn; turns of a dialogue are contiguous.
+        turn: (N,), the turn's place in its dialogue, from 0, counting unscored turns too.
         labels: the emotions.
     """
 
@@ -60,11 +60,11 @@ class Predictions:
 
     @property
     def predicted(self) -> Integers:
-        """The likeliest label of each turn (N,)."""
+        """Likeliest label of each turn (N,)."""
         return self.probabilities.argmax(1)
 
     def lengths(self) -> Integers:
-        """Scored turns of each dialogue that has any (K,)."""
+        """Return the number of scored turns of each dialogue that has any (K,)."""
         return np.diff(np.append(_starts(self.dialogue), len(self.gold)))
 
 
@@ -75,18 +75,18 @@ class Scores:
     Attributes:
         weighted_f1: F1 per class weighted by its share of the gold labels (wF1), percent.
         macro_f1: plain mean of F1 over the classes that occur, percent.
-        accuracy: share of right labels, percent.
+        accuracy: share of correct labels, percent.
         ece: expected calibration error over 15 equal-mass bins, 0 to 1.
         per_class: F1 of each label, percent.
         macro_recall: plain mean of recall over the classes that occur, percent (unweighted average recall).
-        micro_f1_without_neutral: F1 of all other labels pooled, percent: a neutral turn taken for another
-            label is a false alarm, another label taken for neutral a miss (DailyDialog's convention).
+        micro_f1_without_neutral: F1 of all other labels pooled, percent: another label predicted for a
+            neutral turn is a false positive, neutral predicted for another a miss (DailyDialog's convention).
         macro_f1_without_neutral: mean of F1 over the other classes that occur, percent.
-        mcc: Matthews' correlation of several classes (Gorodkin, 2004), -1 to 1.
+        mcc: Matthews correlation coefficient for several classes (Gorodkin, 2004), -1 to 1.
         brier: mean squared error of the probabilities, summed over classes, 0 to 2.
         precision: of each label, percent.
         recall: of each label, percent.
-        support: how many turns have each label.
+        support: number of turns with each label.
     """
 
     weighted_f1: float
@@ -111,7 +111,7 @@ def score(probabilities: np.ndarray, gold: np.ndarray, labels: tuple[str, ...]) 
 
 
 def scores_of(predictions: Predictions) -> Scores:
-    """Every figure of some predictions."""
+    """Compute every figure of some predictions."""
     labels = predictions.labels
     sums = tally(predictions).sum(0)
     found = {name: float(value) for name, value in figures(sums, labels).items()}
@@ -128,13 +128,13 @@ def scores_of(predictions: Predictions) -> Scores:
 
 
 def expected_calibration_error(probabilities: np.ndarray, gold: np.ndarray, bins: int = BINS) -> float:
-    """Mean gap of confidence and accuracy over equal-mass bins of confidence."""
+    """Return the mean gap between confidence and accuracy over equal-mass bins of confidence."""
     gaps = _gaps(np.asarray(probabilities, np.float64), gold, bins)  # (N, bins)
     return float(np.abs(gaps.sum(0)).sum() / len(gold))
 
 
 def confusions(predicted: Integers, gold: Integers, lengths: Integers, classes: int) -> Floats:
-    """Confusion matrices (K, C, C) of dialogues of `lengths` (K,): rows gold, columns predicted."""
+    """Return confusion matrices (K, C, C) of dialogues of `lengths` (K,): rows gold, columns predicted."""
     dialogue = np.repeat(np.arange(len(lengths)), lengths)
     cell = (dialogue * classes + gold) * classes + predicted
     counts = np.bincount(cell, minlength=len(lengths) * classes**2)
@@ -142,10 +142,10 @@ def confusions(predicted: Integers, gold: Integers, lengths: Integers, classes: 
 
 
 def tally(predictions: Predictions) -> Floats:
-    """What each dialogue adds to the sums that `figures` reads, (K, C C + 15 + 1).
+    """Return each dialogue's contribution to the sums that `figures` reads, (K, C C + 15 + 1).
 
-    The confusion matrix; in each bin of confidence, confidence less hits; the squared error. The bins are
-    those of all turns, in a bootstrap too.
+    It is the confusion matrix; in each bin of confidence, confidence less hits; the squared error. The bins
+    are those of all turns, in a bootstrap too.
     """
     p, gold, c = predictions.probabilities, predictions.gold, len(predictions.labels)
     lengths = predictions.lengths()
@@ -157,58 +157,58 @@ def tally(predictions: Predictions) -> Floats:
 
 
 def split(sums: Floats, classes: int) -> tuple[Floats, Floats, Floats]:
-    """Sums (..., M) of `tally` -> confusion (..., C, C), gaps (..., 15), squared error (...)."""
+    """Split sums (..., M) of `tally` into confusion (..., C, C), gaps (..., 15), squared error (...)."""
     matrix, gaps, error = np.split(sums, [classes**2, classes**2 + BINS], -1)
     return matrix.reshape(*sums.shape[:-1], classes, classes), gaps, error[..., 0]
 
 
 def figures(sums: Floats, labels: Sequence[str]) -> dict[str, Floats]:
-    """Every figure of `FIGURES` (...) from sums (..., M)."""
+    """Compute every figure of `FIGURES` (...) from sums (..., M)."""
     matrix, gaps, error = split(sums, len(labels))
     n = matrix.sum((-1, -2))
     return agreement(matrix, labels) | {"ece": np.abs(gaps).sum(-1) / n, "brier": error / n}
 
 
 def by_class(matrix: Floats) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1 (..., C) of confusion matrices, 0 where undefined."""
+    """Return precision, recall and F1 (..., C) of confusion matrices, 0 where undefined."""
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    support, claimed = matrix.sum(-1), matrix.sum(-2)
-    return _ratio(hits, claimed), _ratio(hits, support), _ratio(2 * hits, support + claimed)
+    support, predicted = matrix.sum(-1), matrix.sum(-2)
+    return _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
 
 
 def agreement(matrix: Floats, labels: Sequence[str]) -> dict[str, Floats]:
-    """The figures that need nothing but labels, of confusion matrices (..., C, C)."""
+    """Compute the figures that need only confusion matrices (..., C, C), not probabilities."""
     _, recall, f1 = by_class(matrix)
-    support, claimed = matrix.sum(-1), matrix.sum(-2)
+    support, predicted = matrix.sum(-1), matrix.sum(-2)
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     n, right, occurs = support.sum(-1), hits.sum(-1), support > 0
-    told = np.array([label.lower() not in NEUTRAL for label in labels])
-    spread = (n**2 - (claimed**2).sum(-1)) * (n**2 - (support**2).sum(-1))
-    covariance = right * n - (claimed * support).sum(-1)
+    expressed = np.array([label.lower() not in NEUTRAL for label in labels])
+    spread = (n**2 - (predicted**2).sum(-1)) * (n**2 - (support**2).sum(-1))
+    covariance = right * n - (predicted * support).sum(-1)
     return {
         "weighted_f1": 100 * (f1 * support).sum(-1) / n,
         "macro_f1": 100 * _mean(f1, occurs),
         "accuracy": 100 * right / n,
         "macro_recall": 100 * _mean(recall, occurs),
         "micro_f1_without_neutral": 100
-        * _ratio(2 * hits[..., told].sum(-1), (support + claimed)[..., told].sum(-1)),
-        "macro_f1_without_neutral": 100 * _mean(f1, occurs & told),
+        * _ratio(2 * hits[..., expressed].sum(-1), (support + predicted)[..., expressed].sum(-1)),
+        "macro_f1_without_neutral": 100 * _mean(f1, occurs & expressed),
         "mcc": _ratio(covariance, np.sqrt(spread)),
     }
 
 
 @dataclass(frozen=True)
 class Course:
-    """How a system does in the course of a dialogue.
+    """A system's performance in the course of a dialogue.
 
     Attributes:
-        turns: how many scored turns lie in each bin of `TURN_BINS`.
-        weighted_f1: of each bin, percent; None where it is empty.
-        first_right: the turn, counted from 1, of a dialogue's first right label, mean over the dialogues
+        turns: number of scored turns in each bin of `TURN_BINS`.
+        weighted_f1: of each bin, percent; None for an empty bin.
+        first_right: the turn, counted from 1, of a dialogue's first correct label, mean over the dialogues
             that have one.
-        never_right: share of the dialogues that have none.
-        flips: share of turns whose label is another than that of the scored turn before.
-        gold_flips: the same of the gold labels: what a perfect system does.
+        never_right: share of the dialogues without a correct label.
+        flips: share of turns whose label differs from that of the scored turn before.
+        gold_flips: the same for the gold labels, as a perfect system would.
     """
 
     turns: Mapping[str, int]
@@ -220,7 +220,7 @@ class Course:
 
 
 def course(predictions: Predictions) -> Course:
-    """Cold start, time to the first right label, and flips."""
+    """Compute scores by turn, the time to the first correct label, and flips."""
     predicted, gold, turn = predictions.predicted, predictions.gold, predictions.turn
     turns, f1 = {}, {}
     for name, (low, high) in TURN_BINS.items():
@@ -245,7 +245,7 @@ def course(predictions: Predictions) -> Course:
 
 
 def select(predictions: Predictions, keep: NDArray[np.bool_]) -> Predictions:
-    """Some of the turns."""
+    """Select the turns to keep."""
     return replace(
         predictions,
         **{name: getattr(predictions, name)[keep] for name in ("probabilities", "gold", "dialogue", "turn")},
@@ -257,7 +257,7 @@ def _starts(dialogue: Integers) -> Integers:
 
 
 def _gaps(p: Floats, gold: Integers, bins: int) -> Floats:
-    """Confidence less hit of each turn in the column of its bin, (N, bins)."""
+    """Return confidence less hit of each turn in the column of its bin, (N, bins)."""
     confidence = p.max(1)
     gaps = np.zeros((len(gold), bins))
     for column, part in enumerate(np.array_split(np.argsort(confidence, kind="stable"), bins)):

@@ -1,4 +1,4 @@
-"""What the zoo says of a network beside its scores: size, bytes of a conversation, time of a step."""
+"""Facts about a network for the zoo: number of parameters, bytes of a state, time of a step."""
 
 import json
 import statistics
@@ -12,11 +12,11 @@ from erc_models.networks.checkpoint import ARCHITECTURES, build
 from erc_models.networks.streaming import State, StreamingModel, TurnInput, state_bytes
 
 TURNS = 40
-"""How far into a conversation of two speakers a state is looked at and a step is timed."""
+"""Turns of a conversation of two speakers after which a state is measured and a step is timed."""
 
 
 def facts(network: StreamingModel) -> dict:
-    """Configuration, whether it is causal, parameters that run, bytes of a conversation's state (or None)."""
+    """Return configuration, causality, number of parameters at run time, and bytes of a state (or None)."""
     causal = is_causal(network)
     names = [(name.split(".")[0], p.numel()) for name, p in network.named_parameters()]
     return {
@@ -28,12 +28,12 @@ def facts(network: StreamingModel) -> dict:
 
 
 def is_causal(network: StreamingModel) -> bool:
-    """Whether no turn's label depends on a later turn."""
+    """Return whether no turn's label depends on a later turn."""
     return not getattr(network.config, "offline", False)
 
 
 def random_turn(network: StreamingModel) -> TurnInput:
-    """A turn of one conversation with text and voice, (1, ...), on the network's device."""
+    """Make a turn of one conversation with text and voice, (1, ...), on the network's device."""
     c = network.config
     return TurnInput(
         torch.randn(1, c.text_dim),
@@ -45,7 +45,7 @@ def random_turn(network: StreamingModel) -> TurnInput:
 
 @torch.no_grad()
 def _conversation(network: StreamingModel) -> State:
-    """The state of one conversation of two speakers after `TURNS` turns."""
+    """Return the state of a conversation of two speakers after `TURNS` turns."""
     was_training = network.training
     network.eval()
     state, x = network.initial_state(), random_turn(network)
@@ -57,11 +57,11 @@ def _conversation(network: StreamingModel) -> State:
 
 @torch.inference_mode()
 def step_times(stored: Mapping[str, dict], runs: int = 15, repeat: int = 20) -> dict[str, float]:
-    """Median milliseconds of a step of each stored causal network, one conversation, on one thread.
+    """Measure a step of each stored causal network, one conversation on one thread: median, ms.
 
-    It is the thread's processor time, which other work on the machine lengthens less than the clock's. The
-    networks are built with random weights, which cost as much as trained ones, and taken in turn, so that a
-    busy moment hits all alike.
+    Processor time of the thread is measured, which other load affects less than wall-clock time. The
+    networks have random weights, which cost as much as trained ones, and are timed in turn, so that load on
+    the machine affects all alike.
 
     Args:
         stored: results by name, see `results`.

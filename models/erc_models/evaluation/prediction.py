@@ -1,4 +1,4 @@
-"""What a network predicts for the turns of a feature set, in the set's order."""
+"""A network's predictions for the turns of a feature set, in the set's order."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,14 +1,14 @@
-"""Reproduce a row of the model zoo: score a checkpoint on the corpora and compare with what is stored.
+"""Reproduce a row of the model zoo: score a checkpoint on the corpora and compare it with the stored row.
 
 ``scripts/evaluate NAME --data DATA [--work WORK] [--clips FILE] [--store]`` takes
 the checkpoints of WORK/NAME (its seeds in WORK/NAME/seed_N), or else the shipped one of that name, and scores
-it on the sets of ``models/results/NAME.json``, or, where nothing is stored, on dev of its corpora under DATA:
+it on the sets of ``models/results/NAME.json``, or, if no row is stored, on dev of its corpora under DATA:
 
-- ``CORPUS_SPLIT:CONDITION`` is DATA/CORPUS/SPLIT.jsonl.gz, read as the runtime reads it;
+- ``CORPUS_SPLIT:CONDITION`` is DATA/CORPUS/SPLIT.jsonl.gz, with features as at run time;
 - ``clips_dev:CONDITION`` are the clips of FILE (of `scripts/extract_features`), each a conversation;
-- another set is taken from WORK/features or WORK/voices, where the training left it.
+- any other set is read from WORK/features or WORK/voices, where training wrote it.
 
-It prints the row, and how many turns get another label than the stored one; ``--store`` stores it instead.
+It prints the row and the share of turns with the stored label; ``--store`` stores the row instead.
 """
 
 import argparse
@@ -33,17 +33,17 @@ from erc_models.networks.checkpoint import Checkpoint, load, resolve
 CONFIGS = results.FOLDER.parent / "configs"
 
 SAME = 0.99
-"""The share of turns with the stored label from which a row counts as reproduced: weights are stored in fp16,
-and text features of other batches differ in their last digits, so a close call may fall otherwise."""
+"""A row is reproduced if at least this share of turns has the stored label: weights are stored in fp16, and
+text features depend on the batch in their last digits, so that a close decision may differ."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where things lie.
+    """The folders and files to read.
 
     Attributes:
         data: folder of the corpora.
-        work: folder of what training left, or None.
+        work: the folder that training wrote, or None.
         clips: acoustic features of clips, or None.
         cache: folder of text features.
     """
@@ -55,7 +55,7 @@ class Places:
 
 
 def checkpoints(name: str, work: Path | None) -> dict[int, Path]:
-    """The folders of a row's checkpoints by seed; the shipped one counts as seed 0."""
+    """Return the folders of a row's checkpoints by seed; a shipped checkpoint is seed 0."""
     if work is not None and (work / name).is_dir():
         seeds = {int(p.name.removeprefix("seed_")): p for p in sorted((work / name).glob("seed_*"))}
         return seeds or {0: work / name}
@@ -63,7 +63,7 @@ def checkpoints(name: str, work: Path | None) -> dict[int, Path]:
 
 
 def read_set(name: str, checkpoint: Checkpoint, places: Places) -> FeatureSet | None:
-    """The features of a set, None where its data are not here."""
+    """Read the features of a set; return None if its data are not available."""
     corpus, _, split = name.rpartition("_")
     path = places.data / corpus / f"{split}.jsonl.gz"
     if name == "clips_dev":
@@ -82,9 +82,9 @@ def read_set(name: str, checkpoint: Checkpoint, places: Places) -> FeatureSet | 
 
 
 def names_to_score(checkpoint: Checkpoint, places: Places) -> list[str]:
-    """The sets of a row of which nothing is stored: dev of the corpora that it was chosen on.
+    """Name the sets for a row that is not stored: dev of the corpora that the checkpoint was selected on.
 
-    Where the checkpoint does not say, dev of every corpus whose labels it has.
+    If the checkpoint does not record them, it is dev of every corpus whose labels it has.
     """
     chosen_on = {name.rpartition("_dev")[0] for name in checkpoint.about.get("data", {}).get("dev", ())}
     found = []
@@ -98,8 +98,8 @@ def names_to_score(checkpoint: Checkpoint, places: Places) -> list[str]:
     return found + (["clips_dev"] if places.clips and checkpoint.features.get("acoustic") else [])
 
 
-def said_of(checkpoint: Checkpoint, name: str, features: FeatureSet) -> dict[str, Predictions]:
-    """What a checkpoint says of a set, by ``set:condition``, in each condition that leaves it something."""
+def predict_conditions(checkpoint: Checkpoint, name: str, features: FeatureSet) -> dict[str, Predictions]:
+    """Predict a set in each condition in which any turn is readable, by ``set:condition``."""
     return {
         f"{name}:{condition}": predict(checkpoint.network, features, condition, checkpoint.calibration)
         for condition in CONDITIONS
@@ -107,8 +107,8 @@ def said_of(checkpoint: Checkpoint, name: str, features: FeatureSet) -> dict[str
     }
 
 
-def agreement(stored: Mapping, found: Mapping) -> float | None:
-    """Share of turns, over the seeds of both, with the same label; None where they are not comparable."""
+def share_of_same_labels(stored: Mapping, found: Mapping) -> float | None:
+    """Return the share of turns, over the seeds of both, with the same label; None if not comparable."""
     seeds = stored["seeds"].keys() & found["seeds"].keys()
     if not seeds or stored["gold"] != found["gold"] or stored["labels"] != found["labels"]:
         return None
@@ -117,10 +117,10 @@ def agreement(stored: Mapping, found: Mapping) -> float | None:
 
 
 def reproduce(name: str, stored: Mapping | None, places: Places, command: str) -> tuple[dict, list[str]]:
-    """The results of a row, and the sets whose data are not here.
+    """Score a row again; return its results, and the sets whose data are not available.
 
     Raises:
-        ValueError: no checkpoint, or nothing to score it on.
+        ValueError: there is no checkpoint, or no data to score it on.
     """
     sets: dict[str, dict[int, Predictions]] = {}
     missing: list[str] = []
@@ -140,9 +140,9 @@ def reproduce(name: str, stored: Mapping | None, places: Places, command: str) -
             if features is None:
                 missing.append(part)
                 continue
-            for key, said in said_of(checkpoint, part, features).items():
+            for key, predictions in predict_conditions(checkpoint, part, features).items():
                 if not keys or key in keys:
-                    sets.setdefault(key, {})[seed] = said
+                    sets.setdefault(key, {})[seed] = predictions
     if not sets:
         wanted = ", ".join(dict.fromkeys(missing)) or "a corpus with its labels"
         raise ValueError(f"{places.data}: expected data to score {name} on ({wanted}), found none")
@@ -161,7 +161,7 @@ def reproduce(name: str, stored: Mapping | None, places: Places, command: str) -
 
 
 def report(row: Mapping, stored: Mapping | None, missing: Sequence[str]) -> bool:
-    """Print a row beside what is stored; whether all that can be compared is the same."""
+    """Print a row beside the stored one; return whether everything comparable is the same."""
     console = Console(width=140, highlight=False)
     table = Table(title=f"{row['name']}, {row['architecture']}", title_justify="left")
     for column in ("set", "turns", "seeds", "weighted F1", "stored", "macro F1", "ECE", "same labels"):
@@ -169,7 +169,7 @@ def report(row: Mapping, stored: Mapping | None, missing: Sequence[str]) -> bool
     same = True
     for key, part in row["sets"].items():
         before = (stored or {}).get("sets", {}).get(key)
-        share = None if before is None else agreement(before, part)
+        share = None if before is None else share_of_same_labels(before, part)
         same = same and (before is None or (share is not None and share >= SAME))
         f1 = part["scores"]["weighted_f1"]
         table.add_row(
@@ -184,14 +184,14 @@ def report(row: Mapping, stored: Mapping | None, missing: Sequence[str]) -> bool
         )
     console.print(table)
     if missing:
-        console.print(f"Not scored, for their data are not here: {', '.join(missing)}")
+        console.print(f"Not scored, data not found: {', '.join(missing)}")
     if stored:
-        console.print("The row is what is stored." if same else "The row is not what is stored.")
+        console.print("The row equals the stored one." if same else "The row differs from the stored one.")
     return same
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
         prog="scripts/evaluate",
         description=__doc__,
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("name", help="a row of the zoo, or a shipped checkpoint")
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
-    parser.add_argument("--work", type=Path, help="folder of what training left")
+    parser.add_argument("--work", type=Path, help="the folder that training wrote")
     parser.add_argument("--clips", type=Path, help="acoustic features of clips, .npz")
     parser.add_argument("--results", type=Path, default=results.FOLDER, help="folder of stored results")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of text features")

@@ -1,7 +1,7 @@
-"""Stored results: what a row of the model zoo was seen to do, one JSON file a row.
+"""Stored results: the predictions and scores of a row of the model zoo, one JSON file a row.
 
-A file says what the network is and, for each set it was scored on, the labels that each seed's network gave
-every turn, so that two rows can be compared turn by turn later. Nothing in it depends on when it was made:
+A file describes the network and, for each set it was scored on, the label that each seed's network predicted
+for every turn, so that two rows can be compared turn by turn later. Its content does not depend on the date:
 
     {"format": 1, "name": "si_lstm_meld", "architecture": "si_lstm", "network": {...}, "causal": true,
      "parameters": 1500000, "state_bytes": 10400, "step_ms": 0.61,
@@ -16,7 +16,7 @@ A set is named as the trainer names it, ``CORPUS_SPLIT[_VARIANT]:CONDITION``, an
      "scores": {"weighted_f1": {"mean": 60.3, "sd": 0.4, "low": 57.0, "high": 63.2}, ...},
      "classes": {"neutral": {"precision": ..., "recall": ..., "f1": ..., "support": 470}, ...}}
 
-where ``gold`` and ``predicted`` are one character a scored turn, its label's place in `ALPHABET`.
+where ``gold`` and ``predicted`` have one character per scored turn, its label's place in `ALPHABET`.
 """
 
 import json
@@ -37,14 +37,14 @@ from erc_models.networks.streaming import StreamingModel
 FORMAT = 1
 ALPHABET = string.digits + string.ascii_letters
 FOLDER = Path(erc_models.__file__).resolve().parents[1] / "results"
-"""Where the results of the zoo lie in a checkout."""
+"""The zoo's results in a checkout."""
 
 MODALITIES: Mapping[str, tuple[str, ...]] = {
     "all": ("text", "audio"),
     "text": ("text",),
     "audio": ("audio",),
 }
-"""What a condition lets a network read, where it is there."""
+"""The modalities that a network may read in a condition."""
 
 _SET = re.compile(r"(?:(?P<corpus>[\w-]+?)_)?(?P<split>train|dev|test)(?:_(?P<variant>[\w-]+))?")
 
@@ -61,21 +61,21 @@ def results_of(
     config: str = "",
     command: str = "",
 ) -> dict:
-    """The results of one configuration trained with one or more seeds.
+    """Return the results of a configuration trained with one or more seeds.
 
     Args:
         name: of the row, and of its file.
         architecture: a key of `checkpoint.ARCHITECTURES`.
         network: of any seed; only its sizes are read.
         sets: name of the set (see the module) -> seed -> predictions.
-        modalities: of a set, where it has not all that its condition may read (MELD without sound).
-        text_encoder: its name, None where there is none.
-        text_parameters: how many it has.
+        modalities: of a set that lacks a modality of its condition (MELD without sound).
+        text_encoder: its name, or None.
+        text_parameters: its number of parameters.
         config: name of the configuration's file.
-        command: that gave these results, without any path of one machine.
+        command: the command that gave these results, without paths of one machine.
 
     Raises:
-        ValueError: a set's name is none, or its seeds were scored on other turns.
+        ValueError: a set's name is malformed, or its seeds were scored on different turns.
     """
     sets = {key: seeds for key, seeds in sets.items() if not _only_text(key, sets)}
     return {
@@ -94,7 +94,7 @@ def results_of(
 
 
 def _only_text(key: str, sets: Mapping[str, Mapping[int, Predictions]]) -> bool:
-    """Whether all that a set has to read is text, which stands under its own condition."""
+    """Return whether a set has text only, so that its condition "all" equals its condition "text"."""
     name, _, condition = key.partition(":")
     text = sets.get(f"{name}:text")
     if condition != "all" or text is None or text.keys() != sets[key].keys():
@@ -103,7 +103,7 @@ def _only_text(key: str, sets: Mapping[str, Mapping[int, Predictions]]) -> bool:
 
 
 def set_results(key: str, seeds: Mapping[int, Predictions], modalities: Sequence[str] | None = None) -> dict:
-    """What each seed said of a set, and the scores with their intervals."""
+    """Return the predictions of each seed for a set, and the scores with their intervals."""
     name, _, condition = key.partition(":")
     if condition not in MODALITIES:
         raise ValueError(f"set: expected NAME:CONDITION of {', '.join(MODALITIES)}, got {key!r}")
@@ -113,7 +113,7 @@ def set_results(key: str, seeds: Mapping[int, Predictions], modalities: Sequence
         if not (np.array_equal(other.gold, first.gold) and np.array_equal(other.lengths(), first.lengths())):
             raise ValueError(f"{key}: expected every seed scored on the same turns, got others for {seed}")
     scores = {seed: metrics.scores_of(found) for seed, found in seeds.items()}
-    between = bootstrap.intervals(np.stack([metrics.tally(found) for found in seeds.values()]), first.labels)
+    intervals = bootstrap.intervals(np.stack([metrics.tally(found) for found in seeds.values()]), first.labels)
     columns = {name: np.array([getattr(s, name) for s in scores.values()]) for name in FIGURES}
     return {
         "corpus": (match and match["corpus"]) or name,
@@ -128,8 +128,8 @@ def set_results(key: str, seeds: Mapping[int, Predictions], modalities: Sequence
             name: {
                 "mean": _rounded(values.mean()),
                 "sd": _rounded(values.std(ddof=1)) if len(values) > 1 else None,
-                "low": _rounded(between[name].low) if name in between else None,
-                "high": _rounded(between[name].high) if name in between else None,
+                "low": _rounded(intervals[name].low) if name in intervals else None,
+                "high": _rounded(intervals[name].high) if name in intervals else None,
             }
             for name, values in columns.items()
         },
@@ -156,7 +156,7 @@ def set_results(key: str, seeds: Mapping[int, Predictions], modalities: Sequence
 
 
 def matrices(result: Mapping) -> metrics.Floats:
-    """Confusion matrices (S, K, C, C) of a stored set's seeds and dialogues."""
+    """Return the confusion matrices (S, K, C, C) of a stored set's seeds and dialogues."""
     gold, lengths = decode(result["gold"]), np.array(result["lengths"])
     classes = len(result["labels"])
     return np.stack(
@@ -168,17 +168,17 @@ def matrices(result: Mapping) -> metrics.Floats:
 
 
 def encode(labels: np.ndarray) -> str:
-    """Label indices (N,) as N characters."""
+    """Encode label indices (N,) as N characters."""
     return "".join(ALPHABET[i] for i in labels)
 
 
 def decode(text: str) -> metrics.Integers:
-    """The inverse of `encode`."""
+    """Decode what `encode` returned."""
     return np.array([ALPHABET.index(c) for c in text], dtype=np.int64)
 
 
 def store(results: Mapping, folder: Path = FOLDER) -> Path:
-    """Write ``folder/NAME.json``; a step time measured before stays, for the same network."""
+    """Write ``folder/NAME.json``; keep the measured step time of the same network."""
     path = folder / f"{results['name']}.json"
     kept = {}
     if path.is_file():
@@ -194,7 +194,7 @@ def load(path: Path) -> dict:
     """Read a file of results.
 
     Raises:
-        ValueError: it is missing, or no results of this format.
+        ValueError: it is missing, or not results of this format.
     """
     if not path.is_file():
         raise ValueError(f"expected stored results at {path}, found no such file")
@@ -208,12 +208,12 @@ def load(path: Path) -> dict:
 
 
 def load_all(folder: Path = FOLDER) -> dict[str, dict]:
-    """All stored results by name."""
+    """Read all stored results, by name."""
     return {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
 
 
 def _json(results: Mapping) -> str:
-    """Indented JSON, with lists of numbers on one line."""
+    """Format indented JSON with lists of numbers on one line."""
     text = json.dumps(results, indent=1)
     return re.sub(r"\[\s+((?:-?[\d.]+,?\s+)+)\]", lambda m: f"[{' '.join(m[1].split())}]", text) + "\n"
 
@@ -223,7 +223,7 @@ def _rounded(value: float) -> float:
 
 
 def _plain(value: object) -> object:
-    """As JSON keeps it, rounded."""
+    """Round the numbers in a value for JSON."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return round(value, 6) if isinstance(value, float) else value

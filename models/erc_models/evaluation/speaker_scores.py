@@ -1,4 +1,4 @@
-"""How well the speaker task is done, beside answers that read no feature."""
+"""Scores of the speaker task, and of baselines that read no feature."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from erc_models.networks.streaming import TurnInput
 
 @dataclass(frozen=True)
 class SpeakerScores:
-    """Accuracy of the speaker task in percent, and of answers that read no feature.
+    """Accuracy of the speaker task and of baselines that read no feature, percent.
 
     Attributes:
-        turns: how many turns were asked about: all but empty ones and the first of each dialogue.
+        turns: number of scored turns: all except empty ones and the first of each dialogue.
         accuracy: of the network.
-        heard_accuracy: of the network where the speaker had been heard before.
-        majority: of answering who has had most turns so far (of several, who spoke last).
-        last_other: of answering who spoke last before the last speaker; a new one where there was nobody.
-        last: of answering the last speaker.
-        new: of answering a new speaker.
+        heard_accuracy: of the network, for speakers heard before.
+        majority: of predicting the speaker with the most turns so far (of several, the most recent).
+        last_other: of predicting the most recent speaker before the last one, or a new one.
+        last: of predicting the last speaker.
+        new: of predicting a new speaker.
     """
 
     turns: int
@@ -43,7 +43,7 @@ def score_speakers(model: SpeakerMultitask, dialogues: Iterable[tuple[TurnInput,
         dialogues: batches of whole dialogues, `x` (B, T, ...) and `speaker` (B, T).
 
     Raises:
-        ValueError: no turn to ask about.
+        ValueError: there is no turn to score.
     """
     hits = torch.zeros(8, dtype=torch.float64)
     for x, speaker in dialogues:

@@ -21,14 +21,14 @@ README = FOLDER.parent / "README.md"
 
 @dataclass(frozen=True)
 class Paper:
-    """What a paper reports, in percent: of the corpus's test split, and with the inputs named.
+    """A paper's figures in percent, on the corpus's test split.
 
     Attributes:
         reads: text (T), audio (A), vision (V).
-        causal: whether it uses no turn after the one it labels.
+        causal: whether it uses no turn after the labelled one.
         figures: by their names in `metrics.FIGURES`.
-        source: where it is printed.
-        remark: in the place of causal or not, what makes it another measure, beside the split.
+        source: where the figures are printed.
+        remark: replaces causal or not causal, for a measure that is not comparable beyond the split.
     """
 
     reads: str
@@ -60,13 +60,13 @@ PAPERS: Mapping[tuple[str, str], Paper] = {
         "not causal, and no classification: a pair is right where its loss is small",
     ),
 }
-"""(architecture, corpus) -> the paper's own figures."""
+"""(architecture, corpus) -> the paper's figures."""
 
 PAPER_ABLATION: Mapping[str, Mapping[str, float]] = {
     "meld": {"_lstm": 62.98, "_without_speaker": 64.67, "_without_joint": 64.71, "": 65.70},
     "iemocap": {"_lstm": 66.63, "_without_speaker": 68.89, "_without_joint": 68.01, "": 70.47},
 }
-"""Weighted F1 of SI-LSTM's table 3, by the suffix of our row."""
+"""Weighted F1 in SI-LSTM's table 3, by the suffix of our row."""
 
 ABLATION: Mapping[str, tuple[str, Mapping[str, bool]]] = {
     "_lstm": ("LSTM", {"speaker_state": False, "joint_attention": False}),
@@ -76,12 +76,12 @@ ABLATION: Mapping[str, tuple[str, Mapping[str, bool]]] = {
     "_literal": ("eq. 8 as printed", {"literal_candidate": True}),
     "_offline": ("offline (bidirectional, whole dialogue)", {"offline": True}),
 }
-"""Suffix of a row's name -> what it is called, and the flags in which it departs from the full network."""
+"""Suffix of a row's name -> the ablation's name, and the flags that differ from the full network."""
 
 FLAGS = {"speaker_state": True, "joint_attention": True, "literal_candidate": False, "offline": False}
 
 CONVERSATIONS = ("meld", "emorynlp", "iemocap")
-"""The corpora that are scored by weighted F1."""
+"""The corpora whose figure is weighted F1."""
 
 COLUMNS: Mapping[str, str] = {
     "weighted_f1": "weighted F1",
@@ -97,7 +97,7 @@ FACTS = ("model", "corpus", "reads", "causal", "parameters", "state, bytes", "st
 
 
 def tables(stored: Mapping[str, dict]) -> dict[str, str]:
-    """Every table by the name of its markers, Markdown."""
+    """Return every table in Markdown, by the name of its markers."""
     rows = {name: found for name, found in stored.items() if not _is_ablation(name, stored)}
     return {
         "conversations": _scores(
@@ -129,7 +129,7 @@ def _scores(
     order: str,
     variants: Sequence[str] = ("",),
 ) -> str:
-    """One row a set of these corpora in these variants, best first."""
+    """Return a table with a row for each set of these corpora and variants, best first."""
     found = [
         (row, part)
         for row in stored.values()
@@ -158,7 +158,7 @@ def _scores(
 
 
 def _cell(name: str, value: Mapping[str, float | None]) -> str:
-    """Mean, its standard deviation over seeds, its interval over dialogues."""
+    """Format the mean, its standard deviation over seeds and its interval over dialogues."""
     digits = 3 if name in ("mcc", "ece", "brier") else 1
     text = f"{value['mean']:.{digits}f}"
     if value["sd"] is not None:
@@ -178,18 +178,18 @@ def _parameters(row: Mapping) -> str:
 
 
 def _paper(paper: Paper | None, figures: Sequence[str]) -> str:
-    """The paper's own figures of these, with what it reads."""
+    """Format the paper's figures, with its modalities and source."""
     if paper is None:
         return "-"
-    said = ", ".join(
+    values = ", ".join(
         f"{COLUMNS[name]} {paper.figures[name]:.2f}" for name in figures if name in paper.figures
     )
     causal = paper.remark or ("causal" if paper.causal else "not causal")
-    return f"{said} ({paper.reads}, {causal}; {paper.source})"
+    return f"{values} ({paper.reads}, {causal}; {paper.source})"
 
 
 def _ablations(stored: Mapping[str, dict]) -> str:
-    """A table for each full SI-LSTM that has rows with something left out, and each corpus."""
+    """Return a table for each full SI-LSTM with ablations and each corpus."""
     made = []
     for name, full in stored.items():
         others = {s: stored[name + s] for s in ABLATION if s and name + s in stored}
@@ -203,7 +203,7 @@ def _ablations(stored: Mapping[str, dict]) -> str:
 
 
 def _comparable(row: Mapping) -> Iterator[str]:
-    """One set of each corpus: with all that there is to read."""
+    """Yield one set of each corpus, with all its modalities."""
     for key, part in row["sets"].items():
         alike = {**part, "condition": "all"}
         richer = part["condition"] == "text" and any(
@@ -221,16 +221,16 @@ def _comparable(row: Mapping) -> Iterator[str]:
 
 
 def _ablation(key: str, rows: Mapping[str, dict]) -> str:
-    """Rows as in SI-LSTM's table 3, with what each differs from the full network on the same turns."""
+    """Return rows as in SI-LSTM's table 3, with differences from the full network on the same turns."""
     full = rows[""]["sets"][key]
     lines = []
-    for suffix, (called, departs) in ABLATION.items():
+    for suffix, (title, changes) in ABLATION.items():
         if suffix not in rows:
             continue
         row, part = rows[suffix], rows[suffix]["sets"][key]
         flags = {name: row["network"].get(name, value) for name, value in FLAGS.items()}
-        if flags != FLAGS | dict(departs):
-            raise ValueError(f"{row['name']}: expected a network with {FLAGS | dict(departs)}, got {flags}")
+        if flags != FLAGS | dict(changes):
+            raise ValueError(f"{row['name']}: expected a network with {FLAGS | dict(changes)}, got {flags}")
         if row["text_encoder"] != rows[""]["text_encoder"]:
             wanted = f"the text encoder of {rows['']['name']} ({rows['']['text_encoder']})"
             raise ValueError(f"{row['name']}: expected {wanted}, got {row['text_encoder']}")
@@ -244,7 +244,7 @@ def _ablation(key: str, rows: Mapping[str, dict]) -> str:
         paper = PAPER_ABLATION.get(full["corpus"], {}).get(suffix)
         lines.append(
             [
-                called,
+                title,
                 _yes(row["causal"]),
                 str(len(part["seeds"])),
                 _cell("weighted_f1", part["scores"]["weighted_f1"]),
@@ -253,7 +253,7 @@ def _ablation(key: str, rows: Mapping[str, dict]) -> str:
                 "-" if paper is None else f"{paper:.2f}",
             ]
         )
-    title = f"{rows['']['name']} on {full['corpus']} {full['split']}, {' + '.join(full['modalities'])}:"
+    caption = f"{rows['']['name']} on {full['corpus']} {full['split']}, {' + '.join(full['modalities'])}:"
     columns = (
         "",
         "causal",
@@ -263,7 +263,7 @@ def _ablation(key: str, rows: Mapping[str, dict]) -> str:
         "beside SI-LSTM",
         "paper, test, offline",
     )
-    return f"{title}\n\n{_markdown(columns, lines)}"
+    return f"{caption}\n\n{_markdown(columns, lines)}"
 
 
 def _markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -278,7 +278,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def filled(readme: str, made: Mapping[str, str]) -> str:
-    """A text with the tables between ``<!-- zoo:NAME -->`` and ``<!-- /zoo:NAME -->``.
+    """Return a text with the tables between ``<!-- zoo:NAME -->`` and ``<!-- /zoo:NAME -->``.
 
     Raises:
         ValueError: a pair of markers is missing.
@@ -293,7 +293,7 @@ def filled(readme: str, made: Mapping[str, str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
         prog="scripts/zoo",
         description=__doc__,
@@ -316,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"zoo: {str(error).splitlines()[0]}")
     if args.check:
         if after != before:
-            sys.exit(f"zoo: expected the tables that {args.results} gives in {args.readme}, got others: "
+            sys.exit(f"zoo: expected the tables of {args.results} in {args.readme}, got others: "
                      "run scripts/zoo")  # fmt: skip
     else:
         args.readme.write_text(after, encoding="utf-8")

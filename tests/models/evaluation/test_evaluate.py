@@ -311,4 +311,4 @@ def test_who_speaks_is_scored_where_the_network_tells_it(
     assert told["turns"] == asked
     assert 0 <= told["accuracy"] <= 100
     main([*arguments, "--cache", str(tmp_path)])
-    assert f"Who speaks ({asked} turns)" in capsys.readouterr().out
+    assert f"Speaker task ({asked} turns)" in capsys.readouterr().out

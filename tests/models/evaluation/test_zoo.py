@@ -245,7 +245,7 @@ def test_a_row_is_reproduced(
     assert str(tmp_path) not in json.dumps(stored)
     capsys.readouterr()
     reproduce.main(["tiny", *places])
-    assert "The row is what is stored." in capsys.readouterr().out
+    assert "The row equals the stored one." in capsys.readouterr().out
 
     part = stored["sets"]["talk_dev:text"]["seeds"]["3"]
     part["predicted"] = "".join("1" if c == "0" else "0" for c in part["predicted"])
@@ -253,7 +253,7 @@ def test_a_row_is_reproduced(
     with pytest.raises(SystemExit) as stopped:
         reproduce.main(["tiny", *places])
     assert stopped.value.code == 1
-    assert "The row is not what is stored." in capsys.readouterr().out
+    assert "The row differs from the stored one." in capsys.readouterr().out
     with pytest.raises(SystemExit, match="expected data to score tiny on"):
         reproduce.main(["tiny", *places, "--data", str(tmp_path / "nothing")])
 
@@ -270,7 +270,7 @@ def test_a_set_of_the_training_is_taken_from_its_features(tiny_checkpoint: Path,
     found = reproduce.read_set("composed_dev", checkpoint, places)
     assert found is not None
     assert reproduce.read_set("acted_dev", checkpoint, places) is None
-    given = reproduce.said_of(checkpoint, "composed_dev", found)
+    given = reproduce.predict_conditions(checkpoint, "composed_dev", found)
     assert list(given) == ["composed_dev:all", "composed_dev:text", "composed_dev:audio"]
     expected = predict(checkpoint.network, features, "audio", checkpoint.calibration)
     np.testing.assert_array_equal(given["composed_dev:audio"].probabilities, expected.probabilities)
