@@ -1,1 +1,1 @@
-"""Corpora and features: what networks are trained on and measured with."""
+"""Corpora and features to train and evaluate networks on."""

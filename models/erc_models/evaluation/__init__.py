@@ -1,1 +1,1 @@
-"""How good a network is, and the records and tables of that."""
+"""Evaluation of networks, its stored results and its tables."""

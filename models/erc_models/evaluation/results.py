@@ -94,7 +94,7 @@ def results_of(
 
 
 def _only_text(key: str, sets: Mapping[str, Mapping[int, Predictions]]) -> bool:
-    """Return whether a set has text only, so that its condition "all" equals its condition "text"."""
+    """Return whether a condition "all" equals the condition "text", because the set has text only."""
     name, _, condition = key.partition(":")
     text = sets.get(f"{name}:text")
     if condition != "all" or text is None or text.keys() != sets[key].keys():
@@ -113,7 +113,8 @@ def set_results(key: str, seeds: Mapping[int, Predictions], modalities: Sequence
         if not (np.array_equal(other.gold, first.gold) and np.array_equal(other.lengths(), first.lengths())):
             raise ValueError(f"{key}: expected every seed scored on the same turns, got others for {seed}")
     scores = {seed: metrics.scores_of(found) for seed, found in seeds.items()}
-    intervals = bootstrap.intervals(np.stack([metrics.tally(found) for found in seeds.values()]), first.labels)
+    tallies = np.stack([metrics.tally(found) for found in seeds.values()])  # (S, K, M)
+    intervals = bootstrap.intervals(tallies, first.labels)
     columns = {name: np.array([getattr(s, name) for s in scores.values()]) for name in FIGURES}
     return {
         "corpus": (match and match["corpus"]) or name,

@@ -1,1 +1,1 @@
-"""The networks: what is shipped in a checkpoint, and what a step runs."""
+"""The networks and everything that a shipped checkpoint needs."""

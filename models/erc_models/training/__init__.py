@@ -1,1 +1,1 @@
-"""How networks and text encoders learn."""
+"""Training of networks and text encoders."""

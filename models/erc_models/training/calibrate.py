@@ -1,15 +1,15 @@
-"""Fit a checkpoint's temperatures on dev, and say by cross-validation whether they are worth having.
+"""Fit a checkpoint's temperatures on dev, and compare them by cross-validation.
 
 ``scripts/calibrate --checkpoint NAME|DIR --data FILE [--clips FILE] [--store]``
-collects what the network says of a corpus (its words as they are and at a word error rate of 35%; words
-alone, voice alone, both), of acted clips (alone, and ten of a speaker in a row) and of the corpus's words in
-the clips' voices (`prepare.compose`), and parts the turns by what they have. For each part the temperature of
-the checkpoint, one of the part's own, and two of its own (where the likeliest label is neutral, and where it
-is another) are compared by the log loss on turns that they were not fitted on: ten folds of dialogues and
-speakers, or one for each speaker of clips. The best is kept; ``--store`` writes it to config.json.
+collects the network's predictions for a corpus (its words as they are and at a word error rate of 35%; words
+only, voice only, both), for acted clips (alone, and ten of a speaker in a row) and for the corpus's words in
+the clips' voices (`prepare.compose`), and divides the turns into parts by their modalities. For each part it
+compares the checkpoint's temperature, one temperature of the part's own, and two of its own (for turns whose
+likeliest label is neutral, and for the others) by the log loss on held-out turns: ten folds of dialogues and
+speakers, or one for each speaker of clips. The best is selected; ``--store`` writes it to config.json.
 
-Printed beside the expected calibration error is what a network of these confidences that is calibrated
-perfectly would show on as many turns: with some hundred turns a bin, the error is never near 0.
+The expected calibration error is printed beside that of a perfectly calibrated network with the same
+confidences and number of turns: with some hundred turns a bin, the error is never near 0.
 """
 
 import argparse
@@ -40,62 +40,62 @@ from erc_models.training.prepare import Clips, compose
 
 FOLDS = 10
 REPEATS = 5
-"""Cross-validation is repeated with other folds of the dialogues."""
-FEWEST = 200
-"""Turns that a part needs for temperatures of its own."""
+"""Number of cross-validations, each with different folds."""
+MIN_TURNS = 200
+"""Minimum number of turns for temperatures of a part's own."""
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The turns that have the same modalities.
+    """Turns with the same modalities.
 
     Attributes:
         logits: (N, C), uncalibrated.
         gold: (N,).
-        group: (N,), the dialogue or the speaker that a turn is of: what a fold leaves out.
+        group: (N,), the dialogue or speaker of a turn; folds keep groups together.
     """
 
     logits: Floats
     gold: Integers
     group: Integers
 
-    def some(self, rows: Mask) -> "Part":
-        """Some of the turns."""
+    def select(self, rows: Mask) -> "Part":
+        """Select turns."""
         return Part(self.logits[rows], self.gold[rows], self.group[rows])
 
 
-def parts_of(said: Sequence[tuple[Part, Mask]]) -> dict[str, Part]:
-    """Turns by what they have, named as in `Calibration.temperatures`.
+def parts_of(collected: Sequence[tuple[Part, Mask]]) -> dict[str, Part]:
+    """Group turns by their modalities, named as in `Calibration.temperatures`.
 
     Args:
-        said: turns, and which of words and acoustic groups each of them has (N, 1 + G).
+        collected: turns, and whether each has words and each group of acoustic features (N, 1 + G).
     """
     found: dict[str, list[Part]] = {}
-    for part, there in said:
-        keys = np.array(["".join("01"[int(has)] for has in row) for row in there])
+    for part, present in collected:
+        keys = np.array(["".join("01"[int(has)] for has in row) for row in present])
         for key in np.unique(keys):
-            found.setdefault(str(key), []).append(part.some(keys == key))
+            found.setdefault(str(key), []).append(part.select(keys == key))
     joined = {
-        key: Part(*(np.concatenate([getattr(p, name) for p in some]) for name in ("logits", "gold", "group")))
-        for key, some in sorted(found.items())
+        key: Part(*(np.concatenate([getattr(p, name) for p in same]) for name in ("logits", "gold", "group")))
+        for key, same in sorted(found.items())
     }
-    return {key: part for key, part in joined.items() if len(part.gold) >= FEWEST}
+    return {key: part for key, part in joined.items() if len(part.gold) >= MIN_TURNS}
 
 
 def probabilities(part: Part, temperatures: Floats, neutral: int | None) -> Floats:
-    """Of a part's turns (N, C), by the temperatures of other labels and of neutral (2,)."""
-    quiet = part.logits.argmax(1) == (-1 if neutral is None else neutral)
-    return softmax(part.logits / temperatures[quiet.astype(int)][:, None], axis=1)
+    """Return a part's probabilities (N, C), by the temperatures of other labels and of neutral (2,)."""
+    is_neutral = part.logits.argmax(1) == (-1 if neutral is None else neutral)
+    return softmax(part.logits / temperatures[is_neutral.astype(int)][:, None], axis=1)
 
 
 def fit(part: Part, count: int, neutral: int | None) -> Floats:
-    """The temperatures of other labels and of neutral (2,) that minimise the log loss.
+    """Fit the temperatures of other labels and of neutral (2,) that minimise the log loss.
 
     Args:
         part: the turns to fit on.
-        count: how many to fit, 1 (both are the same) or 2.
-        neutral: the label of that name, None where there is none.
+        count: number of temperatures to fit, 1 (both are the same) or 2.
+        neutral: index of the label, or None if there is none.
     """
 
     def loss(logs: Floats) -> float:
@@ -106,49 +106,49 @@ def fit(part: Part, count: int, neutral: int | None) -> Floats:
 
 
 def folds(group: Integers, seed: int) -> Iterator[np.ndarray]:
-    """The rows, bool (N,), of each fold: groups stay together."""
+    """Yield the rows, bool (N,), of each fold; groups stay together."""
     groups = np.random.default_rng(seed).permutation(np.unique(group))
     for chosen in np.array_split(groups, min(FOLDS, len(groups))):
         yield np.isin(group, chosen)
 
 
 def cross_validated(part: Part, fitted: Callable[[Part], Floats], neutral: int | None) -> list[Floats]:
-    """Probabilities (N, C) of every turn by temperatures that were fitted without it, for each repeat."""
+    """Return each turn's probabilities (N, C), by temperatures fitted without it, for each repeat."""
     found = []
     for seed in range(REPEATS):
-        said = np.empty(part.logits.shape)
-        for held in folds(part.group, seed):
-            said[held] = probabilities(part.some(held), fitted(part.some(~held)), neutral)
-        found.append(said)
+        held_out = np.empty(part.logits.shape)
+        for fold in folds(part.group, seed):
+            held_out[fold] = probabilities(part.select(fold), fitted(part.select(~fold)), neutral)
+        found.append(held_out)
     return found
 
 
-def log_loss(said: Floats, gold: Integers) -> float:
-    """Mean negative log of the gold label's probability."""
-    return float(-np.log(said[np.arange(len(gold)), gold]).mean())
+def log_loss(predicted: Floats, gold: Integers) -> float:
+    """Return the mean negative log-probability of the gold labels."""
+    return float(-np.log(predicted[np.arange(len(gold)), gold]).mean())
 
 
-def perfect_error(said: Floats, draws: int = 200) -> tuple[float, float, float]:
-    """The calibration error of true probabilities such as these: its mean, 5th and 95th percentile."""
+def perfect_error(predicted: Floats, draws: int = 200) -> tuple[float, float, float]:
+    """Return the calibration error if these probabilities were true: its mean, 5th and 95th percentile."""
     rng = np.random.default_rng(0)
-    steps = said.cumsum(1)
+    cumulative = predicted.cumsum(1)
     errors = []
     for _ in range(draws):
-        gold = (rng.random((len(said), 1)) > steps[:, :-1]).sum(1)
-        errors.append(expected_calibration_error(said, gold))
+        gold = (rng.random((len(predicted), 1)) > cumulative[:, :-1]).sum(1)
+        errors.append(expected_calibration_error(predicted, gold))
     return float(np.mean(errors)), *(float(q) for q in np.quantile(errors, [0.05, 0.95]))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to calibrate a part.
+    """A way to calibrate a part, with its losses and errors.
 
     Attributes:
         temperatures: of other labels and of neutral, fitted on all turns.
         loss: log loss, cross-validated.
         error: calibration error, cross-validated, mean over the repeats.
         spread: its standard deviation over the repeats.
-        within: calibration error on the turns it was fitted on.
+        within: calibration error on the turns used for fitting.
         perfect: see `perfect_error`.
     """
 
@@ -161,22 +161,22 @@ class Choice:
 
 
 def compare(part: Part, temperature: float, neutral: int | None) -> dict[str, Choice]:
-    """The ways to calibrate a part: as the checkpoint does, with one temperature of its own, with two."""
+    """Compare ways to calibrate a part: the checkpoint's temperature, one of its own, two of its own."""
     ways: dict[str, Callable[[Part], Floats]] = {
-        "the checkpoint's": lambda some: np.full(2, temperature),
-        "one of its own": lambda some: fit(some, 1, neutral),
+        "the checkpoint's": lambda turns: np.full(2, temperature),
+        "one of its own": lambda turns: fit(turns, 1, neutral),
     }
     if neutral is not None:
-        ways["neutral and other"] = lambda some: fit(some, 2, neutral)
+        ways["neutral and other"] = lambda turns: fit(turns, 2, neutral)
     found = {}
     for name, fitted in ways.items():
-        said = cross_validated(part, fitted, neutral)
-        errors = [expected_calibration_error(p, part.gold) for p in said]
+        held_out = cross_validated(part, fitted, neutral)
+        errors = [expected_calibration_error(p, part.gold) for p in held_out]
         final = fitted(part)
         within = probabilities(part, final, neutral)
         found[name] = Choice(
             temperatures=(float(final[0]), float(final[1])),
-            loss=float(np.mean([log_loss(p, part.gold) for p in said])),
+            loss=float(np.mean([log_loss(p, part.gold) for p in held_out])),
             error=float(np.mean(errors)),
             spread=float(np.std(errors)),
             within=expected_calibration_error(within, part.gold),
@@ -188,21 +188,21 @@ def compare(part: Part, temperature: float, neutral: int | None) -> dict[str, Ch
 def collect(
     checkpoint: Checkpoint, data: Path, clips: Path | None, cache: Path | None
 ) -> list[tuple[Part, Mask]]:
-    """What the network says of a corpus and of clips, for `parts_of`."""
+    """Collect the network's predictions for a corpus and for clips, see `parts_of`."""
     dialogues = evaluation_sets.with_labels(releases.read(data), checkpoint.labels)
     misheard = evaluation_sets.misheard(dialogues, 0.35, 0)
     prosody = evaluation_sets.voices_of(checkpoint, dialogues)
     found = []
 
-    def add(said: Sequence[Dialogue], audio: Floats, conditions: Sequence[str], group: Integers) -> None:
-        features = evaluation_sets.featurise(checkpoint, said, audio, cache=cache)
+    def add(turns: Sequence[Dialogue], audio: Floats, conditions: Sequence[str], group: Integers) -> None:
+        features = evaluation_sets.featurise(checkpoint, turns, audio, cache=cache)
         for condition in conditions:
-            text, heard = masks(features, condition)
-            there = torch.cat([text.unsqueeze(1), heard], 1).numpy()  # (N, 1 + G)
-            scored = there.any(1) & (features.label != NO_LABEL).numpy()
+            text, voice = masks(features, condition)
+            present = torch.cat([text.unsqueeze(1), voice], 1).numpy()  # (N, 1 + G)
+            scored = present.any(1) & (features.label != NO_LABEL).numpy()
             if scored.any():
                 p = predict(checkpoint.network, features, condition, None, scored)
-                found.append((Part(np.log(p.probabilities), p.gold, group[scored]), there[scored]))
+                found.append((Part(np.log(p.probabilities), p.gold, group[scored]), present[scored]))
 
     group = np.repeat(np.arange(len(dialogues)), [len(d.utterances) for d in dialogues])
     add(dialogues, prosody, ("text", "all", "audio"), group)
@@ -212,20 +212,20 @@ def collect(
     singly, voices = evaluation_sets.clips(clips, checkpoint)
     singly = evaluation_sets.with_labels(singly, checkpoint.labels)
     names = sorted({u.speaker for d in singly for u in d.utterances})
-    for said, audio in ((singly, voices), evaluation_sets.together(singly, voices, 0)):
-        who = [len(dialogues) + names.index(u.speaker) for d in said for u in d.utterances]
-        add(said, audio, ("all", "audio"), np.array(who))
-    for said in (dialogues, misheard):
-        # the same voices for both; a turn whose words were lost would be a voice with the label of words
-        made, audio, _ = compose(said, Clips.load(clips, "dev", ("plain",)), random.Random(0), doubt=0.0)
+    for made, audio in ((singly, voices), evaluation_sets.together(singly, voices, 0)):
+        who = [len(dialogues) + names.index(u.speaker) for d in made for u in d.utterances]
+        add(made, audio, ("all", "audio"), np.array(who))
+    for spoken in (dialogues, misheard):
+        # both get the same voices; a turn that lost its words gets none, since its label may be the words'
+        made, audio, _ = compose(spoken, Clips.load(clips, "dev", ("plain",)), random.Random(0), doubt=0.0)
         audio[[not u.text for d in made for u in d.utterances]] = np.nan
         add(made, audio, ("all",), group)
     return found
 
 
 def report(found: Mapping[str, Mapping[str, Choice]], parts: Mapping[str, Part]) -> None:
-    """Print every part's ways."""
-    table = Table(title="* kept: the least log loss, cross-validated", title_justify="left")
+    """Print the comparison for every part."""
+    table = Table(title="* selected: the lowest log loss, cross-validated", title_justify="left")
     for column in ("words, voice", "turns", "temperatures", "other", "neutral", "log loss", "ECE", "± folds",
                    "in sample", "perfect: ECE [5%, 95%]"):  # fmt: skip
         table.add_column(column)
@@ -240,7 +240,7 @@ def report(found: Mapping[str, Mapping[str, Choice]], parts: Mapping[str, Part])
 
 
 def best(choices: Mapping[str, Choice]) -> Choice:
-    """The choice of the least log loss; the simpler one where two are alike."""
+    """Select the choice with the lowest log loss, of equal ones the simpler."""
     return min(choices.values(), key=lambda c: round(c.loss, 4))
 
 
@@ -262,7 +262,7 @@ def store(folder: Path, labels: Sequence[str], chosen: Mapping[str, Choice], neu
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
         prog="scripts/calibrate",
         description=__doc__,

@@ -1,7 +1,7 @@
-"""A text encoder that learns together with the conversation network that reads it.
+"""Fine-tuning of a text encoder together with a conversation network.
 
-`LiveText` stands where frozen features would: it computes the text features of a batch of dialogues from
-their words, with gradients, and sometimes from words as a recognizer might have heard them.
+`LiveText` replaces frozen features: it computes the text features of a batch of dialogues from their words,
+with gradients, and sometimes from words with simulated recognition errors.
 """
 
 import copy
@@ -20,20 +20,20 @@ from erc_models.networks.text_encoder import TextEncoder, TextWindow, windows
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How the encoder learns, and what it reads.
+    """Settings of the encoder's training and input.
 
     Attributes:
         past_turns, max_past_tokens, max_target_tokens: of the window, see `TextEncoderConfig`.
-        lr: of the encoder.
-        layer_decay: the step of each layer is this much of the next one's.
+        lr: learning rate of the encoder.
+        layer_decay: each layer's learning rate is this multiple of the next layer's.
         plain: share of dialogues without casing and punctuation.
-        noise: share of dialogues as a recognizer might have heard them, at a word error rate drawn
-            between 0 and `max_wer`.
+        noise: share of dialogues with simulated recognition errors, at a word error rate drawn between 0 and
+            `max_wer`.
         max_wer: see `noise`.
-        context_dropout: how often older turns of a window are left out.
-        single_turns: a turn is learnt from by itself, with the window's words as its only context, so that a
-            batch is of turns of many dialogues; for networks without memory.
-        chunk: windows that are encoded at once.
+        context_dropout: probability that older turns of a window are left out.
+        single_turns: train on single turns, with the window's words as the only context, so that a batch has
+            turns of many dialogues; for networks without memory.
+        chunk: number of windows encoded at once.
     """
 
     past_turns: int = 3
@@ -50,9 +50,9 @@ class FineTuning:
 
 
 class SharedDropout(nn.Module):
-    """Dropout of whole features of a text, one mask for all its tokens (Gal and Ghahramani, 2016).
+    """Dropout with one mask for all tokens of a text (Gal and Ghahramani, 2016).
 
-    On a CPU the random numbers of token-wise dropout cost as much as a fifth of a training step.
+    On a CPU the random numbers of token-wise dropout take up to a fifth of a training step.
     """
 
     def __init__(self, p: float) -> None:
@@ -60,7 +60,7 @@ class SharedDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, D) -> the same, in training with features dropped."""
+        """Drop features of (B, L, D) in training."""
         if not self.training or self.p == 0:
             return x
         mask = torch.rand(x.shape[0], 1, x.shape[-1], device=x.device) >= self.p
@@ -68,18 +68,18 @@ class SharedDropout(nn.Module):
 
 
 def prepare_encoder(encoder: TextEncoder) -> TextEncoder:
-    """Make an encoder ready to learn, in place: cheap dropout, word embeddings frozen."""
+    """Prepare an encoder for training, in place: cheap dropout, frozen word embeddings."""
     for module in list(encoder.model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Dropout):
-                # attention weights are not dropped: their mask is the largest of all
+                # no dropout on attention weights: their mask would be the largest of all
                 setattr(module, name, nn.Dropout(0.0) if hasattr(module, "query") else SharedDropout(child.p))
     encoder.model.embeddings.requires_grad_(False)
     return encoder.float()
 
 
 def parameter_groups(encoder: TextEncoder, settings: FineTuning) -> list[dict]:
-    """AdamW's groups of the encoder's parameters, lower layers with smaller steps."""
+    """Return AdamW's parameter groups of the encoder, with lower learning rates for lower layers."""
     layers = encoder.model.config.num_hidden_layers
     groups: dict[int, list[nn.Parameter]] = {}
     for name, parameter in encoder.model.named_parameters():
@@ -94,12 +94,12 @@ def parameter_groups(encoder: TextEncoder, settings: FineTuning) -> list[dict]:
 
 
 class LiveText:
-    """The text of a set's dialogues.
+    """The words of a set's dialogues.
 
     Args:
         dialogues: in the order of the feature set.
-        settings: the window, and what is done to the words in training.
-        vocabulary: where misheard words come from; None where nothing is ever misheard.
+        settings: the window and the corruption of words in training.
+        vocabulary: source of wrong words; None: words are never corrupted.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class LiveText:
         self.vocabulary = vocabulary
         self._texts = [[u.text for u in d.utterances] for d in dialogues]
         self._speakers = [d.speaker_ids() for d in dialogues]
-        # (dialogue, turn) of the first turn of each row of a batch, and how many turns the row has
+        # the dialogue, first turn and number of turns of each row of a batch
         self._rows = [(k, 0, len(texts)) for k, texts in enumerate(self._texts)]
 
     def by_turn(self) -> "LiveText":
-        """The same text for a set of single turns (`FeatureSet.by_turn`), each with its past."""
+        """Return the text for a set of single turns (`FeatureSet.by_turn`), each with its past."""
         apart = copy.copy(self)
         apart._rows = [(k, turn, 1) for k, _, turns in self._rows for turn in range(turns)]
         return apart
@@ -121,13 +121,13 @@ class LiveText:
     def fill(
         self, batch: DialogueBatch, dialogues: Sequence[int], encoder: TextEncoder, rng: random.Random | None
     ) -> DialogueBatch:
-        """The batch with the text features (B, T, D) of its dialogues.
+        """Add the text features (B, T, D) to a batch.
 
         Args:
-            batch: of these dialogues.
-            dialogues: their indices (those of turns, `by_turn`).
-            encoder: with gradients where they are enabled.
-            rng: chooses what is misheard; None reads the words as they are.
+            batch: the batch.
+            dialogues: indices of its dialogues (of its turns after `by_turn`).
+            encoder: the encoder; gradients flow if they are enabled.
+            rng: source of randomness for corrupting words; None leaves the words as they are.
         """
         device = batch.x.text_mask.device
         rows, places = [], []
@@ -143,7 +143,7 @@ class LiveText:
         b, t = batch.x.text_mask.shape
         text = torch.zeros(b * t, encoder.dim, device=device)
         mask = torch.zeros(b * t, dtype=torch.bool, device=device)
-        # windows of like length together: padding costs as much as words
+        # windows of similar length together: padding costs as much as words
         order = sorted(
             range(len(rows)), key=lambda i: len(rows[i].text) + sum(len(p) for _, p in rows[i].past)
         )

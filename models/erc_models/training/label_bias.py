@@ -1,9 +1,9 @@
-"""How readily each label is given: a bias per label, chosen on turns that nothing was trained on.
+"""A bias per label, selected on held-out turns.
 
-A network trained where rare labels are drawn or weighed more often is at no prior in particular. Scores that
-count rare labels as much as frequent ones are best where rare labels are given more readily than they are
-likely (Menon et al., 2021, logit adjustment), scores of all turns where they are not. Two numbers are chosen:
-how much of each label's log frequency is taken from its logit, and how much neutral is held back beside.
+A network trained with resampled or reweighted labels has no particular prior. Predicting rare labels more
+often than they are likely improves scores that count rare and frequent labels alike (Menon et al., 2021,
+logit adjustment), but not scores over all turns. Two numbers are selected: the share of each label's log
+frequency to subtract from its logit, and a further bias of neutral.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from erc_models.evaluation.metrics import NEUTRAL, Floats, Integers, agreement
 from erc_models.networks.streaming import StreamingModel
 
 STRENGTHS = np.arange(-1.0, 1.51, 0.1)
-"""Of the log frequencies: below 0 frequent labels become more ready, above 0 rare ones."""
+"""Shares of the log frequencies to subtract: below 0 favours frequent labels, above 0 rare ones."""
 RESERVES = np.arange(-2.0, 2.01, 0.2)
-"""What is added to neutral beside."""
+"""Further biases of neutral."""
 CHOSEN_BY = ("micro_f1_without_neutral", "macro_f1_without_neutral")
-"""The mean of these is what the bias is chosen by."""
+"""The bias maximises the mean of these figures."""
 
 
 def bias_of(counts: Floats, neutral: int, strength: float, reserve: float) -> Floats:
-    """The bias of each label (C,), 0 for a label of mean log frequency.
+    """Return the bias of each label (C,), 0 for a label of mean log frequency.
 
     Args:
-        counts: how often each label occurs (C,).
-        neutral: its index.
-        strength: share of the log frequency that is taken off.
-        reserve: added to neutral.
+        counts: count of each label (C,).
+        neutral: index of neutral.
+        strength: share of the log frequency to subtract.
+        reserve: further bias of neutral.
     """
     logs = np.log(np.maximum(counts, 1))
     bias = -strength * (logs - logs.mean())
@@ -39,7 +39,7 @@ def bias_of(counts: Floats, neutral: int, strength: float, reserve: float) -> Fl
 
 
 def worth(logits: Floats, gold: Integers, labels: Sequence[str]) -> float:
-    """Mean of the figures of `CHOSEN_BY`, in percent, of logits (N, C)."""
+    """Return the mean of the figures of `CHOSEN_BY`, in percent, of logits (N, C)."""
     c = len(labels)
     matrix = np.bincount(gold * c + logits.argmax(1), minlength=c * c).reshape(c, c).astype(np.float64)
     found = agreement(matrix, labels)
@@ -47,15 +47,15 @@ def worth(logits: Floats, gold: Integers, labels: Sequence[str]) -> float:
 
 
 def choose(logits: Floats, gold: Integers, labels: Sequence[str]) -> Floats:
-    """The bias (C,) under which held-out turns are worth most.
+    """Select the bias (C,) with the best `worth` on held-out turns.
 
     Args:
         logits: (N, C).
         gold: (N,).
-        labels: with one of `NEUTRAL` among them.
+        labels: the labels; one must be in `NEUTRAL`.
 
     Raises:
-        ValueError: there is no neutral.
+        ValueError: no label is neutral.
     """
     neutral = next((i for i, label in enumerate(labels) if label.lower() in NEUTRAL), None)
     if neutral is None:
@@ -67,10 +67,10 @@ def choose(logits: Floats, gold: Integers, labels: Sequence[str]) -> Floats:
 
 @torch.no_grad()
 def add(network: StreamingModel, bias: Floats) -> None:
-    """Add a bias (C,) to a network's own, in place.
+    """Add a bias (C,) to that of a network's last layer, in place.
 
     Raises:
-        ValueError: the network has no layer that gives logits and nothing else.
+        ValueError: the network has no last layer with a bias for each label.
     """
     layer = getattr(network, "head", None) or getattr(network, "text", None)
     own = getattr(layer, "bias", None)

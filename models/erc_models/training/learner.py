@@ -1,4 +1,4 @@
-"""A network and the text encoder that learns with it: what they read of a corpus, and how they do on it."""
+"""A learner: a network and, if it is fine-tuned, the text encoder; its batches and its scores on dev."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ from erc_models.training.fine_tuning import LiveText
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Dialogues to learn from or to score on.
+    """Dialogues to train on or to score.
 
     Attributes:
-        features: who spoke, labels, acoustic features, and text features where they are frozen.
-        text: where the text features come from when the encoder learns.
+        features: speakers, labels, acoustic features, and frozen text features.
+        text: the words, if the encoder is trained.
     """
 
     features: FeatureSet
@@ -32,7 +32,7 @@ class Corpus:
 
 
 class Learner(nn.Module):
-    """A network and the text encoder that learns with it, if one does."""
+    """A network and the text encoder that is trained with it, if any."""
 
     def __init__(self, network: StreamingModel, encoder: TextEncoder | None = None) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Learner(nn.Module):
         self.encoder = encoder
 
     def read(self, corpus: Corpus, dialogues: Sequence[int], rng: random.Random | None) -> DialogueBatch:
-        """A batch on the learner's device, its words encoded; misheard now and then where `rng` is given."""
+        """Make a batch on the learner's device and encode its words; `rng`, if given, corrupts some."""
         batch = corpus.features.batch(dialogues).to(next(self.parameters()).device)
         if self.encoder is not None and corpus.text is not None:
             with half_precision(batch.label.device):
@@ -49,10 +49,10 @@ class Learner(nn.Module):
 
 
 def half_precision(device: torch.device) -> AbstractContextManager:
-    """Automatic mixed precision in bfloat16, on a GPU alone.
+    """Return automatic mixed precision in bfloat16 on a GPU, and nothing on a CPU.
 
-    On a CPU it costs time where there are no matrix tiles, and some virtual machines claim tiles that they
-    do not have: there the process dies of an illegal instruction.
+    On a CPU without matrix tiles it is slower, and some virtual machines report tiles that they do not have,
+    so that the process dies of an illegal instruction.
     """
     if device.type == "cpu":
         return nullcontext()
@@ -62,10 +62,10 @@ def half_precision(device: torch.device) -> AbstractContextManager:
 def labelled_logits(
     learner: Learner, corpus: Corpus, condition: str = "all"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Predict the labelled utterances that have what a condition reads.
+    """Predict the labelled utterances that are readable in a condition.
 
     Returns:
-        Logits (N, C), labels (N,) and the rows of the feature set that they stand in (N,), ascending.
+        Logits (N, C), labels (N,) and their rows in the feature set (N,), ascending.
     """
     learner.eval()
     features = corpus.features
@@ -79,14 +79,14 @@ def labelled_logits(
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in [1/4, 4] that minimises the log loss."""
+    """Find the temperature in [1/4, 4] that minimises the log loss."""
     grid = torch.logspace(-2, 2, 401, base=2.0).tolist()
     losses = [float(F.cross_entropy(logits / t, labels)) for t in grid]
     return grid[int(np.argmin(losses))]
 
 
 def dev_scores(learner: Learner, dev: Mapping[str, Corpus], temperature: float = 1.0) -> dict[str, Scores]:
-    """Scores by ``set:condition`` of every set in every condition that leaves it something to read."""
+    """Score every set in every condition in which it is readable, by ``set:condition``."""
     found = {}
     for name, corpus in dev.items():
         heard = bool(corpus.features.audio_mask.any())
@@ -96,5 +96,5 @@ def dev_scores(learner: Learner, dev: Mapping[str, Corpus], temperature: float =
                 probabilities = (logits / temperature).softmax(-1).numpy()
                 found[f"{name}:{condition}"] = score(probabilities, labels.numpy(), corpus.features.labels)
         if not heard and f"{name}:all" in found:
-            found[f"{name}:text"] = found[f"{name}:all"]  # there is nothing else
+            found[f"{name}:text"] = found[f"{name}:all"]  # the set has text only
     return found

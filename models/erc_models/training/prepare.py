@@ -1,17 +1,17 @@
-"""Corpora and acoustic features -> the frozen feature sets that networks are trained from.
+"""Prepare the frozen feature sets for training networks, from corpora and acoustic features.
 
 ``python -m erc_models.training.prepare --text-encoder CHECKPOINT --corpora DIR --out DIR`` writes for MELD,
 with the text features of the checkpoint's encoder and the corpus's own prosody as acoustic features,
 
 - ``meld_train``, ``meld_dev``: the words as they are;
-- ``meld_train_heard``: as a recognizer might have heard them, at word error rates up to 50%;
-- ``meld_dev_wer35``: the same at 35%.
+- ``meld_train_heard``: with simulated recognition errors, at word error rates of up to 50%;
+- ``meld_dev_wer35``: with simulated recognition errors, at 35%.
 
-``--corpus emorynlp`` or ``dailydialog`` writes ``<corpus>_train`` and ``<corpus>_dev``, words alone, and of
-DailyDialog ``dailydialog_dev_new``, without the dialogues that train repeats.
+``--corpus emorynlp`` or ``dailydialog`` writes ``<corpus>_train`` and ``<corpus>_dev``, words only, and for
+DailyDialog also ``dailydialog_dev_new``, without the dialogues that train repeats.
 
 With ``--acoustics DIR`` (of `scripts/extract_features`) the acoustic features are openSMILE functionals, the
-speaker encoder's voice states and the same prosody, a group each, and there are also
+speaker encoder's voice states and the same prosody, a group each, and it also writes
 
 - ``acted_train``, ``acted_dev``: dialogues of acted clips with their own (uninformative) words;
 - ``composed_train``, ``composed_dev``: MELD's words in acted or read voices, see `compose`, and
@@ -41,7 +41,7 @@ from erc_models.training.training_sets import corpus_dialogues, corpus_labels, f
 
 NEUTRAL = MELD_LABELS.index("neutral")
 COPIES = ("plain", "random1", "random2")
-"""Which copies of the training clips are used: as they are, and twice altered at random."""
+"""The copies of the training clips to use: unaltered, and two random alterations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Clips:
 
     @classmethod
     def load(cls, path: Path, split: str | None, copies: tuple[str, ...]) -> "Clips":
-        """Read one file of `scripts/extract_features`: some split and some copies of it."""
+        """Read some copies of a split (or of all splits) from a file of `scripts/extract_features`."""
         with np.load(path) as file:
             keep = np.isin(file["augmentation"], copies)
             if split is not None:
@@ -71,7 +71,7 @@ class Clips:
 
     @staticmethod
     def join(parts: Sequence["Clips"]) -> "Clips":
-        """Several files' clips as one."""
+        """Join the clips of several files."""
         names = ("audio", "label", "speaker", "text")
         return Clips(
             *(np.concatenate([getattr(p, n) for p in parts]) for n in names), parts[0].spec, parts[0].groups
@@ -79,7 +79,7 @@ class Clips:
 
 
 def words(encoder: TextEncoder, dialogues: Sequence[Dialogue]) -> Tensor:
-    """Text features (N, D) of all utterances, in order; zeros where there are no words."""
+    """Compute the text features (N, D) of all utterances, in order; zeros without words."""
     windows = [w for d in dialogues for w in windows_of(d, encoder.config.past_turns)]
     found = text_features(encoder, windows, default_cache())
     said = torch.tensor([bool(u.text) for d in dialogues for u in d.utterances])
@@ -89,7 +89,7 @@ def words(encoder: TextEncoder, dialogues: Sequence[Dialogue]) -> Tensor:
 
 
 def prosody(dialogues: Sequence[Dialogue], width: int) -> np.ndarray:
-    """Acoustic features (N, width) of which only the last, the corpus's prosody, are known."""
+    """Return acoustic features (N, width) of which only the last group, the corpus's prosody, is known."""
     flat = [u for d in dialogues for u in d.utterances]
     audio = np.full((len(flat), width), np.nan, dtype=np.float32)
     for row, u in zip(audio, flat, strict=True):
@@ -99,7 +99,7 @@ def prosody(dialogues: Sequence[Dialogue], width: int) -> np.ndarray:
 
 
 def heard(dialogues: Sequence[Dialogue], rng: random.Random, most: float = 0.5) -> list[Dialogue]:
-    """The dialogues as recognizers of every quality might have heard them: a word error rate for each."""
+    """Simulate recognition errors, at a word error rate between 0 and `most` for each dialogue."""
     vocabulary = Vocabulary.of(u.text for d in dialogues for u in d.utterances)
     made = []
     for dialogue in dialogues:
@@ -110,10 +110,10 @@ def heard(dialogues: Sequence[Dialogue], rng: random.Random, most: float = 0.5) 
 
 
 def acted(clips: Clips, rng: random.Random, turns: int = 10) -> tuple[list[Dialogue], np.ndarray]:
-    """Every clip once, in dialogues in which context says nothing.
+    """Put every clip once into dialogues whose context is uninformative.
 
-    Half of the dialogues are of one speaker, as a voice is heard again and again in a conversation; in the
-    others two of them take turns.
+    Half of the dialogues have one speaker, so that a voice recurs as in a conversation; in the others two
+    speakers take turns.
     """
     by_speaker: dict[str, list[int]] = {}
     for i, who in enumerate(clips.speaker):
@@ -145,11 +145,11 @@ def acted(clips: Clips, rng: random.Random, turns: int = 10) -> tuple[list[Dialo
 def compose(
     dialogues: Sequence[Dialogue], clips: Clips, rng: random.Random, doubt: float
 ) -> tuple[list[Dialogue], np.ndarray, Tensor]:
-    """Give MELD's words a voice, so that the network learns to weigh words against voice.
+    """Add voices to MELD's words, so that the network learns to weigh words against voice.
 
-    A speaker of a dialogue has one actor's voice. Emotional words get a clip of the same emotion, or a
-    neutral one (the words decide). Neutral words get any clip: the voice decides, but for a share `doubt` of
-    the target that stays neutral, for a voice misheard must not overrule plain words.
+    Each speaker of a dialogue has one actor's voice. Emotional words get a clip of the same emotion or a
+    neutral one, and their label. Neutral words get any clip and its label, except for a share `doubt` of the
+    target that stays neutral, so that a misjudged voice does not overrule plain words.
 
     Returns:
         The dialogues with the composed labels, audio (N, D), and targets (N, C).
@@ -171,7 +171,7 @@ def compose(
                 voice = said if rng.random() < 0.5 else NEUTRAL
             else:
                 voice = NEUTRAL if rng.random() < 0.4 else rng.randrange(everything)
-            if voice not in mine:  # read speech has no other
+            if voice not in mine:  # read speech is only neutral
                 voice = NEUTRAL
             target = torch.zeros(everything)
             if said == NEUTRAL and voice != NEUTRAL:
@@ -186,24 +186,24 @@ def compose(
 
 
 class Writer:
-    """Writes sets of one text encoder to a folder.
+    """A writer of the feature sets of one text encoder to a folder.
 
     Args:
         encoder: on its device, in eval mode.
         out: the folder.
-        text: what the specification says of the text.
+        text: the text's specification.
     """
 
     def __init__(self, encoder: TextEncoder, out: Path, text: dict) -> None:
         self.encoder, self.out, self.text = encoder, out, text
 
     def write(self, name: str, made: FeatureSet) -> None:
-        """Write a set and tell so."""
+        """Write a set and print its size."""
         made.save(self.out / f"{name}.safetensors")
         print(f"{name}: {len(made)} dialogues, {len(made.text)} turns", flush=True)
 
     def corpus(self, name: str, folder: Path) -> None:
-        """A corpus of words alone."""
+        """Write the sets of a corpus, words only."""
         splits = {split: corpus_dialogues(f"{name}_{split}", folder) for split in ("train", "dev")}
         if name == "dailydialog":
             splits["dev_new"] = without_repeats(splits["dev"], splits["train"])
@@ -214,7 +214,7 @@ class Writer:
             self.write(f"{name}_{split}", feature_set(dialogues, labels, text, audio, {"text": self.text}))
 
     def meld(self, folder: Path, clips: Clips | None) -> dict[str, tuple[list[Dialogue], Tensor]]:
-        """MELD as it is and as it may be heard, its acoustic features in the groups of `clips`.
+        """Write MELD with and without recognition errors, its acoustic features in the groups of `clips`.
 
         Returns:
             Each version's dialogues and text features.
@@ -243,7 +243,7 @@ class Writer:
         doubt: float,
         rng: random.Random,
     ) -> None:
-        """Acted clips alone, and in MELD's mouth."""
+        """Write acted clips, and MELD's words in their voices."""
         for split in ("dev", "train"):
             spec = {"text": self.text, "acoustic": clips[split].spec}
             groups = clips[split].groups
@@ -269,7 +269,7 @@ def _same_words(composed: Utterance, heard: Utterance) -> Utterance:
 
 
 def main() -> None:
-    """The command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What a configuration of ``models/configs`` says: the network, its data, the training."""
+"""The configuration of a training run (``models/configs``): the network, its data, the training."""
 
 import tomllib
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from erc_models.training.fine_tuning import FineTuning
 
 @dataclass(frozen=True)
 class Data:
-    """What to train and to score on.
+    """The sets to train on and to score.
 
     Attributes:
         train: names of the sets to train on, together.
-        dev: names of the sets to score on.
-        select: what to choose the epoch by, the mean over these ``set:condition``, see `evaluate.CONDITIONS`.
-        corpus_weights: weight of a corpus in the loss, 1 where not named.
-        unseen: sets whose sentences no training dialogue may share (the corpora of one show overlap).
-        decide: a ``set:condition`` of those to score on, of no training dialogue, by which a bias is chosen
-            for each label after the training (see `label_bias`); "" leaves the network's own.
+        dev: names of the sets to score.
+        select: the epoch is selected by the mean score over these ``set:condition``, see `CONDITIONS`.
+        corpus_weights: weight of each corpus in the loss, by default 1.
+        unseen: sets whose sentences no training dialogue may share (corpora of one show overlap).
+        decide: a ``set:condition`` of dev without training dialogues, on which a bias for each label is
+            selected after training (see `label_bias`); "" leaves the network's bias.
     """
 
     train: tuple[str, ...] = ()
@@ -36,25 +36,25 @@ class Training:
     """Settings of a run.
 
     Attributes:
-        epochs: at most so many.
-        patience: stop after so many epochs without a better dev score.
-        batch_dialogues, batch_turns: dialogues of similar length per step, at most so many and together at
-            most so many turns (0: however many).
-        share: of the training dialogues, drawn anew for every epoch.
-        balance: 0 draws dialogues alike, 1 in proportion to the mean inverse frequency of their labels.
-        lr, lr_decay: Adam's step and its factor per epoch (1e-3 and 0.97 in the SI-LSTM paper).
-        warmup: share of all steps in which the step size rises; after it falls to 0 (0: neither).
-        weight_decay: decoupled.
-        clip_norm: the gradient's norm of each of the network's parameter groups is cut to this.
+        epochs: maximum number of epochs.
+        patience: stop after this many epochs without a better dev score.
+        batch_dialogues, batch_turns: maximum number of dialogues, of similar length, and of turns in a batch
+            (0 turns: no limit).
+        share: share of the training dialogues drawn for each epoch.
+        balance: 0 draws dialogues uniformly, 1 in proportion to the mean inverse frequency of their labels.
+        lr, lr_decay: Adam's learning rate and its factor per epoch (1e-3 and 0.97 in the SI-LSTM paper).
+        warmup: share of all steps in which the learning rate rises; then it falls to 0 (0: no schedule).
+        weight_decay: decoupled weight decay.
+        clip_norm: the gradient of each of the network's parameter groups is clipped to this norm.
         label_smoothing: of the target distribution.
-        soft_weight: share of the sets' soft labels, where they have some, in the target.
-        class_weight_power: a class of n utterances in a corpus weighs n^-power there.
+        soft_weight: weight of a set's soft labels, if any, in the target.
+        class_weight_power: a class of n utterances in a corpus has the weight n^-power there.
         r_drop: weight of the divergence of two passes under different dropout (Liang et al., 2021).
-        text_dropout: how often a turn that has audio loses its text, half of it for whole dialogues.
-        audio_dropout: how often a turn that has text loses its audio, likewise.
-        group_dropout: how often a group of acoustic features is lost where another is there, likewise.
-        ema: decay per step of the averaged weights, which are the ones scored and kept.
-        metric: the field of `Scores` to choose by.
+        text_dropout: probability that a turn with audio loses its text; half applies to whole dialogues.
+        audio_dropout: probability that a turn with text loses its audio, likewise.
+        group_dropout: probability that a group of acoustic features is lost if another is present, likewise.
+        ema: decay per step of the averaged weights, which are scored and saved.
+        metric: the field of `Scores` to select by.
         seed: of weights, order and dropout.
     """
 

@@ -1,8 +1,8 @@
-"""Average the weights of checkpoints that began alike: a model soup (Wortsman et al., 2022).
+"""Average the weights of checkpoints from the same initial weights: a model soup (Wortsman et al., 2022).
 
 ``python -m erc_models.training.soup SEED_0 SEED_1 ... --out DIR`` writes one checkpoint whose network and
-text encoder are the means of theirs. Runs that began at the same weights and differ in their seed alone lie
-in one basin; their mean is often better than each, and costs no more to run than one.
+text encoder are the means of theirs. Runs with the same initial weights and different seeds lie in one basin
+of the loss; their mean is often better than each of them, at the cost of one.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from erc_models.networks.checkpoint import Checkpoint, load, save
 
 
 def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
-    """The checkpoint of mean weights; everything else is the first one's.
+    """Average the weights of checkpoints; everything else is the first checkpoint's.
 
     Args:
-        checkpoints: of one architecture, one configuration, the same labels and the same text window.
+        checkpoints: checkpoints of one architecture, configuration, label set and text window.
 
     Raises:
-        ValueError: they are not.
+        ValueError: they differ in one of these.
     """
     first = checkpoints[0]
     for other in checkpoints[1:]:
@@ -55,7 +55,7 @@ def _average_into(target: nn.Module, parts: Sequence[nn.Module]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,15 +1,15 @@
 """Train a conversation network, alone or together with its text encoder.
 
 ``python -m erc_models.training.train --config FILE --out DIR --features DIR`` reads the feature sets that the
-configuration names (``DIR/<name>.safetensors``, see `feature_store`), trains, chooses the epoch on dev,
-fits the temperature there and writes a checkpoint. An epoch of MELD takes seconds on two CPU cores.
+configuration names (``DIR/<name>.safetensors``, see `feature_store`), trains, selects the epoch and fits the
+temperature on dev, and writes a checkpoint. An epoch of MELD takes seconds on two CPU cores.
 
 With a table ``[text_encoder]`` in the configuration the sets are corpora instead: ``meld_train`` is
 ``--corpora DIR``'s ``meld/train.jsonl.gz``, and the encoder of ``--text-encoder`` (a transformers model's
-name or folder) learns with the network.
+name or folder) is trained with the network.
 
-``--seeds 0,1,2`` trains once for each into ``OUT/seed_0`` ... and stores what all of them said of the dev
-sets in ``--results DIR`` for the model zoo. A run that was cut off goes on where it was.
+``--seeds 0,1,2`` trains once per seed into ``OUT/seed_0`` ... and stores the predictions of all of them for
+the dev sets in ``--results DIR`` for the model zoo. An interrupted run resumes after its last epoch.
 """
 
 import argparse
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a run reads from, and the device it runs on."""
+    """The folders and files that a run reads, and its device."""
 
     features: Path | None = None
     corpora: Path | None = None
@@ -53,10 +53,10 @@ class Sources:
 
 
 def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[Trained, dict[str, Corpus]]:
-    """A whole run; also returns the dev sets.
+    """Run a training; return its result and the dev sets.
 
     Raises:
-        ValueError: a set or a source that the configuration needs is missing.
+        ValueError: a set or a source of the configuration is missing.
     """
     if not config.data.train or not config.data.dev:
         raise ValueError("data: expected the names of train and dev sets, got none")
@@ -108,10 +108,10 @@ def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[
 
 
 def decided(trained: Trained, dev: Mapping[str, Corpus], by: str) -> Trained:
-    """The same network with a bias for each label, chosen by a ``set:condition``; its temperature stays.
+    """Add a bias for each label, selected on a ``set:condition``; the temperature stays.
 
     Raises:
-        ValueError: `by` names what is not there.
+        ValueError: `by` names no dev set and condition.
     """
     name, _, condition = by.partition(":")
     if name not in dev or condition not in CONDITIONS:
@@ -125,7 +125,7 @@ def decided(trained: Trained, dev: Mapping[str, Corpus], by: str) -> Trained:
 
 
 def predictions(trained: Trained, dev: Mapping[str, Corpus]) -> dict[str, Predictions]:
-    """What a trained network says of the dev sets, by ``set:condition`` as in its scores."""
+    """Predict the dev sets with a trained network, by ``set:condition`` as in its scores."""
     found = {}
     for key in trained.scores:
         name, condition = key.split(":")
@@ -144,7 +144,7 @@ def predictions(trained: Trained, dev: Mapping[str, Corpus]) -> dict[str, Predic
 
 
 def plain_card(name: str, trained: Trained, config: RunConfig) -> str:
-    """A model card of bare facts, to be completed by hand."""
+    """Write a minimal model card, to be completed by hand."""
     rows = [
         f"| {key} | {s.weighted_f1:.2f} | {s.macro_f1:.2f} | {s.accuracy:.2f} | {s.ece:.3f} |"
         for key, s in trained.scores.items()
@@ -173,7 +173,7 @@ def write(
     card: str | None,
     encoder_folder: str,
 ) -> None:
-    """Write a run's checkpoint, with the encoder that it trained or that its features came from."""
+    """Write a run's checkpoint, with the text encoder that it trained or that computed its features."""
     spec = dict(next(iter(dev.values())).features.spec)
     encoder = trained.encoder
     if encoder is None and sources.text_encoder is not None:
@@ -199,10 +199,10 @@ def write(
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
-    """The text encoder of a checkpoint, with its window.
+    """Load the text encoder of a checkpoint, with its window.
 
     Raises:
-        ValueError: the folder is no checkpoint with a text encoder.
+        ValueError: the folder is not a checkpoint with a text encoder.
     """
     config = read_checkpoint_config(folder)
     if not config.get("text_encoder"):
@@ -212,7 +212,7 @@ def load_text_encoder(folder: Path) -> TextEncoder:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -230,17 +230,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--share-encoder",
         default="text_encoder",
         metavar="FOLDER",
-        help="of the text encoder, relative to OUT: one that is there is not written again",
+        help="of the text encoder, relative to OUT; an existing one is not written again",
     )
     parser.add_argument(
         "--voice",
         type=Path,
         help="acoustic encoder of erc_models.training.train_voice to start from (si_lstm)",
     )
-    parser.add_argument("--card", type=Path, help="model card to put in the place of the plain one")
+    parser.add_argument("--card", type=Path, help="model card to use instead of the minimal one")
     parser.add_argument("--seed", type=int, help="instead of the configuration's")
-    parser.add_argument("--seeds", help="several, comma-separated: a checkpoint each, in OUT/seed_N")
-    parser.add_argument("--results", type=Path, help="folder for what the seeds said of the dev sets")
+    parser.add_argument("--seeds", help="seeds, comma-separated: a checkpoint each, in OUT/seed_N")
+    parser.add_argument("--results", type=Path, help="folder for the seeds' predictions for the dev sets")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds = {int(seed): args.out / f"seed_{int(seed)}" for seed in args.seeds.split(",")}
     else:
         seeds = {config.training.seed if args.seed is None else args.seed: args.out}
-    said: dict[str, dict[int, Predictions]] = {}
+    predicted: dict[str, dict[int, Predictions]] = {}
     for seed, out in seeds.items():
         out.mkdir(parents=True, exist_ok=True)
         seeded = replace(config, training=replace(config.training, seed=seed))
@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.info("seed %d %s wF1 %.2f macro %.2f accuracy %.2f ECE %.3f", seed, key, scores.weighted_f1,
                      scores.macro_f1, scores.accuracy, scores.ece)  # fmt: skip
         for key, found in predictions(trained, dev).items():
-            said.setdefault(key, {})[seed] = found
+            predicted.setdefault(key, {})[seed] = found
     if args.results:
         encoder = trained.encoder or (
             load_text_encoder(Path(args.text_encoder)) if args.text_encoder else None
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args.config.stem,
             architecture=config.architecture,
             network=trained.model,
-            sets=said,
+            sets=predicted,
             text_encoder=None if encoder is None else str(encoder.model.config.model_type),
             text_parameters=0 if encoder is None else sum(p.numel() for p in encoder.parameters()),
             config=args.config.name,

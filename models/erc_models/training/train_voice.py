@@ -1,12 +1,12 @@
-"""Train an acoustic encoder on acted clips, the voice alone.
+"""Train an acoustic encoder on acted clips, by voice only.
 
 ``python -m erc_models.training.train_voice --acoustics DIR --out FILE`` reads ``DIR/ravdess.npz`` and
 ``tess.npz`` (of `scripts/extract_features`), trains on the speakers of split train, and writes the encoder
 with its head.
 
-Features are many and clips are few, so the network is trained on principal components: of ComParE and of the
-speaker encoder's voice states; prosody stays as it is, its few and well chosen values would drown among the
-others. All that is linear is then multiplied out to one projection.
+There are many features and few clips, so the network is trained on principal components of ComParE and of the
+speaker encoder's voice states. Prosody stays as it is, since its few values would be lost among the others.
+The linear maps are then multiplied to one projection.
 """
 
 import argparse
@@ -27,7 +27,7 @@ GROUPS = ("functionals_compare", "voice_states", "prosody")
 """The groups of acoustic features, in the order in which networks read them."""
 
 COMPONENTS = {"functionals_compare": 320, "functionals_egemaps": 88, "voice_states": 192, "prosody": 8}
-"""Principal components kept of each group; a group that has no more values stays as it is."""
+"""Number of principal components of each group; a group without more values stays as it is."""
 
 CLASSES = len(MELD_LABELS)
 
@@ -56,7 +56,7 @@ class Voices:
     def load(
         cls, folder: Path, names: Sequence[str] = ("ravdess", "tess"), groups: Sequence[str] = GROUPS
     ) -> "Voices":
-        """Read some groups of the features in the files called ``names``."""
+        """Read groups of features from the files of these names."""
         columns: dict[str, list[np.ndarray]] = {}
         for name in names:
             with np.load(folder / f"{name}.npz") as file:
@@ -75,23 +75,23 @@ class Voices:
         )
 
     def rows(self, keep: np.ndarray) -> "Voices":
-        """Some of the clips."""
+        """Select clips."""
         columns = (self.label, self.speaker, self.copy, self.split)
         return Voices(self.audio[keep], self.groups, *(column[keep] for column in columns), spec=self.spec)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; chosen by cross-validation over training speakers (see models/LOG.md).
+    """Training settings, selected by cross-validation over training speakers (see models/LOG.md).
 
     Attributes:
-        components: kept of each group, see `COMPONENTS`.
+        components: number for each group, see `COMPONENTS`.
         whitening: a component of standard deviation s is divided by s to this power.
         hidden, out_dim, prior, dropout: of the encoder.
         input_dropout: on the components.
         epochs, batch, lr, weight_decay, label_smoothing: of AdamW with one cycle of the learning rate.
-        cold: share of turns shown without the speaker's past.
-        turns: the longest conversation a speaker's past is drawn from.
+        cold: share of turns trained without the speaker's past.
+        turns: maximum length of the conversations from which a speaker's past is drawn.
     """
 
     components: tuple[int, ...] = tuple(COMPONENTS[name] for name in GROUPS)
@@ -112,12 +112,12 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """The normalisation of features, and the linear map to components, of one training set.
+    """The normalisation and the linear map to components that were fitted on a training set.
 
     Attributes:
         blank: an encoder with the normalisation set.
-        components: (P, D), from compressed features less their average to components.
-        values: (N, P), those of the training clips.
+        components: (P, D), the map from compressed features less their average to components.
+        values: (N, P), the training clips' components.
     """
 
     blank: AcousticEncoder
@@ -126,7 +126,7 @@ class Basis:
 
 
 def fit_basis(voices: Voices, recipe: Recipe) -> Basis:
-    """Normalisation and components of the training clips; the same for the same clips."""
+    """Fit normalisation and components on the training clips; deterministic."""
     size = (recipe.hidden, recipe.out_dim, recipe.prior)
     blank = AcousticEncoder(AcousticEncoderConfig(voices.groups, *size, dropout=recipe.dropout))
     low, centre, high = np.nanpercentile(voices.audio[::3], (15.87, 50, 84.13), axis=0)
@@ -149,7 +149,7 @@ def fit_basis(voices: Voices, recipe: Recipe) -> Basis:
 
 
 def principal(x: Tensor, kept: int, whitening: float) -> Tensor:
-    """A map (P, D) from rows (N, D) of mean 0 to principal components, of power 1 on average."""
+    """Return a map (P, D) from rows (N, D) of mean 0 to principal components of average power 1."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         _, singular, directions = torch.svd_lowrank(x, min(kept, *x.shape), niter=3)
@@ -161,7 +161,7 @@ def pasts(values: Tensor, speaker: np.ndarray, turns: int, rng: np.random.Genera
     """Put every speaker's clips into conversations in a random order.
 
     Returns:
-        The mean of what the speaker said before each clip (N, P), and how many clips that was (N,).
+        The mean of the speaker's clips before each clip (N, P), and their number (N,).
     """
     mean, count = torch.zeros_like(values), torch.zeros(len(values))
     for name in np.unique(speaker):
@@ -177,13 +177,13 @@ def pasts(values: Tensor, speaker: np.ndarray, turns: int, rng: np.random.Genera
 def pretrain(
     voices: Voices, recipe: Recipe, seed: int, basis: Basis | None = None
 ) -> tuple[AcousticEncoder, nn.Linear]:
-    """Train an encoder and its head (C, out); the same for the same clips and seed.
+    """Train an encoder and its head (C, out); deterministic given clips and seed.
 
     Args:
-        voices: the clips to train on, all of them.
-        recipe: how.
+        voices: the training clips.
+        recipe: the settings.
         seed: of weights, order and dropout.
-        basis: of the same clips, where there is one already.
+        basis: of the same clips; None: it is fitted.
     """
     basis = basis or fit_basis(voices, recipe)
     torch.manual_seed(seed)
@@ -224,7 +224,7 @@ def pretrain(
 
 @torch.no_grad()
 def cold_logits(encoder: AcousticEncoder, head: nn.Linear, voices: Voices) -> Tensor:
-    """Logits (N, C) of each clip alone."""
+    """Return logits (N, C) of the clips, each without a past."""
     mask = torch.ones(len(voices.label), len(voices.groups), dtype=torch.bool)
     state = encoder.initial(len(voices.label))
     return head(encoder(torch.from_numpy(voices.audio), mask, *state))
@@ -234,10 +234,10 @@ def cold_logits(encoder: AcousticEncoder, head: nn.Linear, voices: Voices) -> Te
 def warm_logits(
     encoder: AcousticEncoder, head: nn.Linear, voices: Voices, order: int
 ) -> tuple[Tensor, Tensor]:
-    """Each speaker's clips of one copy as one conversation, in an order that `order` seeds.
+    """Predict each speaker's clips of one copy as a conversation, shuffled by the seed `order`.
 
     Returns:
-        Logits (N, C), and how many clips of the speaker came before each (N,).
+        Logits (N, C), and the number of the speaker's clips before each (N,).
     """
     rng = np.random.default_rng(order)
     logits = torch.empty(len(voices.label), CLASSES)
@@ -254,13 +254,13 @@ def warm_logits(
 
 
 def macro_recall(label: np.ndarray, logits: Tensor) -> float:
-    """Mean recall of the classes there are (unweighted), percent."""
+    """Return the unweighted mean recall of the classes that occur, percent."""
     guess = logits.argmax(1).numpy()
     return 100 * float(np.mean([np.mean(guess[label == c] == c) for c in np.unique(label)]))
 
 
 def main() -> None:
-    """The command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""The training loop that all conversation networks share.
+"""The training loop of all conversation networks.
 
-`train` minimises a network's own losses (`StreamingModel.learn`), keeps the exponential moving average of the
-weights, scores it on dev after every epoch, stops early, and returns the average of the best epoch with its
-temperature. On a CPU a seed decides everything; an interrupted run goes on from its last epoch to the same
-weights.
+`train` minimises a network's losses (`StreamingModel.learn`), keeps an exponential moving average of the
+weights, scores the average on dev after every epoch, stops early, and returns the average of the best epoch
+with its temperature. On a CPU the seed determines a run; an interrupted run resumes after its last epoch and
+ends at the same weights.
 """
 
 import copy
@@ -37,15 +37,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a run gives.
+    """The result of a run.
 
     Attributes:
         model: the averaged weights of the best epoch, in eval mode.
-        temperature: fitted on what the epoch was chosen by.
+        temperature: fitted on the sets that selected the epoch.
         best_epoch: counted from 0.
-        history: of every epoch, its mean losses and every dev score of the chosen metric.
+        history: mean losses and dev scores of the metric for every epoch.
         scores: of the best epoch, calibrated, by ``set:condition``.
-        encoder: the averaged text encoder, where it learned.
+        encoder: the averaged text encoder, if it was trained.
     """
 
     model: StreamingModel
@@ -58,7 +58,7 @@ class Trained:
 
 @dataclass
 class Progress:
-    """What a run has come to after some epochs: everything that `resume` needs but the weights."""
+    """The progress of a run: everything that `resume` needs except the weights."""
 
     epoch: int = 0
     step: int = 0
@@ -68,13 +68,13 @@ class Progress:
 
 
 def loss_of(logits: Tensor, batch: DialogueBatch, weights: Tensor, settings: Training) -> Tensor:
-    """Weighted cross-entropy over the labelled turns.
+    """Return the weighted cross-entropy over the labelled turns.
 
     Args:
         logits: (B, T, C).
         batch: the dialogues.
         weights: (corpora, C), from `class_weights`.
-        settings: label smoothing and the share of soft labels.
+        settings: label smoothing and the weight of soft labels.
     """
     known = batch.label != NO_LABEL
     label = batch.label[known]  # (N,)
@@ -89,14 +89,14 @@ def loss_of(logits: Tensor, batch: DialogueBatch, weights: Tensor, settings: Tra
 
 
 class Run:
-    """A training run: what changes from epoch to epoch, and how it is kept.
+    """A training run: its mutable state, and how to save and resume it.
 
     Args:
         learner: fresh.
         corpus: the training set.
         weights: of labels, (corpora, C).
-        settings: the run.
-        tuning: of the encoder, where it learns.
+        settings: the run's settings.
+        tuning: the encoder's settings, if it is trained.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Run:
         self._slow, self._fast = [slow for slow, _ in pairs], [fast for _, fast in pairs]
 
     def epoch(self) -> dict[str, float]:
-        """One pass over the dialogues drawn for it; the mean of each loss."""
+        """Train on the dialogues drawn for an epoch; return the mean of each loss."""
         settings = self.settings
         chosen = draw(self.corpus.features, settings.share, settings.balance, self.rng)
         turns = settings.batch_turns or None
@@ -164,7 +164,7 @@ class Run:
             passes.append(logits[batch.label != NO_LABEL])
             return loss_of(logits, batch, self.weights, settings)
 
-        # single precision: next to the encoder a conversation network costs nothing
+        # single precision: the cost of a conversation network is negligible beside the encoder's
         losses = self.learner.network.learn(x, batch.speaker, batch.label, emotion_loss)
         if settings.r_drop and len(passes[-1]):
             again = self.learner.network.learn(x, batch.speaker, batch.label, emotion_loss)
@@ -187,8 +187,8 @@ class Run:
         decay = min(self.settings.ema, self.progress.step / (self.progress.step + 10))
         torch._foreach_lerp_(self._slow, self._fast, 1 - decay)
 
-    def keep(self, path: Path) -> None:
-        """Write everything that going on needs."""
+    def save(self, path: Path) -> None:
+        """Save everything that `resume` needs."""
         temporary = path.with_suffix(".part")
         torch.save(
             {
@@ -204,23 +204,23 @@ class Run:
         temporary.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from what `keep` wrote.
+        """Resume from what `save` wrote.
 
         Raises:
-            ValueError: it is of another network or optimiser.
+            ValueError: the file belongs to another network or optimiser.
         """
-        kept = torch.load(path, weights_only=False)
+        saved = torch.load(path, weights_only=False)
         try:
-            self.learner.load_state_dict(kept["learner"])
-            self.average.load_state_dict(kept["average"])
-            self.optimizer.load_state_dict(kept["optimizer"])
+            self.learner.load_state_dict(saved["learner"])
+            self.average.load_state_dict(saved["average"])
+            self.optimizer.load_state_dict(saved["optimizer"])
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(
                 f"{path}: expected a run of this configuration, got {str(error).splitlines()[0]}"
             ) from error
-        self.best, self.progress = kept["best"], Progress(**kept["progress"])
-        self.rng.setstate(kept["random"][0])
-        torch.set_rng_state(kept["random"][1])
+        self.best, self.progress = saved["best"], Progress(**saved["progress"])
+        self.rng.setstate(saved["random"][0])
+        torch.set_rng_state(saved["random"][1])
 
 
 def train(
@@ -238,18 +238,19 @@ def train(
     """Train a learner in place and return its averaged best.
 
     Args:
-        learner: fresh; the network's acoustic normalisation is set from the corpus where it has one.
+        learner: fresh; its network's acoustic normalisation, if any, is set from the corpus.
         corpus: the training set.
-        dev: the sets to score on, by name.
-        settings: the run.
-        select: what to choose the epoch by, the mean over these ``set:condition``; by default all of each.
-        corpus_weights: weight of a corpus in the loss, 1 where not named.
-        tuning: how the text encoder learns.
-        keep: where to write the run after every epoch; a file that is there already is gone on from.
-        report: told of every epoch in a line.
+        dev: the sets to score, by name.
+        settings: the run's settings.
+        select: the epoch is selected by the mean score over these ``set:condition``; by default condition
+            "all" of each set.
+        corpus_weights: weight of each corpus in the loss, by default 1.
+        tuning: the text encoder's settings, if it is trained.
+        keep: file to save the run to after every epoch; an existing file is resumed from.
+        report: called with a line for every epoch.
 
     Raises:
-        ValueError: `select` or `corpus_weights` names what is not there, or `keep` is of another run.
+        ValueError: `select` or `corpus_weights` has an unknown name, or `keep` belongs to another run.
     """
     torch.manual_seed(settings.seed)
     select = tuple(select) or tuple(f"{name}:all" for name in dev)
@@ -280,7 +281,7 @@ def train(
             progress.best, progress.best_epoch = chosen, epoch
             run.best = copy.deepcopy(run.average.state_dict())
         if keep is not None:
-            run.keep(keep)
+            run.save(keep)
     average = run.average
     average.load_state_dict(run.best)
     keys = (key.split(":") for key in select)

@@ -1,4 +1,4 @@
-"""The sets that a configuration names: dialogues of the corpora, and their features."""
+"""The sets of a configuration: dialogues of the corpora, and their features."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,10 +26,10 @@ from erc_models.training.run_config import Data
 
 
 def corpus_dialogues(name: str, folder: Path) -> list[Dialogue]:
-    """The dialogues of ``<corpus>_<split>``, DailyDialog's with MELD's names of the same emotions.
+    """Read the dialogues of ``<corpus>_<split>``, DailyDialog's with MELD's names of the emotions.
 
-    ``_fit`` and ``_held`` behind a split are its two parts, see `held_out`; ``_dev_new`` is dev without the
-    dialogues that train repeats.
+    The suffixes ``_fit`` and ``_held`` name the two parts of a split, see `held_out`; ``_dev_new`` is dev
+    without the dialogues that train repeats.
 
     Raises:
         ValueError: there is no such corpus.
@@ -48,7 +48,7 @@ def corpus_dialogues(name: str, folder: Path) -> list[Dialogue]:
 
 
 def corpus_labels(dialogues: Sequence[Dialogue]) -> tuple[str, ...]:
-    """The labels of a corpus's dialogues as `corpus_dialogues` gives them."""
+    """Return the labels of a corpus's dialogues as `corpus_dialogues` names them."""
     corpus = dialogues[0].corpus
     return MELD_LABELS if corpus == "dailydialog" else CORPUS_LABELS[corpus]
 
@@ -62,13 +62,13 @@ def feature_set(
     soft: Tensor | None = None,
     groups: tuple[int, ...] = (len(DESCRIPTORS),),
 ) -> FeatureSet:
-    """A feature set of dialogues of one corpus whose features (N, ...) stand in the same order.
+    """Build a feature set from dialogues of one corpus and their features (N, ...) in the same order.
 
     Args:
         dialogues: speakers and labels.
         labels: the emotions; an utterance with another one counts as unlabelled.
         text: (N, D_text).
-        audio: (N, D), NaN where there is none.
+        audio: (N, D), NaN for missing values.
         spec: of the features.
         soft: (N, C) target probabilities; None: the labels, one-hot.
         groups: sizes of the groups of acoustic features.
@@ -97,12 +97,12 @@ def feature_set(
 
 
 def word_set(dialogues: Sequence[Dialogue], labels: Sequence[str], width: int) -> FeatureSet:
-    """A feature set of dialogues that are only words, to be encoded as they are read.
+    """Build a feature set of dialogues without voices, whose words are encoded later.
 
     Args:
         dialogues: of one corpus.
         labels: the emotions; an utterance with another one counts as unlabelled.
-        width: of the text features that are to come.
+        width: size of the text features.
     """
     turns = sum(len(d.utterances) for d in dialogues)
     text, silence = torch.zeros(turns, width), np.full((turns, 1), np.nan, dtype=np.float32)
@@ -112,7 +112,7 @@ def word_set(dialogues: Sequence[Dialogue], labels: Sequence[str], width: int) -
 def word_corpora(
     data: Data, folder: Path, tuning: FineTuning, width: int
 ) -> tuple[Corpus, dict[str, Corpus]]:
-    """Training and dev sets of words alone, for an encoder that learns.
+    """Read training and dev sets of words only, to train an encoder.
 
     Raises:
         ValueError: a corpus is missing, or the training corpora have different labels.
@@ -139,10 +139,10 @@ def word_corpora(
 
 
 def frozen_corpora(data: Data, folder: Path) -> tuple[Corpus, dict[str, Corpus]]:
-    """Training and dev sets of frozen features.
+    """Read training and dev sets of frozen features.
 
     Raises:
-        ValueError: a set is missing, or its features are not those of the others.
+        ValueError: a set is missing, or its features differ from those of the others.
     """
     training = concatenate([FeatureSet.load(folder / f"{name}.safetensors") for name in data.train])
     dev = {name: FeatureSet.load(folder / f"{name}.safetensors") for name in data.dev}

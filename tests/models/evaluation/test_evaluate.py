@@ -259,7 +259,7 @@ def test_the_command_line_prints_and_stores(
     ]
     main([*arguments, "--store", str(store)])
     printed = capsys.readouterr().out
-    assert "weighted F1" in printed and "By class" in printed and "First right label" in printed
+    assert "weighted F1" in printed and "By class" in printed and "First correct label" in printed
     main([*arguments, "--store", str(store), "--json"])
     stored = json.loads(capsys.readouterr().out)
     assert stored == json.loads(store.read_text())

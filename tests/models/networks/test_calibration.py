@@ -110,7 +110,7 @@ def test_true_probabilities_show_an_error_that_falls_with_the_turns() -> None:
 
 
 def test_turns_are_parted_by_what_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "FEWEST", 2)
+    monkeypatch.setattr(calibrate, "MIN_TURNS", 2)
     part = Part(np.arange(10.0).reshape(5, 2), np.array([0, 1, 0, 1, 0]), np.arange(5))
     there = np.array([[1, 0], [1, 1], [1, 0], [0, 1], [1, 1]], bool)
     found = calibrate.parts_of([(part, there), (part, there)])
@@ -123,7 +123,7 @@ def test_turns_are_parted_by_what_they_have(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_command_stores_what_it_fitted(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(calibrate, "FEWEST", 10)
+    monkeypatch.setattr(calibrate, "MIN_TURNS", 10)
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_checkpoint, folder)
     before = json.loads((folder / "config.json").read_text())
