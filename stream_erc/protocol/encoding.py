@@ -46,7 +46,7 @@ class Envelope(TypedDict):
 
 
 class MessageEncoder:
-    """Makes the messages of a session's events, and numbers those that are never lost.
+    """An encoder of a session's events as messages; it numbers the events that are never lost.
 
     Args:
         session_id: the session's id on the wire.
@@ -135,7 +135,7 @@ class MessageEncoder:
 
 
 class FileEncoder:
-    """Makes the messages of a recorded session as they stand in a file.
+    """An encoder of a recorded session's events as the messages of a file, numbered from 0.
 
     Args:
         session_id: the session's id in the file.

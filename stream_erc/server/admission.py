@@ -18,7 +18,7 @@ RESUME_TIMEOUT_S = 2.0
 
 
 class Admission:
-    """Reads the first messages of a client that has connected.
+    """The admission of a client that has connected, by its first messages.
 
     Its methods raise `Disconnected` if the client leaves, and `CloseConnection` if the server stops.
 

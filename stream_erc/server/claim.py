@@ -109,6 +109,7 @@ class Claim:
             after = page[-1][0]
 
     async def _write(self, call: Callable[[], T]) -> T:
+        """Run a write of the store; refuse if the claim or the session is lost."""
         try:
             return await self._shared.call_store(call)
         except Fenced as error:

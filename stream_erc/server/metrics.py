@@ -38,7 +38,12 @@ class Telemetry:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        build = Gauge("stream_erc_build_info", "What runs", ["version", "model"], registry=registry)
+        build = Gauge(
+            "stream_erc_build_info",
+            "Version and models of the server",
+            ["version", "model"],
+            registry=registry,
+        )
         for model in models:
             build.labels(metadata.version("stream-erc"), model).set(1)
         self.refused = Counter(
@@ -48,10 +53,12 @@ class Telemetry:
         self.opened = Counter(
             "stream_erc_sessions_opened", "Sessions begun or resumed", ["how"], registry=registry
         )
-        self.ended = Counter("stream_erc_connections_ended", "By close code", ["code"], registry=registry)
-        self.errors = Counter("stream_erc_errors", "Errors told to clients", ["code"], registry=registry)
+        self.ended = Counter(
+            "stream_erc_connections_ended", "Connections ended, by close code", ["code"], registry=registry
+        )
+        self.errors = Counter("stream_erc_errors", "Errors sent to clients", ["code"], registry=registry)
         self.audio = Counter("stream_erc_audio_seconds", "Audio taken in", registry=registry)
-        self.turns = Counter("stream_erc_turns", "Turns told", ["outcome"], registry=registry)
+        self.turns = Counter("stream_erc_turns", "Turns reported", ["outcome"], registry=registry)
         self.stages = Histogram(
             "stream_erc_stage_seconds",
             "From the end of speech to the event, by stage",
@@ -68,7 +75,7 @@ class Telemetry:
         self.saving = Histogram(
             "stream_erc_save_seconds", "Storing a save point", buckets=DELIVERY_SECONDS, registry=registry
         )
-        depth = Gauge("stream_erc_queue_depth", "What waits", ["queue"], registry=registry)
+        depth = Gauge("stream_erc_queue_depth", "Items that wait in a queue", ["queue"], registry=registry)
         depth.labels("analyses").set_function(lambda: waiting()[0])
         depth.labels("classifications").set_function(lambda: waiting()[1])
         depth.labels("outgoing").set_function(unread)

@@ -14,7 +14,7 @@ from stream_erc.server.metrics import Telemetry
 from stream_erc.server.websocket import Socket
 
 MAX_UNREAD_MESSAGES = 256
-"""Number of messages that may wait to be sent before `put` waits."""
+"""Number of messages waiting to be sent at which the queue is full."""
 
 CLOSE_TIMEOUT_S = 2.0
 """Time limit for the final message, then again for the close handshake."""
@@ -26,7 +26,7 @@ _Item: TypeAlias = tuple[Outgoing, float | None]
 
 
 class Outbox:
-    """Numbers messages and sends them as JSON, in order; `put` waits while too many are unsent.
+    """A queue that numbers messages and sends them as JSON, in order; `put` waits while it is full.
 
     Args:
         socket: the client's WebSocket.

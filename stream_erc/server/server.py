@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/v1/session"
 STORE_THREADS = 4
-SWEEP_S = 60.0
+SWEEP_INTERVAL_S = 60.0
 CLOCK_STEP_S = 1.0
 """Gain of the wall clock on the monotonic clock, between two sweeps, above which it was stepped."""
 
@@ -190,9 +190,8 @@ class Server:
         ready(f"{'https' if self._tls else 'http'}://{in_url(self._config.host)}:{port}")
         await shared.stopping.wait()
         log.info("stopping", extra={"sessions": len(shared.connections)})
-        end = (
-            self._loop.time() + self._config.drain_s + SHUTDOWN_TIMEOUT_S
-        )  # clients that are left then can resume
+        # Clients that are still connected at the end can resume.
+        end = self._loop.time() + self._config.drain_s + SHUTDOWN_TIMEOUT_S
         if self._clients:
             await asyncio.wait(self._clients, timeout=end - self._loop.time())
         server.close(close_connections=False)
@@ -208,7 +207,7 @@ class Server:
         """
         offset = time.time() - time.monotonic()
         while True:
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(SWEEP_INTERVAL_S)
             now = time.time()
             before, offset = offset, now - time.monotonic()
             try:

@@ -45,7 +45,7 @@ class SharedState:
         offer: engines and limits.
         workers: model name -> the worker that runs its engine.
         store: the store of sessions.
-        threads: run the store's blocking calls.
+        threads: the executor of the store's blocking calls.
         tokens: valid bearer tokens; empty if anybody may connect.
         version: the server's name and version.
         connections: session id -> its connection.
@@ -123,6 +123,7 @@ class SharedState:
                 await self.call_store(touch)
 
     def _queued_work(self) -> tuple[int, int]:
+        """Return the numbers of analyses and classifications that wait for a thread."""
         waiting = [worker.waiting for worker in self.workers.values()]
         return sum(w[0] for w in waiting), sum(w[1] for w in waiting)
 

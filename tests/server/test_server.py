@@ -127,7 +127,7 @@ class CountingStore(MemoryStore):
 
 def test_a_wall_clock_that_is_stepped_costs_nobody_the_session(monkeypatch):
     clock, store = Clock(), CountingStore()
-    monkeypatch.setattr("stream_erc.server.server.SWEEP_S", 0.05)
+    monkeypatch.setattr("stream_erc.server.server.SWEEP_INTERVAL_S", 0.05)
     monkeypatch.setattr("stream_erc.server.server.time", clock)
     monkeypatch.setattr("stream_erc.server.claim.time", clock)
     with serve(store=store) as running, Client(running.socket_url) as client:

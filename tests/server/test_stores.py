@@ -1044,7 +1044,7 @@ def test_an_unknown_store_is_told(spec: str) -> None:
         ("me:hunter2@a..b/0", r"expected redis://.*HOST:PORT/NUMBER, got redis://a\.\.b/0$"),
         (
             "me:hunter2@host?hunter2=1",
-            r"expected options that redis-py knows, got another one for redis://host$",
+            r"expected options that redis-py knows, got an unknown one for redis://host$",
         ),
     ],
 )
