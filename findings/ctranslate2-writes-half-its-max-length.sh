@@ -1,12 +1,14 @@
 #!/bin/sh
-# Guess: `max_length` of Whisper.generate, "maximum generation length", is how many tokens are written at most; 40 gives up to 40.
-# Truth: it is halved first, as the 448 places of a Whisper decoder are, of which 224 are for the text: 40 gives 20. And the prompt counts
-#   against the whole: with 25 tokens of prompt 40 leaves 16, and 20 nothing at all, without an error.
-# Hurts: whoever bounds the text by the length of the audio, so that a loop ends early: the ends of long utterances are cut off
-#   silently. faster-whisper hands the prompt's length and `max_new_tokens` on as `max_length`, so that `max_new_tokens` is
-#   halved, too.
-# Seen: ctranslate2 4.8.5, numpy 2.4.6, on 2026-11-28. The model is a Whisper of two layers with random weights that never writes
-#   the end of a text.
+# Guess: `max_length` of Whisper.generate, "maximum generation length", is how many tokens are written at most; 40
+#   gives up to 40.
+# Truth: it is halved first, as the 448 places of a Whisper decoder are, of which 224 are for the text: 40 gives 20.
+#   And the prompt counts against the whole: with 25 tokens of prompt 40 leaves 16, and 20 nothing at all, without an
+#   error.
+# Hurts: whoever bounds the text by the length of the audio, so that a loop ends early: the ends of long utterances
+#   are cut off silently. faster-whisper hands the prompt's length and `max_new_tokens` on as `max_length`, so that
+#   `max_new_tokens` is halved, too.
+# Seen: ctranslate2 4.8.5, numpy 2.4.6, on 2026-11-28. The model is a Whisper of two layers with random weights that
+#   never writes the end of a text.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

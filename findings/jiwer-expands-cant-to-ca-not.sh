@@ -1,10 +1,11 @@
 #!/bin/sh
-# Guess: ExpandCommonEnglishContractions turns contractions into full words, at the beginning of a sentence too, and leaves the
-#   possessive alone, or at least makes words of whatever it touches.
-# Truth: its whole-word rules know lower case only. "can't" becomes "can not", but "Can't" becomes "Ca not" and "Won't" "Wo not", since
-#   the rule for "n't" comes after. "shan't" is "sha not" in any case, "ain't" "ai not", and "John's" becomes "John is".
-# Hurts: word error rates of texts that are brought to lower case only in a later step: "ca not" meets "can not" of the other
-#   side.
+# Guess: ExpandCommonEnglishContractions turns contractions into full words, at the beginning of a sentence too, and
+#   leaves the possessive alone, or at least makes words of whatever it touches.
+# Truth: its whole-word rules know lower case only. "can't" becomes "can not", but "Can't" becomes "Ca not" and
+#   "Won't" "Wo not", since the rule for "n't" comes after. "shan't" is "sha not" in any case, "ain't" "ai not", and
+#   "John's" becomes "John is".
+# Hurts: word error rates of texts that are brought to lower case only in a later step: "ca not" meets "can not" of
+#   the other side.
 # Seen: jiwer 4.0.0, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

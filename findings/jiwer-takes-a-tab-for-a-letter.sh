@@ -1,8 +1,9 @@
 #!/bin/sh
 # Guess: words are what white space separates, so that a tab or a line break between two words counts as a space does.
-# Truth: by default jiwer splits at spaces alone. Two words with a tab or a line break between them are one word, a wrong one.
-# Hurts: whoever scores transcripts of several lines, or columns cut out of a table: a perfect transcript of three words gets a word
-#   error rate of 0.67, and nothing shows why, since the two print alike.
+# Truth: by default jiwer splits at spaces alone. Two words with a tab or a line break between them are one word, a
+#   wrong one.
+# Hurts: whoever scores transcripts of several lines, or columns cut out of a table: a perfect transcript of three
+#   words gets a word error rate of 0.67, and nothing shows why, since the two print alike.
 # Seen: jiwer 4.0.0, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

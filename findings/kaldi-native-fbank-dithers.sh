@@ -1,8 +1,9 @@
 #!/bin/sh
-# Guess: filterbank features are a function of the samples; dithering, which old Kaldi recipes had, is off unless asked for.
-# Truth: it is on by default in kaldi-native-fbank, at 0.00003 for samples between -1 and 1 (one unit of 16 bits). The same samples
-#   give other numbers each time; digital silence, and the quiet bands of any clean signal, by more than 1 on the
-#   logarithmic scale. `frame_opts.dither = 0` turns it off.
+# Guess: filterbank features are a function of the samples; dithering, which old Kaldi recipes had, is off unless
+#   asked for.
+# Truth: it is on by default in kaldi-native-fbank, at 0.00003 for samples between -1 and 1 (one unit of 16 bits). The
+#   same samples give other numbers each time; digital silence, and the quiet bands of any clean signal, by more than
+#   1 on the logarithmic scale. `frame_opts.dither = 0` turns it off.
 # Hurts: golden files, caches keyed by content, comparisons of a live run with a replay.
 # Seen: kaldi-native-fbank 1.23.0, numpy 2.4.6, on 2026-11-28.
 set -eu

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Guess: a dynamically quantized model is a little less exact, but gives a row the same result in whatever batch it stands.
-# Truth: DynamicQuantizeLinear takes one scale from the largest value of the whole batch. Beside a row that is 30 times as large, a row
-#   has some eight of the 256 steps left, and its result is off by an eighth of its size, ten times as much as alone.
-# Hurts: servers that batch requests of several users, and whoever tests a quantized model row by row and runs it in batches (or the
-#   other way round).
+# Guess: a dynamically quantized model is a little less exact, but gives a row the same result in whatever batch it
+#   stands.
+# Truth: DynamicQuantizeLinear takes one scale from the largest value of the whole batch. Beside a row that is 30
+#   times as large, a row has some eight of the 256 steps left, and its result is off by an eighth of its size, ten
+#   times as much as alone.
+# Hurts: servers that batch requests of several users, and whoever tests a quantized model row by row and runs it in
+#   batches (or the other way round).
 # Seen: onnxruntime 1.31.1, onnx 1.23.2, numpy 2.4.6, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

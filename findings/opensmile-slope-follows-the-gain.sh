@@ -1,9 +1,9 @@
 #!/bin/sh
 # Guess: a spectral slope in dB per Hz, like the other ratios of energies in eGeMAPS, does not depend on the gain.
-# Truth: alpha ratio and Hammarberg index stay, but for the same vowel 20 dB quieter the slope from 0 to 500 Hz comes out
-#   half as steep again, and that from 500 to 1500 Hz a quarter flatter.
-# Hurts: whoever compares voices over microphones or distances, and takes the slopes for a measure of vocal effort that needs no
-#   calibration.
+# Truth: alpha ratio and Hammarberg index stay, but for the same vowel 20 dB quieter the slope from 0 to 500 Hz comes
+#   out half as steep again, and that from 500 to 1500 Hz a quarter flatter.
+# Hurts: whoever compares voices over microphones or distances, and takes the slopes for a measure of vocal effort
+#   that needs no calibration.
 # Seen: opensmile 2.6.0, numpy 2.4.6, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Guess: a signal that was normalised so that its peak is 1.0 is a valid one, and hardly differs from 0.9999 times itself.
-# Truth: the package multiplies by 32768 and casts to 16 bits without clipping, so that 1.0 becomes -32768: each positive peak
-#   turns into the deepest trough. So do float samples beyond 1, which resamplers and lossy codecs give for loud speech.
-# Hurts: whoever normalises by the peak, `x / abs(x).max()`, before extracting features. The
-#   loudness of this voice rises by half.
+# Guess: a signal that was normalised so that its peak is 1.0 is a valid one, and hardly differs from 0.9999 times
+#   itself.
+# Truth: the package multiplies by 32768 and casts to 16 bits without clipping, so that 1.0 becomes -32768: each
+#   positive peak turns into the deepest trough. So do float samples beyond 1, which resamplers and lossy codecs give
+#   for loud speech.
+# Hurts: whoever normalises by the peak, `x / abs(x).max()`, before extracting features. The loudness of this voice
+#   rises by half.
 # Seen: opensmile 2.6.0, numpy 2.4.6, x86-64, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

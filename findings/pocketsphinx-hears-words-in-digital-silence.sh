@@ -1,7 +1,7 @@
 #!/bin/sh
 # Guess: samples that are all zero are the easiest silence there is, and give no words, or an empty text.
-# Truth: PocketSphinx hears a word in them and says that its probability is 1. The faintest noise, or its own option `dither`,
-#   gives the empty text that one expects.
+# Truth: PocketSphinx hears a word in them and says that its probability is 1. The faintest noise, or its own option
+#   `dither`, gives the empty text that one expects.
 # Hurts: whoever transcribes muted microphones, padded files and gaps in streams, and whoever trusts the probability.
 # Seen: pocketsphinx 5.1.1, numpy 2.4.6, on 2026-11-28.
 set -eu

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Guess: names that the text format has no room for, such as "asr.seconds", are refused at once; or two metrics that would
-#   come out under one name are.
-# Truth: prometheus_client takes the name and writes a dot as an underscore. Beside a metric that is called "asr_seconds" the registry sees
-#   no double, and the page has two metrics of one name with different values and two TYPE lines.
+# Guess: names that the text format has no room for, such as "asr.seconds", are refused at once; or two metrics that
+#   would come out under one name are.
+# Truth: prometheus_client takes the name and writes a dot as an underscore. Beside a metric that is called
+#   "asr_seconds" the registry sees no double, and the page has two metrics of one name with different values and two
+#   TYPE lines.
 # Hurts: whoever uses OpenTelemetry's dotted names beside Prometheus' own: of a series that stands on a page twice, a
 #   scraper can keep one value at most.
 # Seen: prometheus_client 0.26.0, on 2026-11-28.

@@ -1,9 +1,12 @@
 #!/bin/sh
-# Guess: who overlaps himself speaks once, so that two turns of one speaker, 0 to 6 s and 4 to 10 s, are 10 s of speech.
-# Truth: the diarization error rate of pyannote.metrics counts 12 s. A system that says "speaks from 0 to 10 s", which is all that can be
-#   known, has missed 2 s (an error rate of 17%). In the hypothesis the same overlap is 2 s of false alarm.
-# Hurts: whoever scores against references made by several passes or of utterances with margins, where turns of one speaker touch
-#   into one another, and whoever joins the outputs of overlapping windows. `Annotation.support()` on both sides mends it.
+# Guess: who overlaps himself speaks once, so that two turns of one speaker, 0 to 6 s and 4 to 10 s, are 10 s of
+#   speech.
+# Truth: the diarization error rate of pyannote.metrics counts 12 s. A system that says "speaks from 0 to 10 s", which
+#   is all that can be known, has missed 2 s (an error rate of 17%). In the hypothesis the same overlap is 2 s of
+#   false alarm.
+# Hurts: whoever scores against references made by several passes or of utterances with margins, where turns of one
+#   speaker touch into one another, and whoever joins the outputs of overlapping windows. `Annotation.support()` on
+#   both sides mends it.
 # Seen: pyannote.metrics 4.2.0, pyannote.core 6.1.0, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Guess: a diarization error rate goes along the turns in order, so that a recording twice as long takes twice as long to score.
-# Truth: it takes almost four times as long. 2,000 turns (an hour of talk) take seconds of processor time; at this rate a day of it takes
-#   half an hour.
+# Guess: a diarization error rate goes along the turns in order, so that a recording twice as long takes twice as long
+#   to score.
+# Truth: it takes almost four times as long. 2,000 turns (an hour of talk) take seconds of processor time; at this
+#   rate a day of it takes half an hour.
 # Hurts: whoever scores long recordings, or tunes on them in a loop.
 # Seen: pyannote.metrics 4.2.0, pyannote.core 6.1.0, on 2026-11-28.
 set -eu

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Guess: mixing two channels to one is their mean, and one channel made two is that channel twice.
-# Truth: FFmpeg's mixer weighs each channel with 0.707. To 16 bits it scales the sum down to the mean; to float it does not, so
-#   the same sound on both channels comes out 1.41 times as large (3 dB), beyond full scale where the recording was
-#   loud. Mono to stereo gives 0.707 of the signal in either format.
-# Hurts: whoever compares features of files decoded to float with those decoded to 16 bits, or with what soundfile and a mean
-#   give; whatever expects samples between -1 and 1.
+# Truth: FFmpeg's mixer weighs each channel with 0.707. To 16 bits it scales the sum down to the mean; to float it
+#   does not, so the same sound on both channels comes out 1.41 times as large (3 dB), beyond full scale where the
+#   recording was loud. Mono to stereo gives 0.707 of the signal in either format.
+# Hurts: whoever compares features of files decoded to float with those decoded to 16 bits, or with what soundfile and
+#   a mean give; whatever expects samples between -1 and 1.
 # Seen: av 18.1.0 (PyAV), numpy 2.4.6, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

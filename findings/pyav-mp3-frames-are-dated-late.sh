@@ -1,8 +1,9 @@
 #!/bin/sh
-# Guess: where the encoder's delay was cut off, the first frame's time is 0, and a frame's time is the place of its samples.
-# Truth: FFmpeg cuts the delay off an MP3 file, so that the samples are exactly those that were encoded, but goes on counting it in
-#   the times. Every frame's time is late: by 23 ms at 48 kHz, by 69 ms at 16 kHz, also after seeking. AAC in MP4 and Opus
-#   in Ogg begin at 0.
+# Guess: where the encoder's delay was cut off, the first frame's time is 0, and a frame's time is the place of its
+#   samples.
+# Truth: FFmpeg cuts the delay off an MP3 file, so that the samples are exactly those that were encoded, but goes on
+#   counting it in the times. Every frame's time is late: by 23 ms at 48 kHz, by 69 ms at 16 kHz, also after seeking.
+#   AAC in MP4 and Opus in Ogg begin at 0.
 # Hurts: whoever dates words by `frame.time` and cuts by samples, or the other way round.
 # Seen: av 18.1.0 (PyAV), numpy 2.4.6, on 2026-11-28.
 set -eu

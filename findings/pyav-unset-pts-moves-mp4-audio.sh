@@ -1,9 +1,9 @@
 #!/bin/sh
-# Guess: a frame whose `pts` was left unset is encoded from where the one before ended, so that one frame alone begins at 0, with the
-#   same file as if it had been set to 0.
-# Truth: the packets then have no times either, and the MP4 file no edit list that would cut the encoder's delay off: all that was
-#   recorded comes 21 ms late out of AAC (1,024 samples at 48 kHz), 23 ms out of MP3. Opus, which says its delay in its own
-#   header, stays where it was.
+# Guess: a frame whose `pts` was left unset is encoded from where the one before ended, so that one frame alone begins
+#   at 0, with the same file as if it had been set to 0.
+# Truth: the packets then have no times either, and the MP4 file no edit list that would cut the encoder's delay off:
+#   all that was recorded comes 21 ms late out of AAC (1,024 samples at 48 kHz), 23 ms out of MP3. Opus, which says
+#   its delay in its own header, stays where it was.
 # Hurts: whoever encodes audio without video and so sees no need for times; `AudioFrame.from_ndarray` sets none.
 # Seen: av 18.1.0 (PyAV), numpy 2.4.6, on 2026-11-28.
 set -eu

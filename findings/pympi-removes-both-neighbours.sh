@@ -1,8 +1,8 @@
 #!/bin/sh
 # Guess: of annotations that follow one another without a gap, a moment belongs to the one that begins there, and
 #   `remove_annotation(tier, time)` removes one.
-# Truth: an annotation reaches up to and including its last millisecond. At the moment where one ends and the next begins, pympi finds
-#   both, and removes both. Only the number that it returns tells.
+# Truth: an annotation reaches up to and including its last millisecond. At the moment where one ends and the next
+#   begins, pympi finds both, and removes both. Only the number that it returns tells.
 # Hurts: whoever edits ELAN files by the times that another query gave, most of all by the beginning of an annotation.
 # Seen: pympi-ling 1.71, on 2026-11-28.
 set -eu

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Guess: `Signal(dict)` hands the dict over as it is, as any Python object: the same one, or at least an equal one in the same order.
-# Truth: it goes through a map of Qt's whose keys are texts. With a key that is no text an empty dict arrives (a line on stderr, no
-#   exception), and the keys of any other come sorted. `Signal(object)` hands over the object itself.
+# Guess: `Signal(dict)` hands the dict over as it is, as any Python object: the same one, or at least an equal one in
+#   the same order.
+# Truth: it goes through a map of Qt's whose keys are texts. With a key that is no text an empty dict arrives (a line
+#   on stderr, no exception), and the keys of any other come sorted. `Signal(object)` hands over the object itself.
 # Hurts: whoever sends counts by number, or a report whose order means something, from a worker to a window.
 # Seen: PySide6_Essentials 6.11.3, on 2026-11-28.
 set -eu

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Guess: of a WebVTT file, a reader gives what is said in the cues. What stands between them, names of cues and notes, is no text, and
-#   a cue's own lines all are.
-# Truth: pysubs2 takes all that stands before the next time line for the text of the cue before. Names of cues and NOTE blocks become
-#   words that somebody is said to have spoken; and since it takes a number there for the count of the next cue, as in SRT,
-#   the number of a cue whose last line is one is lost.
-# Hurts: whoever scores or feeds transcripts from WebVTT files with named cues or remarks, or of people who say a year.
+# Guess: of a WebVTT file, a reader gives what is said in the cues. What stands between them, names of cues and notes,
+#   is no text, and a cue's own lines all are.
+# Truth: pysubs2 takes all that stands before the next time line for the text of the cue before. Names of cues and
+#   NOTE blocks become words that somebody is said to have spoken; and since it takes a number there for the count of
+#   the next cue, as in SRT, the number of a cue whose last line is one is lost.
+# Hurts: whoever scores or feeds transcripts from WebVTT files with named cues or remarks, or of people who say a
+#   year.
 # Seen: pysubs2 1.8.1, beside webvtt-py 0.6.0, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Guess: `blpop(key, timeout=10)` waits ten seconds for an entry of a list and then returns None.
-# Truth: connections of redis-py 8 have a read timeout of 5 seconds of their own, also for commands that wait. After 5 seconds it
-#   drops the connection, connects again and asks again, eleven times in all, and after about a minute raises
-#   TimeoutError. So no wait longer than 5 seconds ever comes to its end, and an idle queue looks like a failure.
-#   `socket_timeout=None` gives the old behaviour.
+# Truth: connections of redis-py 8 have a read timeout of 5 seconds of their own, also for commands that wait. After 5
+#   seconds it drops the connection, connects again and asks again, eleven times in all, and after about a minute
+#   raises TimeoutError. So no wait longer than 5 seconds ever comes to its end, and an idle queue looks like a
+#   failure. `socket_timeout=None` gives the old behaviour.
 # Hurts: workers that wait for jobs (BLPOP, BRPOP, XREAD with BLOCK) and were written for earlier versions.
-# Seen: redis 8.1.0 (redis-py), on 2026-11-28. Takes a minute. The server is a few lines that answer as Redis does where nothing is
-#   in the list.
+# Seen: redis 8.1.0 (redis-py), on 2026-11-28. Takes a minute. The server is a few lines that answer as Redis does
+#   where nothing is in the list.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

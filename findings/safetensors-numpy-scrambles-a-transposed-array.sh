@@ -1,8 +1,9 @@
 #!/bin/sh
-# Guess: an array that is a transposed view is saved as it reads, or is refused, as safetensors.torch refuses such a tensor.
-# Truth: safetensors.numpy saves it without a word, with the shape of the view and the bytes in the order in which they
-#   lie in memory. What is loaded has the right shape and the wrong numbers. Its documentation asks for contiguous
-#   arrays; nothing checks. Up to 0.7.0 it came back right.
+# Guess: an array that is a transposed view is saved as it reads, or is refused, as safetensors.torch refuses such a
+#   tensor.
+# Truth: safetensors.numpy saves it without a word, with the shape of the view and the bytes in the order in which
+#   they lie in memory. What is loaded has the right shape and the wrong numbers. Its documentation asks for
+#   contiguous arrays; nothing checks. Up to 0.7.0 it came back right.
 # Hurts: whoever stores `weight.T`, the usual step from one framework's layout to another's.
 # Seen: safetensors 0.8.0 and 0.7.0, numpy 2.4.6, on 2026-11-28.
 set -eu

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Guess: balanced accuracy is macro recall; its documentation says "average of recall obtained on each class".
-# Truth: where a class occurs only among the predictions, balanced_accuracy_score leaves it out, and recall_score and f1_score with
-#   average="macro" count it as 0. The same answers get 0.75 from one and 0.5 from the other. `zero_division=nan`, which
-#   leaves undefined recalls out, brings them together; for F1 it does not help, since that is 0 and not undefined.
-# Hurts: scores of small or rare-class test sets, one dialogue or one fold, where a class is missing: a system that once says
-#   "disgust" loses a part of every class's score, and whether it does depends on the function.
+# Truth: where a class occurs only among the predictions, balanced_accuracy_score leaves it out, and recall_score and
+#   f1_score with average="macro" count it as 0. The same answers get 0.75 from one and 0.5 from the other.
+#   `zero_division=nan`, which leaves undefined recalls out, brings them together; for F1 it does not help, since that
+#   is 0 and not undefined.
+# Hurts: scores of small or rare-class test sets, one dialogue or one fold, where a class is missing: a system that
+#   once says "disgust" loses a part of every class's score, and whether it does depends on the function.
 # Seen: scikit-learn 1.9.1, numpy 2.4.6, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Guess: a streaming resampler is behind by its filter, a few milliseconds, and least where it doubles the rate.
 # Truth: soxr.ResampleStream works in blocks of its own. At its default quality (HQ), telephone audio that arrives in
-#   pieces of 10 ms gives nothing at all for more than 100 ms when it is taken from 8 to 16 kHz, and stays behind by as
-#   much; 48 to 16 kHz holds back some 40 ms. LQ, the lower quality, holds back half of that or less, QQ nothing.
+#   pieces of 10 ms gives nothing at all for more than 100 ms when it is taken from 8 to 16 kHz, and stays behind by
+#   as much; 48 to 16 kHz holds back some 40 ms. LQ, the lower quality, holds back half of that or less, QQ nothing.
 # Hurts: live recognizers of telephone speech, which lose a tenth of a second before they have heard anything.
 # Seen: soxr 1.1.0, numpy 2.4.6, on 2026-11-28.
 set -eu

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Guess: attention that may look at nothing is NaN or 0, one or the other, and in evaluation it is what it was in training.
-# Truth: with `need_weights=False`, nn.MultiheadAttention gives the bias of its output layer in training (its attention is 0), and NaN in
-#   evaluation without gradients, where it takes another path. With `need_weights=True` it is NaN in both.
-#   scaled_dot_product_attention itself gives 0.
-# Hurts: whoever trains on padded dialogues or windows where a turn may have nothing to look at: the loss is fine, and the first
-#   NaN comes with the first evaluation.
+# Guess: attention that may look at nothing is NaN or 0, one or the other, and in evaluation it is what it was in
+#   training.
+# Truth: with `need_weights=False`, nn.MultiheadAttention gives the bias of its output layer in training (its
+#   attention is 0), and NaN in evaluation without gradients, where it takes another path. With `need_weights=True` it
+#   is NaN in both. scaled_dot_product_attention itself gives 0.
+# Hurts: whoever trains on padded dialogues or windows where a turn may have nothing to look at: the loss is fine, and
+#   the first NaN comes with the first evaluation.
 # Seen: torch 2.13.0 on a CPU, on 2026-11-28.
 set -eu
 folder=$(mktemp -d)

@@ -1,7 +1,9 @@
 #!/bin/sh
-# Guess: ws:// is to http:// as wss:// is to https://, so a ws:// address goes through HTTP_PROXY, and one of this machine through none.
-# Truth: where both are set, websockets takes HTTPS_PROXY for ws://, too, and does so with HTTPS_PROXY alone. Addresses of this machine,
-#   127.0.0.1 and localhost, go to the proxy unless NO_PROXY names them, and NO_PROXY=127.0.0.0/8 does not.
+# Guess: ws:// is to http:// as wss:// is to https://, so a ws:// address goes through HTTP_PROXY, and one of this
+#   machine through none.
+# Truth: where both are set, websockets takes HTTPS_PROXY for ws://, too, and does so with HTTPS_PROXY alone.
+#   Addresses of this machine, 127.0.0.1 and localhost, go to the proxy unless NO_PROXY names them, and
+#   NO_PROXY=127.0.0.0/8 does not.
 # Hurts: local servers and tests on machines with a proxy: the client does not reach the server beside it.
 # Seen: websockets 17.4, on 2026-11-28.
 set -eu

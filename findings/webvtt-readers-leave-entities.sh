@@ -1,8 +1,9 @@
 #!/bin/sh
-# Guess: WebVTT writes & and < as &amp; and &lt;, so its readers give the characters back; and one reader reads what the other wrote.
-# Truth: neither pysubs2 nor webvtt-py does. The text of a cue that says "R&D" is "R&amp;D" in both, three words to whoever splits it
-#   at what is no letter. Nor does either write them: a text "a < b" goes into the file as it is, where a browser reads the
-#   rest as a tag.
+# Guess: WebVTT writes & and < as &amp; and &lt;, so its readers give the characters back; and one reader reads what
+#   the other wrote.
+# Truth: neither pysubs2 nor webvtt-py does. The text of a cue that says "R&D" is "R&amp;D" in both, three words to
+#   whoever splits it at what is no letter. Nor does either write them: a text "a < b" goes into the file as it is,
+#   where a browser reads the rest as a tag.
 # Hurts: word error rates, text encoders and lexica that see "amp" and "lt"; captions made from recognized text.
 # Seen: pysubs2 1.8.1, webvtt-py 0.6.0, on 2026-11-28.
 set -eu
