@@ -269,7 +269,7 @@ def _value(hint: object, value: object, name: str) -> object:
         return value
     if typing.get_origin(hint) is tuple:
         if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-            raise ConfigError(f"{name}: expected a list of texts, got {value!r}")
+            raise ConfigError(f"{name}: expected a list of strings, got {value!r}")
         return tuple(value)
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in options and isinstance(value, int) and not isinstance(value, bool):

@@ -195,7 +195,7 @@ class EmotionEvent:
 
 @dataclass(frozen=True, slots=True)
 class TurnFailed:
-    """A turn that could not be analysed or classified; the session goes on."""
+    """A turn that could not be analysed or classified; the session continues."""
 
     index: int
     start: int | None

@@ -1,1 +1,1 @@
-"""The command line: what a person types and what a person sees."""
+"""The command line: its arguments, and its output in the terminal and in reports."""

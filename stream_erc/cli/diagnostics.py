@@ -67,7 +67,9 @@ class _RateLimited(_JsonLines):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, unless the same one was written recently."""
         now, what = record.created, record.getMessage().partition("\n")[0]
-        self._last_written = {told: at for told, at in self._last_written.items() if 0 <= now - at < REPEAT_S}
+        self._last_written = {
+            report: at for report, at in self._last_written.items() if 0 <= now - at < REPEAT_S
+        }
         if what not in self._last_written:
             self._last_written[what] = now
             super().emit(logging.makeLogRecord(vars(record) | {"msg": what, "args": None}))

@@ -133,7 +133,7 @@ def _run_audio(
     from stream_erc.inference.workers import InlineWorker, ThreadWorker
 
     engine = Engine.load(config.engine, config.session, Stages.of(given), time.perf_counter, _decode)
-    heard = [0]
+    processed = [0]
     with ExitStack() as stack:
         stop = stack.enter_context(_Stop())
         worker = ThreadWorker(engine) if live else InlineWorker(engine)
@@ -146,10 +146,12 @@ def _run_audio(
             name=source.name,
             duration_ms=source.duration_ms,
             given=given,
-            heard=lambda samples: heard.__setitem__(0, samples),
+            on_progress=lambda samples: processed.__setitem__(0, samples),
         )
         try:
-            _show(args, messages, engine.classifier.labels, source, lambda: heard[0] * 1000 // SAMPLE_RATE)
+            _show(
+                args, messages, engine.classifier.labels, source, lambda: processed[0] * 1000 // SAMPLE_RATE
+            )
         except TurnsError:
             if not stop.requested:  # after Ctrl-C the rest of the audio is missing
                 raise

@@ -25,7 +25,7 @@ def replay_audio(
     duration_ms: int | None = None,
     given: Sequence[GivenTurn] | None = None,
     session_id: str = "session-1",
-    heard: Callable[[int], None] = lambda samples: None,
+    on_progress: Callable[[int], None] = lambda samples: None,
 ) -> Iterator[Message]:
     """Run a session over audio (a recording or a live source); yield its messages.
 
@@ -38,7 +38,7 @@ def replay_audio(
         duration_ms: its length, if known.
         given: all turns, if known, in order of start.
         session_id: the session's name.
-        heard: called with the number of samples processed so far.
+        on_progress: called with the number of samples processed so far.
 
     Raises:
         InputError: an error in the audio, given turns past its end, or no speech; after the last message.
@@ -55,7 +55,7 @@ def replay_audio(
                 turns += isinstance(event, EmotionEvent | TurnFailed)
                 yield encoder.encode(event)
             samples += len(chunk)
-            heard(samples)
+            on_progress(samples)
     except InputError as error:
         broken = error
     session.receive_eof()

@@ -66,7 +66,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeardTurn:
+class AnalyzedTurn:
     """A turn that is ready for classification: all but its emotion."""
 
     turn: Turn
@@ -87,12 +87,12 @@ class IdentifiedTurn:
 
     Attributes:
         conversation: the conversation after this voice was added.
-        heard: the turn.
+        analyzed: the turn.
         corrections: (earlier turn, its new voice) for each turn that the clustering moved.
     """
 
     conversation: Conversation
-    heard: HeardTurn
+    analyzed: AnalyzedTurn
     corrections: tuple[tuple[int, int], ...]
 
 
@@ -101,7 +101,7 @@ class Step:
     """A turn that is being classified or was classified, and the memory before it."""
 
     before: Memory
-    heard: HeardTurn
+    analyzed: AnalyzedTurn
 
 
 class ConversationTracker:
@@ -133,7 +133,7 @@ class ConversationTracker:
         self._clustering = clustering
         self._done: deque[Step] = deque(done, maxlen=rewind_turns)
         self.settled = (self.current, tuple(self._done))
-        self._queue: deque[HeardTurn] = deque()
+        self._queue: deque[AnalyzedTurn] = deque()
         self._running: tuple[Step, ClassifyTurn] | None = None
 
     @property
@@ -150,8 +150,8 @@ class ConversationTracker:
         self, index: int, given: GivenTurn, segment: SpeechSegment | None, analysis: Analysis
     ) -> IdentifiedTurn:
         """Decide who spoke turn `index`, without changing the tracker; see `accept`."""
-        heard = analysis.hypothesis.text if analysis.hypothesis else ""
-        text = (heard if given.text is None else given.text).strip()
+        transcript = analysis.hypothesis.text if analysis.hypothesis else ""
+        text = (transcript if given.text is None else given.text).strip()
         names, clustering = self.current.names, self.current.clustering
         corrections: tuple[tuple[int, int], ...] = ()
         if given.speaker is not None:
@@ -169,28 +169,28 @@ class ConversationTracker:
         names = _with_name(names, name)
         start, end = (segment.start, segment.end) if segment else (None, None)
         turn = Turn(index, names.index(name), text, start, end)
-        turn_heard = HeardTurn(turn, analysis.features, _latency(segment, analysis))
+        analyzed = AnalyzedTurn(turn, analysis.features, _latency(segment, analysis))
         return IdentifiedTurn(
-            replace(self.current, names=names, clustering=clustering), turn_heard, corrections
+            replace(self.current, names=names, clustering=clustering), analyzed, corrections
         )
 
     def accept(self, identified: IdentifiedTurn) -> None:
         """Queue a turn for classification, after the earlier turns whose speaker it corrects."""
         self.current = identified.conversation
-        reachable = {step.heard.turn.index for step in self._done} - self.current.pinned
+        reachable = {step.analyzed.turn.index for step in self._done} - self.current.pinned
         moved = {turn: self._voice_name(who) for turn, who in identified.corrections if turn in reachable}
         if moved:
             self._rewind(moved)
-        self._queue.append(identified.heard)
+        self._queue.append(identified.analyzed)
 
-    def next_turn(self) -> HeardTurn | None:
+    def next_turn(self) -> AnalyzedTurn | None:
         """Remove and return the oldest queued turn, None if there is none."""
         return self._queue.popleft() if self._queue else None
 
-    def start(self, work_id: int, heard: HeardTurn) -> ClassifyTurn:
-        """Start the classification of `heard` and return its work."""
-        work = ClassifyTurn(work_id, heard.turn, heard.features, self.current.past, self.current.state)
-        self._running = Step(self.current.memory, heard), work
+    def start(self, work_id: int, analyzed: AnalyzedTurn) -> ClassifyTurn:
+        """Start the classification of `analyzed` and return its work."""
+        work = ClassifyTurn(work_id, analyzed.turn, analyzed.features, self.current.past, self.current.state)
+        self._running = Step(self.current.memory, analyzed), work
         return work
 
     def is_running(self, work: ClassifyTurn) -> bool:
@@ -201,9 +201,9 @@ class ConversationTracker:
         """Advance the conversation past the running turn, and return the turn's event."""
         assert self._running is not None
         (step, _), self._running = self._running, None
-        heard, turn = step.heard, step.heard.turn
-        total = heard.latency.total + result.elapsed_ms
-        latency = replace(heard.latency, emotion=result.emotion_ms, total=total)
+        analyzed, turn = step.analyzed, step.analyzed.turn
+        total = analyzed.latency.total + result.elapsed_ms
+        latency = replace(analyzed.latency, emotion=result.emotion_ms, total=total)
         past = (*step.before.past, (turn.speaker, turn.text)) if turn.text else step.before.past
         turns = max(self.current.turns, turn.index + 1)
         counts = [*step.before.spoken, *[0] * (len(self.current.names) - len(step.before.spoken))]
@@ -213,7 +213,9 @@ class ConversationTracker:
         )
         self._done.append(step)
         self._settle()
-        return EmotionEvent(turn, self.current.names[turn.speaker], result.emotion, latency, heard.revision)
+        return EmotionEvent(
+            turn, self.current.names[turn.speaker], result.emotion, latency, analyzed.revision
+        )
 
     def skip(self, index: int) -> None:
         """Advance past turn `index`, which failed."""
@@ -227,7 +229,7 @@ class ConversationTracker:
         Raises:
             InputError: no such finished turn, or it is out of reach.
         """
-        known = [step.heard.turn.index for step in self._done]
+        known = [step.analyzed.turn.index for step in self._done]
         if turn not in known:
             held = f"{min(known)} to {max(known)}" if known else "none yet"
             raise InputError(f"expected a turn that can still be corrected ({held}), got {turn}")
@@ -262,12 +264,12 @@ class ConversationTracker:
         for name in speakers.values():
             names = _with_name(names, name)
         steps = list(self._done)
-        first = next(k for k, step in enumerate(steps) if step.heard.turn.index in speakers)
-        stale = [replace(step.heard, revision=step.heard.revision + 1) for step in steps[first:]]
-        for k, heard in enumerate(stale):
-            if heard.turn.index in speakers:
-                speaker = names.index(speakers[heard.turn.index])
-                stale[k] = replace(heard, turn=replace(heard.turn, speaker=speaker))
+        first = next(k for k, step in enumerate(steps) if step.analyzed.turn.index in speakers)
+        stale = [replace(step.analyzed, revision=step.analyzed.revision + 1) for step in steps[first:]]
+        for k, analyzed in enumerate(stale):
+            if analyzed.turn.index in speakers:
+                speaker = names.index(speakers[analyzed.turn.index])
+                stale[k] = replace(analyzed, turn=replace(analyzed.turn, speaker=speaker))
         self._queue = deque([*stale, *self._queue])
         self._done = deque(steps[:first], maxlen=self._done.maxlen)
         before = steps[first].before

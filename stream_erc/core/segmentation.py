@@ -252,14 +252,14 @@ class GivenSegmenter:
         """Return the resume point here; resuming needs the given turns again."""
         return SegmenterMark(self.position, self._tail.start)
 
-    def _close(self, heard: int) -> tuple[SegmenterOutput, ...]:
+    def _close(self, position: int) -> tuple[SegmenterOutput, ...]:
         found = []
-        while self._open and self._open[-1][0] <= heard:
+        while self._open and self._open[-1][0] <= position:
             end, start, i = self._open.pop()
             found.append(SpeechSegment(i, start, end, self._tail.cut(start, end), decided_at=end))
         if found:
             self._earliest = self._earliest_start()
-        self._tail.trim(min(self._earliest, heard))
+        self._tail.trim(min(self._earliest, position))
         return tuple(found)
 
     def _earliest_start(self) -> int:

@@ -147,9 +147,11 @@ class Session:
             ProtocolMisuse: after `receive_eof`, in a session without audio, or samples of another kind.
         """
         if self._audio.eof:
-            raise ProtocolMisuse("receive_audio after receive_eof")
+            raise ProtocolMisuse("expected no audio after receive_eof, got a chunk")
         if self._audio.text_only:
-            raise ProtocolMisuse("this session hears text only: it was made without a VAD and without turns")
+            raise ProtocolMisuse(
+                "expected no audio in a text-only session (without VAD and turns), got a chunk"
+            )
         if chunk.ndim != 1 or chunk.dtype != np.float32:
             raise ProtocolMisuse(f"expected mono float32 samples (N,), got {chunk.dtype} {chunk.shape}")
         self._audio.receive(chunk)
@@ -168,7 +170,7 @@ class Session:
             ProtocolMisuse: after `receive_eof`.
         """
         if self._audio.eof:
-            raise ProtocolMisuse("submit after receive_eof")
+            raise ProtocolMisuse("expected no input after receive_eof, got one")
         self._input_queue.add(given)
 
     def receive_eof(self) -> None:
@@ -219,7 +221,9 @@ class Session:
             case ClassifyTurn(), Classification() | Failure():
                 self._receive_classification(work, result)
             case _:
-                raise ProtocolMisuse(f"a {type(work).__name__} was answered with a {type(result).__name__}")
+                raise ProtocolMisuse(
+                    f"expected the result of a {type(work).__name__}, got a {type(result).__name__}"
+                )
 
     def events_received(self) -> list[Event]:
         """Return the events since the last call, in order."""
@@ -331,8 +335,8 @@ class Session:
         """Start the classification of the next turn, unless one is running or none is ready."""
         tracker = self._tracker
         while not tracker.running:
-            heard = tracker.next_turn()
-            if heard is None:
+            analyzed = tracker.next_turn()
+            if analyzed is None:
                 index = tracker.current.turns
                 pending = self._pending.get(index)
                 if pending is None or pending.analysis is None:
@@ -341,10 +345,10 @@ class Session:
                     self._fail(index, pending.analysis.message)
                 else:
                     tracker.accept(tracker.identify(index, pending.given, pending.segment, pending.analysis))
-            elif heard.classifiable:
-                self._work.append(tracker.start(self._new_id(), heard))
+            elif analyzed.classifiable:
+                self._work.append(tracker.start(self._new_id(), analyzed))
             else:
-                self._fail(heard.turn.index, "expected words or a voice to read, heard neither")
+                self._fail(analyzed.turn.index, "expected words or a voice to classify, got neither")
 
     def _receive_classification(self, work: ClassifyTurn, result: Classification | Failure) -> None:
         if not self._tracker.is_running(work):
@@ -378,11 +382,11 @@ class Session:
         if isinstance(result, Failure) or not self._is_next(index):
             return
         guess = self._tracker.identify(index, self._given_turn(index), work.segment, result)
-        before, heard = guess.conversation, guess.heard
-        if heard.turn.text:
+        before, analyzed = guess.conversation, guess.analyzed
+        if analyzed.turn.text:
             self._report_partial(guess, None)
             self._partial = ClassifyTurn(
-                self._new_id(), heard.turn, heard.features, before.past, before.state, provisional=True
+                self._new_id(), analyzed.turn, analyzed.features, before.past, before.state, provisional=True
             )
             self._guess = guess
             self._work.append(self._partial)
@@ -400,7 +404,7 @@ class Session:
         return index not in self._pending and index == self._tracker.current.turns and not self._tracker.busy
 
     def _report_partial(self, guess: IdentifiedTurn, emotion: Emotion | None) -> None:
-        turn = guess.heard.turn
+        turn = guess.analyzed.turn
         assert turn.start is not None and turn.end is not None
         name = guess.conversation.names[turn.speaker]
         self._events.append(PartialTurn(turn.index, name, turn.text, turn.start, turn.end, emotion))

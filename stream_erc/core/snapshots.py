@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_erc.core.conversation import Conversation, HeardTurn, Memory, Step
+from stream_erc.core.conversation import AnalyzedTurn, Conversation, Memory, Step
 from stream_erc.core.diarization import ClusteringState
 from stream_erc.core.endpointing import EndpointState, Phase
 from stream_erc.core.segmentation import SegmenterMark
@@ -100,8 +100,8 @@ def encode_header(snapshot: Snapshot, codec: StateCodec) -> bytes:
 
 def encode_step(step: Step, codec: StateCodec) -> bytes:
     """Encode a past turn and the memory before it."""
-    heard = step.heard
-    turn, latency, acoustic = heard.turn, heard.latency, heard.features.acoustic
+    analyzed = step.analyzed
+    turn, latency, acoustic = analyzed.turn, analyzed.latency, analyzed.features.acoustic
     return msgspec.msgpack.encode(
         _Step(
             VERSION,
@@ -109,7 +109,7 @@ def encode_step(step: Step, codec: StateCodec) -> bytes:
             (turn.index, turn.speaker, turn.text, turn.start, turn.end),
             None if acoustic is None else _bytes(acoustic),
             (latency.endpointing, latency.asr, latency.features, latency.emotion, latency.total),
-            heard.revision,
+            analyzed.revision,
         )
     )
 
@@ -200,8 +200,8 @@ def _to_mark(kept: _Mark) -> SegmenterMark:
 
 def _to_step(kept: _Step, codec: StateCodec) -> Step:
     acoustic = None if kept.acoustic is None else _array(kept.acoustic)
-    heard = HeardTurn(Turn(*kept.turn), Features(acoustic), Latency(*kept.latency), kept.revision)
-    return Step(_to_memory(kept.before, codec), heard)
+    analyzed = AnalyzedTurn(Turn(*kept.turn), Features(acoustic), Latency(*kept.latency), kept.revision)
+    return Step(_to_memory(kept.before, codec), analyzed)
 
 
 def _bytes(values: NDArray[np.float32]) -> bytes:

@@ -1,1 +1,1 @@
-"""The networks and recognizers: weights, device and threads, which do the work that the core asks for."""
+"""Networks and recognizers (weights, device, threads), which run the work that the core requests."""

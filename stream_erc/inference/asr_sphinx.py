@@ -42,7 +42,9 @@ class PocketSphinx:
 
     def __init__(self, config: AsrConfig) -> None:
         if config.language not in (None, "en"):
-            raise ConfigError(f"pocketsphinx knows English only: expected language en, got {config.language}")
+            raise ConfigError(
+                f"pocketsphinx supports English only: expected language en, got {config.language}"
+            )
         self.name, self.languages = "pocketsphinx", ("en",)
         self._idle: LifoQueue[_Decoder | None] = LifoQueue()  # None: a decoder that may still be created
         for _ in range(config.parallel - 1):
@@ -91,7 +93,7 @@ def _make_decoder() -> _Decoder:
     try:
         return _LibraryDecoder(_pocketsphinx.__file__, settings)
     except (OSError, AttributeError) as error:  # a build that hides the C functions
-        log.info("pocketsphinx decodes with the interpreter locked: %s", error)
+        log.info("pocketsphinx holds the GIL while decoding: %s", error)
         return _PackageDecoder(settings)
 
 

@@ -265,7 +265,9 @@ def _with_labels(
             voice = acoustics(load_speech(example, decode))
         if not example.text and (voice is None or not np.isfinite(voice).any()):
             wanted = "a text" if acoustics is None else "a text or 60 ms of speech"
-            raise LabelsError(f"{example.at}: expected {wanted} to tell {example.label} by, got neither")
+            raise LabelsError(
+                f"{example.at}: expected {wanted} as an example of {example.label}, got neither"
+            )
         turns.append((example.label, example.text, voice))
     return classifier.with_labels(turns)
 

@@ -106,7 +106,7 @@ class LiveSession:
         self.begun = first.mark.position > 0 or first.events > 0 or first.inputs > 0
         self._inputs = first.inputs  # number of inputs accepted
         self._numbered: bool | None = None  # whether inputs carry an `input_id`
-        self._steps = {step.heard.turn.index: step for step in first.done}
+        self._steps = {step.analyzed.turn.index: step for step in first.done}
         self._out: deque[ServerMessage] = deque()
         self._saved_events, self._saved_inputs = first.events, first.inputs
         self._saved_audio = first.acknowledged
@@ -289,7 +289,7 @@ class LiveSession:
         advanced = unsaved >= SAVE_INTERVAL_SAMPLES or snapshot.inputs > self._saved_inputs
         if not (always or events or advanced):
             return None
-        steps = {step.heard.turn.index: step for step in snapshot.done}
+        steps = {step.analyzed.turn.index: step for step in snapshot.done}
         changed = {turn: step for turn, step in steps.items() if self._steps.get(turn) is not step}
         self._steps, self._saved_audio = steps, snapshot.acknowledged
         codec = self.terms.engine.classifier

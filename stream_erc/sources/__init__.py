@@ -1,1 +1,1 @@
-"""Where a conversation comes from: recordings, microphones, and files of turns that are already known."""
+"""Sources of conversations: recordings, microphones, and files of turns that are known beforehand."""

@@ -190,13 +190,17 @@ class Microphone:
                     break
                 if self._stream is None or not self._stream.active:
                     name = self.device.name
-                    raise DeviceError(f"expected input device {name!r} to go on, got its end") from None
+                    raise DeviceError(
+                        f"expected input device {name!r} to keep recording, got its end"
+                    ) from None
                 continue
             if self._overflows:
                 log.warning("microphone: the sound system lost samples %d time(s)", self._overflows)
                 self._overflows = 0
             if lost:
-                log.warning("microphone: %d ms lost, made silence", lost * 1_000 // self._resampler.rate_hz)
+                log.warning(
+                    "microphone: %d ms lost, replaced by silence", lost * 1_000 // self._resampler.rate_hz
+                )
                 yield self._resampler.push(np.zeros((lost, self._resampler.channels), dtype=np.float32))
             yield self._resampler.push(block)
         yield self._resampler.flush()
@@ -231,7 +235,7 @@ def _find_device(device: int | str | None, devices: list[InputDevice]) -> InputD
         matches = [found for found in devices if found.name.casefold() == wanted]
         matches = matches or [found for found in devices if wanted in found.name.casefold()]
     if len(matches) != 1:
-        got = f"{device!r}" if not matches else f"{device!r}, which is {len(matches)} of them"
+        got = f"{device!r}" if not matches else f"{device!r}, which matches {len(matches)}"
         raise DeviceError(f"expected one of the input devices {names}, got {got}")
     return matches[0]
 

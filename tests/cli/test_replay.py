@@ -253,7 +253,9 @@ def test_progress_counts_what_was_heard(engine, audio, known) -> None:
     heard: list[int] = []
     worker = InlineWorker(engine)
     list(
-        replay_audio(engine, worker, CONFIG, chunks(audio, 100_000), name="", given=known, heard=heard.append)
+        replay_audio(
+            engine, worker, CONFIG, chunks(audio, 100_000), name="", given=known, on_progress=heard.append
+        )
     )
     assert heard == [100_000, 200_000, 300_000, len(audio)]
 

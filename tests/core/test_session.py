@@ -582,7 +582,7 @@ def test_misuse_is_named():
     with pytest.raises(ProtocolMisuse, match="after receive_eof"):
         session.submit(GivenTurn("ann", "hello"))
     text = Session(CONFIG)
-    with pytest.raises(ProtocolMisuse, match="text only"):
+    with pytest.raises(ProtocolMisuse, match="text-only"):
         text.receive_audio(silence(1))
     text.submit(GivenTurn("ann", "  "))
     assert "a text or a span" in rejection(text)
@@ -595,7 +595,7 @@ def test_work_is_answered_in_kind():
     assert isinstance(work, AnalyzeSegment)
     session.receive_result(work, engine.run([work])[0])
     (turn,) = [w for w in session.work_to_do() if isinstance(w, ClassifyTurn)]
-    with pytest.raises(ProtocolMisuse, match="ClassifyTurn was answered with a Analysis"):
+    with pytest.raises(ProtocolMisuse, match="expected the result of a ClassifyTurn, got a Analysis"):
         session.receive_result(turn, engine.run([work])[0])
 
 

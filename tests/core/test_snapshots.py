@@ -20,7 +20,7 @@ TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900), (0.9, 200),
 
 
 def through_bytes(snapshot: Snapshot, codec: StateCodec) -> Snapshot:
-    steps = {step.heard.turn.index: encode_step(step, codec) for step in snapshot.done}
+    steps = {step.analyzed.turn.index: encode_step(step, codec) for step in snapshot.done}
     return decode(encode_header(snapshot, codec), steps, codec)
 
 

@@ -81,7 +81,7 @@ def test_stages_that_are_not_needed_are_not_loaded(tiny_checkpoint) -> None:
     config = EngineConfig(model=str(tiny_checkpoint), device="cpu", asr=asr)
     engine = Engine.load(config, SessionConfig(), TEXT_ONLY)
     assert engine.asr_name == "given"
-    with pytest.raises(ProtocolMisuse, match="hears text only"):
+    with pytest.raises(ProtocolMisuse, match="text-only session"):
         engine.open_session(SessionConfig()).receive_audio(SPOKEN)
 
 

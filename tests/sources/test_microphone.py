@@ -99,7 +99,7 @@ def test_a_device_is_chosen(device: int | str | None, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "got"), [(7, "got 7"), ("phone", "got 'phone'"), ("Head", "got 'Head', which is 2 of them")]
+    ("device", "got"), [(7, "got 7"), ("phone", "got 'phone'"), ("Head", "got 'Head', which matches 2")]
 )
 def test_an_unknown_device_is_named_with_the_known_ones(device: int | str, got: str) -> None:
     with pytest.raises(DeviceError) as raised:
@@ -169,7 +169,7 @@ def test_a_device_that_goes_away() -> None:
         sound.streams[0].active = False
         chunks = iter(microphone)
         assert len(next(chunks)) == 512
-        with pytest.raises(DeviceError, match="expected input device 'Mic' to go on"):
+        with pytest.raises(DeviceError, match="expected input device 'Mic' to keep recording"):
             next(chunks)
 
 
