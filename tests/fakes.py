@@ -1,7 +1,7 @@
-"""Stand-ins at the edges of a session: a VAD that hears loudness, and an engine that hashes.
+"""Fakes for the edges of a session: a VAD that measures loudness, and an engine that hashes.
 
-The hashing engine's state is a chain over everything that was classified, so any difference in order,
-speaker, words or state shows in every later probability.
+The hashing engine's state is a hash chain over all classified turns, so any difference in order, speaker,
+words or state changes every later probability.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ CONFIG = SessionConfig(
 
 
 class LoudnessVad:
-    """Speech is what is loud."""
+    """A VAD whose speech probability is the loudness."""
 
     def __call__(self, window: Samples, state: VadState) -> tuple[float, VadState]:
         return float(np.clip(np.abs(window).mean() * 20, 0, 1)), state
@@ -35,7 +35,7 @@ class LoudnessVad:
 
 
 class HashEngine:
-    """Answers work from nothing but the work's content."""
+    """An engine whose results depend only on the content of the work."""
 
     def __init__(self) -> None:
         self.fail_on: set[int] = set()
@@ -80,7 +80,7 @@ def silence(seconds: float) -> Samples:
 
 
 def conversation(turns: Sequence[tuple[float, float]], gap: float = 0.5) -> Samples:
-    """Tones (seconds, Hz) with gaps around them."""
+    """Make tones (seconds, Hz) with gaps around them."""
     parts = [silence(gap)]
     for seconds, hz in turns:
         parts += [tone(seconds, hz), silence(gap)]
@@ -88,13 +88,13 @@ def conversation(turns: Sequence[tuple[float, float]], gap: float = 0.5) -> Samp
 
 
 def open_session(config: SessionConfig = CONFIG, **options: object) -> Session:
-    """A session that hears tones; two voices told apart by pitch."""
+    """Open a session for tones; voices are told apart by pitch."""
     clustering = OnlineClustering(config.diarization, 8)
     return Session(config, vad=LoudnessVad(), clustering=clustering, **options)  # type: ignore[arg-type]
 
 
 def drive(session: Session, engine: HashEngine) -> list[Event]:
-    """Do all of a session's work at once."""
+    """Run all of a session's work and return its events."""
     while works := session.work_to_do():
         for work, result in zip(works, engine.run(works), strict=True):
             session.receive_result(work, result)
@@ -104,7 +104,7 @@ def drive(session: Session, engine: HashEngine) -> list[Event]:
 def play(
     session: Session, audio: Samples, sizes: Sequence[int], engine: HashEngine | None = None
 ) -> list[Event]:
-    """Feed audio in chunks of the given sizes (the last repeats) and close; all events."""
+    """Feed audio in chunks of the given sizes (the last repeats) and close; return all events."""
     engine = engine or HashEngine()
     events, at, k = [], 0, 0
     while at < len(audio):

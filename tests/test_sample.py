@@ -1,4 +1,4 @@
-"""The bundled sample: the audio, and the truth beside it, fit each other."""
+"""The bundled sample: its audio matches its ground truth."""
 
 import json
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Bad input: one line says what was expected and what came, exit code 2, and what was made is kept."""
+"""Bad input: a one-line error with what was expected and got, exit code 2, and the output so far is kept."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def talk() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run of the command line ended."""
+    """The result of a run of the command line."""
 
     code: int
     out: str
@@ -44,7 +44,7 @@ class Ended:
 
 @pytest.fixture
 def replay(tmp_path, tiny_checkpoint, capsys) -> Callable[..., Ended]:
-    """Runs `stream-erc replay` with voices only and random weights."""
+    """A function that runs `stream-erc replay` without recognizer and with random weights."""
 
     def run(*words: object, model: object = tiny_checkpoint, events: Path | None = None) -> Ended:
         events = events or tmp_path / "events.jsonl"
@@ -58,7 +58,7 @@ def replay(tmp_path, tiny_checkpoint, capsys) -> Callable[..., Ended]:
 
 
 def refused(ended: Ended, *said: str) -> None:
-    """Exit code 2, and one line with `said` in it."""
+    """Assert exit code 2 and a one-line error that contains `said`."""
     assert ended.code == 2, ended
     assert ended.error.startswith("stream-erc: ") and ended.error.count("\n") == 1, ended.error
     for words in said or ("expected",):
@@ -66,7 +66,7 @@ def refused(ended: Ended, *said: str) -> None:
 
 
 def whole(ended: Ended) -> None:
-    """A run to the end, with nothing to complain of."""
+    """Assert that a run ended without an error."""
     assert (ended.code, ended.error) == (0, ""), ended
     assert ended.messages[-1]["type"] == "session.closed"
 
@@ -354,7 +354,7 @@ def test_unwritable_places_are_found_before_the_work(replay, tmp_path) -> None:
     (tmp_path / "a.csv").write_text("speaker,text\nAnna,hello\n")
     words = [tmp_path / "a.csv"]
     below_a_file = tmp_path / "a.csv" / "b"
-    unloadable = tmp_path / "no checkpoint"  # its absence would be told of first, were it looked for first
+    unloadable = tmp_path / "no checkpoint"  # if it were checked first, its absence would be reported
     refused(replay(*words, events=tmp_path, model=unloadable), f"--out {tmp_path}", "a folder")
     refused(replay(*words, events=below_a_file, model=unloadable), "--out", "a.csv/b")
     refused(replay(*words, "--report", tmp_path, model=unloadable), f"--report {tmp_path}", "a folder")

@@ -1,4 +1,4 @@
-"""What a server says of itself on standard error."""
+"""A server's messages on standard error."""
 
 import asyncio
 import json

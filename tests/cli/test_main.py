@@ -1,4 +1,4 @@
-"""The command line as a user meets it; what it makes of bad input is in test_bad_input.py."""
+"""The command line as a user sees it; test_bad_input.py tests bad input."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def read(path: Path) -> list[dict]:
 
 
 def start(*words: object, **options) -> subprocess.Popen:
-    """A process of its own, which Ctrl-C reaches even where the tests run in the background."""
+    """Start a process that Ctrl-C reaches even if the tests run in the background."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "stream_erc", *map(str, words)],
@@ -178,7 +178,7 @@ def test_a_live_replay_takes_its_time(tiny_checkpoint, tmp_path, talk) -> None:
 
 
 def test_a_process_of_its_own_says_nothing_but_its_own_words(tiny_checkpoint, tmp_path, talk) -> None:
-    """A truncated file and a fallback, which libraries would like to comment on."""
+    """A truncated file and a fallback, about which libraries would print warnings."""
     soundfile.write(tmp_path / "a.mp3", talk, SAMPLE_RATE)
     data = (tmp_path / "a.mp3").read_bytes()
     (tmp_path / "a.mp3").write_bytes(data[: len(data) * 9 // 10])
@@ -226,11 +226,11 @@ def test_files_are_written_even_where_nobody_reads_the_terminal(tiny_checkpoint,
 
 
 class PortAudioError(Exception):
-    """The fake's own."""
+    """The fake's exception."""
 
 
 class FakeStream:
-    """Speaks a recording, presses Ctrl-C, and goes on in silence until it is closed."""
+    """A stream that plays a recording, presses Ctrl-C, and continues with silence until it is closed."""
 
     spoken = np.zeros(0, dtype=np.float32)
     active = True
@@ -261,7 +261,7 @@ class FakeStream:
 
 @pytest.fixture
 def sound_card(monkeypatch, talk) -> None:
-    """A sound library with one microphone, in the place of the module `sounddevice`."""
+    """A sound library with one microphone, which replaces the module `sounddevice`."""
     library = types.ModuleType("sounddevice")
     device = {"index": 3, "name": "Mic", "max_input_channels": 1, "default_samplerate": 16_000.0}
 

@@ -1,7 +1,7 @@
-"""Replay through the real components: the sample, Silero, openSMILE, speaker vectors, untrained networks.
+"""Replay with the real components: the sample, Silero, openSMILE, speaker vectors, untrained networks.
 
-Only words are made up: a stand-in recognizer names each segment after its loudness, since PocketSphinx and
-Whisper are slow and have tests of their own.
+Only words are fake: a recognizer derives them from a segment's loudness, since PocketSphinx and Whisper are
+slow and have tests of their own.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ OVERLAPPING = [GivenTurn("Eve", "why", 16_000, 16_000 * 11), GivenTurn("Eve", "s
 
 
 class LoudnessRecognizer:
-    """Names a segment after its samples: the same samples give the same words."""
+    """A fake recognizer: the same samples give the same words."""
 
     name, languages = "loudness", ("en",)
 
@@ -89,14 +89,14 @@ def replay(
 
 
 def finals(messages: Sequence[Message]) -> list[Message]:
-    """Final turns, revisions and the end, without what depends on the clock or counts other messages."""
+    """Return final turns, revisions and the end, without times and message numbers."""
     kept = [m for m in messages if m["type"] in ("turn.final", "turn.revised", "session.closed")]
     return [{key: value for key, value in m.items() if key not in ("seq", "latency_ms")} for m in kept]
 
 
 @pytest.fixture(scope="module")
 def heard(engine, audio) -> list[Message]:
-    """The clip with nothing known."""
+    """The messages of the clip without given turns."""
     messages = replay(engine, chunks(audio))
     kinds = [message["type"] for message in messages]
     assert kinds.count("turn.final") >= 5
@@ -106,7 +106,7 @@ def heard(engine, audio) -> list[Message]:
 
 @pytest.fixture(scope="module")
 def given(engine, audio, known) -> list[Message]:
-    """The clip with its turns known."""
+    """The messages of the clip with given turns."""
     messages = replay(engine, chunks(audio), known)
     assert [m["text"] for m in messages if m["type"] == "turn.final"] == [turn.text for turn in known]
     return messages
@@ -166,7 +166,7 @@ def test_property_4_sessions_that_share_a_batch_do_not_notice(engine, audio, kno
 
 
 def hear(engine: Engine, session: Session, audio: Samples, *, end: bool) -> list[Event]:
-    """Feed audio in chunks and have all work done."""
+    """Feed audio in chunks, and run all work."""
     worker, events = InlineWorker(engine), []
     for chunk in chunks(audio):
         session.receive_audio(chunk)
@@ -208,7 +208,7 @@ def test_property_7_a_restored_session_goes_on_the_same(engine, audio, uninterru
 
 
 def assert_near(messages: Sequence[Message], expected: Sequence[Message], within: float = 1e-4) -> None:
-    """Equal messages, but for probabilities, which floating point may move a little."""
+    """Assert equal messages, with a tolerance for probabilities."""
     assert len(messages) == len(expected)
     for message, golden in zip(messages, expected, strict=True):
         emotion, other = message.get("emotion"), golden.get("emotion")
@@ -223,7 +223,7 @@ def assert_near(messages: Sequence[Message], expected: Sequence[Message], within
     "si-lstm" not in [model.name for model in shipped_models()], reason="the checkpoint si-lstm is not here"
 )
 def test_property_9_the_sample_gives_the_golden_messages(tmp_path, capsys) -> None:
-    """Where this fails on purpose, `scripts/update_golden` writes the file anew."""
+    """After an intended change, `scripts/update_golden` writes the file anew."""
     events = tmp_path / "events.jsonl"
     words = [f"{SAMPLE}.flac", "--turns", f"{SAMPLE}.json", "--out", str(events), "--device", "cpu"]
     assert main(["replay", *words]) == 0

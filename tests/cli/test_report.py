@@ -52,7 +52,7 @@ def closed(session: str = "s1", audio_ms: int = 2000) -> Message:
 
 
 class Page(html.parser.HTMLParser):
-    """A report as a browser sees it: its elements, and the text of those with an id."""
+    """A report as parsed by a browser: its elements, and the text of those with an id."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -77,7 +77,7 @@ def live(width: int = 80, **options: object) -> Console:
 
 
 class Screen:
-    """What a terminal shows after the control codes that rich's live display uses, and in which styles."""
+    """The text and styles on a terminal after the control codes of rich's live display."""
 
     def __init__(self, output: str) -> None:
         self.lines, row, column = [""], 0, 0

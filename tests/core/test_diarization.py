@@ -24,14 +24,14 @@ def ge2e():
 
 
 def buzz(pitch_hz, seconds, seed=0):
-    """A voice-like sound: harmonics with a little noise, (N,) float32."""
+    """Make a voice-like sound: harmonics with a little noise, (N,) float32."""
     t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     x = sum(np.sin(2 * np.pi * pitch_hz * k * t) / k for k in range(1, 20))
     return (0.1 * x + 0.005 * np.random.default_rng(seed).standard_normal(len(t))).astype(np.float32)
 
 
 def voice(speaker, seed, spread=0.35):
-    """A voice vector near the speaker's axis; two speakers' have a cosine of about 0.5, as GE2E's."""
+    """Draw a voice vector near the speaker's axis; two speakers have a cosine of about 0.5, as with GE2E."""
     centre = np.eye(DIM)[speaker] + np.eye(DIM)[DIM - 1]
     noise = np.random.default_rng(seed).standard_normal(DIM) * spread / np.sqrt(DIM)
     return unit(centre / np.sqrt(2) + noise)
@@ -42,7 +42,7 @@ def clustering(**config):
 
 
 def run(cluster, turns, state=None):
-    """Assign (embedding, samples) turns; the speakers at first, the speakers in the end, the state."""
+    """Assign (embedding, samples) turns; return the first speakers, the final speakers, and the state."""
     state = state or cluster.initial()
     offset = state.turns
     first, last, answers = [], [], []
@@ -132,7 +132,7 @@ def test_ge2e_tells_real_voices_apart(ge2e):
 
 @pytest.fixture(scope="module")
 def tiny_xvector(tmp_path_factory):
-    """A randomly initialised WavLM x-vector model in a folder."""
+    """Save a randomly initialised WavLM x-vector model in a folder."""
     torch = pytest.importorskip("torch")
     from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
 

@@ -35,7 +35,7 @@ def listen(
     vad: VadConfig = VAD,
     rest: int | None = None,
 ) -> list[Boundary]:
-    """All boundaries; with `rest`, also those of the end, that many samples after the last window."""
+    """Return all boundaries; with `rest`, also those of an end so many samples after the last window."""
     state, found = EndpointState(), []
     for probability in probabilities:
         state, boundaries = step(state, probability, vad, config)
@@ -67,7 +67,7 @@ def test_every_phase_and_action_is_reached() -> None:
 
 
 def test_only_confirmed_speech_is_closed() -> None:
-    """SPEECH is entered by CONFIRM and RESUME alone, and left through MAYBE_SILENCE alone."""
+    """SPEECH is entered only by CONFIRM and RESUME, and left only to MAYBE_SILENCE."""
     entries = {action for (old, _), (new, action) in TRANSITIONS.items() if new == Phase.SPEECH != old}
     exits = {new for (old, _), (new, _) in TRANSITIONS.items() if old == Phase.SPEECH != new}
     assert entries == {Action.CONFIRM, Action.RESUME}
@@ -246,7 +246,7 @@ def test_segments_are_what_they_must_be(
 def test_segments_are_those_of_the_whole_recording(
     probabilities: list[float], config: EndpointingConfig
 ) -> None:
-    """Against an offline reading of the rules: runs of speech, bridged and filtered."""
+    """Compare with an offline implementation of the rules: runs of speech, bridged and filtered."""
     config = dataclasses.replace(config, max_turn_ms=10**9)
     sounding, mask = False, []
     for probability in probabilities:

@@ -1,4 +1,4 @@
-"""The session's contract: the nine properties that need no model (architecture, properties 1 and 4 to 7)."""
+"""The session's contract: the properties that need no model (architecture, properties 1 and 4 to 7)."""
 
 import dataclasses
 import itertools
@@ -35,12 +35,12 @@ PARTIALS = dataclasses.replace(CONFIG, partials=True, partial_interval_ms=300)
 
 
 def finals(events):
-    """The last word on every turn."""
+    """Return the last event of every turn."""
     return {e.turn.index: dataclasses.replace(e, revision=0) for e in events if isinstance(e, EmotionEvent)}
 
 
 def rejection(session):
-    """Why the input submitted last was rejected: all that it brings."""
+    """Return why the last input was rejected, which must be its only event."""
     (event,) = drive(session, HashEngine())
     assert isinstance(event, InputRejected)
     return event.message
@@ -160,7 +160,7 @@ def test_property_6_a_correction_equals_having_known():
 
 
 class LateClustering(OnlineClustering):
-    """Hears one voice, until turn 4 shows that turns 1 and 3 were another's."""
+    """A clustering with one voice, until turn 4 reveals that turns 1 and 3 were another's."""
 
     def assign(self, state, embedding, duration_samples, turn=None):
         late = turn == 4
@@ -250,11 +250,11 @@ INPUTS = {
     50: TurnCorrection(99, "Tom"),
     60: SpeakerRenaming("speaker_2", "Eva"),
 }
-"""What is said from outside, before the chunk of a number."""
+"""Chunk number -> the input that is submitted before it."""
 
 
 def chunks_from(position):
-    """TALK from a sample on, in chunks that begin at multiples of 1,600 samples."""
+    """Yield TALK from a sample on, in numbered chunks that begin at multiples of 1,600 samples."""
     while position < len(TALK):
         end = (position // 1600 + 1) * 1600
         yield end // 1600 - 1, TALK[position:end]
@@ -361,7 +361,7 @@ def test_appended_turns_take_their_span_of_the_audio_before_or_after_it_came(ahe
 
 
 def test_what_is_said_takes_effect_in_its_turn_however_long_work_takes():
-    """Answers come at once or as late as they may: the same events, the refusals too."""
+    """Whether results return at once or as late as possible, the events are the same, rejections included."""
     said = [
         GivenTurn("Ann", "one"),
         GivenTurn("Ben", "two"),
@@ -391,7 +391,7 @@ def test_what_is_said_takes_effect_in_its_turn_however_long_work_takes():
 
 @pytest.mark.parametrize("delay", [0, 3, 30])
 def test_what_is_said_of_heard_turns_waits_for_the_turns_heard_before(delay):
-    """The same while analyses come late, by so many chunks."""
+    """The events are the same if analyses return late, by `delay` chunks."""
     session, engine, events, late = open_session(), HashEngine(), [], []
     for number, chunk in chunks_from(0):
         if number in INPUTS:

@@ -1,4 +1,4 @@
-"""Snapshots as bytes: the same session goes on from them, and nothing that was said is in them."""
+"""Snapshots as bytes: they restore the same session, and contain no audio."""
 
 import dataclasses
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_a_network_s_memory_survives_bit_for_bit(tiny_checkpoint: Path) -> None:
 
 
 def test_there_is_no_audio_in_the_bytes() -> None:
-    """Not the samples of any window, at any offset that a snapshot could have kept."""
+    """The bytes contain no window of samples, at any offset that a snapshot could have stored."""
     for cut in range(0, len(TALK), 20_000):
         snapshot = heard(cut).snapshot()
         blobs = [encode_header(snapshot, FakeClassifier())]

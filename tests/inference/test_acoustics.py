@@ -1,4 +1,4 @@
-"""Acoustic features: openSMILE's own numbers, whatever the gain; nothing measured where there is nothing."""
+"""Acoustic features: openSMILE's own numbers at any gain, and NaN for silence."""
 
 import dataclasses
 import importlib.util
@@ -29,7 +29,7 @@ from stream_erc.inference.voice_states import VoiceStates
 
 
 def voice(seconds: float = 1.0, f0: float = 140.0, level: float = 0.1, seed: int = 0) -> Samples:
-    """A buzz with gliding pitch, syllables and breath: near enough to speech for every functional."""
+    """Make a buzz with gliding pitch, syllables and breath: close enough to speech for every functional."""
     t = np.arange(int(seconds * 16_000)) / 16_000
     phase = 2 * np.pi * np.cumsum(f0 * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * t))) / 16_000
     buzz = sum(np.sin(k * phase) / k for k in range(1, 20))
@@ -152,7 +152,7 @@ def whole(ge2e: Ge2eEncoder) -> AcousticExtractor:
 
 
 def stack_of_the_package() -> nn.LSTM:
-    """GE2E's three layers as one LSTM, from the package's file."""
+    """Load GE2E's three layers as one LSTM from the package's file."""
     spec = importlib.util.find_spec("resemblyzer")
     assert spec is not None and spec.origin is not None
     path = Path(spec.origin).with_name("pretrained.pt")

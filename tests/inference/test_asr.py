@@ -30,7 +30,7 @@ def noise(seconds: float, level: float = 0.1) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clips() -> list[np.ndarray]:
-    """The beginnings of three turns of the bundled sample, 1.2 s each."""
+    """The first 1.2 s of three turns of the bundled sample."""
     audio = np.concatenate(list(AudioFile(SAMPLE / "conversation.flac").chunks()))
     turns = json.loads((SAMPLE / "conversation.json").read_text())[:3]
     return [audio[16 * turn["start_ms"] :][:19_200] for turn in turns]
@@ -62,7 +62,7 @@ def test_a_call_leaves_nothing_behind(sphinx, clips, texts):
 
 
 def test_an_utterance_is_heard_the_same_whatever_came_before(clips):
-    """To the last digit: what the decoder says of the channel is computed from the utterance alone."""
+    """The cepstral means are equal to the last digit, being computed from the utterance alone."""
     decoder = _PackageDecoder(SEARCH)
     heard = []
     for order in ([0], [0], [1, 0], [2, 1, 0]):
@@ -126,11 +126,11 @@ SPECIAL += ["nospeech", "notimestamps", *(f"{i * 0.02:.2f}" for i in range(1501)
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory):
-    """Makes Whisper models that say one given text: `whisper(text, silent)` -> a folder.
+    """A factory of Whisper models that write one given text: `whisper(text, silent)` -> a folder.
 
-    They are real ones, of one layer and 64 dimensions, made and converted with the libraries' own code. The
-    position embeddings hold the text's letters, so that the decoder writes one after the other; at the first
-    position, where Whisper judges whether there is speech, they hold its verdict.
+    They are real models, of one layer and 64 dimensions, made and converted with the libraries' own code. The
+    position embeddings encode the text's letters, so the decoder writes one after the other; at the first
+    position, where Whisper decides whether there is speech, they encode that decision.
     """
     import ctranslate2
     import torch
@@ -227,7 +227,7 @@ def test_whisper_is_told_the_language(whisper, monkeypatch):
 
     def spy(samples, language, **options):
         asked.append(language)
-        return transcribe(samples, language="en", **options)  # the only one that this model knows
+        return transcribe(samples, language="en", **options)  # the only language that this model supports
 
     monkeypatch.setattr(recognizer._model, "transcribe", spy)
     for language in (None, "de"):
@@ -332,7 +332,7 @@ except StreamErcError as error:
 
 
 def load(engine: str, home: Path, endpoint: str, language: str = "en") -> tuple[str, list[str]]:
-    """What a fresh process with an empty cache and the hub at `endpoint` prints and logs."""
+    """Return what a fresh process with an empty cache and the hub at `endpoint` prints and logs."""
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", LOAD, engine, language],
         env={**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "NO_PROXY": "*"},
@@ -344,7 +344,7 @@ def load(engine: str, home: Path, endpoint: str, language: str = "en") -> tuple[
     return result.stdout.strip(), result.stderr.splitlines()
 
 
-NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
+NOWHERE = "http://127.0.0.1:9"  # the discard port: no server listens
 
 
 def test_auto_falls_back_and_says_so_once(tmp_path):
@@ -380,7 +380,7 @@ def test_auto_takes_a_model_that_is_in_the_cache(whisper, tmp_path):
 
 @pytest.fixture
 def hub(whisper):
-    """A hub on this machine that has one model, as `base.en`; gives its address."""
+    """The address of a hub on this machine with one model, `base.en`."""
     folder, commit = whisper("Hi."), "0" * 40
     name = "Systran/faster-whisper-base.en"
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -434,4 +434,4 @@ def test_a_network_that_never_answers(tmp_path):
         started = time.monotonic()
         name, _ = load("auto", tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert name == "pocketsphinx"
-    assert time.monotonic() - started < 40  # it waits 3 s; the hub's own client, for minutes
+    assert time.monotonic() - started < 40  # the timeout is 3 s; the hub's own client would wait for minutes

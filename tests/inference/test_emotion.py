@@ -23,7 +23,7 @@ def turn(index, speaker, text, state=None, past=(), voice=None):
 
 
 def talk(classifier, turns):
-    """Classify turns one after the other; (emotions, states)."""
+    """Classify turns one after the other; return (emotions, states)."""
     state, past, emotions, states = None, (), [], []
     for i, (speaker, text, voice) in enumerate(turns):
         ((emotion, state),) = classifier.classify([turn(i, speaker, text, state, past, voice)])
@@ -56,7 +56,7 @@ def test_probabilities_are_of_the_labels_and_sum_to_one(classifier):
 
 
 def test_batches_of_conversations_equal_one_by_one(classifier):
-    """Property 4: who shares the batch changes nothing."""
+    """Property 4: the other turns in a batch do not matter."""
     other = [
         (0, "why?", VOICE),
         (1, "so very sad", None),
@@ -88,7 +88,7 @@ def test_classifying_leaves_the_given_state_as_it_was(classifier):
 
 
 def test_a_state_survives_bytes_bit_for_bit(classifier):
-    """Property 7, the conversation state's part."""
+    """Property 7, for the conversation state."""
     emotions, states = talk(classifier, TALK)
     blob = classifier.state_to_bytes(states[2])
     state = classifier.state_from_bytes(blob)

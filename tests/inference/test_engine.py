@@ -16,7 +16,7 @@ SPOKEN = np.full(16_000, 0.1, dtype=np.float32)
 
 
 class Repeater:
-    """Hears its own words; fails on silence."""
+    """A recognizer with fixed words; it fails on silence."""
 
     name, languages = "repeater", ("en", "de")
 

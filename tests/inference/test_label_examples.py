@@ -1,4 +1,4 @@
-"""Labels given by examples: how they are read, and how the runtime answers in them."""
+"""Labels given by examples: reading them, and predicting them."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ RNG = np.random.default_rng(0)
 
 
 def voice(seconds: float, hz: float) -> Samples:
-    """A harsh tone that falls, so that functionals have something to measure."""
+    """Make a harsh falling tone, on which functionals can be measured."""
     t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     wave = np.sign(np.sin(2 * np.pi * (hz - 20 * t) * t)) * 0.2 + 0.01 * RNG.standard_normal(len(t))
     return wave.astype(np.float32)
@@ -51,7 +51,7 @@ def decode(path: Path) -> Iterable[Samples]:
 
 @pytest.fixture(scope="module")
 def embedding_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as the tiny one, with an embedding space."""
+    """A checkpoint like the tiny one, with an embedding space."""
     base = checkpoint.load(tiny_checkpoint)
     torch.manual_seed(0)
     sizes = SentEmoContextConfig(text_dim=32, audio_groups=(88,), classes=7, width=16, embedding=12)

@@ -8,7 +8,7 @@ from stream_erc.inference.prosody import DESCRIPTORS, LINES, measure, speech_spa
 
 
 def tone(f0: "float | np.ndarray", seconds: float = 1.0, level: float = 0.1) -> Samples:
-    """Ten harmonics of a steady or gliding pitch (Hz)."""
+    """Make ten harmonics of a steady or gliding pitch (Hz)."""
     n = int(seconds * 16_000)
     phase = 2 * np.pi * np.cumsum(np.broadcast_to(f0, n)) / 16_000
     return (level * sum(np.sin(k * phase) / k for k in range(1, 11))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Prosody agrees with Praat itself, on voices of the corpora and on a made one; skips without Praat."""
+"""Prosody agrees with Praat, on voices of the corpora and on a synthetic one; skipped without Praat."""
 
 import csv
 import importlib.machinery
@@ -40,7 +40,7 @@ def script() -> ModuleType:
 
 
 def voice(seconds: float, rng: np.random.Generator) -> Samples:
-    """Four syllables a second of a gliding pitch with a little noise."""
+    """Make four syllables per second of a gliding pitch with a little noise."""
     t = np.arange(int(seconds * 16_000)) / 16_000
     f0 = 140 + 40 * np.sin(2 * np.pi * 0.7 * t) + 20 * t
     phase = 2 * np.pi * np.cumsum(f0) / 16_000

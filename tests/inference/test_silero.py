@@ -110,7 +110,7 @@ def test_no_windows_change_nothing(vad: SileroVad) -> None:
 
 @needs_data
 def test_the_state_is_what_one_stream_remembers(vad: SileroVad) -> None:
-    """Two streams through one network do not disturb each other, and a forgotten state shows."""
+    """Two streams through one network do not affect each other, and a lost state makes a difference."""
     a, b = windows_of(clip("asr", 0))[:60], windows_of(clip("ravdess", 9))[:60]
     alone, _ = one_by_one(vad, a)
     state_a = state_b = VadState.initial()

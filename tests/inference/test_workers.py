@@ -19,7 +19,7 @@ TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
 
 
 class SlowEngine(HashEngine):
-    """Hashes, slowly and in several threads; remembers what ran together."""
+    """A slow hashing engine that records which work ran together."""
 
     max_batch = 8
 
@@ -68,7 +68,7 @@ def test_analyses_give_way_to_what_is_short(threads):
 
 
 def outcome(events):
-    """What may not depend on where work runs: latency aside, all final turns and the close."""
+    """Return all final turns and the close, without latencies: these must not depend on the worker."""
     kept = [e for e in events if isinstance(e, EmotionEvent | SessionClosed)]
     return [dataclasses.replace(e, latency=None) if isinstance(e, EmotionEvent) else e for e in kept]
 
@@ -159,7 +159,7 @@ def test_elapsed_time_counts_the_waiting(threads):
 
 
 def test_the_total_counts_waiting_for_earlier_turns(threads):
-    """Two turns are analysed side by side; the second's classification waits for the first's."""
+    """Two turns are analysed in parallel; the second's classification waits for the first's."""
     engine = SlowEngine(0.05)
     talk = conversation([(0.3, 200), (0.3, 900), (0.3, 200)], gap=0.3)
     began = time.perf_counter()
@@ -198,7 +198,7 @@ def test_work_is_a_value(threads):
 
 
 def test_a_partial_turn_that_nobody_waits_for_is_not_analysed():
-    """With one thread held up, stale partial turns are not analysed, and finished ones all are."""
+    """While the only thread is blocked, stale partial turns are dropped; all finished turns are analysed."""
     analysed, held = [], threading.Event()
 
     class Held(SlowEngine):

@@ -41,7 +41,7 @@ def write_wav(path: Path, mono: np.ndarray, rate_hz: int = SAMPLE_RATE, channels
 
 
 def write_float_wav(path: Path, samples: np.ndarray, rate_hz: int = SAMPLE_RATE) -> Path:
-    """(N, channels) of float32 as they are, numbers or not."""
+    """Write float32 samples (N, channels) unchanged, NaN included."""
     data, channels = samples.astype("<f4").tobytes(), samples.shape[1]
     form = struct.pack("<HHIIHH", 3, channels, rate_hz, rate_hz * channels * 4, channels * 4, 32)
     body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", len(data)) + data
@@ -75,7 +75,7 @@ def read(path: Path, chunk_ms: int = 100) -> np.ndarray:
 
 
 def read_until_error(path: Path) -> tuple[np.ndarray, str]:
-    """What came before the error, and its message."""
+    """Return the samples before the error, and its message."""
     given = [np.zeros(0, np.float32)]
     with pytest.raises(AudioError) as raised:
         for chunk in AudioFile(path).chunks():

@@ -36,13 +36,13 @@ class FakeStream:
         self.active = False
 
     def hear(self, samples: np.ndarray, overflow: bool = False) -> None:
-        """What PortAudio's thread does."""
+        """Call the callback, as PortAudio's thread does."""
         callback = self.settings["callback"]
         callback(memoryview(samples.astype(np.float32).tobytes()), len(samples), None, Flags(overflow))
 
 
 class FakeSound:
-    """A sounddevice whose devices take only certain (rate, channels)."""
+    """A fake sounddevice whose devices accept only certain (rate, channels)."""
 
     PortAudioError = FakePortAudioError
 

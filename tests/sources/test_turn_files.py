@@ -1,5 +1,5 @@
-"""Given turns and text-only dialogues: what is read, and what each kind of bad input says."""
-# ruff: noqa: E501 - the tables of bad input hold one case a line
+"""Given turns and text-only dialogues: valid files, and the message for each kind of bad input."""
+# ruff: noqa: E501 - the tables of bad input have one case per line
 
 import csv
 import gzip
@@ -40,7 +40,7 @@ def put(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def error_of(function: object, path: Path) -> str:
-    """The one line that reading `path` ends in, without the path."""
+    """Return the one-line error of reading `path`, without the path."""
     with pytest.raises(TurnsError) as caught:
         list(function(path))  # type: ignore[operator]
     message = str(caught.value)
@@ -417,7 +417,7 @@ def test_round_trip(
 def test_noise_gives_turns_or_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, fixture: Path, at: float
 ) -> None:
-    """Bytes written over a good file, or alone: never another exception, never a turn that makes no sense."""
+    """Random bytes, alone or over a good file, never raise another exception or give an invalid turn."""
     good = fixture.read_bytes()
     cut = int(at * len(good))
     for content in (data, good[:cut] + data + good[cut + len(data) :]):
