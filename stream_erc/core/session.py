@@ -352,10 +352,13 @@ class Session:
 
     def _receive_classification(self, work: ClassifyTurn, result: Classification | Failure) -> None:
         if not self._tracker.is_running(work):
-            raise ProtocolMisuse(f"expected the answer to the running classification, got one to {work.turn}")
+            raise ProtocolMisuse(
+                f"expected the result of the running classification, got one of turn {work.turn.index}"
+            )
         if isinstance(result, Failure):
             self._fail(work.turn.index, result.message)
         else:
+            # 1. Count the event, 2. count the input that it completes, 3. take a snapshot that includes both.
             self._report(self._tracker.complete(result))
             if self._pending.pop(work.turn.index, None) is not None:
                 self._finish_appended()
