@@ -169,8 +169,8 @@ def step(
     Returns:
         The state after the window, and the boundaries that it revealed, in order.
     """
-    bar = vad.release if state.phase in SOUNDING else vad.threshold
-    given = Input.SPEECH if probability >= bar else Input.SILENCE
+    threshold = vad.release if state.phase in SOUNDING else vad.threshold
+    given = Input.SPEECH if probability >= threshold else Input.SILENCE
     state, boundaries = _transition(replace(state, position=state.position + WINDOW), given)
     state = _watch_for_cut(state, probability, endpointing)
     if _has_lasted(state, endpointing):

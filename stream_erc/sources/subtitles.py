@@ -1,6 +1,6 @@
 """Cues of SubRip (SRT) and WebVTT files: times, text and, if the cue names one, the speaker.
 
-pysubs2 parses times and removes tags. This module does what it does not: it reads voice tags, and separates
+pysubs2 parses times and removes tags. This module does the rest: it reads voice tags, and separates
 cues from everything else (a damaged time line, a comment, a style sheet, a cue's name), which pysubs2 would
 add to the text of the previous cue.
 """

@@ -191,8 +191,8 @@ def _timed(at: str, record: Mapping[str, object]) -> GivenTurn:
             raise TurnsError(f"{at}: expected {name}_ms or {name} (seconds), got neither")
         by_ms = in_ms not in (None, "")
         times.append(_number(at, f"{name}_ms", in_ms) / 1000 if by_ms else _number(at, name, in_s))
-    who, what = (_string(at, key, record.get(key)) for key in ("speaker", "text"))
-    return _turn(at, who, what, times[0], times[1])
+    speaker, text = (_string(at, key, record.get(key)) for key in ("speaker", "text"))
+    return _turn(at, speaker, text, times[0], times[1])
 
 
 def _untimed(at: str, record: Mapping[str, object]) -> GivenTurn:
