@@ -41,9 +41,9 @@ from stream_erc_client import sync
 from stream_erc_client.audio import WavFile
 from stream_erc_client.buffer import Buffer, packet_samples
 from stream_erc_client.connection import Connection
+from stream_erc_client.connector import Connector, socket_url
 from stream_erc_client.inbox import Inbox
-from stream_erc_client.link import Link, socket_url
-from stream_erc_client.microphone import heard
+from stream_erc_client.microphone import record
 from stream_erc_client.session import Session
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
@@ -449,7 +449,7 @@ def test_a_place_that_is_not_kept_loses_the_session(position: int, input_id: int
     while buffer.next(100):
         pass
     buffer.acknowledge(4, 1)
-    with pytest.raises(erc.SessionLost, match="expected to go on"):
+    with pytest.raises(erc.SessionLost, match="expected to resume"):
         buffer.rewind(position, input_id)
 
 
@@ -492,7 +492,7 @@ def test_opus_packets_stay_whole() -> None:
     assert [buffer.next(1) for _ in range(101)] == [*packets, None]
     buffer.acknowledge(48_000 + 100, 0)  # within packet 50
     assert buffer.unacknowledged_ms == pytest.approx(1_000 - 100 / 48)
-    with pytest.raises(erc.SessionLost, match="where a packet begins"):
+    with pytest.raises(erc.SessionLost, match="start of a packet"):
         buffer.rewind(48_000 + 100, 0)
     buffer.rewind(48_000 + 960, 0)
     assert buffer.next(1) == packets[51]
@@ -1067,7 +1067,7 @@ def test_a_silent_server_is_taken_for_gone() -> None:
             return await converse(url, samples(1), silence_timeout_s=0.2)
 
     events = run(once())
-    assert "the server fell silent" in [e.reason for e in events if isinstance(e, erc.Disconnected)]
+    assert "the server stopped responding" in [e.reason for e in events if isinstance(e, erc.Disconnected)]
     assert told(events) == undisturbed(samples(1))
 
 
@@ -1127,10 +1127,10 @@ def test_a_slow_reader_slows_the_server_down_and_goes_on_speaking() -> None:
     async def once() -> None:
         async with server.serving() as url:
             connection, inbox = a_connection(), Inbox(16)
-            link = Link(
+            connector = Connector(
                 socket_url(url), connection, inbox, token=None, retry_for_s=5.0, silence_timeout_s=0.3
             )
-            async with Session(connection, inbox, link, pace="live", max_buffer_s=120.0) as session:
+            async with Session(connection, inbox, connector, pace="live", max_buffer_s=120.0) as session:
                 await session.send_audio(bytes(1280))
                 await asyncio.sleep(1.5)
                 assert sent < count
@@ -1424,7 +1424,7 @@ def test_a_file_of_another_rate_or_for_another_encoding_is_refused(tmp_path: Pat
     async def once() -> None:
         async with StandIn().serving() as url:
             async with erc.connect(url) as session:
-                with pytest.raises(erc.AudioError, match="expected 16000 Hz as the session's, got 44100 Hz"):
+                with pytest.raises(erc.AudioError, match="expected 16000 Hz like the session, got 44100 Hz"):
                     session.play(path)
                 with pytest.raises(erc.AudioError, match="expected a WAV file"):
                     session.play(tmp_path / "missing.wav")
@@ -1479,8 +1479,8 @@ def test_the_microphone_is_heard_until_it_ends() -> None:
 
     async def once() -> list[bytes]:
         found = []
-        with pytest.raises(erc.AudioError, match="expected the microphone to go on"):
-            async for block in heard("USB", 16_000, card):
+        with pytest.raises(erc.AudioError, match="expected the microphone to keep recording"):
+            async for block in record("USB", 16_000, card):
                 found.append(block)
         return found
 
@@ -1500,7 +1500,7 @@ def test_what_a_slow_reader_lets_pass_is_silence() -> None:
 
     async def once() -> bytes:
         found = bytearray()
-        stream = heard(None, 16_000, SoundCard(blocks, pause_s=0.001))
+        stream = record(None, 16_000, SoundCard(blocks, pause_s=0.001))
         with contextlib.suppress(erc.AudioError):
             async for block in stream:
                 if not found:
@@ -1516,7 +1516,7 @@ def test_what_a_slow_reader_lets_pass_is_silence() -> None:
 def test_a_microphone_that_does_not_open_is_told() -> None:
     async def once() -> None:
         with pytest.raises(erc.AudioError, match="expected a microphone at 16000 Hz, got no such device"):
-            await anext(heard(None, 16_000, SoundCard([], fault="open")))
+            await anext(record(None, 16_000, SoundCard([], fault="open")))
 
     run(once())
 
@@ -1554,12 +1554,12 @@ def test_the_terminal_hears_the_last_turn_after_ctrl_c(
         server = StandIn()
         async with server.serving() as url:
             words = command_line._parser().parse_args([url, "--microphone"])
-            hearing = asyncio.create_task(command_line._hear(words))
+            running = asyncio.create_task(command_line._run(words))
             await wait_until(lambda: len(server.session.audio) > 3 * TURN)
-            hearing.cancel()
-            return await hearing
+            running.cancel()
+            return await running
 
-    monkeypatch.setattr("stream_erc_client.session.heard", silence)
+    monkeypatch.setattr("stream_erc_client.session.record", silence)
     assert run(once()) == 0
     assert re.search(r" heard, [1-9]\d* turns, 1 speakers", capsys.readouterr().err)
 

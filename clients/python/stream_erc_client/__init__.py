@@ -1,4 +1,4 @@
-"""The light client of stream_erc: audio in, who spoke, what was said and the expressed emotion out."""
+"""The light client of stream_erc: send audio, receive speakers, words and expressed emotion."""
 
 from stream_erc_client.errors import (
     AudioError,

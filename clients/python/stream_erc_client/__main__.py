@@ -1,4 +1,4 @@
-"""The terminal: send a WAV file or the microphone, print the turns.
+"""The command line: send a WAV file or the microphone, print the turns.
 
 python -m stream_erc_client URL FILE.wav
 python -m stream_erc_client URL --microphone
@@ -29,10 +29,10 @@ MICROPHONE_RATE_HZ = 16_000
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the command line: 0 where all went well, 1 where the session failed, 130 for a file and Ctrl-C."""
+    """Run the command line; return 0 for success, 1 for a failed session, 130 for Ctrl-C during a file."""
     args = _parser().parse_args(words)
     try:
-        return asyncio.run(_hear(args))
+        return asyncio.run(_run(args))
     except StreamErcClientError as error:
         print(f"stream_erc_client: {error}", file=sys.stderr)
         return 1
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _hear(args: argparse.Namespace) -> int:
+async def _run(args: argparse.Namespace) -> int:
     rate_hz = MICROPHONE_RATE_HZ
     if args.file is not None:
         with WavFile(args.file) as wav:
@@ -82,7 +82,7 @@ async def _hear(args: argparse.Namespace) -> int:
         try:
             async for event in session:
                 _show(event)
-        except asyncio.CancelledError:  # Ctrl-C, the only end of a microphone: hear what was said until now
+        except asyncio.CancelledError:  # Ctrl-C is how a microphone ends: receive the turns spoken so far
             if args.file is not None:
                 raise
             await session.close()
@@ -92,7 +92,7 @@ async def _hear(args: argparse.Namespace) -> int:
 
 
 def _show(event: Event) -> None:
-    """One line for what a person wants to know: turns to stdout, everything else to stderr."""
+    """Print one line for a turn to stdout, or for a problem or the end to stderr."""
     match event:
         case TurnFinal() | TurnRevised():
             at = "" if event.audio_start_ms is None else _clock(event.audio_start_ms)
@@ -100,9 +100,9 @@ def _show(event: Event) -> None:
             emotion = f"{event.emotion.label} {event.emotion.confidence:.0%}"
             print(_plain(f"{at:>8}  {event.speaker}: {event.text}  [{emotion}]{again}"), flush=True)
         case TurnFailed():
-            print(_plain(f"turn {event.turn} could not be read: {event.message}"), file=sys.stderr)
+            print(_plain(f"turn {event.turn} failed: {event.message}"), file=sys.stderr)
         case Disconnected() if event.attempt > 1:
-            print(f"{event.reason}: again in {event.delay_s:.1f} s", file=sys.stderr)
+            print(f"{event.reason}: next attempt in {event.delay_s:.1f} s", file=sys.stderr)
         case Warned() | Failed():
             print(_plain(f"{event.code}: {event.message}"), file=sys.stderr)
         case SessionClosed():
@@ -111,12 +111,12 @@ def _show(event: Event) -> None:
 
 
 def _plain(text: str) -> str:
-    """A line without what a terminal would obey: names and words are other people's."""
+    """Remove control characters, which a terminal would obey: names and words are untrusted."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _clock(ms: int) -> str:
-    """Minutes, seconds and tenths."""
+    """Format a time as minutes, seconds and tenths."""
     minutes, rest = divmod(ms, 60_000)
     return f"{minutes}:{rest / 1000:04.1f}"
 

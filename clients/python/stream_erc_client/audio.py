@@ -1,4 +1,4 @@
-"""Audio from a WAV file as 16-bit mono, and when each piece of it is due."""
+"""WAV files as 16-bit mono audio."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class WavFile:
     """A WAV file of integer samples.
 
     Args:
-        path: the file; of several channels the mean is taken.
+        path: the file; several channels are averaged.
 
     Attributes:
         sample_rate_hz: its sample rate.
-        duration_ms: how long it says it is.
+        duration_ms: the duration in its header.
 
     Raises:
-        AudioError: nothing there, no WAV file, one of another sample format, or one without samples.
+        AudioError: no such file, not a WAV file, another sample format, or no samples.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -52,11 +52,11 @@ class WavFile:
         self.close()
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._wave.close()
 
     def chunks(self, chunk_ms: int = CHUNK_MS) -> Iterator[bytes]:
-        """Signed 16-bit little-endian mono, in pieces of `chunk_ms`; the last one may be shorter."""
+        """Yield signed 16-bit little-endian mono in chunks of `chunk_ms`; the last one may be shorter."""
         width, channels = self._wave.getsampwidth(), self._wave.getnchannels()
         size = max(1, self.sample_rate_hz * chunk_ms // 1000)
         while data := self._wave.readframes(size):
@@ -65,7 +65,7 @@ class WavFile:
 
 
 def _sixteen_bits(data: bytes, width: int) -> bytes:
-    """The two upper bytes of every sample."""
+    """Return the two upper bytes of every sample."""
     if width == 2:
         return data
     wide = bytearray(len(data) // width * 2)
@@ -76,14 +76,14 @@ def _sixteen_bits(data: bytes, width: int) -> bytes:
 
 
 def _mono(data: bytes, channels: int) -> bytes:
-    """The mean of the channels, 16-bit little-endian."""
+    """Return the mean of the channels, 16-bit little-endian."""
     if channels == 1:
         return data
     samples = array.array("h", data)
     if sys.byteorder == "big":
         samples.byteswap()
-    lanes = [samples[lane::channels] for lane in range(channels)]
-    mean = array.array("h", (sum(frame) // channels for frame in zip(*lanes)))  # noqa: B905 - of one length
+    by_channel = [samples[channel::channels] for channel in range(channels)]
+    mean = array.array("h", (sum(frame) // channels for frame in zip(*by_channel)))  # noqa: B905 - same length
     if sys.byteorder == "big":
         mean.byteswap()
     return mean.tobytes()

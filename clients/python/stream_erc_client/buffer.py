@@ -1,7 +1,7 @@
-"""What was said to the server and may have to be said again: audio by position, inputs by id, in one order.
+"""Audio and inputs that the server has not acknowledged, in the order in which they are sent.
 
-Everything goes through this queue, what is new as well as what is sent again, so that a server gets one
-unbroken stream over any number of connections. No I/O; positions are samples since the session's audio began.
+New data and data that is sent again go through the same queue, so that a server receives one unbroken stream
+over any number of connections. No I/O; positions are samples since the session's audio began.
 """
 
 import json
@@ -37,12 +37,12 @@ class Buffer:
     """The unacknowledged inputs of a session.
 
     Args:
-        encoding: of the audio: `pcm_s16le`, `pcm_f32le`, `mulaw` or `opus`.
-        sample_rate_hz: samples a second; 48000 with opus.
+        encoding: `pcm_s16le`, `pcm_f32le`, `mulaw` or `opus`.
+        sample_rate_hz: sample rate of the audio; 48000 with opus.
 
     Attributes:
-        end: how many samples were appended so far.
-        input_id: the id of the last input that was appended, 0 where there was none.
+        end: number of samples appended so far.
+        input_id: id of the last appended input, 0 if there was none.
     """
 
     def __init__(self, encoding: str, sample_rate_hz: int) -> None:
@@ -57,32 +57,32 @@ class Buffer:
         self.input_id = 0
         self._sent: deque[Audio | Input] = deque()  # on this connection
         self._unsent: deque[Audio | Input] = deque()
-        self._first = 0  # samples before were acknowledged
+        self._first = 0  # samples before this one were acknowledged
         self._first_unsent = 0
         self._acknowledged_input = 0
 
     @property
     def unacknowledged_ms(self) -> float:
-        """How much audio is kept."""
+        """Duration of the unacknowledged audio."""
         return (self.end - self._first) * 1000 / self.sample_rate_hz
 
     @property
     def unsent_ms(self) -> float:
-        """How much audio waits to be sent on this connection."""
+        """Duration of the audio that waits to be sent on this connection."""
         return (self.end - self._first_unsent) * 1000 / self.sample_rate_hz
 
     @property
     def end_ms(self) -> int:
-        """How much audio was appended since the session began, as the server counts it."""
+        """Duration of all audio appended since the session began, rounded as the server does."""
         return round(self.end * 1000 / self.sample_rate_hz)
 
     def append_audio(self, data: bytes) -> None:
-        """Take audio: whole samples, or one opus packet; also of what holds bytes, as an array.
+        """Append audio: whole samples, or one opus packet; any bytes-like object.
 
         Raises:
             InvalidInput: half a sample, or not an opus packet.
         """
-        data = memoryview(data).tobytes()  # whose length is in bytes, and which stays as it is
+        data = memoryview(data).tobytes()  # a copy, whose length is in bytes
         if self.encoding == "opus":
             samples = packet_samples(data)
         else:
@@ -95,10 +95,10 @@ class Buffer:
             self.end += samples
 
     def append_input(self, fields: Mapping[str, object]) -> int:
-        """Take a message, number it, and give its id.
+        """Append a numbered message and return its id.
 
         Raises:
-            InvalidInput: a text that UTF-8 cannot say.
+            InvalidInput: a text that UTF-8 cannot encode.
         """
         text = as_text({**fields, "input_id": self.input_id + 1})
         self.input_id += 1
@@ -106,10 +106,10 @@ class Buffer:
         return self.input_id
 
     def next(self, max_samples: int) -> bytes | str | None:
-        """What is to be sent next, None where all was; it stays until it is acknowledged.
+        """Return the next frame to send, None if there is none; it is kept until it is acknowledged.
 
         Args:
-            max_samples: how long an audio frame may be; opus packets are not cut.
+            max_samples: maximum length of an audio frame; opus packets are not split.
         """
         if not self._unsent:
             return None
@@ -125,10 +125,10 @@ class Buffer:
         return bytes(item.data)
 
     def acknowledge(self, position: int, input_id: int) -> None:
-        """Forget the audio before `position` (samples) and the inputs up to `input_id`.
+        """Drop the audio before `position` (samples) and the inputs up to `input_id`.
 
         Raises:
-            ProtocolError: more than was sent.
+            ProtocolError: the server acknowledges more than was sent.
         """
         if position > self._first_unsent or input_id > self.input_id:
             raise ProtocolError(
@@ -140,29 +140,29 @@ class Buffer:
         self._sent = deque(self._kept(self._sent, self._first, self._acknowledged_input))
 
     def rewind(self, position: int, input_id: int) -> None:
-        """On a new connection: go on at `position` (samples) and after `input_id`.
+        """Continue at `position` (samples) and after `input_id`, on a new connection.
 
         Raises:
-            SessionLost: a place that was acknowledged before, that was never sent, or within an opus packet.
+            SessionLost: the position was acknowledged before, was never sent, or lies within an opus packet.
         """
         if not self._first <= position <= self.end:
             raise SessionLost(
-                f"expected to go on between sample {self._first} and {self.end}, got {position}"
+                f"expected to resume between sample {self._first} and {self.end}, got {position}"
             )
         if not self._acknowledged_input <= input_id <= self.input_id:
             first = self._acknowledged_input
-            raise SessionLost(f"expected to go on after input {first} to {self.input_id}, got {input_id}")
+            raise SessionLost(f"expected to resume after input {first} to {self.input_id}, got {input_id}")
         kept = list(self._kept(self._sent + self._unsent, position, input_id))
         first = next((item.start for item in kept if isinstance(item, Audio)), position)
         if first != position:
-            raise SessionLost(f"expected to go on where a packet begins ({first}), got sample {position}")
+            raise SessionLost(f"expected to resume at the start of a packet ({first}), got sample {position}")
         self._sent.clear()
         self._unsent = deque(kept)
         self._first = self._first_unsent = position
         self._acknowledged_input = input_id
 
     def _kept(self, items: deque[Audio | Input], position: int, input_id: int) -> list[Audio | Input]:
-        """What is not before the given places; a chunk of samples is cut, an opus packet is not."""
+        """Return the items after the given positions; samples are split there, opus packets are not."""
         kept: list[Audio | Input] = []
         for item in items:
             if isinstance(item, Input):
@@ -180,24 +180,24 @@ class Buffer:
 
 
 def as_text(message: Mapping[str, object]) -> str:
-    """A message as it is sent.
+    """Encode a message as JSON.
 
     Raises:
-        InvalidInput: a text that UTF-8 cannot say.
+        InvalidInput: a text that UTF-8 cannot encode.
     """
     text = json.dumps(message, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInput(f"expected text that UTF-8 can say, got {text[error.start]!r}") from error
+        raise InvalidInput(f"expected text that UTF-8 can encode, got {text[error.start]!r}") from error
     return text
 
 
 def packet_samples(packet: bytes) -> int:
-    """How many samples at 48 kHz an opus packet holds, read from its first bytes (RFC 6716, section 3.1).
+    """Return the number of samples at 48 kHz in an opus packet, from its first bytes (RFC 6716, section 3.1).
 
     Raises:
-        InvalidInput: no packet.
+        InvalidInput: not an opus packet.
     """
     if not packet:
         raise InvalidInput("expected an opus packet, got no bytes")

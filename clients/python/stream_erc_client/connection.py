@@ -1,11 +1,11 @@
-"""The client's side of the protocol, without I/O: what to send, what came, and what a lost connection means.
+"""The client's side of the protocol, without I/O: frames to send, messages received, lost connections.
 
 One `Connection` lives as long as a session, over all its sockets::
 
     opened()                   a socket is open
-    next_frame() -> frame      what to send now, None where there is nothing
-    receive(text) -> events    what the server sent
-    lost(code, reason)         the socket is gone: says why, or raises where nobody should try again
+    next_frame() -> frame      the next frame to send, None if there is none
+    receive(text) -> events    a message of the server
+    lost(code, reason)         the socket is closed: returns why, or raises if a retry is pointless
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ MAX_TEXT: Final = 20_000  # characters
 MAX_NAME: Final = 100
 CONFIGURATION_ERRORS: Final = {"invalid_configuration", "invalid_message"}  # of session.update
 PING: Final = json.dumps({"type": "ping"})
-TOTALS_MS: Final = 1  # rounding
-RESAMPLED_TOTALS_MS: Final = 100  # at other rates than 16 kHz the server counts what its resampler gave
+TOTALS_MS: Final = 1  # tolerance for rounding
+RESAMPLED_TOTALS_MS: Final = 100  # the same at other rates than 16 kHz: the server counts resampled audio
 
 FINAL_CODES: Final[Mapping[int, type[StreamErcClientError]]] = {
     1002: ProtocolError,
@@ -65,11 +65,11 @@ FINAL_CODES: Final[Mapping[int, type[StreamErcClientError]]] = {
     4404: SessionLost,
     4409: SessionTakenOver,
 }
-"""Close codes after which nobody should connect again; after any other one, and without one, they should."""
+"""Close codes after which a retry is pointless. After any other code, and without one, connect again."""
 
 
 class Phase(Enum):
-    """Where a socket is."""
+    """The phase of a socket."""
 
     CLOSED = auto()
     OPENING = auto()  # until session.updated
@@ -79,13 +79,13 @@ class Phase(Enum):
 
 
 class Connection:
-    """What is known of one session.
+    """The client's state of one session, over all its sockets.
 
     Args:
         update: the fields of `session.update`.
 
     Raises:
-        InvalidInput: an encoding that there is not, a text that UTF-8 cannot say.
+        InvalidInput: an unknown encoding, or a text that UTF-8 cannot encode.
     """
 
     def __init__(self, update: Mapping[str, object], encoding: str, sample_rate_hz: int) -> None:
@@ -97,8 +97,8 @@ class Connection:
         self.limits: Limits | None = None
         self.last_event_id = 0
         self.closing = False
-        self.progressed = False  # whether this socket brought the session on
-        self._control: deque[str] = deque()  # goes before everything else
+        self.progressed = False  # whether this socket brought an event or an acknowledgement
+        self._control: deque[str] = deque()  # sent before everything else
         self._close_sent = False
         self._turns: set[int] = set()
         self._error: Failed | None = None
@@ -107,58 +107,58 @@ class Connection:
     # --- the caller's side ---
 
     def append_audio(self, data: bytes) -> None:
-        """Take audio. Raises InvalidInput, or SessionEnded after `close`."""
+        """Append audio. Raises InvalidInput, or SessionEnded after `close`."""
         self._require_open("audio")
         self.buffer.append_audio(data)
 
     def append_turn(
         self, text: str | None, speaker: str | None, start_ms: int | None, end_ms: int | None
     ) -> int:
-        """Take a turn, and give its input's id. Raises InvalidInput, or SessionEnded after `close`."""
+        """Append a turn and return its input id. Raises InvalidInput, or SessionEnded after `close`."""
         if text is not None and len(text) > MAX_TEXT:
             raise InvalidInput(f"text: expected at most {MAX_TEXT} characters, got {len(text)}")
         if (start_ms is None) != (end_ms is None) or (text is None and start_ms is None):
             raise InvalidInput(f"expected a text, or a span, or both, got {text=}, {start_ms=}, {end_ms=}")
         if start_ms is not None and end_ms is not None and not 0 <= start_ms < end_ms:
             raise InvalidInput(f"expected a span that begins before it ends, got {start_ms} to {end_ms} ms")
-        said = {"text": text, "audio_start_ms": start_ms, "audio_end_ms": end_ms}
-        said["speaker"] = None if speaker is None else _name("speaker", speaker)
-        return self._append("turn.append", said)
+        fields = {"text": text, "audio_start_ms": start_ms, "audio_end_ms": end_ms}
+        fields["speaker"] = None if speaker is None else _name("speaker", speaker)
+        return self._append("turn.append", fields)
 
     def correct_turn(self, turn: int, speaker: str) -> int:
-        """Say who spoke a turn, and give the input's id."""
+        """Correct the speaker of a turn and return the input id."""
         if turn < 0:
             raise InvalidInput(f"turn: expected 0 or more, got {turn}")
         return self._append("turn.correct", {"turn": turn, "speaker": _name("speaker", speaker)})
 
     def rename_speaker(self, speaker: str, name: str) -> int:
-        """Give a speaker another name, and the input's id."""
-        said = {"speaker": _name("speaker", speaker), "name": _name("name", name)}
-        return self._append("speaker.rename", said)
+        """Rename a speaker and return the input id."""
+        fields = {"speaker": _name("speaker", speaker), "name": _name("name", name)}
+        return self._append("speaker.rename", fields)
 
     def close(self) -> None:
-        """No more input: `session.close` follows what was appended."""
+        """Accept no more input: send `session.close` after everything that was appended."""
         self.closing = True
 
     @property
     def mismatch(self) -> TotalsMismatch | None:
-        """What is wrong with the totals of `session.closed`; None where they agree, or did not come."""
+        """The difference in the totals of `session.closed`; None if they agree, or have not been received."""
         totals = self._totals
         if totals is None:
             return None
         allowed_ms = TOTALS_MS if self.buffer.sample_rate_hz == 16_000 else RESAMPLED_TOTALS_MS
-        heard_ms, sent_ms = totals.audio_ms or 0, self.buffer.end_ms
-        told, seen = totals.turns + totals.failed_turns, len(self._turns)
-        if abs(heard_ms - sent_ms) <= allowed_ms and told == seen:
+        total_ms, sent_ms = totals.audio_ms or 0, self.buffer.end_ms
+        total_turns, received = totals.turns + totals.failed_turns, len(self._turns)
+        if abs(total_ms - sent_ms) <= allowed_ms and total_turns == received:
             return None
         return TotalsMismatch(
-            f"expected {sent_ms} ms of audio and {seen} turns, got {heard_ms} ms and {told} turns"
+            f"expected {sent_ms} ms of audio and {received} turns, got {total_ms} ms and {total_turns} turns"
         )
 
     # --- the socket's side ---
 
     def opened(self) -> None:
-        """A new socket is open; the server speaks first."""
+        """Begin on a new socket, on which the server sends first."""
         updated = self.configuration is not None
         self.phase = Phase.RESUMING if updated else Phase.OPENING
         self.progressed = False
@@ -171,7 +171,7 @@ class Connection:
             self._control.append(as_text(resume))
 
     def next_frame(self) -> str | bytes | None:
-        """What to send now: text or audio; None where there is nothing."""
+        """Return the next frame to send, text or audio; None if there is none."""
         if self._control:
             return self._control.popleft()
         if self.phase is not Phase.OPEN:
@@ -183,11 +183,11 @@ class Connection:
         return frame
 
     def receive(self, text: str | bytes) -> list[Event]:
-        """What the server's message tells; nothing where it came before.
+        """Return the events of a server's message; none if it is a duplicate.
 
         Raises:
             ProtocolError: not a message, or an event is missing before it.
-            ConfigurationRefused: the answer to what `connect` asked for.
+            ConfigurationRefused: the server rejects the configuration given to `connect`.
         """
         message = parse(text)
         if isinstance(message, (SessionEvent, Unknown)) and message.event_id is not None:
@@ -197,29 +197,29 @@ class Connection:
                 raise EventsLost(f"expected event {self.last_event_id + 1}, got {message.event_id}")
             self.last_event_id = message.event_id
             self.progressed = True
-        self._error = None  # what does not come just before the close is not its reason
+        self._error = None  # only an error just before the close is its reason
         return self._take(message)
 
     def lost(self, code: int | None, reason: str) -> str:
-        """Why the socket is gone, in words; another one should be opened.
+        """Return why the socket was closed; the caller should open another one.
 
         Args:
-            code: of the WebSocket's close frame, None where none came.
-            reason: what is known besides.
+            code: of the WebSocket's close frame, None without one.
+            reason: the reason if the server gave none.
 
         Raises:
-            StreamErcClientError: nobody should try again.
+            StreamErcClientError: a retry is pointless.
         """
         self.phase = Phase.CLOSED
         error = self._error
-        told = f"{error.code}: {error.message}" if error else reason
+        reason = f"{error.code}: {error.message}" if error else reason
         if error is not None and error.code == "authentication":
             raise AuthenticationFailed(error.message)
         if error is not None and error.code == "resume_refused":
             raise SessionLost(error.message)
         if code is not None and code in FINAL_CODES:
-            raise FINAL_CODES[code](f"the server closed with {code}: {told or 'no reason given'}")
-        return f"{code} {told}".strip() if code is not None else told
+            raise FINAL_CODES[code](f"the server closed with {code}: {reason or 'no reason given'}")
+        return f"{code} {reason}".strip() if code is not None else reason
 
     def _take(self, message: Message | Unknown) -> list[Event]:
         match message:
@@ -260,9 +260,9 @@ class Connection:
         self._require_open(kind)
         return self.buffer.append_input({"type": kind, **fields})
 
-    def _require_open(self, what: str) -> None:
+    def _require_open(self, kind: str) -> None:
         if self.closing or self.phase is Phase.ENDED:
-            raise SessionEnded(f"expected {what} before close(), got it after")
+            raise SessionEnded(f"expected {kind} before close(), got it after")
 
     def _max_samples(self) -> int:
         limits, buffer = self.limits, self.buffer

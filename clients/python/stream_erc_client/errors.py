@@ -1,45 +1,45 @@
-"""What can go wrong, by whose it is to act.
+"""The errors of this package, as one tree.
 
 ::
 
     StreamErcClientError
-    ├── ConnectionFailed        no connection, or none again in time
-    ├── AuthenticationFailed    the server asks for a token, or for another one
-    ├── ConfigurationRefused    the server does not have what was asked for
-    ├── InputRefused            the server closed because of what was sent
+    ├── ConnectionFailed        no connection, or none regained in time
+    ├── AuthenticationFailed    the token is missing or wrong
+    ├── ConfigurationRefused    the server does not support the requested configuration
+    ├── InputRefused            the server closed the session because of an input
     ├── InvalidInput            a value that cannot be sent (also a ValueError)
     │   └── AudioError          a file or a microphone that cannot be used
     ├── SessionEnded            something was sent after the end
-    ├── SessionLost             the session cannot be gone on with
+    ├── SessionLost             the session cannot be resumed
     │   └── SessionTakenOver    another connection resumed it
-    ├── ProtocolError           the server's message is not of the protocol
+    ├── ProtocolError           the server sent an invalid message
     │   └── EventsLost          an event is missing
-    └── TotalsMismatch          the session ended well, but not with what was sent and seen
+    └── TotalsMismatch          the session ended, but its totals differ from what was sent and received
 """
 
 
 class StreamErcClientError(Exception):
-    """All errors of this package."""
+    """The base class of this package's errors."""
 
 
 class ConnectionFailed(StreamErcClientError):
-    """There is no connection to the server, or none again within `retry_for_s`."""
+    """No connection to the server, or none regained within `retry_for_s`."""
 
 
 class AuthenticationFailed(StreamErcClientError):
-    """The server asks for a token, or for another one."""
+    """The server's token is missing or wrong."""
 
 
 class ConfigurationRefused(StreamErcClientError):
-    """The server has no such model, label, language or encoding."""
+    """The server does not have the requested model, label, language or encoding."""
 
 
 class InputRefused(StreamErcClientError):
-    """The server closed the session because of what was sent."""
+    """The server closed the session because of an input."""
 
 
 class InvalidInput(StreamErcClientError, ValueError):
-    """A value that cannot be sent; nothing was."""
+    """A value that cannot be sent; nothing was sent."""
 
 
 class AudioError(InvalidInput):
@@ -51,7 +51,7 @@ class SessionEnded(StreamErcClientError):
 
 
 class SessionLost(StreamErcClientError):
-    """The session cannot be gone on with: begin a new one."""
+    """The session cannot be resumed: begin a new one."""
 
 
 class SessionTakenOver(SessionLost):
@@ -59,12 +59,12 @@ class SessionTakenOver(SessionLost):
 
 
 class ProtocolError(StreamErcClientError):
-    """A message of the server that is not of the protocol."""
+    """A message of the server that the protocol does not allow."""
 
 
 class EventsLost(ProtocolError):
-    """An event is missing between two that came."""
+    """An event is missing between two that were received."""
 
 
 class TotalsMismatch(StreamErcClientError):
-    """The totals of `session.closed` are not those of what was sent and seen."""
+    """The totals of `session.closed` differ from what was sent and received."""

@@ -1,7 +1,7 @@
-"""What a session tells: one frozen dataclass for each message of the server, and two of our own.
+"""The events of a session: a frozen dataclass for each message of the server, and two of the client's own.
 
-Times are milliseconds of audio since the session's audio began. A field that a later server adds is
-ignored; a message of a type that is not known comes as `Unknown`.
+Times are milliseconds of audio since the session's audio began. Fields that a later server adds are
+ignored; a message of an unknown type becomes an `Unknown`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """How the audio is encoded."""
+    """Encoding and sample rate of the audio."""
 
     encoding: str
     sample_rate_hz: int
@@ -23,7 +23,7 @@ class AudioFormat:
 
 @dataclass(frozen=True)
 class Source:
-    """What is being heard; in files of events only."""
+    """The source of the audio; in event files only."""
 
     name: str
     duration_ms: int | None
@@ -31,7 +31,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that the server has."""
+    """A model that the server offers."""
 
     name: str
     labels: tuple[str, ...]
@@ -39,7 +39,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server accepts."""
+    """The server's limits."""
 
     max_message_bytes: int
     max_frame_ms: int
@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Configuration:
-    """How the conversation is heard."""
+    """The session's configuration."""
 
     audio: AudioFormat
     turns: str
@@ -75,7 +75,7 @@ class EmotionReading:
 
 @dataclass(frozen=True)
 class LatencyParts:
-    """Where the time from the end of speech to the event went, in milliseconds."""
+    """Time from the end of speech to the event, by stage, in milliseconds."""
 
     endpointing: float
     asr: float
@@ -89,7 +89,7 @@ class LatencyParts:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerMessage:
-    """What every message has: the session, and its number within the connection."""
+    """The fields of every message: the session, and the message's number within the connection."""
 
     type: ClassVar[str]
     session_id: str
@@ -100,14 +100,14 @@ class ServerMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionEvent(ServerMessage):
-    """What is never lost: numbered 1, 2, 3 ... within the session, over all its connections."""
+    """A message that is never lost, numbered 1, 2, 3 ... within the session, over all its connections."""
 
     event_id: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionCreated(ServerMessage):
-    """The first message: what the server has. `resume_token` is a secret."""
+    """The first message: what the server offers. `resume_token` is a secret."""
 
     type = "session.created"
     model: str
@@ -123,13 +123,13 @@ class SessionCreated(ServerMessage):
     configuration: Configuration | None = None
     limits: Limits | None = None
 
-    def __repr__(self) -> str:  # the token gives the session away: keep it out of logs
+    def __repr__(self) -> str:  # without the token: whoever has it can take over the session
         return f"SessionCreated(session_id={self.session_id!r}, model={self.model!r}, asr={self.asr!r})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionUpdated(ServerMessage):
-    """The configuration that holds from now on."""
+    """The configuration that applies from now on."""
 
     type = "session.updated"
     configuration: Configuration
@@ -137,9 +137,9 @@ class SessionUpdated(ServerMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class SessionResumed(ServerMessage):
-    """The session goes on, on another connection: audio and inputs are sent again from here on.
+    """The session continues on a new connection: audio and inputs are sent again from this point.
 
-    It is no `SessionEvent`: its `event_id` is that of the last event so far.
+    Not a `SessionEvent`: its `event_id` is that of the last event so far.
     """
 
     type = "session.resumed"
@@ -152,7 +152,7 @@ class SessionResumed(ServerMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class InputAcknowledged(ServerMessage):
-    """What the server will never ask for again."""
+    """The audio and inputs that the server has stored and will not ask for again."""
 
     type = "input.acknowledged"
     audio_ms: int
@@ -169,7 +169,7 @@ class SpeechStarted(ServerMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechStopped(ServerMessage):
-    """The speech that began last has ended; its turn is being understood."""
+    """The speech that began last has ended; its turn is being processed."""
 
     type = "speech.stopped"
     audio_end_ms: int | None
@@ -177,7 +177,7 @@ class SpeechStopped(ServerMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class TurnPartial(ServerMessage):
-    """A turn that is still being spoken. Another one or the final one replaces it."""
+    """A turn that is still being spoken. The next partial or the final turn replaces it."""
 
     type = "turn.partial"
     turn: int
@@ -190,7 +190,7 @@ class TurnPartial(ServerMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class TurnFields(SessionEvent):
-    """A turn: who spoke, what was said, which emotion it expressed. `revision` is 0 at first."""
+    """A turn: speaker, text and expressed emotion. `revision` is 0 at first."""
 
     turn: int
     speaker: str
@@ -211,14 +211,14 @@ class TurnFinal(TurnFields):
 
 @dataclass(frozen=True, kw_only=True)
 class TurnRevised(TurnFields):
-    """A finished turn that a speaker correction changed: it replaces the earlier one of the same `turn`."""
+    """A finished turn changed by a speaker correction; it replaces the earlier one of the same `turn`."""
 
     type = "turn.revised"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TurnFailed(SessionEvent):
-    """A turn that could not be read. The session goes on."""
+    """A turn that could not be processed. The session continues."""
 
     type = "turn.failed"
     turn: int
@@ -229,7 +229,7 @@ class TurnFailed(SessionEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakerUpdated(SessionEvent):
-    """A speaker has another name, in all turns."""
+    """A speaker's new name, in all turns."""
 
     type = "speaker.updated"
     speaker: str
@@ -238,7 +238,7 @@ class SpeakerUpdated(SessionEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Warned(ServerMessage):
-    """Something to know; nothing is lost."""
+    """A warning; nothing is lost."""
 
     type = "warning"
     code: str
@@ -247,7 +247,7 @@ class Warned(ServerMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(ServerMessage):
-    """What was sent could not be used, and has changed nothing."""
+    """An input or message that the server rejected; it had no effect."""
 
     type = "error"
     code: str
@@ -258,7 +258,7 @@ class Failed(ServerMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat(ServerMessage):
-    """The connection lives."""
+    """A sign that the connection is alive."""
 
     type = "heartbeat"
     audio_ms: int
@@ -266,7 +266,7 @@ class Heartbeat(ServerMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class Pong(ServerMessage):
-    """Answers a `ping`; the session sends one where it has sent nothing for a while."""
+    """The answer to a `ping`, which the session sends when it has sent nothing else for a while."""
 
     type = "pong"
     id: str | None
@@ -283,7 +283,7 @@ class SessionGoingAway(ServerMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class SessionClosed(SessionEvent):
-    """The last message, with totals."""
+    """The last message, with the session's totals."""
 
     type = "session.closed"
     audio_ms: int | None
@@ -294,24 +294,24 @@ class SessionClosed(SessionEvent):
 
 @dataclass(frozen=True)
 class Unknown:
-    """A message of a type that this version does not know."""
+    """A message of a type unknown to this version."""
 
     type: str
     fields: Mapping[str, Any]
 
     @property
     def event_id(self) -> int | None:
-        """Its number, where it is an event."""
+        """The event's number; None for a message that is not an event."""
         number = self.fields.get("event_id")
         return number if isinstance(number, int) else None
 
 
-# --- our own ---------------------------------------------------------------------------------------
+# --- the client's own events -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Disconnected:
-    """The connection was lost; the next attempt comes after `delay_s`. Drop the partial turn."""
+    """The connection was lost; the next attempt follows after `delay_s`. Drop the partial turn."""
 
     type: ClassVar[str] = "disconnected"
     reason: str
@@ -321,7 +321,7 @@ class Disconnected:
 
 @dataclass(frozen=True)
 class Reconnected:
-    """The session was resumed; the events that were missed follow."""
+    """The session was resumed; the missed events follow."""
 
     type: ClassVar[str] = "reconnected"
     missed_events: int

@@ -1,4 +1,4 @@
-"""Events on their way to who iterates over them: bounded, so that a slow reader slows the server down."""
+"""Events waiting to be read by the caller; a full inbox stops reading from the server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from stream_erc_client.events import Event
 
 
 class Inbox:
-    """A queue that takes everything and says when it is full.
+    """A queue that accepts every event and tells its writer when to wait.
 
     Args:
-        size: how many events may wait before `room` waits.
+        size: number of waiting events from which on `room` waits.
     """
 
     def __init__(self, size: int) -> None:
@@ -23,7 +23,7 @@ class Inbox:
         self._discarding = False
 
     def put(self, events: Iterable[Event]) -> None:
-        """Take events, also beyond `size`."""
+        """Add events, even beyond `size`."""
         if self._discarding:
             return
         for event in events:
@@ -32,20 +32,20 @@ class Inbox:
             self._room.clear()
 
     def end(self) -> None:
-        """No more events come."""
+        """Mark the end: no more events follow."""
         self._events.put_nowait(None)
 
     def discard(self) -> None:
-        """Nobody will read any more: take events and forget them."""
+        """Drop all further events: nobody will read them."""
         self._discarding = True
         self._room.set()
 
     async def room(self) -> None:
-        """Wait until there is room."""
+        """Wait until fewer than `size` events are waiting."""
         await self._room.wait()
 
     async def get(self) -> Event | None:
-        """The next event; None at the end, again and again."""
+        """Return the next event; None at the end, on every further call too."""
         event = await self._events.get()
         if event is None:
             self._events.put_nowait(None)

@@ -1,4 +1,4 @@
-"""The microphone, through PortAudio: 16-bit mono as it is heard. Needs `stream-erc-client[microphone]`."""
+"""The microphone as 16-bit mono audio, through PortAudio. Needs `stream-erc-client[microphone]`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from stream_erc_client.errors import AudioError
 log = logging.getLogger(__name__)
 
 CHUNK_MS = 40
-QUEUE_MS = 10_000  # what a slow reader may be behind
-POLL_S = 0.5  # how soon the end of a device is seen
+QUEUE_MS = 10_000  # audio that waits for a slow reader; beyond it, samples are lost
+POLL_S = 0.5  # interval at which a silent device is checked
 
 
-async def heard(
+async def record(
     device: int | str | None, sample_rate_hz: int, library: Any = None
 ) -> AsyncGenerator[bytes, None]:
-    """What the microphone hears, signed 16-bit little-endian mono, in pieces of 40 ms, without end.
+    """Record signed 16-bit little-endian mono in chunks of 40 ms, without end.
 
-    Time counts samples: what a slow reader lets pass comes as silence.
+    Time counts samples: audio that a slow reader misses is replaced by silence.
 
     Args:
-        device: index or name as sounddevice takes it; None for the system's own choice.
-        sample_rate_hz: that the device is asked for.
-        library: the module `sounddevice`, or what stands in for it.
+        device: index or name as in sounddevice; None for the system's default.
+        sample_rate_hz: sample rate requested from the device.
+        library: the module `sounddevice`, or a stand-in for it.
 
     Raises:
         AudioError: no PortAudio, no such device, or one that went away.
@@ -36,7 +36,7 @@ async def heard(
     blocks: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(QUEUE_MS // CHUNK_MS)
     lost_bytes = 0
 
-    def take(block: bytes) -> None:
+    def enqueue(block: bytes) -> None:
         nonlocal lost_bytes
         try:
             blocks.put_nowait((lost_bytes, block))
@@ -44,10 +44,10 @@ async def heard(
         except asyncio.QueueFull:
             lost_bytes += len(block)
 
-    def hear(data: Any, frames: int, when: object, status: object) -> None:  # in PortAudio's thread
+    def on_audio(data: Any, frames: int, when: object, status: object) -> None:  # in PortAudio's thread
         try:
-            loop.call_soon_threadsafe(take, bytes(data))
-        except RuntimeError:  # the loop was closed while the device was let go
+            loop.call_soon_threadsafe(enqueue, bytes(data))
+        except RuntimeError:  # the loop was closed before the device
             return
 
     try:
@@ -57,36 +57,36 @@ async def heard(
             channels=1,
             dtype="int16",
             blocksize=sample_rate_hz * CHUNK_MS // 1000,
-            callback=hear,
+            callback=on_audio,
         )
     except (sound.PortAudioError, ValueError) as error:
         raise AudioError(f"expected a microphone at {sample_rate_hz} Hz, got {error}") from error
-    getting: asyncio.Task[tuple[int, bytes]] | None = None
+    next_block: asyncio.Task[tuple[int, bytes]] | None = None
     try:
         stream.start()
         while True:
-            getting = getting or asyncio.create_task(blocks.get())
-            await asyncio.wait({getting}, timeout=POLL_S)
-            if not getting.done():
+            next_block = next_block or asyncio.create_task(blocks.get())
+            await asyncio.wait({next_block}, timeout=POLL_S)
+            if not next_block.done():
                 if not stream.active:
-                    raise AudioError("expected the microphone to go on, got its end")
+                    raise AudioError("expected the microphone to keep recording, got its end")
                 continue
-            lost, block = getting.result()
-            getting = None
+            lost, block = next_block.result()
+            next_block = None
             if lost:
-                log.warning("microphone: %d ms lost, made silence", lost * 500 // sample_rate_hz)
+                log.warning("microphone: %d ms lost, replaced by silence", lost * 500 // sample_rate_hz)
                 yield bytes(lost)
             yield block
     except sound.PortAudioError as error:
-        raise AudioError(f"expected a microphone that works, got {error}") from error
+        raise AudioError(f"expected a working microphone, got {error}") from error
     finally:
         stream.close()
-        if getting is not None:
-            getting.cancel()
+        if next_block is not None:
+            next_block.cancel()
 
 
 def _sounddevice() -> Any:
-    """The module, imported only where a microphone is asked for: the import itself opens PortAudio."""
+    """Import sounddevice, only when a microphone is needed: the import itself opens PortAudio."""
     try:
         import sounddevice
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""From a message's text to its dataclass, as its fields are declared."""
+"""Parsing of messages into the dataclasses of `events`, by their declared fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MESSAGES: dict[str, type[Message]] = {message.type: message for message in get_a
 
 
 def parse(text: str | bytes) -> Message | Unknown:
-    """A message of the server, or a line of a file of events.
+    """Parse a message of the server, or a line of an event file.
 
     Raises:
         ProtocolError: not a JSON object with a type, or a field that is missing or of another type.
@@ -41,7 +41,7 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
 
 
 def _build(cls: type[T], values: dict[str, Any], where: str) -> T:
-    """An instance of a dataclass, of those values that it has a field for."""
+    """Build a dataclass from the values that it has a field for."""
     known: dict[str, Any] = {}
     hints = _hints(cls)  # type: ignore[arg-type]  # mypy doubts that a type has a hash
     for field in fields(cls):  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def _build(cls: type[T], values: dict[str, Any], where: str) -> T:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    """A JSON value as what a field is declared to be."""
+    """Convert a JSON value to a field's declared type."""
     if get_origin(hint) in (Union, types.UnionType):
         if value is None:
             return None

@@ -1,7 +1,7 @@
-"""A session over the network, on asyncio: it connects, resumes by itself, and gives events.
+"""A session over the network, on asyncio: it connects, resumes by itself, and yields events.
 
-One task owns the socket (`link`). `send_audio` and the others put what they have into the connection's
-buffer, from which that task sends; so a caller that is cancelled has sent all of a message or nothing.
+One task owns the socket (`connector`). `send_audio` and the other methods append to the connection's buffer,
+from which that task sends; a caller that is cancelled has therefore sent all of a message or nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from stream_erc_client.audio import WavFile
 from stream_erc_client.connection import Connection
+from stream_erc_client.connector import Connector, socket_url
 from stream_erc_client.errors import (
     AudioError,
     InvalidInput,
@@ -23,16 +24,15 @@ from stream_erc_client.errors import (
 )
 from stream_erc_client.events import Configuration, Event, SessionCreated
 from stream_erc_client.inbox import Inbox
-from stream_erc_client.link import Link, socket_url
-from stream_erc_client.microphone import heard
+from stream_erc_client.microphone import record
 
 Pace = Literal["live", "replay"]
 
 PROTOCOL_VERSION: Final = 1
-AHEAD_MS: Final = 1000  # audio that may wait to be sent before `send_audio` waits
-MAX_EVENTS: Final = 4096  # that wait to be iterated over before the socket is not read any more
-CLOSE_S: Final = 10.0  # for the session's end, where the context is left without having waited for it
-FAILED_CLOSE_S: Final = 1.0  # the same, where the context is left by an exception
+AHEAD_MS: Final = 1000  # unsent audio beyond which `send_audio` waits
+MAX_EVENTS: Final = 4096  # unread events beyond which the socket is no longer read
+CLOSE_S: Final = 10.0  # timeout for the session's end when the context exits before it
+FAILED_CLOSE_S: Final = 1.0  # the same when the context exits with an exception
 
 
 def connect(
@@ -53,27 +53,27 @@ def connect(
     max_buffer_s: float = 120.0,
     silence_timeout_s: float = 25.0,
 ) -> Session:
-    """A session that opens as an async context manager.
+    """Return a session, which opens as an async context manager.
 
     Args:
-        url: `ws://`, `wss://`, `http://` or `https://`; `/v1/session` is added where there is no path.
+        url: `ws://`, `wss://`, `http://` or `https://`; `/v1/session` is added if there is no path.
         token: the server's bearer token.
         audio_encoding: `pcm_s16le`, `pcm_f32le`, `mulaw` or `opus` (one packet a call, at 48000 Hz).
-        sample_rate_hz: samples a second, 8000 to 48000.
+        sample_rate_hz: sample rate of the audio, 8000 to 48000.
         turns: `heard` in the audio, or `appended` by `append_turn`.
-        model: one of the server's; its default where None.
+        model: one of the server's models; None for its default.
         labels: answer in these labels of the model only.
-        language: ISO 639-1.
-        speakers: how many there are, where it is known.
-        partials: whether turns are told while they are spoken.
-        min_silence_ms: the pause that ends a turn.
+        language: ISO 639-1 code.
+        speakers: number of speakers, if known.
+        partials: whether to receive turns while they are spoken.
+        min_silence_ms: the silence that ends a turn.
         pace: `live`, as it is spoken; `replay`, as fast as the server reads it.
-        retry_for_s: how long a lost connection is tried again.
-        max_buffer_s: how much live audio is kept while there is no connection.
-        silence_timeout_s: a server that is silent for so long is taken for gone.
+        retry_for_s: how long to retry a lost connection.
+        max_buffer_s: maximum of live audio kept while there is no connection.
+        silence_timeout_s: a server that sends nothing for this long counts as lost.
 
     Raises:
-        InvalidInput: not an address, an encoding that there is not.
+        InvalidInput: not an address, or an unknown encoding.
     """
     update = {
         "protocol": PROTOCOL_VERSION,
@@ -88,7 +88,7 @@ def connect(
         "pace": pace,
     }
     connection, inbox = Connection(update, audio_encoding, sample_rate_hz), Inbox(MAX_EVENTS)
-    link = Link(
+    connector = Connector(
         socket_url(url),
         connection,
         inbox,
@@ -96,48 +96,48 @@ def connect(
         retry_for_s=retry_for_s,
         silence_timeout_s=silence_timeout_s,
     )
-    return Session(connection, inbox, link, pace=pace, max_buffer_s=max_buffer_s)
+    return Session(connection, inbox, connector, pace=pace, max_buffer_s=max_buffer_s)
 
 
 class Session:
-    """A conversation: `connect` makes it, ``async with`` opens it, ``async for`` gives events.
+    """A conversation: `connect` makes it, ``async with`` opens it, ``async for`` yields its events.
 
-    All methods raise a `StreamErcClientError` where the session has failed.
+    All methods raise a `StreamErcClientError` if the session has failed.
     """
 
     def __init__(
-        self, connection: Connection, inbox: Inbox, link: Link, *, pace: Pace, max_buffer_s: float
+        self, connection: Connection, inbox: Inbox, connector: Connector, *, pace: Pace, max_buffer_s: float
     ) -> None:
-        self._connection, self._inbox, self._link = connection, inbox, link
+        self._connection, self._inbox, self._connector = connection, inbox, connector
         self._pace, self._max_buffer_s = pace, max_buffer_s
-        self._failure_told = False  # by whatever was called
-        self._ended = False  # the iteration
+        self._failure_raised = False  # whether any call has raised the failure
+        self._ended = False  # whether the iteration has ended
         self._sources: set[asyncio.Task[None]] = set()
 
-    # --- what is known ---
+    # --- state ---
 
     @property
     def id(self) -> str:
-        """The session's name on the server."""
+        """The session's id on the server."""
         return self.created.session_id
 
     @property
     def created(self) -> SessionCreated:
-        """What the server has."""
+        """The server's first message, with what it offers."""
         if self._connection.created is None:
             raise SessionEnded("expected an open session: use `async with connect(...) as session`")
         return self._connection.created
 
     @property
     def configuration(self) -> Configuration:
-        """How the conversation is heard."""
+        """The session's configuration."""
         if self._connection.configuration is None:
             raise SessionEnded("expected an open session: use `async with connect(...) as session`")
         return self._connection.configuration
 
     @property
     def unacknowledged_ms(self) -> float:
-        """How much audio is kept, since the server may ask for it again."""
+        """Duration of the audio kept because the server may ask for it again."""
         return self._connection.buffer.unacknowledged_ms
 
     # --- opening and leaving ---
@@ -146,43 +146,43 @@ class Session:
         """Connect and configure.
 
         Raises:
-            ConnectionFailed: nobody answers, or a server that is full stays so.
+            ConnectionFailed: no server answers, or it stays full.
             AuthenticationFailed: the token is missing or wrong.
-            ConfigurationRefused: the server does not have what was asked for.
+            ConfigurationRefused: the server does not support the requested configuration.
         """
-        self._link.start()
+        self._connector.start()
         try:
-            await self._link.ready.wait()
+            await self._connector.ready.wait()
             self._raise_failure()
         except BaseException:
-            await self._link.stop()
+            await self._connector.stop()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the session where `close` was not called, wait a bounded time for its end, and let go."""
+        """Close the session if `close` was not called, and wait a limited time for its end."""
         self._inbox.discard()
         self._close()
         try:
             await self._stop_sources()
         finally:
-            await self._link.stop(CLOSE_S if kind is None else FAILED_CLOSE_S)
-        if kind is None and not self._failure_told:
+            await self._connector.stop(CLOSE_S if kind is None else FAILED_CLOSE_S)
+        if kind is None and not self._failure_raised:
             self._raise_failure()
 
-    # --- saying ---
+    # --- input ---
 
     async def send_audio(self, data: bytes) -> None:
         """Send audio: whole samples, or one opus packet.
 
-        Waits where the socket is slow. Where there is no connection, live audio is kept and it returns at
-        once; with `pace="replay"` it waits for the connection.
+        Waits while the socket is slow. Without a connection, live audio is kept and the call returns at once;
+        with `pace="replay"` the call waits for the connection.
 
         Raises:
-            InvalidInput: half a sample, or no opus packet.
-            SessionLost: no connection, and more than `max_buffer_s` of audio that the server may ask for.
+            InvalidInput: half a sample, or not an opus packet.
+            SessionLost: no connection, and more than `max_buffer_s` of unacknowledged audio.
             SessionEnded: after `close`.
         """
         await self._send_audio(data, patient=self._pace != "live")
@@ -195,32 +195,35 @@ class Session:
         audio_start_ms: int | None = None,
         audio_end_ms: int | None = None,
     ) -> int:
-        """Say the next turn (`turns="appended"`): a text, or a span of audio, or both.
+        """Append the next turn (`turns="appended"`): a text, or a span of audio, or both.
 
         Returns:
-            The input's id, which an `error` about it carries.
+            The input id, which an `error` about this turn refers to.
         """
-        self._require_going()
+        self._require_open()
         input_id = self._connection.append_turn(text, speaker, audio_start_ms, audio_end_ms)
-        self._link.wake()
+        self._connector.wake()
         return input_id
 
     async def correct_turn(self, turn: int, speaker: str) -> int:
-        """Say who really spoke a turn; it and those after it come again. Gives the input's id."""
-        self._require_going()
+        """Correct the speaker of a turn and return the input id.
+
+        The turn and those after it come again as `TurnRevised`.
+        """
+        self._require_open()
         input_id = self._connection.correct_turn(turn, speaker)
-        self._link.wake()
+        self._connector.wake()
         return input_id
 
     async def rename_speaker(self, speaker: str, name: str) -> int:
-        """Give a speaker another name; `SpeakerUpdated` tells of it. Gives the input's id."""
-        self._require_going()
+        """Rename a speaker and return the input id; `SpeakerUpdated` confirms the name."""
+        self._require_open()
         input_id = self._connection.rename_speaker(speaker, name)
-        self._link.wake()
+        self._connector.wake()
         return input_id
 
     async def close(self) -> None:
-        """Say that no more comes; the iteration goes on until `SessionClosed`."""
+        """End the input; the iteration continues until `SessionClosed`."""
         await self._stop_sources()
         self._close()
 
@@ -228,8 +231,8 @@ class Session:
         """Send a WAV file in the background, then close.
 
         Args:
-            path: integer samples at the session's rate; channels are mixed.
-            pace: `live` in real time, `replay` as fast as the server reads; the session's where None.
+            path: a file of integer samples at the session's rate; channels are mixed.
+            pace: `live` in real time, `replay` as fast as the server reads; None for the session's pace.
 
         Raises:
             AudioError: no such file, or not at the session's rate.
@@ -239,27 +242,27 @@ class Session:
         rate_hz = self._connection.buffer.sample_rate_hz
         if wav.sample_rate_hz != rate_hz:
             wav.close()
-            raise AudioError(f"{path}: expected {rate_hz} Hz as the session's, got {wav.sample_rate_hz} Hz")
+            raise AudioError(f"{path}: expected {rate_hz} Hz like the session, got {wav.sample_rate_hz} Hz")
         return self._start(lambda: self._play(wav, pace or self._pace))
 
     def listen(self, device: int | str | None = None) -> asyncio.Task[None]:
-        """Send what the microphone hears, in the background, until `close`.
+        """Send the microphone's audio in the background, until `close`.
 
         A microphone that does not work ends the session with an AudioError.
         """
         self._require_pcm()
         return self._start(lambda: self._listen(device))
 
-    # --- hearing ---
+    # --- events ---
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event, until `SessionClosed`.
+        """Return the next event, until `SessionClosed`.
 
         Raises:
-            TotalsMismatch: after `SessionClosed`, where its totals are not those of what was sent and seen.
+            TotalsMismatch: after `SessionClosed`, if its totals differ from what was sent and received.
             StreamErcClientError: the session has failed.
         """
         event = await self._inbox.get()
@@ -270,20 +273,22 @@ class Session:
             raise StopAsyncIteration
         return event
 
-    # --- inside ---
+    # --- internals ---
 
     async def _send_audio(self, data: bytes, *, patient: bool) -> None:
-        self._require_going()
-        link, buffer = self._link, self._connection.buffer
+        self._require_open()
+        connector, buffer = self._connector, self._connection.buffer
+        over = connector.over
         self._connection.append_audio(data)
-        link.wake()
-        while buffer.unsent_ms > AHEAD_MS and (link.connected or patient) and not link.over.is_set():
-            link.moved.clear()
-            await link.moved.wait()
+        connector.wake()
+        while buffer.unsent_ms > AHEAD_MS and (connector.connected or patient) and not over.is_set():
+            connector.moved.clear()
+            await connector.moved.wait()
         kept_s = buffer.unacknowledged_ms / 1000
-        most_s = self._max_buffer_s
-        if not link.connected and not patient and kept_s > most_s:
-            link.fail(SessionLost(f"expected a connection before {most_s:g} s of audio, got {kept_s:.1f} s"))
+        max_s = self._max_buffer_s
+        if not connector.connected and not patient and kept_s > max_s:
+            message = f"expected a connection before {max_s:g} s of audio, got {kept_s:.1f} s"
+            connector.fail(SessionLost(message))
         self._raise_failure()
 
     async def _play(self, wav: WavFile, pace: Pace) -> None:
@@ -298,7 +303,7 @@ class Session:
         self._close()
 
     async def _listen(self, device: int | str | None) -> None:
-        async with contextlib.aclosing(heard(device, self._connection.buffer.sample_rate_hz)) as chunks:
+        async with contextlib.aclosing(record(device, self._connection.buffer.sample_rate_hz)) as chunks:
             async for chunk in chunks:
                 await self._send_audio(chunk, patient=False)
 
@@ -312,7 +317,7 @@ class Session:
         try:
             await source()
         except Exception as error:
-            self._link.fail(error)
+            self._connector.fail(error)
 
     async def _stop_sources(self) -> None:
         tasks = [task for task in self._sources if task is not asyncio.current_task()]
@@ -322,19 +327,19 @@ class Session:
 
     def _close(self) -> None:
         self._connection.close()
-        self._link.wake()
+        self._connector.wake()
 
-    def _require_going(self) -> None:
+    def _require_open(self) -> None:
         self._raise_failure()
-        if not self._link.ready.is_set() or self._link.over.is_set():
+        if not self._connector.ready.is_set() or self._connector.over.is_set():
             raise SessionEnded("expected an open session, got one that was closed or never opened")
 
     def _require_pcm(self) -> None:
-        self._require_going()
+        self._require_open()
         if self._connection.buffer.encoding != "pcm_s16le":
             raise InvalidInput(f"expected the encoding pcm_s16le, got {self._connection.buffer.encoding}")
 
     def _raise_failure(self) -> None:
-        if self._link.failure is not None:
-            self._failure_told = True
-            raise self._link.failure
+        if self._connector.failure is not None:
+            self._failure_raised = True
+            raise self._connector.failure

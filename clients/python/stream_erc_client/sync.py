@@ -1,4 +1,4 @@
-"""The same without asyncio: `connect`, ``with`` and ``for``, on a thread of its own.
+"""The session without asyncio: `connect`, ``with`` and ``for``, on a background thread.
 
 ::
 
@@ -7,7 +7,7 @@
         for event in session:
             print(event)
 
-All methods may be called from any thread, as sending from one while another iterates.
+All methods may be called from any thread: one may send while another iterates.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ T = TypeVar("T")
 
 
 class Session:
-    """A conversation; what its methods do and raise is told in `stream_erc_client.session.Session`.
+    """A conversation; `stream_erc_client.session.Session` documents its methods and what they raise.
 
     Args:
-        make: gives the asynchronous session.
+        make: makes the asynchronous session.
     """
 
     def __init__(self, make: Callable[[], asynchronous.Session]) -> None:
         self._session = make()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._leaving = threading.Lock()  # what is begun while it is held is begun before the end
+        self._exit_lock = threading.Lock()  # calls submitted while holding it come before the end
 
     @property
     def id(self) -> str:
-        """The session's name on the server."""
+        """The session's id on the server."""
         return self._session.id
 
     @property
     def created(self) -> SessionCreated:
-        """What the server has."""
+        """The server's first message, with what it offers."""
         return self._session.created
 
     @property
     def configuration(self) -> Configuration:
-        """How the conversation is heard."""
+        """The session's configuration."""
         return self._session.configuration
 
     @property
     def unacknowledged_ms(self) -> float:
-        """How much audio is kept, since the server may ask for it again."""
+        """Duration of the audio kept because the server may ask for it again."""
         return self._session.unacknowledged_ms
 
     def __enter__(self) -> Session:
@@ -67,7 +67,7 @@ class Session:
         self._thread = threading.Thread(target=self._loop.run_forever, name="stream_erc_client", daemon=True)
         self._thread.start()
         try:
-            self._do(self._session.__aenter__())
+            self._run(self._session.__aenter__())
         except BaseException:
             self._stop()
             raise
@@ -76,9 +76,9 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the session where `close` was not called, and wait a bounded time for its end."""
+        """Close the session if `close` was not called, and wait a limited time for its end."""
         try:
-            self._do(self._session.__aexit__(kind, error, trace))
+            self._run(self._session.__aexit__(kind, error, trace))
         finally:
             self._stop()
 
@@ -86,15 +86,15 @@ class Session:
         return self
 
     def __next__(self) -> Event:
-        """The next event, until `SessionClosed`."""
+        """Return the next event, until `SessionClosed`."""
         try:
-            return self._do(self._session.__anext__())
+            return self._run(self._session.__anext__())
         except StopAsyncIteration:
             raise StopIteration from None
 
     def send_audio(self, data: bytes) -> None:
         """Send audio: whole samples, or one opus packet."""
-        self._do(self._session.send_audio(data))
+        self._run(self._session.send_audio(data))
 
     def append_turn(
         self,
@@ -104,24 +104,24 @@ class Session:
         audio_start_ms: int | None = None,
         audio_end_ms: int | None = None,
     ) -> int:
-        """Say the next turn; gives the input's id."""
-        return self._do(
+        """Append the next turn and return the input id."""
+        return self._run(
             self._session.append_turn(
                 text=text, speaker=speaker, audio_start_ms=audio_start_ms, audio_end_ms=audio_end_ms
             )
         )
 
     def correct_turn(self, turn: int, speaker: str) -> int:
-        """Say who really spoke a turn; gives the input's id."""
-        return self._do(self._session.correct_turn(turn, speaker))
+        """Correct the speaker of a turn and return the input id."""
+        return self._run(self._session.correct_turn(turn, speaker))
 
     def rename_speaker(self, speaker: str, name: str) -> int:
-        """Give a speaker another name; gives the input's id."""
-        return self._do(self._session.rename_speaker(speaker, name))
+        """Rename a speaker and return the input id."""
+        return self._run(self._session.rename_speaker(speaker, name))
 
     def close(self) -> None:
-        """Say that no more comes; the iteration goes on until `SessionClosed`."""
-        self._do(self._session.close())
+        """End the input; the iteration continues until `SessionClosed`."""
+        self._run(self._session.close())
 
     def play(self, path: Path | str, *, pace: Pace | None = None) -> None:
         """Send a WAV file in the background, then close."""
@@ -129,23 +129,23 @@ class Session:
         async def start() -> None:
             self._session.play(path, pace=pace)
 
-        self._do(start())
+        self._run(start())
 
     def listen(self, device: int | str | None = None) -> None:
-        """Send what the microphone hears, in the background, until `close`."""
+        """Send the microphone's audio in the background, until `close`."""
 
         async def start() -> None:
             self._session.listen(device)
 
-        self._do(start())
+        self._run(start())
 
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do it on the session's thread, and wait.
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the session's thread, and wait for it.
 
         Raises:
-            SessionEnded: the session is not open, or was left meanwhile.
+            SessionEnded: the session is not open, or was closed meanwhile.
         """
-        with self._leaving:
+        with self._exit_lock:
             if self._loop is None:
                 work.close()
                 raise SessionEnded("expected an open session: use `with connect(...) as session`")
@@ -153,13 +153,13 @@ class Session:
         try:
             return future.result()
         except CancelledError:
-            raise SessionEnded("expected an open session, got one that was left meanwhile") from None
+            raise SessionEnded("expected an open session, got one that was closed meanwhile") from None
         except BaseException:
-            future.cancel()  # where the wait was interrupted, as by Ctrl-C
+            future.cancel()  # the wait was interrupted, for example by Ctrl-C
             raise
 
     def _stop(self) -> None:
-        with self._leaving:
+        with self._exit_lock:
             assert self._loop is not None
             loop, self._loop = self._loop, None
         asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
@@ -169,15 +169,15 @@ class Session:
 
 
 async def _cancel_others() -> None:
-    """End what still goes on in this loop: somebody on another thread may wait for it."""
+    """Cancel the other tasks of this loop: another thread may be waiting for them."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def _like(connect: Callable[P, asynchronous.Session]) -> Callable[P, Session]:
-    """The same arguments, another session."""
+def _synchronous(connect: Callable[P, asynchronous.Session]) -> Callable[P, Session]:
+    """Return `connect` with the same arguments, for the session of this module."""
 
     def make(*args: P.args, **kwargs: P.kwargs) -> Session:
         return Session(lambda: connect(*args, **kwargs))
@@ -186,4 +186,4 @@ def _like(connect: Callable[P, asynchronous.Session]) -> Callable[P, Session]:
     return make
 
 
-connect = _like(asynchronous.connect)
+connect = _synchronous(asynchronous.connect)

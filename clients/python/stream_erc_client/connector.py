@@ -1,4 +1,4 @@
-"""Keeps a session connected: one socket after the other, until the session ends or cannot be gone on with."""
+"""The connection of a session: one socket after another, until the session ends or cannot be resumed."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from stream_erc_client.events import Disconnected, Event, SessionGoingAway
 from stream_erc_client.inbox import Inbox
 
 PATH: Final = "/v1/session"
-OPEN_S: Final = 10.0  # to connect
-FIRST_WORD_S: Final = 15.0  # for the server to begin; one that asks for a token may wait ten for it
-PING_S: Final = 15.0  # the longest silence of our own
-SETTLED_S: Final = 10.0  # a connection that lived so long was a good one: pauses begin anew
+OPEN_S: Final = 10.0  # timeout for connecting
+FIRST_MESSAGE_S: Final = 15.0  # timeout for session.created; a server that asks for a token waits 10 s for it
+PING_S: Final = 15.0  # send a ping after sending nothing for this long
+SETTLED_S: Final = 10.0  # after a connection of this length, retries start over
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 15.0
-TEXT_PAUSE_S: Final = 1 / 80  # servers take 100 text frames a second
+TEXT_PAUSE_S: Final = 1 / 80  # servers accept 100 text frames a second
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
 RETRIED_STATUS: Final = {408, 425, 429, 500, 502, 503, 504}
 
 
-class Link:
-    """What runs in the background of a session.
+class Connector:
+    """The background task of a session, which connects, sends, receives and reconnects.
 
     Args:
         url: of the socket.
-        connection: what is to be sent, and who understands what comes.
-        inbox: takes the events.
+        connection: the protocol's state: gives the frames to send, takes the messages received.
+        inbox: receives the events.
         token: the server's bearer token.
-        retry_for_s: how long a lost connection is tried again.
-        silence_timeout_s: a server that is silent for so long is taken for gone.
+        retry_for_s: how long to retry a lost connection.
+        silence_timeout_s: a server that sends nothing for this long counts as lost.
 
     Attributes:
         connected: whether the session is open on a socket.
         ready: set once the session is open, or has failed.
-        over: set once nothing goes on any more.
-        moved: set when something was sent, or the connection came or went; who waits for it clears it.
+        over: set once the task has ended.
+        moved: set when a frame was sent or the connection changed; whoever waits for it clears it.
         failure: why the session failed, if it did.
     """
 
@@ -71,25 +71,25 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._attempt = 0
         self._lost_at: float | None = None
-        self._silent = False  # the socket was given up
+        self._silent = False  # whether the socket was aborted because the server sent nothing
 
     def start(self) -> None:
-        """Connect, in a task."""
+        """Start the task."""
         self._task = asyncio.create_task(self._run())
 
     def wake(self) -> None:
-        """There is something to send."""
+        """Wake the writer: there may be something to send."""
         self._wake.set()
 
     def fail(self, error: Exception) -> None:
-        """End it, with an error unless there was one before."""
+        """End the task with an error; an earlier error stays."""
         if not self.over.is_set():
             self.failure = self.failure or error
         if self._task is not None:
             self._task.cancel()
 
     async def stop(self, patience_s: float = 0.0) -> None:
-        """End it, where it does not end by itself within `patience_s`, and wait for that."""
+        """Wait up to `patience_s` for the task to end, then cancel it and wait."""
         if self._task is None:
             return
         try:
@@ -106,7 +106,7 @@ class Link:
                     self.failure = self.failure or self._connection.mismatch
                     return
                 await self._pause(reason)
-        except Exception as error:  # a mistake of ours, too: nobody would see it here
+        except Exception as error:  # bugs too: raised here, they would go unnoticed
             self.failure = self.failure or error
         finally:
             self.connected = False
@@ -116,7 +116,7 @@ class Link:
             self._inbox.end()
 
     async def _one_socket(self) -> str:
-        """Connect, and converse until the session ends or the socket is gone: why it is gone."""
+        """Connect and exchange messages until the session ends or the socket closes; return why it closed."""
         loop = asyncio.get_running_loop()
         try:
             socket = await self._open()
@@ -129,7 +129,7 @@ class Link:
             self.connected = False
             self.moved.set()
             if self._connection.phase is not Phase.ENDED:
-                socket.transport.abort()  # nothing is owed to it: the session goes on elsewhere
+                socket.transport.abort()  # no close handshake: the session continues on another socket
             await socket.close()
         if self._connection.progressed or loop.time() - opened_at > SETTLED_S:
             self._attempt, self._lost_at = 0, None
@@ -145,14 +145,14 @@ class Link:
                 compression=None,
                 proxy=None if _is_local(self._url) else True,
                 open_timeout=OPEN_S,
-                ping_interval=None,  # the protocol has its own signs of life
+                ping_interval=None,  # the protocol has its own pings
                 close_timeout=2.0,
                 max_size=MAX_MESSAGE_BYTES,
             )
         except InvalidStatus as error:
             status = error.response.status_code
             if status in (401, 403):
-                raise AuthenticationFailed(f"expected to be let in, got HTTP {status}") from error
+                raise AuthenticationFailed(f"expected to be admitted, got HTTP {status}") from error
             if status not in RETRIED_STATUS:
                 raise ConnectionFailed(f"{self._url}: expected a WebSocket, got HTTP {status}") from error
             raise _Refused(f"HTTP {status}") from error
@@ -165,7 +165,7 @@ class Link:
             raise _Refused(reason) from error
 
     async def _converse(self, socket: ClientConnection) -> str:
-        """Read and write until the session ends or the socket is gone: why it is gone."""
+        """Read and write until the session ends or the socket closes; return why it closed."""
         self._connection.opened()
         writer = asyncio.create_task(self._write(socket))
         try:
@@ -174,20 +174,20 @@ class Link:
         except ConnectionClosed as closed:
             if self._silent and self._connection.created is None and self._token is None:
                 raise AuthenticationFailed(
-                    f"expected the server's word within {FIRST_WORD_S:g} s, got none: it may ask for a token"
+                    f"expected a message within {FIRST_MESSAGE_S:g} s, got none: it may ask for a token"
                 ) from closed
             if closed.rcvd is not None:
                 return self._connection.lost(closed.rcvd.code, closed.rcvd.reason)
-            cause = "the server fell silent" if self._silent else closed.__cause__
-            return self._connection.lost(None, str(cause or "the connection was cut"))
+            cause = "the server stopped responding" if self._silent else closed.__cause__
+            return self._connection.lost(None, str(cause or "the connection was lost"))
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 
     async def _read(self, socket: ClientConnection) -> None:
-        """Take what comes, as fast as the inbox has room."""
+        """Receive messages, as fast as the inbox has room for their events."""
         loop = asyncio.get_running_loop()
-        patience_s, self._silent = FIRST_WORD_S, False
+        patience_s, self._silent = FIRST_MESSAGE_S, False
         while self._connection.phase is not Phase.ENDED:
             alarm = loop.call_later(patience_s, self._give_up, socket)
             try:
@@ -211,41 +211,42 @@ class Link:
         socket.transport.abort()
 
     async def _write(self, socket: ClientConnection) -> None:
-        """Send what there is to send, and a ping where there is nothing for long."""
+        """Send frames, and a ping after sending nothing for a while."""
         # No asyncio.wait_for here and in _read: before Python 3.12 it may swallow a cancellation.
         loop = asyncio.get_running_loop()
-        said_at = loop.time()
+        sent_at = loop.time()
         try:
             while True:
                 self._wake.clear()
                 while (frame := self._connection.next_frame()) is not None:
                     await socket.send(frame)
-                    said_at = loop.time()
+                    sent_at = loop.time()
                     self.moved.set()
                     if isinstance(frame, str):
                         await asyncio.sleep(TEXT_PAUSE_S)
                 limits = self._connection.limits
                 ping_s = min(PING_S, limits.idle_timeout_ms / 2000) if limits else PING_S
-                if loop.time() >= said_at + ping_s:
+                if loop.time() >= sent_at + ping_s:
                     await socket.send(PING)
-                    said_at = loop.time()
-                alarm = loop.call_at(said_at + ping_s, self.wake)
+                    sent_at = loop.time()
+                alarm = loop.call_at(sent_at + ping_s, self.wake)
                 try:
                     await self._wake.wait()
                 finally:
                     alarm.cancel()
         except ConnectionClosed:
-            return  # the reader learns why
+            return  # the reader gets the reason
         except Exception as error:
             self.fail(error)
 
     async def _pause(self, reason: str) -> None:
-        """Wait before the next attempt: none at first, then 0.25, 0.5, 1 ... s.
+        """Wait before the next attempt: not at all before the first, then 0.25, 0.5, 1 ... s.
 
-        Each less up to a half, so that the clients of a server that failed do not come back all together.
+        Each pause is shortened at random, by up to half, so that a failed server's clients do not all come
+        back at once.
 
         Raises:
-            ConnectionFailed: it was tried for `retry_for_s`.
+            ConnectionFailed: `retry_for_s` has passed.
         """
         now = asyncio.get_running_loop().time()
         self._lost_at = now if self._lost_at is None else self._lost_at
@@ -254,17 +255,17 @@ class Link:
         delay_s = 0.0 if self._attempt == 1 else random.uniform(longest_s / 2, longest_s)
         if now + delay_s > self._lost_at + self._retry_for_s:
             raise ConnectionFailed(f"expected a connection within {self._retry_for_s:g} s, got {reason}")
-        told: list[Event] = [Disconnected(reason, self._attempt, delay_s)]
-        self._inbox.put(told)
+        events: list[Event] = [Disconnected(reason, self._attempt, delay_s)]
+        self._inbox.put(events)
         await asyncio.sleep(delay_s)
 
 
 class _Refused(Exception):
-    """No socket this time; it may be tried again."""
+    """The socket could not be opened; a retry may succeed."""
 
 
 def socket_url(url: str) -> str:
-    """The address of the socket: `ws` for `http`, and the protocol's path where there is none.
+    """Return the socket's address: `ws` for `http`, and the protocol's path if there is none.
 
     Raises:
         InvalidInput: not an address.
@@ -282,7 +283,7 @@ def socket_url(url: str) -> str:
 
 
 def _is_local(url: str) -> bool:
-    """Whether the server is on this machine, where no proxy can be meant."""
+    """Return whether the server is on this machine, where no proxy is used."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
