@@ -1,13 +1,13 @@
-"""A service agent whose answers follow how the caller has sounded, not only what the caller says.
+"""A service agent whose answers depend on how the caller sounds, not only on the words.
 
-It is made of a few rules and needs nothing but a stream_erc server:
+It consists of a few rules and needs only a stream_erc server:
 
-    python agent.py ws://127.0.0.1:8765                         what you type is read
-    python agent.py ws://127.0.0.1:8765 --script delivery.txt   a conversation, a line each
+    python agent.py ws://127.0.0.1:8765                         turns that you type
+    python agent.py ws://127.0.0.1:8765 --script delivery.txt   turns from a file, one a line
     python agent.py ws://127.0.0.1:8765 --audio call.wav        a recording, in real time
-    python agent.py ws://127.0.0.1:8765 --microphone            you
+    python agent.py ws://127.0.0.1:8765 --microphone            your microphone
 
-For each turn it prints the reading, how the conversation has gone, and its answer.
+For each turn it prints the reading, the trend of the conversation, and its answer.
 """
 
 import argparse
@@ -30,16 +30,16 @@ from stream_erc_client import (
 CALLER, AGENT = "caller", "agent"
 
 WEIGHTS = (0.6, 0.3, 0.1)
-"""What the caller's last turn, the one before it and the one before that make up of the tone."""
+"""Weights of the caller's last three turns in the tone, the newest first."""
 
 TONES = {
     "upset": ("anger", "disgust"),
     "sad": ("sadness", "fear"),
     "glad": ("joy",),
 }
-"""Tone -> its labels, which it needs `LEAST` of; the first that fits."""
+"""Tone -> its labels. The first tone whose labels reach `MIN_SHARE` together applies."""
 
-LEAST = 0.2
+MIN_SHARE = 0.2
 
 TOPICS = {
     "thanks": r"\b(thank you|thanks)\b",
@@ -47,7 +47,7 @@ TOPICS = {
     "order": r"\b(order|parcel|delivery|package)\b",
     "bye": r"\b(bye|goodbye)\b",
 }
-"""Topic -> the words that give it away; the first that fits."""
+"""Topic -> a pattern of its words. The first that matches applies."""
 
 ANSWERS = {
     ("upset", "next"): "I am sorry for all this. My supervisor takes over now, you need not wait.",
@@ -67,14 +67,14 @@ ANSWERS = {
     ("calm", "bye"): "Goodbye.",
     ("calm", ""): "I see. Please go on.",
 }
-"""Tone and topic -> the answer; no topic is what is said to all others."""
+"""Tone and topic -> the answer; the empty topic is for all other turns."""
 
 
 class Agent:
-    """Listens to events, and answers the caller's turns.
+    """An agent that answers the caller's turns.
 
     Args:
-        caller: the one speaker to be answered; None for everybody.
+        caller: the only speaker to answer; None for all speakers.
     """
 
     def __init__(self, caller: str | None = None) -> None:
@@ -82,17 +82,17 @@ class Agent:
         self.readings = Readings(DEFAULT_STYLE)
 
     def tone(self, speaker: str) -> str:
-        """How a speaker has sounded over the last turns."""
+        """Return a speaker's tone over the last turns."""
         turns = [turn for turn in self.readings.turns if turn.speaker == speaker]
         weighted = list(zip(WEIGHTS, reversed(turns), strict=False))
         for tone, labels in TONES.items():
             shares = (w * sum(turn.emotion.probabilities.get(x, 0.0) for x in labels) for w, turn in weighted)
-            if sum(shares) >= LEAST * sum(w for w, _ in weighted):
+            if sum(shares) >= MIN_SHARE * sum(w for w, _ in weighted):
                 return tone
         return "calm"
 
     def answer(self, turn: TurnFinal) -> str | None:
-        """What to say to a turn; None to one's own."""
+        """Return the answer to a turn; None for the agent's own turns."""
         if self._caller not in (None, turn.speaker):
             return None
         tone, text = self.tone(turn.speaker), turn.text.lower()
@@ -110,16 +110,16 @@ def show(agent: Agent, turn: TurnFinal, answer: str) -> None:
 
 
 async def talk(session: Session, lines: AsyncIterator[str]) -> None:
-    """A conversation in writing: each line is a turn of the caller, each answer one of the agent."""
+    """Hold a written conversation: each line is a turn of the caller, each answer a turn of the agent."""
     agent = Agent(CALLER)
     async for line in lines:
         await session.append_turn(text=line, speaker=CALLER)
         turn = await next_turn(session, agent)
         if turn is None:
-            print("  this turn could not be read", flush=True)
+            print("  this turn failed", flush=True)
         elif answer := agent.answer(turn):
             show(agent, turn, answer)
-            await session.append_turn(text=answer, speaker=AGENT)  # what it says is part of the conversation
+            await session.append_turn(text=answer, speaker=AGENT)  # answers are part of the conversation
             await next_turn(session, agent)
     await session.close()
     async for _ in session:
@@ -127,7 +127,7 @@ async def talk(session: Session, lines: AsyncIterator[str]) -> None:
 
 
 async def next_turn(session: Session, agent: Agent) -> TurnFinal | None:
-    """The turn that was appended last; None where it could not be read."""
+    """Wait for the turn that was appended last and return it; None if it failed."""
     async for event in session:
         agent.readings.hear(event)
         if isinstance(event, TurnFinal | TurnFailed):
@@ -136,7 +136,7 @@ async def next_turn(session: Session, agent: Agent) -> TurnFinal | None:
 
 
 async def listen(session: Session) -> None:
-    """A conversation by voice: every turn that is heard is answered."""
+    """Answer every turn of a spoken conversation."""
     agent = Agent()
     async for event in session:
         agent.readings.hear(event)
@@ -145,7 +145,7 @@ async def listen(session: Session) -> None:
 
 
 async def script(path: Path) -> AsyncIterator[str]:
-    """The lines of a script; empty ones and comments (#) are left out."""
+    """Yield the lines of a script, without empty lines and comments (#)."""
     text = await asyncio.to_thread(path.read_text, encoding="utf-8")
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
@@ -153,23 +153,23 @@ async def script(path: Path) -> AsyncIterator[str]:
 
 
 async def typed() -> AsyncIterator[str]:
-    """What is typed, until its end."""
+    """Yield the lines from standard input."""
     while line := await asyncio.to_thread(sys.stdin.readline):
         if line.strip():
             yield line.strip()
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    """Hold the conversation that was asked for."""
-    heard = bool(arguments.audio or arguments.microphone)
+    """Hold the conversation that the arguments ask for."""
+    by_voice = bool(arguments.audio or arguments.microphone)
     async with connect(
         arguments.url,
         token=arguments.token,
-        turns="heard" if heard else "appended",
+        turns="heard" if by_voice else "appended",
         sample_rate_hz=arguments.sample_rate,
         partials=False,
     ) as session:
-        if not heard:
+        if not by_voice:
             await talk(session, script(arguments.script) if arguments.script else typed())
             return
         if arguments.audio:
@@ -180,7 +180,7 @@ async def run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 where something given cannot be used."""
+    """Run the command line; return 0, 2 for an error, or 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(description="An agent that answers by the caller's emotion.")
     parser.add_argument("url", help="of a stream_erc server, as ws://127.0.0.1:8765")
     parser.add_argument("--token", help="the server's bearer token")

@@ -1,8 +1,8 @@
-"""A call's audio and turns on their way to the server, never making the call wait.
+"""A feed sends a call's audio and turns to the server, and never makes the call wait.
 
-A call goes on whether or not anybody reads its emotions. So a feed takes what it is given at once, sends it
-from a task of its own, and logs what goes wrong: a lost connection is resumed by the client package, a lost
-session is followed by a new one, and a turn that nobody read in time is a turn without a reading.
+A call must not depend on the server. A feed therefore accepts audio and turns at once, sends them from a task
+of its own, and logs errors: the client package resumes a lost connection, a new session follows a lost one,
+and a turn that is not classified in time has no reading.
 """
 
 import asyncio
@@ -31,31 +31,31 @@ from stream_erc_client import (
 log = logging.getLogger(__name__)
 
 Answer: TypeAlias = asyncio.Future[TurnFinal | None]
-"""The reading of an appended turn; None where there will be none."""
+"""The reading of an appended turn; None if there will be none."""
 
 Listener: TypeAlias = Callable[[Event], Awaitable[None] | None]
 
 MAX_QUEUE_S = 30
-"""Audio that waits to be sent: beyond this the session is given up and a new one begun."""
+"""Limit of queued audio: beyond it, the session is abandoned and a new one begins."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Before a new session after a lost one; doubled each time in between."""
+"""Pause before a new session after a lost one: the first, doubled each time, and the longest."""
 
 CLOSE_S = 10.0
-"""How long the last turns are waited for at the end."""
+"""Time limit for the last turns at the end."""
 
 MAX_TEXT, MAX_NAME = 20_000, 100
-"""Characters that the protocol takes."""
+"""The protocol's limits, in characters."""
 
 WINDOW_MS = 50
-"""A span ends so long before the last audio sent: the server reads in windows, and would wait for more."""
+"""A span ends at least this long before the last audio sent: the server reads in windows, and would wait."""
 
 SAMPLE_BYTES = {"pcm_s16le": 2, "mulaw": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The server, and what is asked of it; see the client package's `connect`."""
+    """The server's address and the requested configuration; see the client package's `connect`."""
 
     url: str
     token: str | None = None
@@ -66,7 +66,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class _Append:
-    """A turn to be appended; the span in samples since the feed began."""
+    """A turn to append; the span is in samples since the feed began."""
 
     text: str
     speaker: str | None
@@ -75,16 +75,16 @@ class _Append:
 
 
 class Feed:
-    """One conversation with a server. To be made and used inside a running event loop.
+    """One conversation with a server. Create and use it inside a running event loop.
 
     Args:
-        server: where to, and what is asked for.
+        server: the server and the requested configuration.
         encoding: of the audio, ``pcm_s16le`` or ``mulaw``; mono.
         sample_rate_hz: of the audio.
-        turns: ``appended``: by `append_turn`; ``heard``: found in the audio by the server.
-        speakers: how many there are, where it is known.
-        on_event: gets every event of the client package. It may be a coroutine function; what it raises
-            is logged.
+        turns: ``appended`` by `append_turn`, or ``heard`` in the audio by the server.
+        speakers: number of speakers, if known.
+        on_event: called with every event of the client package. May be a coroutine function; its exceptions
+            are logged.
     """
 
     def __init__(
@@ -100,23 +100,23 @@ class Feed:
         self.server, self.encoding, self.sample_rate_hz = server, encoding, sample_rate_hz
         self.turns, self.speakers, self._on_event = turns, speakers, on_event
         self._queue: asyncio.Queue[bytes | _Append | None] = asyncio.Queue()
-        self._received = self._taken = 0  # samples since the feed began: given to it, taken from the queue
-        self._origin = 0  # where the session's audio begins
+        self._received = self._taken = 0  # samples since the feed began: received, taken from the queue
+        self._origin = 0  # position at which the session's audio begins
         self._in_session = self._connected = self._closing = self._pausing = False
-        self._overdue = 0  # turns that nobody waits for any more, and that are not read yet
-        self._open: deque[tuple[int, Answer]] = deque()  # input ids and answers of turns not yet read
-        self._next_turn = 0  # the index that the next new turn of the session will have
-        self._other_rates: set[int] = set()  # that were warned of
+        self._overdue = 0  # unanswered turns whose timeout has passed
+        self._open: deque[tuple[int, Answer]] = deque()  # input ids and answers of unanswered turns
+        self._next_turn = 0  # index of the session's next new turn
+        self._other_rates: set[int] = set()  # sample rates already warned about
         self._old_tasks: set[asyncio.Task[None]] = set()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
     def position(self) -> int:
-        """Samples of audio given since the feed began."""
+        """Samples of audio received since the feed began."""
         return self._received
 
     def send_audio(self, data: bytes) -> None:
-        """Take audio, whole samples of the feed's encoding; returns at once."""
+        """Queue audio, whole samples of the feed's encoding; return at once."""
         size = SAMPLE_BYTES[self.encoding]
         if len(data) % size:
             raise ValueError(f"expected whole samples of {size} bytes, got {len(data)} bytes")
@@ -129,30 +129,30 @@ class Feed:
                 self._abandon()
         self._received += len(data) // size
         if self._pausing:
-            self._taken = self._received  # no session is to have it
+            self._taken = self._received  # dropped: there is no session
         else:
             self._queue.put_nowait(data)
 
     def send_frame(self, pcm: bytes, sample_rate_hz: int, channels: int) -> None:
-        """Take 16-bit audio as a framework gives it, mixed to mono; at another rate it is not sent."""
+        """Queue a framework's 16-bit audio, mixed to mono; drop it if it has another sample rate."""
         if sample_rate_hz == self.sample_rate_hz:
             self.send_audio(to_mono(pcm, channels))
         elif sample_rate_hz not in self._other_rates:
             self._other_rates.add(sample_rate_hz)
-            log.warning("expected audio at %d Hz, got %d Hz: not sent", self.sample_rate_hz, sample_rate_hz)
+            log.warning("expected audio at %d Hz, got %d Hz: dropped", self.sample_rate_hz, sample_rate_hz)
 
     def append_turn(
         self, text: str, *, speaker: str | None = None, span: tuple[int, int] | None = None
     ) -> Answer:
-        """Tell a turn; returns at once.
+        """Queue a turn; return at once.
 
         Args:
-            text: what was said.
-            speaker: who said it; None for whoever it sounds like.
-            span: where it lies in the audio, in samples since the feed began; None for a turn of text alone.
+            text: the words.
+            speaker: the speaker; None to identify the speaker by voice.
+            span: its position in the audio, in samples since the feed began; None for a turn of text alone.
 
         Returns:
-            The reading to come: await it with `reading_of`.
+            The future reading: await it with `reading_of`.
         """
         answer: Answer = asyncio.get_running_loop().create_future()
         text, speaker = _sendable(text, MAX_TEXT), _sendable(speaker or "", MAX_NAME)
@@ -163,10 +163,10 @@ class Feed:
         return answer
 
     async def reading_of(self, answer: Answer, timeout_s: float) -> TurnFinal | None:
-        """Wait for a turn's reading, never longer than `timeout_s`; not at all while the server is behind.
+        """Wait for a turn's reading, at most `timeout_s`; do not wait while an earlier turn is overdue.
 
         Returns:
-            The turn; None where it could not be read, not in time, or nobody is connected.
+            The turn; None if it failed, is late, or there is no connection.
         """
         if answer.done():
             return answer.result()
@@ -180,7 +180,7 @@ class Feed:
         return None
 
     async def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Send what waits, hear the last turns for `timeout_s` at most, and end."""
+        """Send what is queued, wait at most `timeout_s` for the last turns, and end."""
         if not self._closing:
             self._closing = True
             self._queue.put_nowait(None)
@@ -217,20 +217,20 @@ class Feed:
                     await self._converse(session)
             except* StreamErcClientError as group:
                 log.warning("the conversation with the server ended: %s", _reason(group))
-            except* Exception:  # a mistake of ours; the call is not to pay for it
+            except* Exception:  # a bug here must not end the call
                 log.exception("the conversation with the server failed")
             self._abandon()
             if self._closing:
                 return
             self._pausing = True
-            await asyncio.sleep(random.uniform(pause / 2, pause))  # not all calls at once
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # so that calls do not retry all at once
             self._pausing = False
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     async def _converse(self, session: Session) -> None:
         limits = session.created.limits
         if limits and (self._received - self._taken) * 1000 > limits.burst_ms * self.sample_rate_hz:
-            self._abandon()  # it came while nobody answered, and is more than the server takes at once
+            self._abandon()  # queued before the connection, and more than the server accepts at once
         self._origin, self._next_turn = self._taken, 0
         self._in_session = self._connected = True
         try:
@@ -238,7 +238,7 @@ class Feed:
                 sender = group.create_task(self._send(session))
                 async for event in session:
                     self._match(event)
-                    await self._tell(event)
+                    await self._notify(event)
                 sender.cancel()
         finally:
             self._in_session = self._connected = False
@@ -257,18 +257,18 @@ class Feed:
         await session.close()
 
     def _span_ms(self, session: Session, span: tuple[int, int] | None) -> tuple[int | None, int | None]:
-        """A span in the session's milliseconds, cut to what the server still has; None for none."""
+        """Convert a span to the session's milliseconds, cut to the audio that the server still has."""
         if span is None:
             return None, None
         limits = session.created.limits
-        kept = self._taken - (limits.appended_audio_ms * self.sample_rate_hz // 1000 if limits else 0)
-        start = max(span[0], self._origin, kept) - self._origin
+        oldest = self._taken - (limits.appended_audio_ms * self.sample_rate_hz // 1000 if limits else 0)
+        start = max(span[0], self._origin, oldest) - self._origin
         end = min(span[1], self._taken - WINDOW_MS * self.sample_rate_hz // 1000) - self._origin
         start_ms, end_ms = -(-start * 1000 // self.sample_rate_hz), end * 1000 // self.sample_rate_hz
         return (start_ms, end_ms) if start_ms < end_ms else (None, None)
 
     def _match(self, event: Event) -> None:
-        """Match what the server says with the appended turns: it reads them in order."""
+        """Match an event with the appended turns, which the server answers in order."""
         match event:
             case Disconnected():
                 self._connected = False
@@ -278,25 +278,25 @@ class Feed:
                 self._next_turn += 1
                 _, answer = self._open.popleft()
                 _settle(answer, event if isinstance(event, TurnFinal) else None)
-            case Failed(input_id=int(refused)):
-                log.warning("a turn was refused: %s", event.message)
-                for opened in [pair for pair in self._open if pair[0] == refused]:
+            case Failed(input_id=int(rejected)):
+                log.warning("the server rejected a turn: %s", event.message)
+                for opened in [pair for pair in self._open if pair[0] == rejected]:
                     self._open.remove(opened)
                     _settle(opened[1], None)
 
-    async def _tell(self, event: Event) -> None:
+    async def _notify(self, event: Event) -> None:
         if self._on_event is None:
             return
         try:
-            told = self._on_event(event)
-            if inspect.isawaitable(told):
-                await told
+            result = self._on_event(event)
+            if inspect.isawaitable(result):
+                await result
         except Exception:
-            log.exception("what listens to the events failed")
+            log.exception("the event listener failed")
 
     def _start_again(self) -> None:
-        """Drop what waits, and the session with it: its audio would have a hole."""
-        log.warning("audio waits for more than %d s: a new session begins", MAX_QUEUE_S)
+        """Drop what is queued, and the session with it: its audio would have a gap."""
+        log.warning("more than %d s of audio are queued: a new session begins", MAX_QUEUE_S)
         self._task.cancel()
         self._old_tasks.add(self._task)
         self._task.add_done_callback(self._old_tasks.discard)
@@ -304,7 +304,7 @@ class Feed:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def _abandon(self) -> None:
-        """Let go of all that waits: audio unsent, turns unread."""
+        """Drop all queued audio, and answer all queued and open turns with None."""
         while not self._queue.empty():
             item = self._queue.get_nowait()
             if isinstance(item, bytes):
@@ -318,7 +318,7 @@ class Feed:
 
 
 def _settle(answer: Answer, turn: TurnFinal | None) -> None:
-    if not answer.done():  # cancelled by whoever waited for it
+    if not answer.done():  # done if its waiter cancelled it
         answer.set_result(turn)
 
 
@@ -329,5 +329,5 @@ def _reason(error: BaseException) -> str:
 
 
 def _sendable(text: str, length: int) -> str:
-    """Text without what UTF-8 cannot say, cut to a length."""
+    """Replace what UTF-8 cannot encode, and cut the text to a length."""
     return text.encode(errors="replace").decode().strip()[:length].strip()

@@ -1,18 +1,18 @@
-"""A hook for LiveKit Agents that says how a turn was said, for ``livekit-agents`` 1.x.
+"""A hook for LiveKit Agents that adds the expressed emotion to a turn, for ``livekit-agents`` 1.x.
 
 It taps the audio on its way to the speech-to-text node, and puts the reading before the user's message when
-the turn is over::
+the turn is complete::
 
     class Support(EmotionMixin, Agent):
         def __init__(self) -> None:
             super().__init__(instructions="...")
             self.emotions = EmotionHook(Server("ws://127.0.0.1:8765"))
 
-An agent that has these nodes already calls `EmotionHook.tap` and `EmotionHook.attach` from its own.
+An agent that already overrides these nodes calls `EmotionHook.tap` and `EmotionHook.attach` from them.
 
-Where a turn lies in the audio is known from the message's `started_speaking_at` and `stopped_speaking_at`,
-which need a VAD (without them it is a turn of text alone). A message that is changed makes LiveKit throw away
-what it generated ahead, so switch that off: ``turn_handling={"preemptive_generation": {"enabled": False}}``.
+A turn's position in the audio comes from the message's `started_speaking_at` and `stopped_speaking_at`, which
+need a VAD (without them it is a turn of text alone). A changed message makes LiveKit discard its preemptive
+generation, so switch that off: ``turn_handling={"preemptive_generation": {"enabled": False}}``.
 """
 
 import time
@@ -27,19 +27,19 @@ from stream_erc_agents.speech import AudioClock, Span
 from stream_erc_client import TurnFinal
 
 ROOM_RATE_HZ = 24_000
-"""What rooms give where nothing else is asked for; for a turn that comes before any audio."""
+"""A room's default sample rate, for a turn that comes before any audio."""
 
 
 class EmotionHook:
-    """Reads the emotion of the user's turns in one conversation.
+    """A hook that adds the expressed emotion to the user's turns in one conversation.
 
     Args:
-        server: where emotions are read.
-        style: of the prefix; None leaves the message as it is.
-        timeout_s: how long the reply may wait for the reading. A turn of 3 s whose words are known took the
-            server 0.2 to 0.6 s on two busy cores.
-        speaker: the user's name; where None, whoever it sounds like.
-        assistant: the name under which the server is told what the agent said; None tells it nothing.
+        server: the stream_erc server.
+        style: of the prefix; None leaves the message unchanged.
+        timeout_s: maximum time that the reply waits for the reading. A turn of 3 s whose words are known took
+            the server 0.2 to 0.6 s on two busy cores.
+        speaker: the user's name; None to identify the speaker by voice.
+        assistant: the speaker name for the agent's turns; None does not send them.
 
     Attributes:
         readings: the conversation's turns so far, and its summary.
@@ -59,10 +59,10 @@ class EmotionHook:
         self._speaker, self._assistant = speaker, assistant
         self._feed: Feed | None = None
         self._clock = AudioClock()
-        self._told: set[str] = set()
+        self._sent: set[str] = set()  # ids of the agent's messages
 
     async def tap(self, audio: AsyncIterable[rtc.AudioFrame]) -> AsyncIterator[rtc.AudioFrame]:
-        """The same frames; the server hears them too. The first one's rate is the conversation's."""
+        """Yield the same frames and send them to the server, at the sample rate of the first one."""
         async for frame in audio:
             feed = self._feed or self._begin(frame.sample_rate)
             feed.send_frame(bytes(frame.data), frame.sample_rate, frame.num_channels)
@@ -70,16 +70,16 @@ class EmotionHook:
             yield frame
 
     async def attach(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> TurnFinal | None:
-        """Put the reading before the user's message, waiting for it for `timeout_s` at most.
+        """Wait at most `timeout_s` for the reading, and put it before the user's message.
 
         Returns:
-            The turn; None where it was not read, or not in time.
+            The turn; None if it failed or is late.
         """
         text = new_message.text_content
         if not text or not text.strip():
             return None
         feed = self._feed or self._begin(ROOM_RATE_HZ)
-        self._tell_assistant(feed, turn_ctx)
+        self._send_assistant_turns(feed, turn_ctx)
         answer = feed.append_turn(text, speaker=self._speaker, span=self._span(new_message))
         turn = await feed.reading_of(answer, self._timeout_s)
         if self.readings.style is not None:
@@ -88,7 +88,7 @@ class EmotionHook:
         return turn
 
     async def aclose(self) -> None:
-        """End the conversation with the server."""
+        """End the session with the server."""
         if self._feed is not None:
             await self._feed.close(CLOSE_S)
 
@@ -96,14 +96,14 @@ class EmotionHook:
         self._feed = Feed(self._server, sample_rate_hz=rate_hz, on_event=self.readings.hear)
         return self._feed
 
-    def _tell_assistant(self, feed: Feed, turn_ctx: llm.ChatContext) -> None:
+    def _send_assistant_turns(self, feed: Feed, turn_ctx: llm.ChatContext) -> None:
         for message in turn_ctx.messages():
-            if self._assistant and message.role == "assistant" and message.id not in self._told:
-                self._told.add(message.id)
+            if self._assistant and message.role == "assistant" and message.id not in self._sent:
+                self._sent.add(message.id)
                 feed.append_turn(message.text_content or "", speaker=self._assistant)
 
     def _span(self, message: llm.ChatMessage) -> Span | None:
-        """Where a message was spoken."""
+        """Return a message's position in the audio."""
         since, until = (message.metrics.get(f"{edge}_speaking_at") for edge in ("started", "stopped"))
         if not isinstance(since, float) or not isinstance(until, float):
             return None
@@ -112,20 +112,20 @@ class EmotionHook:
 
 
 class EmotionMixin(Agent):
-    """An agent whose user's turns are read by `emotions`, to be set before the agent starts."""
+    """An agent that adds the expressed emotion to its user's turns; set `emotions` before it starts."""
 
     emotions: EmotionHook
 
     def stt_node(
         self, audio: AsyncIterable[rtc.AudioFrame], model_settings: ModelSettings
     ) -> AsyncIterable[stt.SpeechEvent]:
-        """Transcribe the audio, and let the server hear it."""
+        """Transcribe the audio, and send it to the server."""
         return Agent.default.stt_node(self, self.emotions.tap(audio), model_settings)
 
     async def on_user_turn_completed(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
-        """Put the reading before what the user said."""
+        """Put the reading before the user's message."""
         await self.emotions.attach(turn_ctx, new_message)
 
     async def on_exit(self) -> None:
-        """End the conversation with the server."""
+        """End the session with the server."""
         await self.emotions.aclose()

@@ -1,7 +1,7 @@
-"""Twilio Media Streams without I/O: their messages, the order they were sent in, and a track's time line.
+"""Twilio Media Streams without I/O: messages, their order, and a track's continuous audio.
 
-Everything comes as JSON text with an ``event``. Numbers are strings. Audio is mu-law at 8 kHz, one byte a
-sample, in base64; a ``timestamp`` says how many milliseconds of the stream lie before it.
+Every message is JSON text with an ``event``. Numbers are strings. Audio is mu-law at 8 kHz, one byte a
+sample, in base64; its ``timestamp`` is the number of milliseconds of the stream before it.
 """
 
 import base64
@@ -13,25 +13,25 @@ from typing import TypeAlias
 
 RATE_HZ = 8_000
 SILENCE = b"\xff"
-"""The mu-law sample of no sound."""
+"""The mu-law sample of silence."""
 
 TRACKS = ("inbound", "outbound")
 
 HELD_MESSAGES = 10
-"""Messages that wait for an earlier one; then it is taken for lost. Some 0.2 s of one track."""
+"""Messages held back for a missing one before it counts as lost. About 0.2 s of one track."""
 
 TOLERANCE = RATE_HZ * 15 // 1000
-"""Samples (15 ms) by which a timestamp may be off: less is no hole, the stamps jitter."""
+"""Jitter of the timestamps in samples (15 ms): a smaller difference is no gap."""
 
 LONGEST_HOLE = 60 * RATE_HZ
-"""Samples of silence that are put in at most (a minute)."""
+"""Longest gap that is filled with silence, in samples (a minute)."""
 
 
 class BadMessage(ValueError):
-    """A message that is not of the protocol: expected this, got that.
+    """A message that does not conform to the protocol.
 
     Attributes:
-        sequence: its number, where it has one: nobody needs to wait for it.
+        sequence: its sequence number, if it has one, so that later messages need not wait for it.
     """
 
     def __init__(self, message: str, sequence: int | None = None) -> None:
@@ -46,7 +46,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A stream begins: whose it is, which tracks it has, and what the call's markup gave along."""
+    """The start of a stream: its ids, its tracks, and the custom parameters of the call's markup."""
 
     sequence: int
     stream_sid: str
@@ -67,7 +67,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Audio that was sent to the caller has been played up to this mark."""
+    """The audio sent to the caller has been played up to this mark."""
 
     sequence: int
     name: str
@@ -90,7 +90,7 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The place of a message that was no good."""
+    """The place of an invalid message in the sequence."""
 
     sequence: int
 
@@ -100,10 +100,10 @@ Message: TypeAlias = Connected | Sequenced
 
 
 def parse(text: str | bytes) -> Message:
-    """A message of Twilio's.
+    """Parse a message of Twilio's.
 
     Raises:
-        BadMessage: not JSON, not an event that is known, or a field that is missing or wrong.
+        BadMessage: not JSON, an unknown event, or a field that is missing or wrong.
     """
     try:
         message = json.loads(text)
@@ -124,23 +124,23 @@ def parse(text: str | bytes) -> Message:
 
 
 class Sequence:
-    """Puts messages back into the order of their sequence numbers, from the stream's start on.
+    """A buffer that puts messages back into the order of their sequence numbers, from the stream's start.
 
-    What is missing is waited for until `HELD_MESSAGES` later ones have come, or the stream has stopped.
-    What comes twice, or after it was given up, is dropped.
+    A missing message counts as lost once `HELD_MESSAGES` later ones have arrived, or the stream has stopped.
+    Duplicates, and messages that arrive after they were counted as lost, are dropped.
 
     Attributes:
-        lost: how many messages were given up.
+        lost: number of lost messages.
     """
 
     def __init__(self) -> None:
         self.lost = 0
         self._started = False
-        self._next: int | None = None  # not known before the start
+        self._next: int | None = None  # unknown before the start
         self._held: dict[int, Sequenced] = {}
 
     def receive(self, message: Sequenced) -> list[Sequenced]:
-        """The messages whose turn it is, now that this one has come."""
+        """Take a message and return those that are now next in order."""
         if isinstance(message, Started) and not self._started:
             self._started = True
             self._next = message.sequence
@@ -165,30 +165,30 @@ class Sequence:
 
 
 class Track:
-    """A track's audio as one stream without holes: a sample's place is its time.
+    """A track's audio as one stream without gaps: a sample's position is its time.
 
     Attributes:
-        jumps: how often the timestamps leapt by more than `LONGEST_HOLE`; there the audio just goes on.
+        jumps: number of timestamps that jumped by more than `LONGEST_HOLE`; there the audio simply continues.
     """
 
     def __init__(self) -> None:
         self.jumps = 0
-        self._begins: int | None = None  # the first timestamp, in samples
+        self._origin: int | None = None  # the first timestamp, in samples
         self._end = 0  # samples so far
 
     def receive(self, media: Media) -> bytes:
-        """The audio that follows what came before: silence for what is missing, nothing twice."""
-        stamp = media.timestamp_ms * RATE_HZ // 1000
-        if self._begins is None:
-            self._begins = stamp
-        hole = stamp - self._begins - self._end
-        if abs(hole) > LONGEST_HOLE:
+        """Return the audio to append: with silence for a gap, without what overlaps."""
+        timestamp = media.timestamp_ms * RATE_HZ // 1000
+        if self._origin is None:
+            self._origin = timestamp
+        gap = timestamp - self._origin - self._end
+        if abs(gap) > LONGEST_HOLE:
             self.jumps += 1
-            self._begins += hole
-        if abs(hole) > LONGEST_HOLE or abs(hole) < TOLERANCE:
+            self._origin += gap
+        if abs(gap) > LONGEST_HOLE or abs(gap) < TOLERANCE:
             audio = media.audio
         else:
-            audio = SILENCE * hole + media.audio if hole > 0 else media.audio[-hole:]
+            audio = SILENCE * gap + media.audio if gap > 0 else media.audio[-gap:]
         self._end += len(audio)
         return audio
 

@@ -1,19 +1,18 @@
-"""A Pipecat frame processor that says how a turn was said, for ``pipecat-ai`` 1.x.
+"""A Pipecat frame processor that adds the expressed emotion to a turn, for ``pipecat-ai`` 1.x.
 
 It stands between the speech-to-text service and the user's context aggregator::
 
     Pipeline([transport.input(), stt, EmotionProcessor(Server(url)), context.user(), llm, ...])
 
-The user's audio is sent to the server as it flows by. Each `TranscriptionFrame` is told to the server as a
-turn; where it lies in the audio is known from the `VADUserStartedSpeakingFrame` and
-`VADUserStoppedSpeakingFrame` that the user aggregator's VAD sends upstream (without them, it is a turn of
-text alone). The frame goes on with the reading before its text, and with the turn in
-``frame.metadata["stream_erc"]``. What the assistant said is told to the server too, since a turn is read in
-its conversation.
+The processor sends the user's audio to the server, and each `TranscriptionFrame` as a turn. The turn's
+position in the audio comes from the `VADUserStartedSpeakingFrame` and `VADUserStoppedSpeakingFrame` that the
+user aggregator's VAD sends upstream (without them, it is a turn of text alone). The frame is passed on with
+the reading before its text, and with the turn in ``frame.metadata["stream_erc"]``. The assistant's turns are
+sent to the server too, since a turn is classified within its conversation.
 
-All other frames go on untouched and in order. While a transcription waits for its reading, for `timeout_s` at
-most, data and control frames behind it wait with it; system frames, audio among them, never do. Neither an
-interruption nor a server that is slow or gone loses or holds a transcription.
+All other frames are passed on unchanged and in order. While a transcription waits for its reading, at most
+`timeout_s`, data and control frames behind it wait too; system frames, including audio, never do. Neither an
+interruption nor a slow or lost server loses or blocks a transcription.
 """
 
 import asyncio
@@ -38,23 +37,23 @@ from stream_erc_agents.speech import SpeechSpans
 from stream_erc_client import TurnFinal
 
 METADATA = "stream_erc"
-"""The key of a transcription frame's metadata under which its turn is found."""
+"""The key of the turn in a transcription frame's metadata."""
 
 CANCEL_S = 1.0
-"""How long the server may take to end where the pipeline is cancelled."""
+"""Time limit for ending the session when the pipeline is cancelled."""
 
 
 class EmotionProcessor(FrameProcessor):
-    """Reads the emotion of the user's turns.
+    """A processor that adds the expressed emotion to the user's turns.
 
     Args:
-        server: where emotions are read.
-        style: of the prefix; None leaves the text as it is, and the turn is in the frame's metadata only.
-        timeout_s: how much later a transcription may go on. A turn of 3 s whose words are known took the
-            server 0.2 to 0.6 s on two busy cores.
-        speaker: the user's name; where None, the frame's `user_id`, or whoever it sounds like.
-        assistant: the name under which the server is told what the assistant said; None tells it nothing.
-        user_id: whose audio is sent where a transport gives that of several; where None, the first one's.
+        server: the stream_erc server.
+        style: of the prefix; None leaves the text unchanged, with the turn in the frame's metadata only.
+        timeout_s: maximum delay of a transcription. A turn of 3 s whose words are known took the server 0.2
+            to 0.6 s on two busy cores.
+        speaker: the user's name; if None, the frame's `user_id`, or else the speaker identified by voice.
+        assistant: the speaker name for the assistant's turns; None does not send them.
+        user_id: the user whose audio is sent if a transport has several; None for the first one.
 
     Attributes:
         readings: the conversation's turns so far, and its summary.
@@ -80,14 +79,14 @@ class EmotionProcessor(FrameProcessor):
         self._release: asyncio.Task[None] | None = None
 
     async def setup(self, setup: FrameProcessorSetup) -> None:
-        """Begin the conversation with the server, without waiting for it."""
+        """Start the session with the server, without waiting for it."""
         await super().setup(setup)
         rate_hz = setup.audio_in_sample_rate
         self._speech = SpeechSpans(rate_hz)
         self._feed = Feed(self._server, sample_rate_hz=rate_hz, on_event=self.readings.hear)
 
     async def cleanup(self) -> None:
-        """End the conversation with the server."""
+        """End the session with the server."""
         await super().cleanup()
         if self._release is not None:
             await self.cancel_task(self._release)
@@ -95,7 +94,7 @@ class EmotionProcessor(FrameProcessor):
             await self._feed.close(CANCEL_S if self._cancelling else CLOSE_S)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Take what concerns emotions from a frame, and pass it on."""
+        """Send a frame's audio or turn to the server, and pass the frame on."""
         await super().process_frame(frame, direction)
         answer = self._take(self._feed, frame, direction) if self._feed else None
         waits = answer is not None or (self._release is not None and not isinstance(frame, SystemFrame))
@@ -107,11 +106,11 @@ class EmotionProcessor(FrameProcessor):
             self._release = self.create_task(self._release_held())
 
     def _take(self, feed: Feed, frame: Frame, direction: FrameDirection) -> Answer | None:
-        """Tell the server what a frame says; the answer to come where it is a turn of a user."""
+        """Send a frame's content to the server; return the future reading if it is a user's turn."""
         rate_hz, downstream = feed.sample_rate_hz, direction is FrameDirection.DOWNSTREAM
         match frame:
             case InputAudioRawFrame() if downstream:
-                self._hear(feed, frame)
+                self._send_audio(feed, frame)
             case VADUserStartedSpeakingFrame():
                 self._speech.started(feed.position - round(frame.start_secs * rate_hz))
             case VADUserStoppedSpeakingFrame():
@@ -119,13 +118,13 @@ class EmotionProcessor(FrameProcessor):
             case LLMContextAssistantTurnFrame() if self._assistant and not downstream:
                 feed.append_turn(frame.text, speaker=self._assistant)
             case TranscriptionFrame() if downstream and frame.text.strip():
-                heard = not frame.user_id or self._user_id in (None, frame.user_id)
-                speaker = (self._speaker if heard else None) or frame.user_id or None
-                span = self._speech.take(feed.position) if heard else None
+                own_audio = not frame.user_id or self._user_id in (None, frame.user_id)
+                speaker = (self._speaker if own_audio else None) or frame.user_id or None
+                span = self._speech.take(feed.position) if own_audio else None
                 return feed.append_turn(frame.text, speaker=speaker, span=span)
         return None
 
-    def _hear(self, feed: Feed, frame: InputAudioRawFrame) -> None:
+    def _send_audio(self, feed: Feed, frame: InputAudioRawFrame) -> None:
         if isinstance(frame, UserAudioRawFrame) and frame.user_id:
             self._user_id = self._user_id or frame.user_id
             if frame.user_id != self._user_id:
@@ -133,7 +132,7 @@ class EmotionProcessor(FrameProcessor):
         feed.send_frame(frame.audio, frame.sample_rate, frame.num_channels)
 
     async def _release_held(self) -> None:
-        """Push what waits, in order, each when its turn is read or its time is over."""
+        """Push the held frames in order, each once its reading has arrived or its timeout has passed."""
         while self._held:
             held = self._held.popleft()
             if held.answer is not None and self._feed is not None:
@@ -149,12 +148,12 @@ class EmotionProcessor(FrameProcessor):
             frame.metadata[METADATA] = turn
         if self.readings.style is not None:
             frame.text = self.readings.said(frame.text, turn)
-            frame.includes_inter_frame_spaces = False  # those around it are gone
+            frame.includes_inter_frame_spaces = False  # the new text has no surrounding spaces
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A frame that waits, since it or one before it waits for a reading."""
+    """A frame held back because it, or one before it, waits for a reading."""
 
     frame: Frame
     answer: Answer | None

@@ -1,7 +1,7 @@
-"""A turn's reading as words for a language model: a prefix before the turn, a line about the conversation.
+"""Readings as text for a language model: a prefix for a turn, a summary line for the conversation.
 
-What people say, and the names they give themselves, ends in a prompt. Square brackets mark the readings, so
-no other text keeps its own: nothing that is said can look like a reading, or begin a line of its own.
+Transcripts and speakers' names end up in a prompt. Square brackets mark the readings, so they are removed
+from all other text: nothing that people say can look like a reading, or begin a line of its own.
 """
 
 import re
@@ -16,32 +16,32 @@ Turn: TypeAlias = TurnFinal | TurnRevised | TurnPartial
 Probabilities: TypeAlias = Mapping[str, float]
 
 MAX_NAME_LENGTH = 40
-"""Characters of a speaker or label that are kept."""
+"""Maximum length of a speaker or label, in characters."""
 
 LATELY = 3
-"""How many of a speaker's last turns a summary calls "lately"."""
+"""Number of a speaker's last turns that a summary averages first."""
 
 _SQUARE = re.compile("SQUARE|TORTOISE SHELL|LENTICULAR")
-"""In the Unicode names of square brackets and of what looks like them: they become round ones."""
+"""In the Unicode names of square brackets and their lookalikes, which become round brackets."""
 
-_UNSEEN = re.compile(
+_INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
 )
-"""Fillers and variation selectors, which can carry a text that nobody sees; those of emoji are kept."""
+"""Fillers and variation selectors, which can hide text; the variation selectors of emoji are kept."""
 
 _JOINERS = "\u200c\u200d"
-"""Invisible, and yet part of words and of emoji: the only format characters that are kept."""
+"""Invisible parts of words and emoji: the only format characters that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixStyle:
-    """What a prefix says.
+    """The contents of a prefix.
 
     Attributes:
-        labels: how many labels at most, the most probable first.
-        threshold: a label less probable than this is left out; the first one stays.
-        speaker: whether the speaker is named.
-        min_confidence: where the first label is less probable than this, no emotion is named.
+        labels: maximum number of labels, the most probable first.
+        threshold: labels less probable than this are left out, except the first.
+        speaker: whether to name the speaker.
+        min_confidence: name no emotion if the first label is less probable than this.
     """
 
     labels: int = 2
@@ -61,24 +61,24 @@ DEFAULT_STYLE = PrefixStyle()
 
 
 def prefix(event: Turn, style: PrefixStyle = DEFAULT_STYLE) -> str:
-    """The reading alone: ``([speaker_1, emotion anger=0.71, neutral=0.20])``; empty where it says nothing."""
+    """Return the reading alone, as ``([speaker_1, emotion anger=0.71, neutral=0.20])``; "" if it is empty."""
     parts = []
     if style.speaker and event.speaker is not None:
         parts.append(safe_name(event.speaker))
     if event.emotion is not None and event.emotion.confidence >= style.min_confidence:
         first, *others = ranked(event.emotion.probabilities)[: style.labels]
-        named = [first, *((label, p) for label, p in others if p >= style.threshold)]
-        parts.append("emotion " + ", ".join(f"{safe_name(label)}={p:.2f}" for label, p in named))
+        shown = [first, *((label, p) for label, p in others if p >= style.threshold)]
+        parts.append("emotion " + ", ".join(f"{safe_name(label)}={p:.2f}" for label, p in shown))
     return f"([{', '.join(parts)}])" if parts else ""
 
 
 def prefixed(event: Turn, text: str | None = None, style: PrefixStyle = DEFAULT_STYLE) -> str:
-    """A turn for a prompt.
+    """Return a turn as text for a prompt.
 
     Args:
         event: the turn.
-        text: what was said, where it is known better than by the event.
-        style: what the prefix says.
+        text: the words, if known better than from the event.
+        style: the contents of the prefix.
 
     Returns:
         One line, as ``([speaker_1, emotion anger=0.71, neutral=0.20]) Oh great.``; its only square brackets
@@ -88,26 +88,26 @@ def prefixed(event: Turn, text: str | None = None, style: PrefixStyle = DEFAULT_
 
 
 def summary(events: Iterable[object]) -> str:
-    """How the conversation has gone, per speaker: one line for a system prompt, empty before the first turn.
+    """Summarize the conversation by speaker, in one line for a system prompt; "" before the first turn.
 
     Args:
-        events: a session's events, in order; those that are no turns may be among them.
+        events: a session's events, in order; events other than turns are ignored.
 
     Returns:
         ``Expressed emotion so far: Anna (5 turns): anger 0.66, before that joy 0.58; Tom (2 turns): ...``
-        The mean over a speaker's last three turns comes first, that over the turns before it second.
+        The mean over a speaker's last three turns comes first, then the mean over the turns before.
     """
     readings: dict[str, list[Probabilities]] = {}
     for turn in standing_turns(events):
         readings.setdefault(turn.speaker, []).append(turn.emotion.probabilities)
-    told = [f"{safe_name(speaker)} {_trend(turns)}" for speaker, turns in readings.items()]
-    return f"Expressed emotion so far: {'; '.join(told)}." if told else ""
+    parts = [f"{safe_name(speaker)} {_trend(turns)}" for speaker, turns in readings.items()]
+    return f"Expressed emotion so far: {'; '.join(parts)}." if parts else ""
 
 
 def standing_turns(events: Iterable[object]) -> list[TurnFinal | TurnRevised]:
-    """The turns as they stand after all the events: revised ones in place, under the speakers' last names.
+    """Return the turns after all events: revised ones in place, with the speakers' latest names.
 
-    A session that was lost is followed by another one, whose turns are counted anew.
+    After a lost session, the turns of the next one are numbered from 0 again.
     """
     sessions: dict[str, dict[int, TurnFinal | TurnRevised]] = {}
     for event in events:
@@ -122,30 +122,30 @@ def standing_turns(events: Iterable[object]) -> list[TurnFinal | TurnRevised]:
 
 
 def mean(readings: Sequence[Probabilities]) -> dict[str, float]:
-    """The mean probability of each label; one that a reading lacks counts as 0 there."""
+    """Return the mean probability of each label; a label missing from a reading counts as 0."""
     labels = dict.fromkeys(label for reading in readings for label in reading)
     return {label: sum(r.get(label, 0.0) for r in readings) / len(readings) for label in labels}
 
 
 def ranked(probabilities: Probabilities) -> list[tuple[str, float]]:
-    """Labels with their probabilities, the most probable first."""
+    """Return the labels with their probabilities, the most probable first."""
     return sorted(probabilities.items(), key=lambda item: -item[1])
 
 
 def safe_text(text: str) -> str:
-    """What was said, on one line, without square brackets and without characters that nobody sees."""
-    return " ".join("".join(map(_visible, _UNSEEN.sub("", text))).split())
+    """Return a text on one line, without square brackets and invisible characters."""
+    return " ".join("".join(map(_visible, _INVISIBLE.sub("", text))).split())
 
 
 def safe_name(name: str) -> str:
-    """A speaker or label: letters, digits and ``. ' - _`` only; ``unknown`` where nothing is left."""
+    """Return a speaker or label with only letters, digits and ``. ' - _``; ``unknown`` if nothing is left."""
     kept = " ".join(re.sub(r"[^\w.'-]", " ", safe_text(name)).split())
     return kept[:MAX_NAME_LENGTH].strip() or "unknown"
 
 
 def _visible(character: str) -> str:
     category = unicodedata.category(character)
-    if category == "Cc":  # line ends and tabs part words
+    if category == "Cc":  # line ends and tabs separate words
         return " "
     if category in ("Ps", "Pe") and _SQUARE.search(unicodedata.name(character)):
         return "(" if category == "Ps" else ")"
@@ -154,8 +154,8 @@ def _visible(character: str) -> str:
 
 def _trend(readings: Sequence[Probabilities]) -> str:
     (label, p), *_ = ranked(mean(readings[-LATELY:]))
-    told = f"({len(readings)} turn{'s' if len(readings) > 1 else ''}): {safe_name(label)} {p:.2f}"
+    text = f"({len(readings)} turn{'s' if len(readings) > 1 else ''}): {safe_name(label)} {p:.2f}"
     if earlier := readings[:-LATELY]:
         (label, p), *_ = ranked(mean(earlier))
-        told += f", before that {safe_name(label)} {p:.2f}"
-    return told
+        text += f", before that {safe_name(label)} {p:.2f}"
+    return text

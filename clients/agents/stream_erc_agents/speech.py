@@ -1,4 +1,4 @@
-"""Where in the audio a transcript was spoken, and audio as the server wants it."""
+"""Positions of transcripts in the audio, and mixing to mono."""
 
 import sys
 from array import array
@@ -7,24 +7,24 @@ from collections import deque
 from typing import TypeAlias
 
 Span: TypeAlias = tuple[int, int]
-"""First sample, and the one after the last."""
+"""The first sample, and the one after the last."""
 
 
 class SpeechSpans:
-    """The stretches of speech that a voice activity detector told of, until a transcript takes them.
+    """Spans of speech found by a voice activity detector and not yet assigned to a transcript.
 
     Args:
-        sample_rate_hz: of the audio that positions count.
+        sample_rate_hz: of the audio; positions are in samples.
     """
 
     def __init__(self, sample_rate_hz: int) -> None:
-        self._shortest = sample_rate_hz * 3 // 10  # less is the rest of speech that has its transcript
-        self._longest_gap = sample_rate_hz * 2  # speech before a longer one had no words
+        self._shortest = sample_rate_hz * 3 // 10  # anything shorter belongs to the previous transcript
+        self._longest_gap = sample_rate_hz * 2  # speech before a longer gap had no words
         self._ended: list[Span] = []
         self._since: int | None = None
 
     def started(self, at: int) -> None:
-        """Speech began at a sample."""
+        """Record that speech began at a sample."""
         if self._since is not None:
             return
         self._since = max(at, 0)
@@ -32,15 +32,19 @@ class SpeechSpans:
             self._ended.clear()
 
     def stopped(self, at: int) -> None:
-        """Speech ended at a sample."""
+        """Record that speech ended at a sample."""
         if self._since is not None and at - self._since >= self._shortest:
             self._ended.append((self._since, at))
         self._since = None
 
     def take(self, now: int) -> Span | None:
-        """The span of a transcript that came at a sample: all speech that ended, else the speech so far.
+        """Return and remove the span of a transcript that arrives now, None if no speech was recorded.
 
-        Speech that goes on after it belongs to the next transcript. None where none was told of.
+        It spans all speech that has ended; if none has, the current speech so far, whose rest belongs to the
+        next transcript.
+
+        Args:
+            now: the current position in samples.
         """
         if self._ended:
             span = self._ended[0][0], self._ended[-1][1]
@@ -54,10 +58,10 @@ class SpeechSpans:
 
 
 class AudioClock:
-    """When audio came in: from the clock's time to the sample that came then.
+    """The arrival times of audio: maps a time to the sample that arrived then.
 
     Args:
-        remembered_s: how far back it goes.
+        remembered_s: how far back it reaches.
     """
 
     def __init__(self, remembered_s: float = 120.0) -> None:
@@ -65,13 +69,13 @@ class AudioClock:
         self._marks: deque[tuple[float, int]] = deque()
 
     def heard(self, at_s: float, position: int) -> None:
-        """Audio up to a sample has come in at a time; times never run back."""
+        """Record that audio up to a sample has arrived at a time; times must not decrease."""
         self._marks.append((at_s, position))
         while self._marks[0][0] < at_s - self._remembered_s:
             self._marks.popleft()
 
     def position(self, at_s: float) -> int:
-        """The sample that came in at a time; the first known for what lies before it, 0 where none is."""
+        """Return the sample that arrived at a time: the oldest known one for earlier times, 0 if none is."""
         if not self._marks:
             return 0
         k = bisect(self._marks, at_s, key=lambda mark: mark[0])
@@ -79,15 +83,15 @@ class AudioClock:
 
 
 def to_mono(pcm: bytes, channels: int) -> bytes:
-    """16-bit little-endian samples: the mean of interleaved channels; what is no whole frame is cut off."""
+    """Mix interleaved channels of 16-bit little-endian samples to mono; drop an incomplete last frame."""
     whole = pcm[: len(pcm) // (2 * channels) * 2 * channels]
     if channels == 1:
         return whole
     samples = array("h", whole)
     if sys.byteorder == "big":
         samples.byteswap()
-    lanes = [samples[lane::channels] for lane in range(channels)]
-    mean = array("h", (sum(frame) // channels for frame in zip(*lanes, strict=True)))
+    by_channel = [samples[channel::channels] for channel in range(channels)]
+    mean = array("h", (sum(frame) // channels for frame in zip(*by_channel, strict=True)))
     if sys.byteorder == "big":
         mean.byteswap()
     return mean.tobytes()

@@ -1,7 +1,7 @@
 """A bridge from Twilio Media Streams: phone calls in, expressed emotions out.
 
 Twilio opens a WebSocket for each call whose markup says ``<Stream url="wss://...">``. The bridge passes the
-audio on to the server as it is, mu-law at 8 kHz, and calls a handler with what the server finds::
+audio on to the server as it is, mu-law at 8 kHz, and calls a handler with the server's events::
 
     async def handler(call, track, event):
         if isinstance(event, TurnFinal):
@@ -10,12 +10,11 @@ audio on to the server as it is, mu-law at 8 kHz, and calls a handler with what 
     async with serve(Server("ws://127.0.0.1:8765"), handler, port=8766):
         await asyncio.Future()
 
-A stream of both tracks is two conversations with the server, each of one speaker: the line is known, so
-nobody needs to be told apart by voice, and people may speak at the same time. What it costs is that a turn is
-read without what the other side said.
+A stream of both tracks is two conversations with the server, each of one speaker: no diarization is needed,
+and people may speak at the same time. The cost is that a turn is classified without the other side's words.
 
-Twilio speaks TLS to port 443 and signs its requests (``X-Twilio-Signature``): both are left to the proxy in
-front, and the bridge listens to this machine only unless told otherwise.
+Twilio connects by TLS on port 443 and signs its requests (``X-Twilio-Signature``): both are left to a proxy
+in front. By default the bridge accepts connections from this machine only.
 """
 
 import asyncio
@@ -53,20 +52,20 @@ from websockets.exceptions import ConnectionClosed
 log = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[["Call", str | None, Event | Mark | Dtmf], Awaitable[None] | None]
-"""Gets the call, the track (None for marks and keys) and the event; may be a coroutine function."""
+"""Called with the call, the track (None for marks and keys) and the event; may be a coroutine function."""
 
 MAX_MESSAGE_BYTES = 2**16
 MAX_REFUSALS_TOLD = 5
 
 
 class Call:
-    """A phone call that is being heard.
+    """A phone call.
 
     Attributes:
-        stream_sid, call_sid: Twilio's names for the stream and the call.
+        stream_sid, call_sid: Twilio's ids of the stream and the call.
         tracks: ``inbound`` is what the caller says, ``outbound`` what the caller hears.
-        parameters: what the call's markup gave along.
-        refused: how many messages were no good.
+        parameters: the custom parameters of the call's markup.
+        refused: number of invalid messages.
     """
 
     def __init__(self, socket: ServerConnection, server: Server, handler: Handler) -> None:
@@ -81,23 +80,23 @@ class Call:
 
     @property
     def lost(self) -> int:
-        """How many messages never came; their audio is silence."""
+        """Number of lost messages; their audio is replaced by silence."""
         return self._sequence.lost
 
     async def play(self, audio: bytes) -> None:
-        """Let the caller hear audio: mu-law at 8 kHz. Only in a stream that was opened in both directions."""
-        await self._say({"event": "media", "media": {"payload": base64.b64encode(audio).decode()}})
+        """Play audio to the caller: mu-law at 8 kHz. Works only in a bidirectional stream."""
+        await self._send({"event": "media", "media": {"payload": base64.b64encode(audio).decode()}})
 
     async def mark(self, name: str) -> None:
-        """Ask for a `Mark` when all that was played so far has been heard."""
-        await self._say({"event": "mark", "mark": {"name": name}})
+        """Ask Twilio to send a `Mark` once the audio sent so far has been played."""
+        await self._send({"event": "mark", "mark": {"name": name}})
 
     async def clear(self) -> None:
-        """Drop what was to be played and has not been heard."""
-        await self._say({"event": "clear"})
+        """Drop the audio that was sent and has not been played."""
+        await self._send({"event": "clear"})
 
     async def listen(self) -> None:
-        """Hear the call to its end; what is no good is refused, and the call goes on."""
+        """Process the call's messages to its end; refuse invalid ones and continue."""
         try:
             async for text in self._socket:
                 received = self._parsed(text)
@@ -106,7 +105,7 @@ class Call:
                         return
                     await self._take(message)
         except ConnectionClosed:
-            log.info("call %s: the connection was cut", self.call_sid)
+            log.info("call %s: the connection was lost", self.call_sid)
         finally:
             await asyncio.gather(*(feed.close() for feed in self._feeds.values()))
 
@@ -126,11 +125,11 @@ class Call:
                 audio = self._audio[message.track].receive(message)
                 self._feeds[message.track].send_audio(audio)
             case Mark() | Dtmf() if self._feeds:
-                await self._tell(message)
+                await self._notify(message)
             case Refused():
                 pass
             case _:
-                self._refuse(f"expected start, once and first, and its tracks only, got {message!r:.80}")
+                self._refuse(f"expected one start first, then its tracks only, got {message!r:.80}")
 
     def _start(self, message: Started) -> None:
         self.stream_sid, self.call_sid = message.stream_sid, message.call_sid
@@ -146,37 +145,37 @@ class Call:
                 on_event=partial(self._handler, self, track),
             )
 
-    async def _tell(self, message: Mark | Dtmf) -> None:
+    async def _notify(self, message: Mark | Dtmf) -> None:
         try:
-            told = self._handler(self, None, message)
-            if inspect.isawaitable(told):
-                await told
+            result = self._handler(self, None, message)
+            if inspect.isawaitable(result):
+                await result
         except Exception:
             log.exception("call %s: the handler failed", self.call_sid)
 
     def _refuse(self, reason: str) -> None:
         self.refused += 1
         level = logging.WARNING if self.refused <= MAX_REFUSALS_TOLD else logging.DEBUG
-        log.log(level, "call %s: a message was refused: %s", self.call_sid or "without a start", reason)
+        log.log(level, "call %s: refused a message: %s", self.call_sid or "without a start", reason)
 
-    async def _say(self, message: dict[str, object]) -> None:
+    async def _send(self, message: dict[str, object]) -> None:
         try:
             await self._socket.send(json.dumps({**message, "streamSid": self.stream_sid}))
         except ConnectionClosed:
-            log.info("call %s: ended before it was told all", self.call_sid)
+            log.info("call %s: ended before a message was sent", self.call_sid)
 
 
 @asynccontextmanager
 async def serve(
     server: Server, handler: Handler, *, host: str = "127.0.0.1", port: int = 8766
 ) -> AsyncIterator[SocketServer]:
-    """The bridge, while its context lasts; leaving it ends the calls. Gives the WebSocket server.
+    """Run the bridge while the context is open, and yield the WebSocket server; leaving it ends the calls.
 
     Args:
-        server: where emotions are read.
-        handler: gets each call's events.
-        host: where Twilio, or the proxy before it, connects.
-        port: as well; 0 takes a free one.
+        server: the stream_erc server.
+        handler: called with each call's events.
+        host: the address to listen on for Twilio, or for the proxy in front.
+        port: the port; 0 picks a free one.
     """
 
     async def answer(socket: ServerConnection) -> None:
