@@ -85,7 +85,7 @@ from stream_erc_desktop.course import Phase
 from stream_erc_desktop.event_log import EventLog
 from stream_erc_desktop.feed import Feed, Options
 from stream_erc_desktop.host import Host
-from stream_erc_desktop.model import Conversation, Link, Notice, Tone, Turn, clock
+from stream_erc_desktop.model import ConnectionState, Conversation, Notice, Tone, Turn, clock
 from stream_erc_desktop.outline import BLOCK_MS, Outline
 from stream_erc_desktop.playback import KEPT, NO_OUTPUT, Playback
 from stream_erc_desktop.player import Recording
@@ -191,7 +191,7 @@ def told(*events: object, **fields: object) -> Conversation:
 def test_the_configuration_that_holds_is_the_last_one_told() -> None:
     updated = SessionUpdated(session_id="s_1", seq=1, configuration=configuration(("joy", "anger")))
     conversation = told(created())
-    assert (conversation.link, conversation.labels) == (Link.CONNECTED, LABELS)
+    assert (conversation.connection, conversation.labels) == (ConnectionState.CONNECTED, LABELS)
     assert (conversation.models, conversation.languages) == (("hash", "other"), ("en", "de"))
     conversation.apply(updated)
     assert conversation.labels == ("joy", "anger")
@@ -218,7 +218,7 @@ def test_a_partial_turn_that_comes_late_is_passed_over() -> None:
 def test_a_partial_turn_may_know_neither_speaker_nor_emotion() -> None:
     conversation = told(partial(0, speaker=None, emotion=None))
     assert (conversation.speakers, conversation.last_turn) == ([], None)
-    assert conversation.rows[0].said == "Somebody is saying: hel"
+    assert conversation.rows[0].sentence == "Somebody is saying: hel"
 
 
 def test_two_turns_can_be_spoken_while_none_is_final() -> None:
@@ -242,7 +242,7 @@ def test_a_failed_turn_keeps_its_place_and_says_why() -> None:
     conversation = told(final(0), failed(1))
     assert [row.failed for row in conversation.rows] == ["", "no words"]
     assert conversation.turns == 2
-    assert conversation.rows[1].said == "Turn 2 could not be read: no words"
+    assert conversation.rows[1].sentence == "Turn 2 failed: no words"
 
 
 def test_a_turn_that_fails_after_a_correction_keeps_its_words_and_can_come_again() -> None:
@@ -282,7 +282,10 @@ def test_a_turn_without_audio_is_shown_without_a_place_in_time() -> None:
 def test_a_lost_connection_drops_what_is_being_spoken_and_nothing_else() -> None:
     conversation = told(created(), final(0), started(1_000), partial(1))
     conversation.apply(Disconnected("the cable", 3, 2.0))
-    assert (conversation.link, conversation.link_detail) == (Link.RECONNECTING, "the cable, attempt 3")
+    assert (conversation.connection, conversation.connection_detail) == (
+        ConnectionState.RECONNECTING,
+        "the cable, attempt 3",
+    )
     assert [row.index for row in conversation.rows] == [0]
     assert conversation.pending_ms == []
 
@@ -298,18 +301,16 @@ def test_a_connection_that_is_back_says_what_was_missed() -> None:
         limits=LIMITS,
     )
     conversation = told(created(), Disconnected("", 1, 0.0), resumed)
-    assert conversation.link is Link.CONNECTED
+    assert conversation.connection is ConnectionState.CONNECTED
     conversation.apply(Reconnected(2))
-    assert conversation.notice == Notice(
-        "Connected again; nothing was lost. 2 events came meanwhile.", Tone.GOOD
-    )
+    assert conversation.notice == Notice("Reconnected; nothing was lost. 2 events came meanwhile.", Tone.GOOD)
     conversation.apply(Reconnected(0))
-    assert conversation.notice == Notice("Connected again; nothing was lost.", Tone.GOOD)
+    assert conversation.notice == Notice("Reconnected; nothing was lost.", Tone.GOOD)
 
 
 def test_the_end_brings_totals_and_leaves_nothing_unfinished() -> None:
     conversation = told(created(), final(0), started(900), partial(1), closed())
-    assert (conversation.link, conversation.totals.turns) == (Link.FINISHED, 1)
+    assert (conversation.connection, conversation.totals.turns) == (ConnectionState.FINISHED, 1)
     assert [row.partial for row in conversation.rows] == [False]
     assert conversation.pending_ms == []
 
@@ -317,7 +318,7 @@ def test_the_end_brings_totals_and_leaves_nothing_unfinished() -> None:
 def test_a_conversation_that_cannot_go_on_says_why() -> None:
     conversation = told(created(), partial(0))
     conversation.failed("no server")
-    assert (conversation.link, conversation.rows) == (Link.FAILED, [])
+    assert (conversation.connection, conversation.rows) == (ConnectionState.FAILED, [])
     assert conversation.notice == Notice("no server", Tone.BAD)
 
 
@@ -417,10 +418,10 @@ def test_the_empty_page_says_what_to_do() -> None:
     assert words(ready, Phase.HEARING)[0] == "Listening …"
     assert words(ready, Phase.OVER)[0] == "No speech was heard."
     slow = told(created(), started(0), started(1_000), started(2_000))
-    assert words(slow, Phase.OPEN) == ("Listening …", "3 turns on the way.")
+    assert words(slow, Phase.OPEN) == ("Listening …", "3 turns being processed.")
     assert captions.state(slow, Phase.HEARING) == "3 turns behind"
     assert captions.source_ended(slow, from_file=True).startswith(
-        "The recording is over, 3 turns still on the way."
+        "The recording has ended, 3 turns still being processed."
     )
     assert captions.source_ended(ready, from_file=False).startswith("The microphone is off. Names")
     assert words(lost, Phase.OVER) == ("Not connected", "nobody answers")
@@ -749,7 +750,7 @@ def test_a_microphone_that_is_pulled_out_ends_with_a_reason(monkeypatch: pytest.
     recorder = Recorder(find_microphones(card)[0], library=card)
     recorder.open()
     card.streams[0].start = lambda: None  # it never becomes active
-    with pytest.raises(SourceError, match="is gone"):
+    with pytest.raises(SourceError, match="was disconnected"):
         asyncio.run(gathered(recorder))
 
 
@@ -773,8 +774,8 @@ class ScriptedFeed(QObject):
     """A feed without a thread and a server: it remembers what it is asked for."""
 
     connecting = Signal()
-    told = Signal(object)
-    heard = Signal(bytes)
+    event_received = Signal(object)
+    audio_sent = Signal(bytes)
     started = Signal(object)
     source_ended = Signal()
     failed = Signal(str, bool)
@@ -841,7 +842,7 @@ def window(feed: ScriptedFeed, preferences: Preferences) -> Iterator[Window]:
 
 def tell(window: Window, *events: object) -> None:
     for event in events:
-        window.feed.told.emit(event)
+        window.feed.event_received.emit(event)
     window.refresh()
 
 
@@ -948,7 +949,7 @@ def test_turns_come_grey_then_final_then_revised(window: Window) -> None:
 
 def test_bands_of_speech_that_waits_leave_the_pauses_between(window: Window) -> None:
     listening(window)
-    window.feed.heard.emit(bytes(32 * 5_000))
+    window.feed.audio_sent.emit(bytes(32 * 5_000))
     tell(window, final(0), started(1_000), stopped(1_800), started(2_500), stopped(3_000), started(4_200))
     waveform = window.page.timeline.waveform
     assert waveform.speech == [(0, 800)]
@@ -1001,7 +1002,7 @@ def test_rows_that_change_are_the_only_ones_told(window: Window) -> None:
 
 def test_lanes_stand_below_each_other_and_a_click_selects(window: Window) -> None:
     listening(window)
-    window.feed.heard.emit(bytes(32 * 6_000))
+    window.feed.audio_sent.emit(bytes(32 * 6_000))
     tell(window, final(0), final(1, speaker="Tom"), final(2), final(3, speaker="Tom"))
     QTest.qWait(50)
     assert [window.page.timeline.lanes.name_of(s) is not None for s in ("Anna", "Tom")] == [True, True]
@@ -1027,7 +1028,7 @@ def test_the_lanes_and_the_waveform_show_the_same_time(window: Window) -> None:
     tell(window, final(0))
     assert strip.span_ms == pytest.approx(waveform.span_ms)
     assert waveform.span_ms == pytest.approx((0, 30_000))
-    window.feed.heard.emit(bytes(32 * 90_000))
+    window.feed.audio_sent.emit(bytes(32 * 90_000))
     window.refresh()
     assert waveform.span_ms == pytest.approx((60_000, 90_000))
     for act in (waveform.show_whole, lambda: waveform.zoom(0.25), lambda: waveform.show_span(100, 200)):
@@ -1042,16 +1043,16 @@ def test_the_lanes_and_the_waveform_show_the_same_time(window: Window) -> None:
 
 def test_what_the_user_moves_is_followed_while_the_newest_audio_is_seen(window: Window) -> None:
     listening(window)
-    window.feed.heard.emit(bytes(32 * 60_000))
+    window.feed.audio_sent.emit(bytes(32 * 60_000))
     window.refresh()
     waveform = window.page.timeline.waveform
     waveform.move_by_hand(50_000, 60_000)  # the wheel, at the right edge
     assert waveform.following
-    window.feed.heard.emit(bytes(32 * 5_000))
+    window.feed.audio_sent.emit(bytes(32 * 5_000))
     window.refresh()
     assert waveform.span_ms == pytest.approx((55_000, 65_000))
     waveform.move_by_hand(0, 10_000)
-    window.feed.heard.emit(bytes(32 * 5_000))
+    window.feed.audio_sent.emit(bytes(32 * 5_000))
     window.refresh()
     assert not waveform.following and waveform.span_ms == pytest.approx((0, 10_000))
 
@@ -1174,7 +1175,7 @@ def test_space_pauses_a_recording_but_presses_a_button_that_has_the_focus(
     assert (window.page.header.title.text(), window.page.controls.pause.isVisible()) == ("talk.wav", True)
     QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Space)
     assert feed.asked[-1] == ("pause", True)
-    assert window.page.controls.pause.text() == "Go on"
+    assert window.page.controls.pause.text() == "Continue"
     window.page.controls.pause.setFocus()
     QTest.keyClick(window.page.controls.pause, Qt.Key.Key_Space)
     assert feed.asked[-1] == ("pause", False)
@@ -1218,7 +1219,7 @@ def test_what_was_spoken_is_not_lost_without_a_question(
 
 def test_a_new_conversation_begins_empty(window: Window, feed: ScriptedFeed) -> None:
     listening(window)
-    feed.heard.emit(bytes(32 * 5_000))
+    feed.audio_sent.emit(bytes(32 * 5_000))
     tell(window, final(0), closed())
     feed.connecting.emit()
     window.refresh()
@@ -1239,7 +1240,7 @@ def test_losing_the_connection_is_shown_and_coming_back_too(window: Window) -> N
     assert len(window.page.transcript.list.turns) == 1
     tell(window, Reconnected(1))
     assert window.page.header.status.text() == "Connected"
-    assert window.page.notice_bar.words.text().startswith("Connected again")
+    assert window.page.notice_bar.words.text().startswith("Reconnected")
 
 
 def test_a_failure_offers_to_try_again(window: Window, feed: ScriptedFeed) -> None:
@@ -1297,7 +1298,7 @@ def test_settings_are_those_of_the_server_and_are_remembered(
     QTest.keyClick(window, Qt.Key.Key_Comma, Qt.KeyboardModifier.ControlModifier)
     dialog = QApplication.activeModalWidget()
     models = [dialog.model.itemText(row) for row in range(dialog.model.count())]
-    assert models == ["The server's (hash)", "hash", "other"]
+    assert models == ["Server default (hash)", "hash", "other"]
     dialog.model.setCurrentText("other")
     dialog.language.setCurrentText("de")
     dialog.speakers.setCurrentIndex(2)
@@ -1364,7 +1365,7 @@ def test_a_long_conversation_is_drawn_fast_enough(window: Window) -> None:
     window.course.conversation = told(
         created(), *(final(n, "some words of a turn " * 6, f"voice {n % 6}") for n in range(2_000))
     )
-    window.feed.heard.emit(bytes(32 * 600_000))
+    window.feed.audio_sent.emit(bytes(32 * 600_000))
     window._soon(changed=True)
     window.refresh()
     window.grab()
@@ -1426,7 +1427,7 @@ def with_output(window: Window, library: Loudspeaker) -> Loudspeaker:
 
 
 def sounding(window: Window) -> int | None:
-    return window.page.transcript._delegate.sounding
+    return window.page.transcript._delegate.playing
 
 
 def click_on_time(window: Window, row: int) -> None:
@@ -1442,7 +1443,7 @@ def test_a_turn_is_heard_again(window: Window, feed: ScriptedFeed, rate_hz: int)
     listening(window, source)
     samples = np.arange(4 * rate_hz, dtype=np.int64).astype("<i2")
     for part in np.split(samples, 8):
-        feed.heard.emit(part.tobytes())
+        feed.audio_sent.emit(part.tobytes())
     tell(window, final(0), final(1), final(2), failed(3))
     out = with_output(window, Loudspeaker(rate_hz))
     click_on_time(window, 2)
@@ -1454,7 +1455,7 @@ def test_a_turn_is_heard_again(window: Window, feed: ScriptedFeed, rate_hz: int)
     QTest.keyClick(window, Qt.Key.Key_L)  # the one that is selected
     until(lambda: out.closed == 2)
     assert out.heard[:2] == samples[2 * rate_hz].tobytes()
-    click_on_time(window, 3)  # one that could not be read, too
+    click_on_time(window, 3)  # a failed turn, too
     until(lambda: out.closed == 3)
 
 
@@ -1462,7 +1463,7 @@ def test_the_same_turn_again_stops_it_and_another_one_takes_its_place(
     window: Window, feed: ScriptedFeed
 ) -> None:
     listening(window, Recording(Path("talk.wav")))
-    feed.heard.emit(bytes(32 * 5_000))
+    feed.audio_sent.emit(bytes(32 * 5_000))
     tell(window, final(0), final(1))
     out = with_output(window, Loudspeaker())
     out.going.clear()
@@ -1483,7 +1484,7 @@ def test_the_same_turn_again_stops_it_and_another_one_takes_its_place(
 
 def test_a_turn_is_not_played_into_the_microphone(window: Window, feed: ScriptedFeed) -> None:
     listening(window)
-    feed.heard.emit(bytes(32 * 2_000))
+    feed.audio_sent.emit(bytes(32 * 2_000))
     tell(window, final(0), partial(1))
     out = with_output(window, Loudspeaker())
     click_on_time(window, 0)
@@ -1497,7 +1498,7 @@ def test_a_turn_is_not_played_into_the_microphone(window: Window, feed: Scripted
 
 def test_without_a_sound_output_a_line_says_so(window: Window, feed: ScriptedFeed) -> None:
     listening(window, Recording(Path("talk.wav")))
-    feed.heard.emit(bytes(32 * 2_000))
+    feed.audio_sent.emit(bytes(32 * 2_000))
     tell(window, final(0))
     with_output(window, Loudspeaker(present=False))
     click_on_time(window, 0)
@@ -1521,7 +1522,7 @@ def test_an_output_that_does_not_take_the_rate_gets_its_own(application: QApplic
 def test_only_the_last_half_hour_is_kept(application: QApplication) -> None:
     out, said = Loudspeaker(), list[str]()
     playback = Playback(out)  # type: ignore[arg-type]
-    playback.silent.connect(said.append)
+    playback.failed.connect(said.append)
     minute = np.full(60 * 16_000, 0, "<i2")
     for number in range(35):
         playback.push((minute + number).tobytes())
@@ -1586,10 +1587,10 @@ def test_the_window_is_there_before_its_server(
     starting: Window, feed: ScriptedFeed, starter: Starter
 ) -> None:
     assert starting.page.header.status.text() == "Starting …"
-    assert starting.page.empty.text() == "Starting the recognizer …"
+    assert starting.page.empty.text() == "Starting the server …"
     starting.open_recording(Path("talk.wav"))
     starting.refresh()
-    assert starting.page.empty_detail.text() == "talk.wav is heard as soon as it is ready."
+    assert starting.page.empty_detail.text() == "talk.wav is heard as soon as the server is ready."
     starter.say("ready http://127.0.0.1:1234")
     until(lambda: feed.asked[-1] == ("reach", "http://127.0.0.1:1234"))
     starting.refresh()
@@ -1603,12 +1604,12 @@ def test_a_server_that_does_not_start_says_why_and_can_be_tried_again(
 ) -> None:
     page = starting.page
     starter.say("failed expected a model, got “nosuch”")
-    until(lambda: page.empty.text() == "The recognizer did not start")
+    until(lambda: page.empty.text() == "The server did not start")
     assert page.empty_detail.text() == "expected a model, got “nosuch”"
     QTest.mouseClick(page.retry.same, Qt.MouseButton.LeftButton)
     assert starter.asked() == b"again\n"
     starting.refresh()
-    assert page.empty.text() == "Starting the recognizer …" and not page.notice_bar.isVisible()
+    assert page.empty.text() == "Starting the server …" and not page.notice_bar.isVisible()
     starter.say("failed once more")
     until(lambda: page.empty_detail.text() == "once more")
     starting.open_recording(Path("talk.wav"))  # asks for the server as well
@@ -1646,7 +1647,7 @@ def test_a_recording_that_is_opened_while_the_server_starts_is_heard(
     with serve() as server:
         window = Window(Feed(), preferences, starter.host)
         window.show()
-        until(lambda: window.page.empty.text() == "Starting the recognizer …")
+        until(lambda: window.page.empty.text() == "Starting the server …")
         window.open_recording(talk)
         QTest.qWait(50)
         starter.say(f"ready {server.url}")
@@ -1841,7 +1842,7 @@ def test_a_recording_is_heard_as_without_a_network(
         window.finish()
         until(lambda: window.course.phase is Phase.OVER)
         assert window.course.conversation.totals.turns == len(VOICES)
-        assert window.course.conversation.link is Link.FINISHED
+        assert window.course.conversation.connection is ConnectionState.FINISHED
         window.feed.save(tmp_path / "events.jsonl")
         until(lambda: (tmp_path / "events.jsonl").exists())
     lines = (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()
@@ -1890,7 +1891,7 @@ def test_live_shows_turns_while_they_are_spoken_and_they_end_the_same(
 ) -> None:
     seen = []
     with serve() as server, opened(server.url, preferences) as window:
-        window.feed.told.connect(seen.append)
+        window.feed.event_received.connect(seen.append)
         connected(window)
         began = time.monotonic()
         window.open_recording(talk)
@@ -1922,13 +1923,13 @@ def test_names_and_speakers_are_put_right_after_a_recording(talk: Path, preferen
         window.finish()
         until(lambda: window.course.phase is Phase.OVER)
         window.page.timeline.renamed.emit("Anna", "Too late")
-        until(lambda: "is over" in window.page.notice_bar.words.text())
+        until(lambda: "has ended" in window.page.notice_bar.words.text())
         assert window.course.conversation.turn(1).speaker == "Anna"
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_when_the_cable_is_cut(talk: Path, preferences: Preferences) -> None:
-    links: list[str] = []
+    statuses: list[str] = []
     with serve() as server:
         cable = Cable(server.url)
         with opened(cable.url, preferences) as window:
@@ -1939,7 +1940,7 @@ def test_nothing_is_lost_when_the_cable_is_cut(talk: Path, preferences: Preferen
                 cable.cut()
                 until(lambda: window.page.header.status.text() == "Reconnecting …")
                 assert not [turn for turn in window.course.conversation.rows if turn.partial]
-                links.append(window.page.header.status.text())
+                statuses.append(window.page.header.status.text())
                 heard_ms = window.course.outline.end_ms
                 until(lambda before=heard_ms: window.course.outline.end_ms > before + 300)  # hearing goes on
                 cable.mend()
@@ -1954,7 +1955,7 @@ def test_nothing_is_lost_when_the_cable_is_cut(talk: Path, preferences: Preferen
                 or window.course.conversation.notice.tone is not Tone.BAD
             )
         cable.close()
-    assert len(links) == 2
+    assert len(statuses) == 2
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -2128,9 +2129,11 @@ def test_what_a_display_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":5")
     lacks = "no minimalegl: libEGL.so.1: cannot open shared object file\n"
     lacks += 'libqxcb.so" cannot load: libxcb-cursor.so.0: cannot open shared object file: No such file\n'
-    assert "libxcb-cursor.so.0, got none" in display.why(lacks)
-    assert "apt-get install libxcb-cursor0" in display.why(lacks)
-    assert "got DISPLAY=:5, which does not answer; over SSH" in display.why("could not connect to display")
+    assert "libxcb-cursor.so.0, got none" in display.explain(lacks)
+    assert "apt-get install libxcb-cursor0" in display.explain(lacks)
+    assert "got DISPLAY=:5, which does not respond; over SSH" in display.explain(
+        "could not connect to display"
+    )
     assert display.debian_package("libEGL.so.1") == "libegl1"
     assert display.debian_package("libxkbcommon-x11.so.0") == "libxkbcommon-x11-0"
 

@@ -1,1 +1,1 @@
-"""A window on a conversation: hear it, read it, see which emotions it expresses, while it is spoken."""
+"""A window on a live conversation: its speakers, its words and the emotions they express."""

@@ -6,41 +6,41 @@ import sys
 from pathlib import Path
 
 from stream_erc_desktop import __doc__ as about
-from stream_erc_desktop.display import Trial
+from stream_erc_desktop.display import DisplayCheck
 
 
-def parser() -> argparse.ArgumentParser:
-    """What can be said on the command line."""
-    made = argparse.ArgumentParser(prog="python -m stream_erc_desktop", description=about)
-    made.add_argument(
+def argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m stream_erc_desktop", description=about)
+    parser.add_argument(
         "--url",
         default="ws://127.0.0.1:8765",
-        help="the server (%(default)s); - is told it on standard input",
+        help="the server (%(default)s); - reads it from standard input",
     )
-    made.add_argument("--file", type=Path, metavar="RECORDING", help="hear this recording at once")
-    made.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the server's token")
-    return made
+    parser.add_argument("--file", type=Path, metavar="RECORDING", help="hear this recording at once")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the server's token")
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Open the window; returns when it is closed."""
-    said = parser().parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it at once, also while Qt runs
+    """Open the window, and return the exit code when it is closed."""
+    options = argument_parser().parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program at once, even while Qt runs
     try:
-        token = said.token_file.read_text(encoding="utf-8").strip() if said.token_file else None
+        token = options.token_file.read_text(encoding="utf-8").strip() if options.token_file else None
     except OSError as error:
-        print(f"token file {said.token_file}: {error.strerror or error}", file=sys.stderr)
+        print(f"token file {options.token_file}: {error.strerror or error}", file=sys.stderr)
         return 2
-    trial = Trial()
+    display = DisplayCheck()
     try:
         from PySide6.QtCore import QSettings
         from PySide6.QtWidgets import QApplication
     except ImportError as error:
         needs = f"the window needs PySide6-Essentials and pyqtgraph: {error}"
-        print(trial.trouble() or needs, file=sys.stderr)
+        print(display.problem() or needs, file=sys.stderr)
         return 1
-    if trouble := trial.trouble():
-        print(trouble, file=sys.stderr)
+    if problem := display.problem():
+        print(problem, file=sys.stderr)
         return 2
     from stream_erc_desktop.feed import Feed
     from stream_erc_desktop.host import host_of_this_window
@@ -50,12 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     application = QApplication(sys.argv[:1])
     application.setApplicationName("Stream ERC")
     application.setStyle("Fusion")
-    host = host_of_this_window() if said.url == "-" else None
-    feed = Feed("" if host else said.url, token)
+    host = host_of_this_window() if options.url == "-" else None
+    feed = Feed("" if host else options.url, token)
     window = Window(feed, Preferences(QSettings("stream_erc", "desktop")), host)
     window.show()
-    if said.file is not None:
-        window.open_recording(said.file)
+    if options.file is not None:
+        window.open_recording(options.file)
     return application.exec()
 
 

@@ -1,29 +1,29 @@
-"""What the window says in words. No Qt."""
+"""The texts of the window. No Qt."""
 
 from stream_erc_desktop.course import Phase
-from stream_erc_desktop.model import Conversation, Link, clock, plural
+from stream_erc_desktop.model import ConnectionState, Conversation, clock, plural
 
-MANY_BEHIND = 2  # turns on the way; more mean a server that is slow
+MANY_BEHIND = 2  # turns being processed; more mean that the server is slow
 
 
 def facts(conversation: Conversation, duration_ms: int | None) -> list[str]:
-    """What is known of a conversation, for the line below the title."""
-    said = []
+    """Return the facts of a conversation, for the line below the title."""
+    parts = []
     if duration_ms:
-        said.append(clock(duration_ms))
+        parts.append(clock(duration_ms))
     if conversation.turns:
-        said.append(plural(conversation.turns, "turn"))
+        parts.append(plural(conversation.turns, "turn"))
     if conversation.speakers:
-        said.append(plural(len(conversation.speakers), "speaker"))
+        parts.append(plural(len(conversation.speakers), "speaker"))
     if conversation.model:
-        said.append(f"model {conversation.model}")
+        parts.append(f"model {conversation.model}")
     if conversation.asr and conversation.asr != "none":
-        said.append(f"speech recognition {conversation.asr}")
-    return said
+        parts.append(f"speech recognition {conversation.asr}")
+    return parts
 
 
 def count(conversation: Conversation) -> str:
-    """How many turns there are."""
+    """Return the number of turns as text."""
     if not conversation.turns:
         return ""
     earlier = f", the first {conversation.dropped:,} no longer shown" if conversation.dropped else ""
@@ -31,15 +31,15 @@ def count(conversation: Conversation) -> str:
 
 
 def empty(conversation: Conversation, phase: Phase, url: str, *, microphone: bool) -> tuple[str, str]:
-    """What stands where the transcript will be: what to do, and more about it."""
-    if conversation.link is Link.FAILED:
-        return "Not connected" if url else "The recognizer did not start", conversation.link_detail
-    if conversation.link is Link.STARTING:
-        return "Starting the recognizer …", conversation.link_detail
-    if conversation.link is Link.CONNECTING:
+    """Return the title and the text shown in place of an empty transcript."""
+    if conversation.connection is ConnectionState.FAILED:
+        return "Not connected" if url else "The server did not start", conversation.connection_detail
+    if conversation.connection is ConnectionState.STARTING:
+        return "Starting the server …", conversation.connection_detail
+    if conversation.connection is ConnectionState.CONNECTING:
         return "Connecting …", url
     if conversation.pending_ms:
-        return "Listening …", f"{plural(len(conversation.pending_ms), 'turn')} on the way."
+        return "Listening …", f"{plural(len(conversation.pending_ms), 'turn')} being processed."
     if phase is Phase.HEARING:
         return "Listening …", "The first turn appears here as soon as somebody speaks."
     if phase is not Phase.WAITING:
@@ -49,26 +49,27 @@ def empty(conversation: Conversation, phase: Phase, url: str, *, microphone: boo
 
 
 def source_ended(conversation: Conversation, *, from_file: bool) -> str:
-    """What can be done when nothing more is heard."""
-    over, waiting = "The recording is over" if from_file else "The microphone is off", conversation.pending_ms
-    rest = f", {plural(len(waiting), 'turn')} still on the way" if waiting else ""
-    return f"{over}{rest}. Names and speakers can be put right until you press Finish."
+    """Return the notice shown when the recording has ended or the microphone is off."""
+    ended = "The recording has ended" if from_file else "The microphone is off"
+    pending = conversation.pending_ms
+    rest = f", {plural(len(pending), 'turn')} still being processed" if pending else ""
+    return f"{ended}{rest}. Names and speakers can be corrected until you press Finish."
 
 
 def starting(source: str | None) -> str:
-    """What can be done while the server starts, or is done as soon as it is there."""
+    """Return the text shown while the server starts, given the name of a source that waits for it."""
     if source is not None:
-        return f"{source} is heard as soon as it is ready."
-    return "Its models are being loaded. A recording can be opened already."
+        return f"{source} is heard as soon as the server is ready."
+    return "Its models are being loaded. You can already open a recording."
 
 
 def state(conversation: Conversation, phase: Phase) -> str:
-    """One word or two below the clock."""
+    """Return one or two words to show below the clock."""
     behind = len(conversation.pending_ms)
     if behind > MANY_BEHIND:
         return f"{behind} turns behind"
     return {
-        Phase.WAITING: "ready" if conversation.link is Link.CONNECTED else "",
+        Phase.WAITING: "ready" if conversation.connection is ConnectionState.CONNECTED else "",
         Phase.HEARING: "listening",
         Phase.OPEN: "stopped",
         Phase.FINISHING: "finishing",

@@ -1,4 +1,4 @@
-"""The bar at the bottom: listen and finish, open a file, choose a microphone, push to talk."""
+"""The bar at the bottom: start and finish, open a file, choose a microphone, push to talk."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,16 @@ from stream_erc_desktop.recorder import Microphone
 LOOK_AGAIN = "Look again"
 PRIMARY = {
     Phase.WAITING: ("Start listening", "Hear the microphone (R)"),
-    Phase.HEARING: ("Stop", "Hear no more; names and speakers can still be put right (R)"),
+    Phase.HEARING: ("Stop", "Stop listening; names and speakers can still be corrected (R)"),
     Phase.OPEN: ("Finish", "End the conversation (R)"),
-    Phase.FINISHING: ("Finishing …", "The last turns are awaited"),
-    Phase.OVER: ("New conversation", "Hear the microphone anew (R)"),
+    Phase.FINISHING: ("Finishing …", "Waiting for the last turns"),
+    Phase.OVER: ("New conversation", "Hear the microphone in a new conversation (R)"),
 }
-"""What the large button says and does."""
+"""The text and the tooltip of the large button in each phase."""
 
 
 class Meter(QWidget):
-    """How loud it is now."""
+    """The level meter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Meter(QWidget):
         self.setAccessibleName("Level")
 
     def show_level(self, level: float) -> bool:
-        """Show a level, 0 to 1; it falls slowly, as meters do: says whether it is still falling."""
+        """Show a level, 0 to 1, which falls slowly; return whether it is still falling."""
         shown = max(level, self.level - 0.04, 0.0)
         if shown != self.level:
             self.level = shown
@@ -56,13 +56,13 @@ class Controls(QFrame):
     """The buttons.
 
     Signals:
-        record: begin with this microphone.
-        stop: hear no more.
+        record: start with this microphone.
+        stop: stop the source.
         finish: end the conversation.
         open_file: ask for a file.
-        paused: a recording is to pause, or to go on.
-        talking: the microphone is to be heard, or not.
-        look_for_microphones: ask again which there are.
+        paused: whether the recording is to pause.
+        talking: whether the microphone is to be heard.
+        look_for_microphones: look for microphones again.
     """
 
     record = Signal(object)
@@ -105,7 +105,7 @@ class Controls(QFrame):
         self.talk = QPushButton("Talk")
         self.talk.setCheckable(True)
         self.talk.setAccessibleDescription("Hold to be heard; the Space key does the same")
-        self.talk.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Space is the key to it, wherever the focus is
+        self.talk.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its key is Space, wherever the focus is
         self.talk.pressed.connect(lambda: self._talk(True))
         self.talk.released.connect(lambda: self._talk(False))
         self.meter = Meter()
@@ -123,7 +123,7 @@ class Controls(QFrame):
 
     @property
     def microphone(self) -> Microphone | None:
-        """The one that is chosen."""
+        """The chosen microphone."""
         found = self.devices.currentData()
         return found if isinstance(found, Microphone) else None
 
@@ -133,21 +133,21 @@ class Controls(QFrame):
         return self.phase is Phase.HEARING and not self._from_file
 
     def space_talks(self, down: bool) -> bool:
-        """Talk while the space bar is down, where that is how one talks now; says so."""
+        """Talk while Space is held, if push to talk is on; return whether it is."""
         talks = self.recording and self.ptt.isChecked()
         if talks:
             self._talk(down)
         return talks
 
     def space_pauses(self) -> bool:
-        """Pause a recording, or let it go on, where one is heard; says so."""
+        """Pause or continue a recording, if one is playing; return whether one is."""
         pauses = self.phase is Phase.HEARING and self._from_file
         if pauses:
             self.pause.toggle()
         return pauses
 
     def show_microphones(self, found: Sequence[Microphone] | str) -> None:
-        """Offer these, or say why there is none."""
+        """Offer these microphones, or show why there is none."""
         chosen = self.microphone
         self.devices.clear()
         self._microphones = [] if isinstance(found, str) else list(found)
@@ -165,29 +165,29 @@ class Controls(QFrame):
         self._refresh()
 
     def show_phase(self, phase: Phase, *, from_file: bool) -> None:
-        """Offer what can be done now."""
+        """Show the buttons of a phase."""
         if phase is not self.phase and phase is Phase.HEARING:
             self.pause.setChecked(False)
         self.phase, self._from_file = phase, from_file
         self._refresh()
 
     def show_talking(self, talking: bool) -> None:
-        """Show that the microphone is heard, or not."""
+        """Show whether the microphone is heard."""
         self.talk.setChecked(talking)
         self.talk.setText("Talking" if talking else "Talk")
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme."""
+        """Apply a theme."""
         self.theme = self.meter.theme = theme
         self.open.setIcon(icon("open", theme.ink))
         self._refresh()
 
     def _refresh(self) -> None:
-        words, tip = PRIMARY[self.phase]
+        text, tip = PRIMARY[self.phase]
         going = self.phase in (Phase.HEARING, Phase.OPEN)
         finishing = self.phase is Phase.FINISHING
         ready = bool(self._microphones)
-        self.primary.setText(words)
+        self.primary.setText(text)
         self.primary.setEnabled(not finishing and (going or ready))
         on = ink_on(self.theme.record) if self.primary.isEnabled() else self.theme.soft
         pictures = {Phase.HEARING: "stop", Phase.OPEN: "done"}
@@ -217,7 +217,7 @@ class Controls(QFrame):
             self.record.emit(self.microphone)
 
     def _pause_toggled(self, paused: bool) -> None:
-        self.pause.setText("Go on" if paused else "Pause")
+        self.pause.setText("Continue" if paused else "Pause")
         self._refresh()
         self.paused.emit(paused)
 

@@ -1,4 +1,4 @@
-"""The course of a conversation: what is heard, how far it is, and what of it would be lost. No Qt."""
+"""The course of a conversation: its source, its phase, and what is unsaved. No Qt."""
 
 from enum import Enum
 
@@ -11,23 +11,23 @@ from stream_erc_desktop.sources import Source
 
 
 class Phase(Enum):
-    """From the first connection to the end."""
+    """The phase of a conversation, from the first connection to the end."""
 
-    WAITING = "nothing is heard yet"
-    HEARING = "a source is heard"
-    OPEN = "the source has ended, corrections are welcome"
-    FINISHING = "the last turns are awaited"
+    WAITING = "no source yet"
+    HEARING = "a source is being heard"
+    OPEN = "the source has ended, corrections are possible"
+    FINISHING = "waiting for the last turns"
     OVER = "closed"
 
 
 class Course:
-    """One conversation from its first connection to its end; another one begins with a new `Course`.
+    """One conversation from its first connection to its end; the next one gets a new `Course`.
 
     Attributes:
-        conversation: what the server told.
-        source, outline: what is heard, None before; and its waveform.
-        selected: the index of the turn that the user looks at; None for the newest.
-        unsaved: whether there are turns that no file has.
+        conversation: the state from the server's events.
+        source, outline: the source, None before it starts; and its waveform.
+        selected: index of the selected turn; None for the newest.
+        unsaved: whether there are turns that are in no file.
     """
 
     def __init__(self) -> None:
@@ -39,27 +39,27 @@ class Course:
 
     @property
     def recording(self) -> Recording | None:
-        """The file that is heard, if it is one."""
+        """The source, if it is a recording."""
         return self.source if isinstance(self.source, Recording) else None
 
     @property
     def would_be_lost(self) -> bool:
-        """Whether ending it loses words: a recording can be heard again, what was spoken cannot."""
+        """Whether closing loses unsaved speech; a recording can be heard again."""
         return self.unsaved and self.source is not None and self.recording is None
 
     @property
     def turn(self) -> Turn | None:
-        """The turn to be looked at."""
+        """The selected turn, or else the newest."""
         chosen = None if self.selected is None else self.conversation.turn(self.selected)
         return chosen or self.conversation.last_turn
 
     def start(self, source: Source) -> None:
-        """A source is heard from now on."""
+        """Begin to hear a source."""
         self.source, self.outline = source, Outline(source.sample_rate_hz)
         self.phase = Phase.HEARING
 
     def take(self, event: object) -> None:
-        """Take in one event of the session."""
+        """Apply an event of the session."""
         self.conversation.apply(event)
         if isinstance(event, TurnFinal | TurnRevised):
             self.unsaved = True
@@ -67,6 +67,6 @@ class Course:
             self.phase = Phase.OVER
 
     def fail(self, reason: str) -> None:
-        """It cannot go on."""
+        """End the conversation because of an error."""
         self.conversation.failed(reason)
         self.phase = Phase.OVER

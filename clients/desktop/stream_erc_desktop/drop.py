@@ -1,4 +1,4 @@
-"""Files that are dropped on a window."""
+"""Dropping files on a window."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from PySide6.QtWidgets import QWidget
 
 
 class DropArea(QObject):
-    """Takes files that are dropped on a window.
+    """A drop target for files, over a whole window.
 
     Signals:
-        over: a file is held over the window, or no longer.
-        dropped: the path of the first of the files.
+        over: whether a file is being dragged over the window.
+        dropped: the path of the first file.
     """
 
     over = Signal(bool)
@@ -24,7 +24,7 @@ class DropArea(QObject):
         window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Look at what is dragged."""
+        """Handle drag and drop events of files."""
         if isinstance(event, QDragEnterEvent):
             if _files(event):
                 event.acceptProposedAction()
@@ -36,7 +36,7 @@ class DropArea(QObject):
             files = _files(event)
             if files:
                 event.acceptProposedAction()
-                # After the drag is over: a question may be asked, and the other program waits until then.
+                # Only after the drag has ended: a dialog may open, and the other program would wait for it.
                 QTimer.singleShot(0, lambda: self.dropped.emit(files[0]))
         else:
             return False

@@ -1,4 +1,4 @@
-"""Every event of a conversation, kept in a file that has no name until it is saved."""
+"""The events of a conversation, in an unnamed temporary file until they are saved."""
 
 import json
 import tempfile
@@ -37,19 +37,19 @@ KEPT = (
     SessionClosed,
     Unknown,
 )
-"""What tells of the conversation; the others tell of the connection."""
+"""Events of the conversation; the others concern the connection."""
 
-SECRET = "resume_token"  # opens the session to anybody who has it
+SECRET = "resume_token"  # whoever has it can take over the session
 
 
 class EventLog:
-    """The events so far, on disk: a long conversation takes no memory."""
+    """The events so far, on disk, so that a long conversation takes no memory."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")
 
     def append(self, event: object) -> None:
-        """Keep an event of the conversation; others are passed over."""
+        """Write an event of the conversation; ignore others."""
         if isinstance(event, KEPT):
             self._file.write(to_json(event) + "\n")
 
@@ -71,23 +71,23 @@ class EventLog:
             self._file.seek(end)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Remove all events."""
         self._file.seek(0)
         self._file.truncate()
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file, which deletes it."""
         self._file.close()
 
 
 def to_json(event: object) -> str:
-    """An event as the server sent it, but for the secret."""
+    """Return an event as the server sent it, without the secret."""
     if isinstance(event, Unknown):
         message = {"type": event.type, **event.fields}
     else:
         optional = {field.name for field in fields(event) if field.default is not MISSING}  # type: ignore[arg-type]
         values = asdict(event)  # type: ignore[call-overload]
-        said = {name: value for name, value in values.items() if value is not None or name not in optional}
-        message = {"type": event.type, **said}  # type: ignore[attr-defined]
+        sent = {name: value for name, value in values.items() if value is not None or name not in optional}
+        message = {"type": event.type, **sent}  # type: ignore[attr-defined]
     message.pop(SECRET, None)
     return json.dumps(message, ensure_ascii=False, allow_nan=False)

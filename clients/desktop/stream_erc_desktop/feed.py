@@ -1,6 +1,6 @@
-"""The session with the server, in a thread of its own: what is heard goes out, events come in as Qt signals.
+"""The session with the server, in a thread of its own: sends audio, and emits events as Qt signals.
 
-The window's thread never waits: it calls `Feed`, which hands everything to an asyncio loop, and is told by
+The window's thread never waits: it calls `Feed`, which passes every request to an asyncio loop and answers by
 signals, in the order in which things happened.
 """
 
@@ -18,13 +18,13 @@ from stream_erc_desktop.event_log import EventLog
 from stream_erc_desktop.recorder import find_microphones
 from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, Source, SourceError
 
-PAUSE_AFTER_MS = 500  # of silence beyond what ends a turn, after a recording
-STOP_S = 3.0  # for a last word to the server, when the window closes
+PAUSE_AFTER_MS = 500  # silence sent after a source, in addition to the silence that ends a turn
+STOP_S = 3.0  # time limit for closing the session when the window closes
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the next conversation is asked for; None leaves it to the server."""
+    """The requested configuration of the next conversation; None leaves the choice to the server."""
 
     model: str | None = None
     language: str | None = None
@@ -33,8 +33,8 @@ class Options:
 
 
 @dataclass
-class Take:
-    """One conversation: its session, and the source that it hears once there is one."""
+class ActiveConversation:
+    """One conversation: its session, and its source once there is one."""
 
     options: Options
     sample_rate_hz: int
@@ -44,37 +44,37 @@ class Take:
     )
     session: Session | None = None
     task: "asyncio.Task[None] | None" = None
-    finishing: bool = False  # no more is wanted
-    all_sent: bool = False  # the source has nothing more
+    finishing: bool = False  # the user has finished the conversation
+    all_sent: bool = False  # the source has ended
 
     def waits_for(self, options: Options, source: Source) -> bool:
-        """Whether it is open, unused and right for a source."""
+        """Return whether it is open, has no source yet, and suits this one."""
         same = (self.options, self.sample_rate_hz, self.live) == (options, source.sample_rate_hz, source.live)
         return same and not self.source.done() and self.task is not None and not self.task.done()
 
 
 class Feed(QObject):
-    """The window's way to the server.
+    """The window's connection to the server.
 
     Args:
-        url: of the server; "" where it is not known yet, see `reach`.
+        url: of the server; "" if it is not known yet, see `reach`.
         token: the server's bearer token.
 
     Signals:
-        connecting: a new conversation begins; nothing of the one before comes after it.
-        told: what the session tells (`stream_erc_client.Event`).
-        heard: audio that was sent: mono, 16 bits, at the rate told by `started`.
-        started: a source is being heard.
-        source_ended: the source has nothing more; the conversation stays open for corrections.
-        failed: the conversation cannot go on: why, and whether a token is asked for.
-        refused: something that was asked for could not be done; the conversation goes on.
-        saved: where the events were written.
-        microphones: the list of them, or in one line why there is none.
+        connecting: a new conversation begins; no signal of the previous one follows.
+        event_received: an event of the session (`stream_erc_client.Event`).
+        audio_sent: audio that was sent: mono, 16 bits, at the sample rate of the started source.
+        started: the source that begins.
+        source_ended: the source has ended; the conversation stays open for corrections.
+        failed: why the conversation ended, and whether the server asks for a token.
+        refused: why a request failed; the conversation continues.
+        saved: the path of the saved events.
+        microphones: the list of microphones, or in one line why there is none.
     """
 
     connecting = Signal()
-    told = Signal(object)
-    heard = Signal(bytes)
+    event_received = Signal(object)
+    audio_sent = Signal(bytes)
     started = Signal(object)
     source_ended = Signal()
     failed = Signal(str, bool)
@@ -85,62 +85,62 @@ class Feed(QObject):
     def __init__(self, url: str = "", token: str | None = None) -> None:
         super().__init__()
         self.url, self.token = "", token
-        self._known = asyncio.Event()  # where the server is
-        self._take: Take | None = None
+        self._url_known = asyncio.Event()
+        self._active: ActiveConversation | None = None
         self._log = EventLog()
         self._loop = asyncio.new_event_loop()
-        self._order = asyncio.Lock()  # one thing after the other
+        self._order = asyncio.Lock()  # conversations begin one after another
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()
         if url:
             self.reach(url)
 
-    # --- what the window asks for: returns at once --------------------------------------------------
+    # --- requests of the window: these return at once -----------------------------------------------
 
     def reach(self, url: str) -> None:
-        """Say where the server is; until then, conversations wait for it."""
+        """Set the server's address; until then, conversations wait for it."""
         self.url = url
-        self._loop.call_soon_threadsafe(self._known.set)
+        self._loop.call_soon_threadsafe(self._url_known.set)
 
     def open(self, options: Options) -> None:
-        """Connect, so that the server's choices are known; the first source is heard in this session."""
-        self._ask(self._open(options))
+        """Connect, to learn what the server offers; the first source uses this session."""
+        self._submit(self._open(options))
 
     def hear(self, source: Source, options: Options) -> None:
-        """Hear a source, in a new conversation unless one waits for it."""
-        self._ask(self._hear(source, options))
+        """Hear a source, in the open conversation if it is unused, or else in a new one."""
+        self._submit(self._hear(source, options))
 
     def end_source(self) -> None:
-        """Hear no more; the conversation stays open for corrections."""
+        """Stop the source; the conversation stays open for corrections."""
         self._loop.call_soon_threadsafe(self._end_source)
 
     def finish(self) -> None:
         """End the source, then the conversation."""
-        self._ask(self._finish())
+        self._submit(self._finish())
 
     def pause(self, paused: bool) -> None:
         """Pause a recording, or send silence instead of the microphone."""
         self._loop.call_soon_threadsafe(self._pause, paused)
 
     def rename(self, speaker: str, name: str) -> None:
-        """Give a speaker another name."""
-        self._ask(self._say(lambda session: session.rename_speaker(speaker, name)))
+        """Rename a speaker."""
+        self._submit(self._send_input(lambda session: session.rename_speaker(speaker, name)))
 
     def correct(self, turn: int, speaker: str) -> None:
-        """Say who spoke a turn."""
-        self._ask(self._say(lambda session: session.correct_turn(turn, speaker)))
+        """Correct the speaker of a turn."""
+        self._submit(self._send_input(lambda session: session.correct_turn(turn, speaker)))
 
     def save(self, path: Path) -> None:
         """Write the events so far to a file."""
-        self._ask(self._save(path))
+        self._submit(self._save(path))
 
     def look_for_microphones(self) -> None:
-        """Ask which there are; `microphones` answers."""
-        self._ask(self._look_for_microphones())
+        """Look for microphones; the signal `microphones` brings the result."""
+        self._submit(self._look_for_microphones())
 
     def stop(self) -> None:
-        """End the thread; waits a bounded time."""
+        """End the thread, and wait a limited time for it."""
         if not self._thread.is_alive():
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -157,16 +157,16 @@ class Feed(QObject):
         self._log.close()
 
     async def _end(self) -> None:
-        tasks = [*self._tasks, *([self._take.task] if self._take and self._take.task else [])]
+        tasks = [*self._tasks, *([self._active.task] if self._active and self._active.task else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
 
-    def _ask(self, what: Coroutine[None, None, None]) -> None:
+    def _submit(self, request: Coroutine[None, None, None]) -> None:
         def begin() -> None:
-            task = self._loop.create_task(what)
+            task = self._loop.create_task(request)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -183,109 +183,110 @@ class Feed(QObject):
             except SourceError as error:
                 self.refused.emit(str(error))
                 return
-            take = self._take
-            if take is None or not take.waits_for(options, source):
-                take = await self._begin(options, source.sample_rate_hz, live=source.live)
-            take.source.set_result(source)
+            active = self._active
+            if active is None or not active.waits_for(options, source):
+                active = await self._begin(options, source.sample_rate_hz, live=source.live)
+            active.source.set_result(source)
 
-    async def _begin(self, options: Options, sample_rate_hz: int, *, live: bool) -> Take:
-        """Let the last conversation go and begin another one."""
-        if self._take is not None and self._take.task is not None:
-            self._take.task.cancel()
-            await asyncio.gather(self._take.task, return_exceptions=True)
+    async def _begin(self, options: Options, sample_rate_hz: int, *, live: bool) -> ActiveConversation:
+        """End the current conversation and begin a new one."""
+        if self._active is not None and self._active.task is not None:
+            self._active.task.cancel()
+            await asyncio.gather(self._active.task, return_exceptions=True)
         self._log.clear()
         self.connecting.emit()
-        take = Take(options, sample_rate_hz, live)
-        take.task = self._loop.create_task(self._converse(take))
-        self._take = take
-        return take
+        active = ActiveConversation(options, sample_rate_hz, live)
+        active.task = self._loop.create_task(self._converse(active))
+        self._active = active
+        return active
 
-    async def _converse(self, take: Take) -> None:
-        """One conversation from its connection to its end."""
-        options = take.options
-        await self._known.wait()
+    async def _converse(self, active: ActiveConversation) -> None:
+        """Run one conversation, from its connection to its end."""
+        options = active.options
+        await self._url_known.wait()
         try:
             async with connect(
                 self.url,
                 token=self.token,
-                sample_rate_hz=take.sample_rate_hz,
+                sample_rate_hz=active.sample_rate_hz,
                 model=options.model,
                 language=options.language,
                 speakers=options.speakers,
                 partials=options.partials,
-                pace="live" if take.live else "replay",
+                pace="live" if active.live else "replay",
             ) as session:
-                take.session = session
-                sender = self._loop.create_task(self._send(take, session))
+                active.session = session
+                sender = self._loop.create_task(self._send(active, session))
                 try:
                     async for event in session:
-                        self._tell(event)
+                        self._log.append(event)
+                        self.event_received.emit(event)
                 finally:
                     sender.cancel()
                     await asyncio.gather(sender, return_exceptions=True)
         except TotalsMismatch as error:
-            self.refused.emit(f"The totals do not agree: {error}")
+            self.refused.emit(f"The totals differ: {error}")
         except StreamErcClientError as error:
             self.failed.emit(str(error), isinstance(error, AuthenticationFailed))
         finally:
-            take.session = None
-            if take.source.done() and not take.source.cancelled():
-                take.source.result().close()
+            active.session = None
+            if active.source.done() and not active.source.cancelled():
+                active.source.result().close()
 
-    async def _send(self, take: Take, session: Session) -> None:
-        """Send what the source gives, in the clock of the source."""
-        source = await take.source
+    async def _send(self, active: ActiveConversation, session: Session) -> None:
+        """Send the source's audio, at the pace of the source."""
+        source = await active.source
         self.started.emit(source)
         try:
             async with aclosing(source.blocks()) as blocks:
                 async for block in blocks:
                     await session.send_audio(block)
-                    self.heard.emit(block)
-            if not take.finishing:  # a pause, so that the last turn ends
-                await self._send_silence(session, take)
+                    self.audio_sent.emit(block)
+            if not active.finishing:  # silence, so that the last turn ends
+                await self._send_silence(session, active)
         except SourceError as error:
             self.refused.emit(str(error))
         except StreamErcClientError:
-            return  # the iteration over the session's events tells it
-        take.all_sent = True
+            return  # the iteration over the session's events raises it
+        active.all_sent = True
         self.source_ended.emit()
-        if take.finishing:
+        if active.finishing:
             await session.close()
 
-    async def _send_silence(self, session: Session, take: Take) -> None:
+    async def _send_silence(self, session: Session, active: ActiveConversation) -> None:
         left_ms = session.configuration.min_silence_ms + PAUSE_AFTER_MS
-        block = bytes(2 * (take.sample_rate_hz * BLOCK_MS // 1_000))
+        block = bytes(2 * (active.sample_rate_hz * BLOCK_MS // 1_000))
         for _ in range(-(-left_ms // BLOCK_MS)):
             await session.send_audio(block)
-            self.heard.emit(block)
-            await asyncio.sleep(BLOCK_MS / 1_000 if take.live else 0)
+            self.audio_sent.emit(block)
+            await asyncio.sleep(BLOCK_MS / 1_000 if active.live else 0)
 
     def _end_source(self) -> None:
-        if self._take is not None and self._take.source.done() and not self._take.source.cancelled():
-            self._take.source.result().stop()
+        if self._active is not None and self._active.source.done() and not self._active.source.cancelled():
+            self._active.source.result().stop()
 
     async def _finish(self) -> None:
-        take = self._take
-        if take is None or take.session is None:
+        active = self._active
+        if active is None or active.session is None:
             return
-        take.finishing = True
-        if take.source.done() and not take.all_sent:
-            take.source.result().stop()  # what it heard until now is sent, then the conversation is closed
+        active.finishing = True
+        if active.source.done() and not active.all_sent:
+            active.source.result().stop()  # the rest of its audio is sent, then the session is closed
             return
         with suppress(StreamErcClientError):
-            await take.session.close()
+            await active.session.close()
 
     def _pause(self, paused: bool) -> None:
-        if self._take is not None and self._take.source.done() and not self._take.source.cancelled():
-            self._take.source.result().pause(paused)
+        if self._active is not None and self._active.source.done() and not self._active.source.cancelled():
+            self._active.source.result().pause(paused)
 
-    async def _say(self, what: Callable[[Session], Awaitable[int]]) -> None:
-        session = None if self._take is None else self._take.session
+    async def _send_input(self, send: Callable[[Session], Awaitable[int]]) -> None:
+        session = None if self._active is None else self._active.session
         if session is None:
-            self.refused.emit("The conversation is over: speakers can be named while it is open")
+            self.refused.emit("The conversation has ended: names can be changed only while it is open")
             return
         try:
-            await what(session)
+            await send(session)
         except StreamErcClientError as error:
             self.refused.emit(str(error))
 
@@ -293,7 +294,7 @@ class Feed(QObject):
         try:
             self._log.copy_to(path)
         except OSError as error:
-            self.refused.emit(f"{path}: expected a place that can be written, got: {error.strerror or error}")
+            self.refused.emit(f"{path}: expected a writable file, got: {error.strerror or error}")
         else:
             self.saved.emit(str(path))
 
@@ -302,7 +303,3 @@ class Feed(QObject):
             self.microphones.emit(await asyncio.to_thread(find_microphones))
         except SourceError as error:
             self.microphones.emit(str(error))
-
-    def _tell(self, event: object) -> None:
-        self._log.append(event)
-        self.told.emit(event)

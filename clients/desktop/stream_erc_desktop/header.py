@@ -1,19 +1,19 @@
-"""The top of the window: what is heard, how it stands with the server, and one line that should be read."""
+"""The top of the window: title, facts, state of the connection, and the notice bar."""
 
 from PySide6.QtCore import QPointF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent, QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from stream_erc_desktop.icons import icon
-from stream_erc_desktop.model import Link, Notice, Tone
+from stream_erc_desktop.model import ConnectionState, Notice, Tone
 from stream_erc_desktop.palette import COLOURS, LIGHT, Theme
 
-UNDER_WAY = (Link.STARTING, Link.CONNECTING, Link.RECONNECTING)
-NOTICE_MS = 7_000  # a good or plain line stays; a bad one stays until it is closed
+IN_PROGRESS = (ConnectionState.STARTING, ConnectionState.CONNECTING, ConnectionState.RECONNECTING)
+NOTICE_MS = 7_000  # how long a good or plain notice stays; a bad one stays until it is closed
 
 
 class Dot(QWidget):
-    """The colour of the connection, beside its word."""
+    """A coloured dot beside the state of the connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Dot(QWidget):
         self.setFixedSize(10, 10)
 
     def show_colour(self, colour: str) -> None:
-        """Take a colour."""
+        """Set the colour."""
         if colour != self.colour:
             self.colour = colour
             self.update()
@@ -37,14 +37,14 @@ class Dot(QWidget):
 
 
 class Elided(QLabel):
-    """A line that is cut short with an ellipsis where it does not fit, and never asks for room."""
+    """A one-line label that ends in an ellipsis if it does not fit, and has no minimum width."""
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
-        """No width."""
+        """Return a minimum size of no width."""
         return QSize(0, super().minimumSizeHint().height())
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
-        """Draw what fits."""
+        """Draw as much as fits."""
         painter = QPainter(self)
         painter.setPen(self.palette().color(self.foregroundRole()))
         fits = painter.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, self.width())
@@ -53,10 +53,10 @@ class Elided(QLabel):
 
 
 class Retry(QWidget):
-    """What can be done where there is no connection.
+    """The buttons shown when there is no connection.
 
     Signals:
-        again: connect anew.
+        again: connect again.
         elsewhere: connect to another server.
     """
 
@@ -80,7 +80,7 @@ class Header(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.theme: Theme = LIGHT
-        self._link = Link.CONNECTING
+        self._connection_state = ConnectionState.CONNECTING
         self.title = Elided("Conversation")
         self.title.setObjectName("title")
         self.title.setTextFormat(Qt.TextFormat.PlainText)
@@ -112,23 +112,23 @@ class Header(QWidget):
         for button in (self.save, self.settings, self.help, self.look):
             layout.addWidget(button)
 
-    def show_link(self, link: Link, detail: str, *, retry: bool) -> None:
-        """Show how the window stands with the server, and whether to offer to try again."""
-        self._link = link
-        self.status.setText(link.value + (" …" if link in UNDER_WAY else ""))
+    def show_connection(self, state: ConnectionState, detail: str, *, retry: bool) -> None:
+        """Show the state of the connection, and the retry buttons if asked for."""
+        self._connection_state = state
+        self.status.setText(state.value + (" …" if state in IN_PROGRESS else ""))
         self.status.setToolTip(detail)
         self.status.setAccessibleDescription(detail)
         self.retry.setVisible(retry)
         self._colour()
 
     def show_facts(self, title: str, facts: list[str]) -> None:
-        """Show what is heard."""
+        """Show the title and the facts of the conversation."""
         if title != self.title.text():
             self.title.setText(title)
         self.meta.setText("  ·  ".join(facts))
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme."""
+        """Apply a theme."""
         self.theme = theme
         buttons = {"save": self.save, "settings": self.settings, "help": self.help, "theme": self.look}
         for name, button in buttons.items():
@@ -139,10 +139,10 @@ class Header(QWidget):
         dark = self.theme.name == "dark"
         self.dot.show_colour(
             {
-                Link.CONNECTED: COLOURS["disgust"][dark],
-                Link.FINISHED: self.theme.soft,
-                Link.FAILED: self.theme.error,
-            }.get(self._link, COLOURS["joy"][dark])
+                ConnectionState.CONNECTED: COLOURS["disgust"][dark],
+                ConnectionState.FINISHED: self.theme.soft,
+                ConnectionState.FAILED: self.theme.error,
+            }.get(self._connection_state, COLOURS["joy"][dark])
         )
 
     def _plain(self, name: str) -> QPushButton:
@@ -155,7 +155,7 @@ class Header(QWidget):
 
 
 class NoticeBar(QFrame):
-    """One line that should be read; gone by itself unless something went wrong."""
+    """A one-line message, which disappears by itself unless it is an error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class NoticeBar(QFrame):
         self.words = QLabel()
         self.words.setTextFormat(Qt.TextFormat.PlainText)
         self.words.setWordWrap(True)
-        self.shut = QPushButton("Close")
+        self.shut = QPushButton("Dismiss")
         self.shut.setObjectName("name")
         self.shut.clicked.connect(self.hide)
         layout = QHBoxLayout(self)
@@ -176,7 +176,7 @@ class NoticeBar(QFrame):
         self.hide()
 
     def show_notice(self, notice: Notice) -> None:
-        """Show it, and say it to a screen reader."""
+        """Show a notice, and announce it to screen readers."""
         self.words.setText(notice.text)
         self.setProperty("tone", notice.tone.value)
         self.style().unpolish(self)
@@ -190,5 +190,5 @@ class NoticeBar(QFrame):
 
 
 def announce(widget: QWidget, text: str) -> None:
-    """Have a screen reader say a text when it has finished what it is saying."""
+    """Have screen readers announce a text, after what they are reading."""
     QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(widget, text))

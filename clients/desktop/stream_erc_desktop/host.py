@@ -1,4 +1,4 @@
-"""The program that started the window and brings up its server: one line from it tells what came of that."""
+"""The program that started the window and starts its server: it reports the result in one line."""
 
 import sys
 import threading
@@ -6,11 +6,17 @@ from typing import BinaryIO
 
 from PySide6.QtCore import QObject, Signal
 
-ENDED = "It ended before it was ready; the terminal it was started from may say why."
+ENDED = "The server ended before it was ready; the terminal from which it was started may say why."
 
 
 class Host(QObject):
-    """Tells ``ready URL`` or ``failed REASON``, a line each; is asked by the line ``again`` to try once more.
+    """The connection to that program.
+
+    It writes ``ready URL`` or ``failed REASON``, one a line; the line ``again`` asks it for another attempt.
+
+    Args:
+        lines: the lines that it writes.
+        requests: takes the lines that it reads.
 
     Signals:
         ready: the server's URL.
@@ -20,24 +26,24 @@ class Host(QObject):
     ready = Signal(str)
     failed = Signal(str)
 
-    def __init__(self, told: BinaryIO, asked: BinaryIO) -> None:
+    def __init__(self, lines: BinaryIO, requests: BinaryIO) -> None:
         super().__init__()
-        self._told, self._asked = told, asked
+        self._lines, self._requests = lines, requests
 
     def listen(self) -> None:
-        """Begin to be told."""
+        """Start reading its lines, in a thread."""
         threading.Thread(target=self._listen, name="host", daemon=True).start()
 
     def again(self) -> None:
-        """Ask for another try."""
+        """Ask for another attempt."""
         try:
-            self._asked.write(b"again\n")
-            self._asked.flush()
+            self._requests.write(b"again\n")
+            self._requests.flush()
         except OSError:
             self.failed.emit(ENDED)
 
     def _listen(self) -> None:
-        for line in self._told:
+        for line in self._lines:
             kind, _, rest = line.decode(errors="replace").strip().partition(" ")
             if kind == "ready":
                 self.ready.emit(rest)
@@ -47,6 +53,6 @@ class Host(QObject):
 
 
 def host_of_this_window() -> Host:
-    """The one that speaks to standard input and hears standard output."""
-    # Not sys.stdin: a thread that waits in its buffer would keep the program from ending.
+    """Return the host connected to standard input and output."""
+    # Not sys.stdin: a thread blocked in its buffer would keep the program from ending.
     return Host(open(0, "rb", buffering=0, closefd=False), sys.stdout.buffer)

@@ -1,9 +1,9 @@
-"""Icons and faces, drawn from paths so that they take the colours of the theme and any size."""
+"""Icons and faces, drawn from paths in any colour and size."""
 
 from functools import lru_cache
 
 from PySide6.QtCore import QByteArray, QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QIcon, QPainter, QPainterPath, QPen, QPixmap
+from PySide6.QtGui import QColor, QFont, QIcon, QPainter, QPainterPath, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 
 from stream_erc_desktop.palette import EmotionStyle, Theme, ink_on
@@ -31,7 +31,7 @@ _ICONS = {
 
 
 def icon(name: str, colour: str, size: int = 20) -> QIcon:
-    """An icon in one colour."""
+    """Return an icon in one colour."""
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20">{_ICONS[name]}</svg>'
     renderer = QSvgRenderer(QByteArray(svg.replace("{c}", colour).encode()))
     found = QIcon()
@@ -63,9 +63,9 @@ _EYES = {"anger": (7.5, 1.0), "fear": (6.5, 1.5), "disgust": (0.0, 0.0)}
 def paint_face(
     painter: QPainter, box: QRectF, style: EmotionStyle, theme: Theme, *, ink: str | None = None
 ) -> None:
-    """The face of an emotion in its colour; its letters where it belongs to no family.
+    """Paint the face of an emotion in its colour, or its letters if it belongs to no family.
 
-    With `ink`, only the features, in that colour, for a ground that has the emotion's colour already.
+    With `ink`, paint only the features, in that colour, on a ground that already has the emotion's colour.
     """
     ratio = painter.device().devicePixelRatioF()
     size = round(box.width() * ratio)
@@ -109,12 +109,7 @@ def _face(style: EmotionStyle, colour: str, alone: str | None, size: int, ratio:
 
 
 def rounded(box: QRectF, radius: float) -> QPainterPath:
-    """A rounded rectangle."""
+    """Return the path of a rounded rectangle."""
     path = QPainterPath()
     path.addRoundedRect(box, radius, radius)
     return path
-
-
-def pen(colour: str, width: float = 1.0) -> QPen:
-    """A pen of one colour."""
-    return QPen(QColor(colour), width)

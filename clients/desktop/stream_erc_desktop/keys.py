@@ -1,4 +1,4 @@
-"""The keyboard: shortcuts, the list of them, and the space bar."""
+"""The keyboard: shortcuts, their list, and the space bar."""
 
 from collections.abc import Callable, Mapping
 
@@ -23,7 +23,7 @@ SHORTCUTS = (
     ("L", "hear the turn again, or stop it; a click on its time does it too"),
     ("1 … 9", "say who spoke the turn: the first speaker, the second …"),
     ("Enter", "say who spoke the turn, from a list"),
-    ("Esc", "leave the turn, and go to the newest"),
+    ("Esc", "deselect the turn, and go to the newest"),
     ("F2", "rename the speaker of the turn"),
     ("F / W", "follow the newest audio / show the whole conversation"),
     ("+ / -", "zoom; the mouse wheel does it too"),
@@ -35,13 +35,13 @@ SHORTCUTS = (
 
 
 def add_shortcuts(window: QWidget, actions: Mapping[str, Callable[[], object]]) -> None:
-    """Let keys act, wherever the focus is; a field in which letters are typed keeps its letters."""
+    """Add shortcuts that act wherever the focus is, except that text fields keep their letters."""
     for key, act in actions.items():
         QShortcut(QKeySequence(key), window, act)
 
 
 def show_shortcuts(window: QWidget) -> None:
-    """Show what the keys do."""
+    """Show the list of shortcuts."""
     rows = "".join(
         f"<tr><td><b>{key}</b>&nbsp;&nbsp;&nbsp;</td><td>{what}</td></tr>" for key, what in SHORTCUTS
     )
@@ -53,19 +53,19 @@ def show_shortcuts(window: QWidget) -> None:
 
 
 def application() -> QApplication:
-    """The one that runs."""
+    """Return the running application."""
     running = QApplication.instance()
     assert isinstance(running, QApplication)
     return running
 
 
 class SpaceBar(QObject):
-    """The space bar talks while it is held, or pauses, except where it types or presses.
+    """The space bar: it talks while held, or pauses, except in text fields, dialogs and menus.
 
     Args:
-        window: only while it has the focus.
-        talk: called with True when the bar goes down and False when it comes up; says whether it is wanted.
-        pause: called when the bar goes down and `talk` did not want it; says so as well.
+        window: the bar acts only while this window is active.
+        talk: called with True when the bar is pressed and False when released; returns whether it acted.
+        pause: called when the bar is pressed and `talk` did not act; returns whether it acted.
     """
 
     KINDS = (QEvent.Type.KeyPress, QEvent.Type.KeyRelease, QEvent.Type.ShortcutOverride)
@@ -76,7 +76,7 @@ class SpaceBar(QObject):
         application().installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Take the bar where it is wanted."""
+        """Consume the key if `talk` or `pause` acts on it."""
         if event.type() not in self.KINDS or not isinstance(event, QKeyEvent):
             return False
         if event.key() != Qt.Key.Key_Space or event.modifiers() or not self._window.isActiveWindow():

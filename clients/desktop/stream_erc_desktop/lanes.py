@@ -1,4 +1,4 @@
-"""One lane for each speaker: the turns in the colours of their emotions, as strong as their confidence."""
+"""A lane for each speaker: turns in the colours of their emotions, stronger with more confidence."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,13 +23,13 @@ from stream_erc_desktop.waveform import TimeItem, TimeView, Waveform
 
 LANE_PX, MARGIN_PX = 34, 4
 NAMES_PX = 132
-CODE_PX, LABEL_PX = 19, 34  # narrower turns show no letters; wider ones the whole label where it fits
+CODE_PX, LABEL_PX = 19, 34  # width from which a turn shows letters; room for the face beside the label
 MAX_LANES_SEEN = 8
-MAX_NAME = 100  # characters, as the protocol has it
+MAX_NAME = 100  # characters, the protocol's limit
 
 
 class SpeakerName(QStackedWidget):
-    """A speaker's name; a click, or Enter, turns it into a field in which another one can be typed."""
+    """A speaker's name; a click, or Enter, turns it into a text field to rename the speaker."""
 
     renamed = Signal(str, str)
 
@@ -46,20 +46,20 @@ class SpeakerName(QStackedWidget):
         self._field = QLineEdit()
         self._field.setMaxLength(MAX_NAME)
         self._field.setAccessibleName(f"New name of {speaker}")
-        self._field.returnPressed.connect(self._take)
+        self._field.returnPressed.connect(self._rename)
         self._field.editingFinished.connect(lambda: self.setCurrentWidget(self.button))
         self.addWidget(self.button)
         self.addWidget(self._field)
 
     def edit(self) -> None:
-        """Let another name be typed."""
+        """Show the text field."""
         self._field.setText(self.speaker)
         self._field.selectAll()
         self.setCurrentWidget(self._field)
         self._field.setFocus()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        """Escape leaves the name as it is."""
+        """Cancel the renaming on Escape."""
         if event.key() == Qt.Key.Key_Escape and self.currentWidget() is self._field:
             self._field.setText(self.speaker)
             self.setCurrentWidget(self.button)
@@ -68,19 +68,19 @@ class SpeakerName(QStackedWidget):
             super().keyPressEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
-        """As much of the name as fits."""
+        """Show as much of the name as fits."""
         super().resizeEvent(event)
         self.show_name()
 
-    def _take(self) -> None:
+    def _rename(self) -> None:
         name = self._field.text().strip()
         self.setCurrentWidget(self.button)
         if name and name != self.speaker:
-            self.button.setText(f"{name} …")  # until the server says so
+            self.button.setText(f"{name} …")  # until the server confirms it
             self.renamed.emit(self.speaker, name)
 
     def show_name(self) -> None:
-        """Show the name as it is; a long one is cut short, never the lane."""
+        """Show the current name, shortened to the width of the button."""
         metrics = self.button.fontMetrics()
         self.button.setText(metrics.elidedText(self.speaker, Qt.TextElideMode.ElideRight, self.width() - 16))
 
@@ -90,7 +90,7 @@ class Lanes(QWidget):
 
     Signals:
         renamed: a speaker and the new name that was typed.
-        chosen: the index of the turn that was clicked.
+        chosen: index of the turn that was clicked.
     """
 
     renamed = Signal(str, str)
@@ -112,8 +112,8 @@ class Lanes(QWidget):
         layout.setSpacing(0)
         layout.addWidget(column)
         layout.addWidget(self.strip, 1)
-        self.tab_after: QWidget | None = None  # what the names follow in the order of the Tab key
-        self._by_name: dict[str, SpeakerName] = {}  # from the first lane on
+        self.tab_after: QWidget | None = None  # the widget before the names in the tab order
+        self._by_name: dict[str, SpeakerName] = {}  # in the order of the lanes
         self.show_turns([], [], {}, None)
 
     def show_turns(
@@ -123,23 +123,23 @@ class Lanes(QWidget):
         styles: dict[str, EmotionStyle],
         selected: int | None,
     ) -> None:
-        """Show who spoke when, and what it expressed."""
+        """Show the turns of each speaker with their emotions."""
         if list(speakers) != list(self._by_name):
             self._show_names(list(speakers))
         self.strip.show_turns(turns, speakers, styles, selected)
         self.setFixedHeight(LANE_PX * max(1, len(speakers)))
 
     def name_of(self, speaker: str) -> SpeakerName | None:
-        """The name beside a lane."""
+        """Return the widget of a speaker's name."""
         return self._by_name.get(speaker)
 
-    def take_back_names(self) -> None:
-        """A new name was refused: show those that hold."""
+    def restore_names(self) -> None:
+        """Show the current names again, after a new one was refused."""
         for name in self._by_name.values():
             name.show_name()
 
     def _show_names(self, speakers: list[str]) -> None:
-        """Names that stay keep their widgets: one may be typed in."""
+        """Show the names; those that stay keep their widgets, since the user may be typing in one."""
         kept, self._by_name = self._by_name, {}
         while self._names.count():
             self._names.takeAt(0)
@@ -173,7 +173,7 @@ class Strip(TimeView):
         self.selected: int | None = None
         self._waveform = waveform
         self.getViewBox().invertY(True)
-        # Not pyqtgraph's own link: that one shifts views whose frames differ by a pixel.
+        # Not pyqtgraph's setXLink: it shifts views whose frames differ by a pixel.
         waveform.sigXRangeChanged.connect(self._follow)
         self.getViewBox().sigRangeChangedManually.connect(lambda *_: waveform.move_by_hand(*self.span_ms))
         self._item = _Turns(self)
@@ -195,7 +195,7 @@ class Strip(TimeView):
         self._item.update()
 
     def turn_at(self, position: QPointF) -> Turn | None:
-        """The turn at a place of the scene."""
+        """Return the turn at a position of the scene."""
         place = self.getViewBox().mapSceneToView(position)
         lane = int(place.y())
         if not 0 <= lane < len(self.speakers):
@@ -222,8 +222,8 @@ class Strip(TimeView):
             self.unsetCursor()
             return
         self.setCursor(Qt.CursorShape.PointingHandCursor)
-        feeling = f"{turn.emotion.label} {percent(turn.emotion.confidence)}" if turn.emotion else ""
-        what = f"failed: {turn.failed}" if turn.failed else feeling
+        emotion = f"{turn.emotion.label} {percent(turn.emotion.confidence)}" if turn.emotion else ""
+        what = f"failed: {turn.failed}" if turn.failed else emotion
         when = f"{clock(turn.start_ms, tenths=True)} to {clock(turn.end_ms, tenths=True)}"
         lines = (" · ".join(filter(None, (turn.speaker, what))), when, turn.text)
         where = self.viewport().mapToGlobal(self.mapFromScene(position))

@@ -1,4 +1,4 @@
-"""Two small panels of bars: what a turn expressed, and where the time to its result went."""
+"""Two panels of bars: the emotion of a turn, and the latency by stage."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ HEAD_PX = 20
 
 
 class Panel(QWidget):
-    """Rows of a name, a bar and figures."""
+    """A panel whose rows have a name, a bar and figures."""
 
     def __init__(self, name: str, empty: str) -> None:
         super().__init__()
@@ -28,20 +28,20 @@ class Panel(QWidget):
 
     @property
     def row_count(self) -> int:
-        """How many rows it has."""
+        """Number of rows."""
         raise NotImplementedError
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme."""
+        """Apply a theme."""
         self.theme = theme
         self.update()
 
     def sizeHint(self) -> QSize:  # noqa: N802
-        """As high as its rows."""
+        """Return the size of the rows."""
         return QSize(280, HEAD_PX + ROW_PX * max(1, self.row_count))
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
-        """Draw the rows, or why there are none."""
+        """Draw the rows, or the text for an empty panel."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if self.row_count:
@@ -58,14 +58,14 @@ class Panel(QWidget):
         raise NotImplementedError
 
     def small(self, *, bold: bool = False) -> QFont:
-        """The font of rows."""
+        """Return the font of rows."""
         font = QFont(self.font())
         font.setPixelSize(13)
         font.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
         return font
 
     def text(self, painter: QPainter, box: QRectF, words: str, colour: str, *, right: bool = False) -> None:
-        """One line, cut short where it does not fit."""
+        """Draw one line, shortened with an ellipsis if it does not fit."""
         painter.setPen(QColor(colour))
         side = Qt.AlignmentFlag.AlignRight if right else Qt.AlignmentFlag.AlignLeft
         elided = painter.fontMetrics().elidedText(words, Qt.TextElideMode.ElideRight, int(box.width()))
@@ -76,7 +76,7 @@ class ReadingPanel(Panel):
     """The probabilities of one turn."""
 
     def __init__(self) -> None:
-        super().__init__("Emotion of the turn", "Nothing was said yet.")
+        super().__init__("Emotion of the turn", "The last turn's emotion appears here.")
         self.turn: Turn | None = None
         self.styles: dict[str, EmotionStyle] = {}
 
@@ -86,7 +86,7 @@ class ReadingPanel(Panel):
         return len(self.turn.emotion.probabilities) if self.turn and self.turn.emotion else 0
 
     def show_turn(self, turn: Turn | None, styles: dict[str, EmotionStyle]) -> None:
-        """Show what a turn expressed."""
+        """Show the emotion of a turn."""
         if turn is self.turn and styles is self.styles:
             return
         rows = self.row_count
@@ -100,7 +100,7 @@ class ReadingPanel(Panel):
         self.update()
 
     def draw(self, painter: QPainter) -> None:
-        """A face, the label, a bar and the probability; the strongest first read by its weight."""
+        """Draw a face, the label, a bar and the probability of each label; the most probable in bold."""
         turn, theme = self.turn, self.theme
         if turn is None or turn.emotion is None:
             return
@@ -145,7 +145,7 @@ class LatencyPanel(Panel):
         return len(self.stages)
 
     def sizeHint(self) -> QSize:  # noqa: N802
-        """Two lines for each stage: the figures, and the bar below."""
+        """Return the size of two lines for each stage: the figures, and the bar below."""
         return QSize(280, HEAD_PX + STAGE_PX * max(1, self.row_count))
 
     def show_stages(self, stages: Sequence[Stage]) -> None:
@@ -162,7 +162,7 @@ class LatencyPanel(Panel):
         self.update()
 
     def draw(self, painter: QPainter) -> None:
-        """A line of figures and a bar for each: dark to the median, pale to the 95th percentile."""
+        """Draw the figures and a bar for each stage: dark to the median, pale to the 95th percentile."""
         theme, wide = self.theme, self.width()
         painter.setFont(self.small())
         self.text(painter, QRectF(0, 0, 120, 18), "in ms", theme.soft)
@@ -183,7 +183,7 @@ class LatencyPanel(Panel):
                 colour.setAlphaF(alpha)
                 bar = QRectF(0, top + 20, max(2.0, wide * share / most), 5)
                 painter.fillPath(rounded(bar, 2.5), colour)
-            at = wide * stage.last / most  # a tick where the last turn was
+            at = wide * stage.last / most  # a tick for the last turn
             painter.fillRect(QRectF(min(at, wide - 2.0), top + 18, 2, 9), QColor(theme.record))
 
 

@@ -1,4 +1,4 @@
-"""The conversation as the window knows it: events in, what is to be shown out. No Qt, no clock, no thread."""
+"""The conversation as the window shows it, built from events. No Qt, no clock, no thread."""
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -25,11 +25,11 @@ from stream_erc_client import (
 
 from stream_erc_desktop.stages import Latencies
 
-MAX_TURNS = 1_000  # shown; the earlier ones are in the file of events
+MAX_TURNS = 1_000  # shown; earlier ones are in the event file only
 
 
-class Link(Enum):
-    """How the window stands with the server."""
+class ConnectionState(Enum):
+    """The state of the connection to the server."""
 
     STARTING = "Starting"
     CONNECTING = "Connecting"
@@ -40,7 +40,7 @@ class Link(Enum):
 
 
 class Tone(Enum):
-    """How much a notice matters."""
+    """The tone of a notice."""
 
     GOOD = "good"
     PLAIN = "plain"
@@ -49,7 +49,7 @@ class Tone(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One line that the user should read."""
+    """A one-line message to the user."""
 
     text: str
     tone: Tone = Tone.PLAIN
@@ -60,9 +60,9 @@ class Turn:
     """A turn as it is shown.
 
     Attributes:
-        start_ms, end_ms: where it lies in the audio; None for a turn without audio.
-        partial: it is still being spoken; what it says is provisional.
-        failed: why it could not be read; "" where it could.
+        start_ms, end_ms: its span in the audio; None for a turn without audio.
+        partial: whether it is still being spoken, and so provisional.
+        failed: why it failed; "" if it did not.
     """
 
     index: int
@@ -76,19 +76,19 @@ class Turn:
     failed: str = ""
 
     @property
-    def said(self) -> str:
-        """The turn in one sentence, for those who do not see it."""
-        who = self.speaker or "Somebody"
+    def sentence(self) -> str:
+        """The turn in one sentence, for screen readers."""
+        speaker = self.speaker or "Somebody"
         if self.failed:
-            return f"Turn {self.index + 1} could not be read: {self.failed}"
+            return f"Turn {self.index + 1} failed: {self.failed}"
         words = self.text or "no words"
-        feeling = "" if self.emotion is None else f", {self.emotion.label} {percent(self.emotion.confidence)}"
-        return f"{who}{' is saying' if self.partial else ''}: {words}{feeling}"
+        emotion = "" if self.emotion is None else f", {self.emotion.label} {percent(self.emotion.confidence)}"
+        return f"{speaker}{' is saying' if self.partial else ''}: {words}{emotion}"
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the server counted at the end."""
+    """The server's totals at the end."""
 
     audio_ms: int | None
     turns: int
@@ -97,15 +97,15 @@ class Totals:
 
 @dataclass
 class Conversation:
-    """What is known of one conversation. `apply` is its only way to change by events.
+    """The state of one conversation. Events change it only through `apply`.
 
     Attributes:
-        labels: the emotions that the model tells apart, in its order.
-        link, link_detail: how the window stands with the server.
-        notice: the newest line that the user should read.
-        totals: once the session is closed.
-        latencies: how long finished turns took.
-        dropped: how many turns are no longer kept.
+        labels: the model's emotion labels, in its order.
+        connection, connection_detail: the state of the connection, and more about it.
+        notice: the newest message to the user.
+        totals: the server's totals; None before the session is closed.
+        latencies: the latencies of the finished turns.
+        dropped: number of turns that are no longer kept.
     """
 
     max_turns: int = MAX_TURNS
@@ -115,8 +115,8 @@ class Conversation:
     labels: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
-    link: Link = Link.CONNECTING
-    link_detail: str = ""
+    connection: ConnectionState = ConnectionState.CONNECTING
+    connection_detail: str = ""
     notice: Notice | None = None
     totals: Totals | None = None
     latencies: Latencies = field(default_factory=Latencies)
@@ -129,51 +129,51 @@ class Conversation:
 
     @property
     def rows(self) -> list[Turn]:
-        """The turns in order, those that are being spoken at the end."""
+        """The turns in order, with those still being spoken at the end."""
         return [*self._turns.values(), *(self._partials[index] for index in sorted(self._partials))]
 
     @property
     def turns(self) -> int:
-        """How many turns are finished, failed ones and those no longer kept included."""
+        """Number of finished turns, including failed ones and those no longer kept."""
         return self.dropped + len(self._turns)
 
     @property
     def speakers(self) -> list[str]:
-        """Who speaks, in the order of their first turns."""
+        """The speakers, in the order of their first turns."""
         return list(dict.fromkeys(turn.speaker for turn in self.rows if turn.speaker is not None))
 
     @property
     def pending_ms(self) -> list[tuple[int, int | None]]:
-        """Speech that no finished turn covers yet, from and to, in order; None while somebody speaks."""
+        """Spans of speech without a finished turn, in order; the end is None while somebody speaks."""
         return sorted(self._speech.items())
 
     @property
     def last_turn(self) -> Turn | None:
-        """The newest turn that has an emotion, be it provisional."""
+        """The newest turn that has an emotion, even a provisional one."""
         return next((turn for turn in reversed(self.rows) if turn.emotion is not None), None)
 
     def turn(self, index: int) -> Turn | None:
-        """A turn by its index."""
+        """Return a turn by its index."""
         return self._turns.get(index) or self._partials.get(index)
 
-    # --- what happens -------------------------------------------------------------------------------
+    # --- changes ------------------------------------------------------------------------------------
 
     def starting(self, detail: str) -> None:
-        """There is no server yet."""
-        self.link, self.link_detail = Link.STARTING, detail
+        """Show that the server is being started."""
+        self.connection, self.connection_detail = ConnectionState.STARTING, detail
 
     def connecting(self) -> None:
-        """The server is asked for a connection."""
-        self.link, self.link_detail = Link.CONNECTING, ""
+        """Show that a connection is being opened."""
+        self.connection, self.connection_detail = ConnectionState.CONNECTING, ""
 
     def failed(self, reason: str) -> None:
-        """The conversation cannot go on."""
-        self.link, self.link_detail = Link.FAILED, reason
+        """Show that the conversation ended because of an error."""
+        self.connection, self.connection_detail = ConnectionState.FAILED, reason
         self.notice = Notice(reason, Tone.BAD)
-        self._forget_what_is_spoken()
+        self._drop_provisional()
 
     def apply(self, event: object) -> None:
-        """Take in one event of the session; unknown ones are passed over."""
+        """Apply an event of the session; ignore unknown ones."""
         match event:
             case SessionCreated() | SessionUpdated():
                 self._configure(event)
@@ -195,26 +195,26 @@ class Conversation:
                 self._rename(event.speaker, event.name)
             case SessionClosed():
                 self.totals = Totals(event.audio_ms, event.turns, event.failed_turns)
-                self.link, self.link_detail = Link.FINISHED, ""
-                self._forget_what_is_spoken()
+                self.connection, self.connection_detail = ConnectionState.FINISHED, ""
+                self._drop_provisional()
             case _:
-                self._connection(event)
+                self._apply_connection(event)
 
-    def _connection(self, event: object) -> None:
+    def _apply_connection(self, event: object) -> None:
         match event:
             case Disconnected():
-                self.link = Link.RECONNECTING
-                self.link_detail = f"{event.reason}, attempt {event.attempt}"
-                self._forget_what_is_spoken()
+                self.connection = ConnectionState.RECONNECTING
+                self.connection_detail = f"{event.reason}, attempt {event.attempt}"
+                self._drop_provisional()
             case Reconnected():
-                self.link, self.link_detail = Link.CONNECTED, ""
+                self.connection, self.connection_detail = ConnectionState.CONNECTED, ""
                 missed = event.missed_events
                 caught_up = f" {plural(missed, 'event')} came meanwhile." if missed else ""
-                self.notice = Notice(f"Connected again; nothing was lost.{caught_up}", Tone.GOOD)
+                self.notice = Notice(f"Reconnected; nothing was lost.{caught_up}", Tone.GOOD)
             case SessionResumed():
-                self.link, self.link_detail = Link.CONNECTED, ""
+                self.connection, self.connection_detail = ConnectionState.CONNECTED, ""
             case SessionGoingAway():
-                self.notice = Notice("The server stops for a moment; the conversation goes on after it.")
+                self.notice = Notice("The server is stopping; the conversation resumes when it is back.")
             case Warned():
                 self.notice = Notice(event.message)
             case Failed():
@@ -228,10 +228,10 @@ class Conversation:
             self.languages = tuple(event.languages or ())
         if event.configuration:
             self.model, self.labels = event.configuration.model, tuple(event.configuration.labels)
-        self.link, self.link_detail = Link.CONNECTED, ""
+        self.connection, self.connection_detail = ConnectionState.CONNECTED, ""
 
     def _speak(self, event: TurnPartial) -> None:
-        if event.turn in self._turns:  # late: the finished turn came first
+        if event.turn in self._turns:  # late: the turn is already finished
             return
         span = (event.audio_start_ms, event.audio_end_ms)
         self._partials[event.turn] = Turn(
@@ -248,7 +248,7 @@ class Conversation:
         self._keep(turn)
 
     def _keep(self, turn: Turn) -> None:
-        """Put a finished turn in its place; what was said of it before is over."""
+        """Put a finished turn in its place, and remove its provisional form."""
         self._partials.pop(turn.index, None)
         if turn.end_ms is not None:
             end_ms = turn.end_ms
@@ -269,26 +269,26 @@ class Conversation:
                 if turn.speaker == old:
                     turns[index] = replace(turn, speaker=new)
 
-    def _forget_what_is_spoken(self) -> None:
+    def _drop_provisional(self) -> None:
         self._partials.clear()
         self._speech.clear()
 
 
-# --- words ------------------------------------------------------------------------------------------
+# --- formatting -------------------------------------------------------------------------------------
 
 
 def percent(share: float) -> str:
-    """A share in words."""
+    """Format a share as a percentage."""
     return f"{round(100 * share)}%"
 
 
 def plural(count: int, one: str) -> str:
-    """So many of them."""
+    """Format a count with its noun, in singular or plural."""
     return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 def clock(ms: float, *, tenths: bool = False) -> str:
-    """A time as ``MM:SS``, with hours where there are some."""
+    """Format a time as ``MM:SS``, with hours if there are any."""
     total = int(ms) // 100
     hours, minutes, seconds = total // 36_000, total // 600 % 60, total // 10 % 60
     text = (f"{hours}:" if hours else "") + f"{minutes:02d}:{seconds:02d}"

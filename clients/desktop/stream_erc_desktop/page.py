@@ -1,4 +1,4 @@
-"""What is in the window: the parts put together, and each shown its share of the conversation."""
+"""The content of the window: arranges the parts, and passes each its share of the conversation."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ from stream_erc_desktop.controls import Controls
 from stream_erc_desktop.course import Course, Phase
 from stream_erc_desktop.header import Header, NoticeBar, Retry, announce
 from stream_erc_desktop.latency import LatencyPanel, ReadingPanel
-from stream_erc_desktop.model import Link, Notice
+from stream_erc_desktop.model import ConnectionState, Notice
 from stream_erc_desktop.palette import EmotionStyle, Theme, emotion_styles
 from stream_erc_desktop.timeline import Timeline
 from stream_erc_desktop.transcript import Transcript
@@ -54,7 +54,7 @@ class Page(QWidget):
         whole.addWidget(self.controls)
 
     def shortcuts(self) -> dict[str, Callable[[], object]]:
-        """The keys that do what a part does."""
+        """Return the shortcuts that act on a part of the window."""
         controls, waveform = self.controls, self.timeline.waveform
         return {
             "R": controls.primary.click,
@@ -67,39 +67,41 @@ class Page(QWidget):
             "Ctrl+S": self.header.save.click,
         }
 
-    def show_words(self, course: Course, url: str) -> None:
-        """Show everything but the audio."""
+    def show_texts(self, course: Course, url: str) -> None:
+        """Show everything but the timeline and the emotion."""
         conversation, rows = course.conversation, course.conversation.rows
         if tuple(self._styles) != conversation.labels:
             self._styles = emotion_styles(conversation.labels)
         self.transcript.show_turns(rows, conversation.speakers, self._styles)
         self.latency.show_stages(conversation.latencies.stages())
-        failed = conversation.link is Link.FAILED
-        self.header.show_link(conversation.link, conversation.link_detail, retry=failed and bool(rows))
+        failed = conversation.connection is ConnectionState.FAILED
+        self.header.show_connection(
+            conversation.connection, conversation.connection_detail, retry=failed and bool(rows)
+        )
         title = course.recording.name if course.recording else "Conversation"
         duration_ms = course.source.duration_ms if course.source else None
         self.header.show_facts(title, captions.facts(conversation, duration_ms))
         self.header.save.setEnabled(conversation.turns > 0)
         self.count.setText(captions.count(conversation))
         self.pages.setCurrentIndex(1 if rows else 0)
-        trouble = self.controls.why_no_microphone
-        what, more = captions.empty(conversation, course.phase, url, microphone=not trouble)
-        self.empty.setText(what)
+        problem = self.controls.why_no_microphone
+        title, more = captions.empty(conversation, course.phase, url, microphone=not problem)
+        self.empty.setText(title)
         self.empty_detail.setText(more)
-        ready = conversation.link is Link.CONNECTED and course.phase is Phase.WAITING
+        ready = conversation.connection is ConnectionState.CONNECTED and course.phase is Phase.WAITING
         self.sample.setVisible(ready)
-        self.no_microphone.setText(trouble if ready else "")
+        self.no_microphone.setText(problem if ready else "")
         self.retry.setVisible(failed)
         self.timeline.state.setText(captions.state(conversation, course.phase))
         notice, self._notice = self._notice, conversation.notice
         if conversation.notice is not None and conversation.notice is not notice:
-            if failed and not rows:  # it stands in the middle already
-                announce(self.empty, f"{what}: {more}")
+            if failed and not rows:  # already shown in place of the transcript
+                announce(self.empty, f"{title}: {more}")
             else:
                 self.notice_bar.show_notice(conversation.notice)
 
-    def show_time(self, course: Course) -> bool:
-        """Show what was heard until now; says whether something still moves."""
+    def show_timeline(self, course: Course) -> bool:
+        """Show the timeline, the emotion and the level; return whether the level is still falling."""
         conversation, rows = course.conversation, course.conversation.rows
         self.timeline.show_turns(rows, conversation.speakers, self._styles, course.selected)
         self.timeline.show_audio(course.outline, rows, conversation.pending_ms)
@@ -107,12 +109,12 @@ class Page(QWidget):
         return self.controls.meter.show_level(course.outline.level if course.phase is Phase.HEARING else 0.0)
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme."""
+        """Apply a theme."""
         for part in (self.header, self.timeline, self.transcript, self.reading, self.latency, self.controls):
             part.set_theme(theme)
 
     def _talk_card(self) -> QWidget:
-        """The transcript, or what to do while there is none."""
+        """Build the card of the transcript and of what is shown while it is empty."""
         self.transcript, self.pages = Transcript(), QStackedWidget()
         self.count, self.empty, self.empty_detail = _label("soft"), _label("empty"), _label("soft")
         self.no_microphone = _label("small")
@@ -147,7 +149,7 @@ class Page(QWidget):
         return card
 
     def _side(self) -> QWidget:
-        """The panels right of the transcript; they scroll where the window is low."""
+        """Build the panels right of the transcript, which scroll if the window is low."""
         self.reading, self.latency = ReadingPanel(), LatencyPanel()
         panels = QWidget()
         layout = QVBoxLayout(panels)

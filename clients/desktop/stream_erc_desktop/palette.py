@@ -1,6 +1,6 @@
-"""How the window looks: the colours of both themes, and a colour, letters and a face for each emotion.
+"""The palette of the window: the colours of both themes, and a colour, letters and a face for each emotion.
 
-The values are those of the HTML report, so that a recording looks the same in both. No colour stands alone:
+The values are those of the HTML report, so that a recording looks the same in both. No colour is used alone:
 the letters or the label are always beside it.
 """
 
@@ -13,9 +13,9 @@ class Theme:
     """The colours of a window, ``#rrggbb``.
 
     Attributes:
-        wave, speech: the waveform outside speech and inside of it.
-        band, pending: what lies behind the waveform where there is speech, and where it still goes on.
-        record: what is being recorded.
+        wave, speech: the waveform outside speech and within speech.
+        band, pending: the background of speech, and of speech without a finished turn.
+        record: the large button and other accents.
     """
 
     name: str
@@ -70,11 +70,11 @@ DARK = Theme(
 
 @dataclass(frozen=True, slots=True)
 class EmotionStyle:
-    """How one label of a checkpoint is shown.
+    """The style of one of the model's labels.
 
     Attributes:
-        code: one to three letters, unlike those of the checkpoint's other labels.
-        face: the family whose face it wears, or "" where it shows its letters instead.
+        code: one to three letters, unique among the model's labels.
+        face: the family whose face it shows, or "" if it shows its letters instead.
         light, dark: ``#rrggbb`` in a light and in a dark theme.
     """
 
@@ -85,7 +85,7 @@ class EmotionStyle:
     dark: str
 
     def colour(self, theme: Theme) -> str:
-        """Its colour in a theme."""
+        """Return its colour in a theme."""
         return self.dark if theme.name == "dark" else self.light
 
 
@@ -98,7 +98,7 @@ COLOURS = {
     "surprise": ("#56b4ef", "#9be6f7"),
     "disgust": ("#20846f", "#1fa37d"),
 }
-"""(light, dark) of each family of emotions; they stay apart in all common kinds of colour blindness."""
+"""(light, dark) of each family of emotions; distinguishable with all common kinds of colour blindness."""
 
 SPARE_COLOURS = (
     ("#7a4b1e", "#c79a6b"),
@@ -121,7 +121,7 @@ FAMILIES = {
 
 
 def emotion_styles(labels: Sequence[str]) -> dict[str, EmotionStyle]:
-    """The looks of a checkpoint's labels, in its order; distinct for up to twelve of them."""
+    """Return the styles of a model's labels, in its order; distinct for up to twelve labels."""
     taken: set[str] = set()
     spares = 0
     styles: dict[str, EmotionStyle] = {}
@@ -139,7 +139,7 @@ def emotion_styles(labels: Sequence[str]) -> dict[str, EmotionStyle]:
 
 
 def _codes(labels: Sequence[str]) -> list[str]:
-    """The shortest prefixes, of two or three letters, that tell the labels apart; else a number."""
+    """Return for each label the shortest unused prefix of two or three letters, or else a number."""
     codes: list[str] = []
     for label in labels:
         letters = [c for c in label if c.isalnum()]
@@ -153,29 +153,29 @@ def _codes(labels: Sequence[str]) -> list[str]:
 
 
 def mix(colour: str, ground: str, share: float) -> str:
-    """`share` of one colour on another; an emotion is as strong as its confidence."""
+    """Mix `share` of one colour with another as ground."""
     parts = zip(_rgb(colour), _rgb(ground), strict=True)
     return "#" + "".join(f"{round(a * share + b * (1 - share)):02x}" for a, b in parts)
 
 
 def tint(style: EmotionStyle, confidence: float, theme: Theme) -> str:
-    """What fills a turn: the emotion's colour, as strong as its confidence, never quite gone."""
+    """Return the fill of a turn: the emotion's colour, stronger with more confidence, always visible."""
     return mix(style.colour(theme), theme.surface, 0.16 + 0.84 * confidence)
 
 
 def ink_on(colour: str) -> str:
-    """The text colour that reads well on a colour."""
+    """Return a readable text colour on a colour."""
     return "#16171a" if luminance(colour) > 0.22 else "#ffffff"
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    """Return the contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
 
 def luminance(colour: str) -> float:
-    """The relative luminance of a colour, 0 to 1 (WCAG 2.2)."""
+    """Return the relative luminance of a colour, 0 to 1 (WCAG 2.2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in map(_share, _rgb(colour))]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

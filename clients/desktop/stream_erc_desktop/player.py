@@ -1,4 +1,4 @@
-"""A recording as a source of audio: WAV by the standard library, other formats where PyAV is installed."""
+"""A recording as a source of audio: WAV by the standard library, other formats if PyAV is installed."""
 
 import asyncio
 import wave
@@ -9,18 +9,18 @@ import numpy as np
 
 from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, SourceError
 
-REPLAY_BLOCK_MS = 200  # when it is read as fast as the server works
-WAV_RATES_HZ = range(8_000, 48_001)  # what the protocol takes
+REPLAY_BLOCK_MS = 200  # when it is sent as fast as the server works
+WAV_RATES_HZ = range(8_000, 48_001)  # the protocol's limits
 
 
 class Recording:
-    """An audio or video file, mono, in real time or as fast as it is taken.
+    """An audio or video file, mono, in real time or as fast as it is read.
 
     Args:
-        live: in real time, as if it were spoken now.
+        live: whether to read it in real time, as if it were spoken now.
 
     Attributes:
-        sample_rate_hz, duration_ms: known once it is open; the duration is None where the file does not say.
+        sample_rate_hz, duration_ms: known once it is open; the duration is None if the file does not say.
     """
 
     def __init__(self, path: Path, *, live: bool = True) -> None:
@@ -34,10 +34,10 @@ class Recording:
         self._paused = False
 
     def open(self) -> None:
-        """Find out what it is.
+        """Find out the format.
 
         Raises:
-            SourceError: there is no such file, or nothing here that reads it.
+            SourceError: there is no such file, or no decoder for it.
         """
         if not self.path.is_file():
             raise SourceError(f"expected a file, got {self.path}")
@@ -53,24 +53,24 @@ class Recording:
             self.duration_ms = _probe(self.path)
 
     def pause(self, paused: bool) -> None:
-        """Stop for a while, or go on; to be called in the thread that iterates."""
+        """Pause or continue; call it in the thread that iterates."""
         self._paused = paused
         if self._going is not None:
             self._going.clear() if paused else self._going.set()
 
     def stop(self) -> None:
-        """End it here."""
+        """End the iteration."""
         self._stopped = True
         self.pause(False)
 
     def close(self) -> None:
-        """Nothing to let go: the file is open only while it is read."""
+        """Do nothing: the file is open only while it is read."""
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
-        """The audio: mono, 16 bits, little-endian, at `sample_rate_hz`.
+        """Yield the audio: mono, 16 bits, little-endian, at `sample_rate_hz`.
 
         Raises:
-            SourceError: it cannot be read on.
+            SourceError: reading failed.
         """
         self._going = asyncio.Event()
         self.pause(self._paused)
@@ -84,7 +84,7 @@ class Recording:
                 return
             yield block
             due += len(block) / 2 / self.sample_rate_hz
-            # Where the machine slept, the recording goes on from here and does not rush.
+            # After the machine slept, continue in real time rather than catch up.
             due = max(due, loop.time() - 1.0)
             await asyncio.sleep(max(0.0, due - loop.time()) if self.live else 0)
 
@@ -104,7 +104,7 @@ def _read_wav(path: Path, block_ms: int) -> Iterator[bytes]:
 
 
 def _probe(path: Path) -> int | None:
-    """How long a recording says it is, in milliseconds."""
+    """Return the duration in a recording's header, in milliseconds."""
     try:
         import av
     except ImportError:
@@ -134,4 +134,4 @@ def _decode(path: Path, block_ms: int) -> Iterator[bytes]:
             for block in resampler.resample(None):
                 yield block.to_ndarray().tobytes()
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise SourceError(f"{path.name}: the recording cannot be read on: {error}") from error
+        raise SourceError(f"{path.name}: reading the recording failed: {error}") from error

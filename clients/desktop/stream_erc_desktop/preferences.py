@@ -1,17 +1,17 @@
-"""What the window remembers from one time to the next."""
+"""The user's choices, saved between runs."""
 
 from PySide6.QtCore import QByteArray, QSettings
 
 from stream_erc_desktop.feed import Options
 
-LOOKS = {"system": "As the system", "light": "Light", "dark": "Dark"}
+LOOKS = {"system": "Like the system", "light": "Light", "dark": "Dark"}
 
 
 class Preferences:
-    """The choices of the user, kept where the system keeps such things.
+    """The user's choices, saved in the system's settings.
 
     Args:
-        store: a test gives a file of its own.
+        store: the settings; tests pass a file of their own.
     """
 
     def __init__(self, store: QSettings) -> None:
@@ -19,7 +19,7 @@ class Preferences:
 
     @property
     def options(self) -> Options:
-        """What the next conversation is asked for."""
+        """The requested configuration of the next conversation."""
         return Options(
             model=self._text("model") or None,
             language=self._text("language") or None,
@@ -55,7 +55,7 @@ class Preferences:
 
     @property
     def geometry(self) -> QByteArray | None:
-        """Where the window was."""
+        """The window's last size and position."""
         geometry = self._store.value("geometry")
         return geometry if isinstance(geometry, QByteArray) else None
 

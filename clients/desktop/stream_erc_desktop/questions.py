@@ -1,4 +1,4 @@
-"""What the window asks the user; None, or False, where it is not answered."""
+"""The dialogs that ask the user something; they return None, or False, if cancelled."""
 
 from pathlib import Path
 
@@ -8,39 +8,39 @@ TITLE = "Stream ERC"
 RECORDINGS = (
     "Recordings (*.wav *.flac *.mp3 *.m4a *.aac *.ogg *.opus *.mp4 *.mkv *.webm *.mov);;All files (*)"
 )
-SHORT = QFileDialog.Option.HideNameFilterDetails  # "Recordings", without all the endings
+SHORT = QFileDialog.Option.HideNameFilterDetails  # show "Recordings" without its file extensions
 
 
 def may_discard(parent: QWidget) -> bool:
-    """Whether a conversation that is not saved may go."""
+    """Ask whether an unsaved conversation may be discarded."""
     buttons = QMessageBox.StandardButton
-    question = "The conversation is not saved. Go on without it?"
+    question = "The conversation is not saved. Discard it?"
     answer = QMessageBox.question(parent, TITLE, question, buttons.Discard | buttons.Cancel, buttons.Cancel)
     return answer == buttons.Discard
 
 
 def recording(parent: QWidget) -> Path | None:
-    """Which file to hear."""
+    """Ask for a recording."""
     name, _ = QFileDialog.getOpenFileName(parent, "Open a recording", "", RECORDINGS, options=SHORT)
     return Path(name) if name else None
 
 
-def place(parent: QWidget) -> Path | None:
-    """Where to write the events."""
+def save_path(parent: QWidget) -> Path | None:
+    """Ask where to save the events."""
     proposed, kinds = "events.jsonl", "Events (*.jsonl)"
     name, _ = QFileDialog.getSaveFileName(parent, "Save the events", proposed, kinds, options=SHORT)
     return Path(name) if name else None
 
 
 def server(parent: QWidget, url: str) -> str | None:
-    """Which server to speak to."""
-    usual = QLineEdit.EchoMode.Normal
-    given, said = QInputDialog.getText(parent, TITLE, "The server's address", usual, url)
-    return given.strip() or None if said else None
+    """Ask for the address of a server."""
+    visible = QLineEdit.EchoMode.Normal
+    text, accepted = QInputDialog.getText(parent, TITLE, "The server's address", visible, url)
+    return text.strip() or None if accepted else None
 
 
 def token(parent: QWidget) -> str | None:
-    """The server's token."""
-    words, hidden = "The server asks for a token.", QLineEdit.EchoMode.Password
-    given, said = QInputDialog.getText(parent, TITLE, words, hidden)
-    return given.strip() or None if said else None
+    """Ask for the server's token."""
+    prompt, hidden = "This server asks for a token", QLineEdit.EchoMode.Password
+    text, accepted = QInputDialog.getText(parent, TITLE, prompt, hidden)
+    return text.strip() or None if accepted else None

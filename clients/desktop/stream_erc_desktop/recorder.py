@@ -10,14 +10,14 @@ import numpy as np
 from stream_erc_desktop.sound_card import SoundLibrary, sound_library
 from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, SourceError
 
-QUEUE_BLOCKS = 10_000 // BLOCK_MS  # what a slow connection may be behind; then silence is sent instead
-DEVICE_TIMEOUT_S = 2.0  # a device that is silent for so long is asked whether it is still there
+QUEUE_BLOCKS = 10_000 // BLOCK_MS  # queued for a slow connection; more is replaced by silence
+DEVICE_TIMEOUT_S = 2.0  # after this long without audio, check that the device is still there
 MAX_RATE_HZ = 48_000
 
 
 @dataclass(frozen=True, slots=True)
 class Microphone:
-    """A device that records."""
+    """A recording device."""
 
     index: int
     name: str
@@ -27,16 +27,16 @@ class Microphone:
 
 
 def find_microphones(library: SoundLibrary | None = None) -> list[Microphone]:
-    """The devices that record.
+    """Return the recording devices.
 
     Raises:
-        SourceError: there is none, and why.
+        SourceError: there is none, with the reason.
     """
     sound = library if library is not None else sound_library("The microphone")
     try:
         devices = [device for device in sound.query_devices() if device["max_input_channels"] > 0]
     except sound.PortAudioError as error:
-        raise SourceError(f"The sound system does not answer: {error}") from error
+        raise SourceError(f"The sound system does not respond: {error}") from error
     if not devices:
         raise SourceError("This computer has no microphone")
     default = getattr(getattr(sound, "default", None), "device", (-1, -1))[0]
@@ -53,14 +53,14 @@ def find_microphones(library: SoundLibrary | None = None) -> list[Microphone]:
 
 
 class Recorder:
-    """A microphone that is heard until `stop`.
+    """A microphone as a source, until `stop`.
 
     Args:
-        talking: whether it is heard at first; where not, silence is sent, so that time goes on.
+        talking: whether it is heard at first; if not, silence is sent, so that time advances.
     """
 
     live = True
-    duration_ms: int | None = None  # nobody knows
+    duration_ms: int | None = None  # unknown
 
     def __init__(
         self, microphone: Microphone, *, talking: bool = True, library: SoundLibrary | None = None
@@ -73,13 +73,13 @@ class Recorder:
         self._stream: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._lost = 0  # bytes since the last block that found room
+        self._lost = 0  # bytes dropped since the last queued block
 
     def open(self) -> None:
-        """Open the device: at 16 kHz if it can, else at its own rate.
+        """Open the device, at 16 kHz if it can, or else at its own rate.
 
         Raises:
-            SourceError: it does not open.
+            SourceError: it cannot be opened.
         """
         sound = self._library if self._library is not None else sound_library("The microphone")
         own_hz = self.microphone.rate_hz
@@ -101,13 +101,13 @@ class Recorder:
             else:
                 self.sample_rate_hz, self._channels = rate_hz, channels
                 return
-        raise SourceError(f"The microphone {self.name} does not open: {failed}") from failed
+        raise SourceError(f"The microphone {self.name} cannot be opened: {failed}") from failed
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
-        """The audio as it is heard.
+        """Yield the audio as it is recorded.
 
         Raises:
-            SourceError: the device is gone.
+            SourceError: the device was disconnected.
         """
         self._loop = asyncio.get_running_loop()
         try:
@@ -117,7 +117,7 @@ class Recorder:
                     block = await asyncio.wait_for(self._queue.get(), DEVICE_TIMEOUT_S)
                 except TimeoutError:
                     if not self._stream.active:
-                        raise SourceError(f"The microphone {self.name} is gone") from None
+                        raise SourceError(f"The microphone {self.name} was disconnected") from None
                     continue
                 if block is None:
                     return
@@ -126,22 +126,22 @@ class Recorder:
             self.close()
 
     def pause(self, paused: bool) -> None:
-        """A microphone is not paused: silence is sent instead."""
+        """Send silence instead of the microphone's audio, or stop doing so."""
         self.talking = not paused
 
     def stop(self) -> None:
-        """Stop recording; what was heard until now still comes."""
+        """Stop recording; audio recorded so far is still yielded."""
         self._queue.put_nowait(None)
 
     def close(self) -> None:
-        """Let the device go."""
+        """Close the device."""
         self._loop = None
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
 
     def _hear(self, data: Any, frames: int, when: object, status: object) -> None:
-        """Called by PortAudio's thread: no waiting."""
+        """Queue recorded audio; called in PortAudio's thread, must not block."""
         loop = self._loop
         if loop is None:
             return
@@ -154,14 +154,14 @@ class Recorder:
             block = samples.mean(1).astype("<i2").tobytes()
         try:
             loop.call_soon_threadsafe(self._take, block)
-        except RuntimeError:  # the loop ended in between
+        except RuntimeError:  # the loop was closed meanwhile
             self._loop = None
 
     def _take(self, block: bytes) -> None:
         if self._queue.qsize() >= QUEUE_BLOCKS:
             self._lost += len(block)
             return
-        if self._lost:  # times stay true
+        if self._lost:  # silence in place of dropped audio, so that times stay right
             self._queue.put_nowait(bytes(self._lost))
             self._lost = 0
         self._queue.put_nowait(block)

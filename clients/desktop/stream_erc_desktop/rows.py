@@ -1,4 +1,4 @@
-"""The rows of the transcript: the turns as Qt's views want them, and how one is painted."""
+"""The rows of the transcript: a Qt list model of the turns, and the painting of a row."""
 
 from collections.abc import Sequence
 
@@ -23,24 +23,24 @@ from stream_erc_desktop.palette import LIGHT, EmotionStyle, Theme
 Index = QModelIndex | QPersistentModelIndex
 
 PAD_X, PAD_Y, GAP = 14, 9, 14  # px
-WHEN_PX, WHO_PX, FELT_PX = 46, 96, 148
-NARROW_PX = 560  # below, the words get a line of their own
+TIME_PX, SPEAKER_PX, EMOTION_PX = 46, 96, 148
+NARROW_PX = 560  # in narrower rows, the words get a line of their own
 MAX_SIZES = 10_000  # rows
 TURN = Qt.ItemDataRole.UserRole
 SAME_SPEAKER = Qt.ItemDataRole.UserRole + 1
 
 
 class TurnList(QAbstractListModel):
-    """The turns as Qt's views want them; `sync` tells them only what changed."""
+    """A Qt list model of the turns; `sync` reports only what changed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.turns: list[Turn] = []
 
     def sync(self, turns: Sequence[Turn]) -> None:
-        """Take over the turns of the conversation, in order."""
+        """Update the list to the turns of the conversation, in order."""
         root, new = QModelIndex(), list(turns)
-        gone = 0  # from the front, where the oldest make room
+        gone = 0  # removed from the front, where the oldest turns are dropped
         first = new[0].index if new else None
         while gone < len(self.turns) and (first is None or self.turns[gone].index < first):
             gone += 1
@@ -56,7 +56,7 @@ class TurnList(QAbstractListModel):
         for at in changed:
             self.turns[at] = new[at]
         if changed:
-            # A row shows a repeated name paler, so the one below may change with it.
+            # A repeated name is shown paler, so the row below may change too.
             self.dataChanged.emit(
                 self.index(changed[0]), self.index(min(changed[-1] + 1, len(self.turns) - 1))
             )
@@ -66,11 +66,11 @@ class TurnList(QAbstractListModel):
             self.endInsertRows()
 
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008, N802
-        """How many turns."""
+        """Return the number of turns."""
         return 0 if parent.isValid() else len(self.turns)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
-        """A turn, or its sentence."""
+        """Return a turn, its sentence, or whether the turn above has the same speaker."""
         if not index.isValid() or index.row() >= len(self.turns):
             return None
         turn = self.turns[index.row()]
@@ -80,24 +80,24 @@ class TurnList(QAbstractListModel):
             above = self.turns[index.row() - 1] if index.row() else None
             return above is not None and above.speaker == turn.speaker and not above.failed
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
-            return turn.said
+            return turn.sentence
         return None
 
 
 class TurnDelegate(QStyledItemDelegate):
-    """Paints a turn in one row: when, who, what was said, what it expressed."""
+    """A painter of a turn as one row: time, speaker, words and emotion."""
 
     def __init__(self, view: QListView) -> None:
         super().__init__(view)
         self._view = view
         self.theme: Theme = LIGHT
         self.styles: dict[str, EmotionStyle] = {}
-        self.sounding: int | None = None  # the turn that is to be heard now
+        self.playing: int | None = None  # the turn being played
         self._sizes: dict[int, tuple[Turn, QSize]] = {}
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:  # noqa: N802
-        """As high as the words need in the width there is."""
-        # A list asks for all of its rows whenever one changes: the answers are kept.
+        """Return the height that the words need at the view's width."""
+        # The view asks for all of its rows whenever one changes, so the sizes are cached.
         turn, wide = index.data(TURN), self._view.viewport().width()
         known = self._sizes.get(turn.index)
         if known is None or known[0] is not turn or known[1].width() != wide:
@@ -109,7 +109,7 @@ class TurnDelegate(QStyledItemDelegate):
     def _size(self, turn: Turn, wide: int) -> QSize:
         line = self._view.fontMetrics().height()
         beside = (2 * line if turn.revision else line) + 5
-        words = self._said(QRect(0, 0, wide, 0).adjusted(PAD_X, PAD_Y, -PAD_X, -PAD_Y))
+        words = self._text_box(QRect(0, 0, wide, 0).adjusted(PAD_X, PAD_Y, -PAD_X, -PAD_Y))
         room = QRect(0, 0, words.width(), 100_000)
         metrics = self._view.fontMetrics()
         height = metrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap), _words(turn)).height()
@@ -124,8 +124,8 @@ class TurnDelegate(QStyledItemDelegate):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         selected = bool(option.state & QStyle.StateFlag.State_Selected)
         over = bool(option.state & QStyle.StateFlag.State_MouseOver)
-        sounds = turn.index == self.sounding
-        if selected or over or sounds:
+        playing = turn.index == self.playing
+        if selected or over or playing:
             painter.fillPath(rounded(QRectF(box.adjusted(4, 1, -4, -1)), 8), QColor(theme.hover))
         if index.row():
             painter.setPen(QColor(theme.line))
@@ -134,34 +134,34 @@ class TurnDelegate(QStyledItemDelegate):
             painter.setPen(QColor(theme.ink))
             painter.drawPath(rounded(QRectF(box.adjusted(4, 2, -5, -2)), 8))
         inner = box.adjusted(PAD_X, PAD_Y, -PAD_X, -PAD_Y)
-        if sounds or (over and turn.start_ms is not None and not turn.partial):
-            self._paint_hearing(painter, inner, sounds)
-        self._paint_when_and_who(painter, inner, turn, bool(index.data(SAME_SPEAKER)))
+        if playing or (over and turn.start_ms is not None and not turn.partial):
+            self._paint_play_mark(painter, inner, playing)
+        self._paint_time_and_speaker(painter, inner, turn, bool(index.data(SAME_SPEAKER)))
         self._paint_words(painter, inner, turn)
         if turn.emotion is not None and not turn.failed:
             self._paint_emotion(painter, inner, turn.emotion, turn.partial)
         painter.restore()
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme; its font may need other room."""
+        """Apply a theme; sizes may change with its font."""
         self.theme = theme
         self._sizes.clear()
 
-    def _paint_when_and_who(self, painter: QPainter, inner: QRect, turn: Turn, same: bool) -> None:
+    def _paint_time_and_speaker(self, painter: QPainter, inner: QRect, turn: Turn, same: bool) -> None:
         theme, metrics = self.theme, painter.fontMetrics()
         painter.setPen(QColor(theme.error if turn.failed else theme.soft))
         painter.setFont(_font(self._view.font(), 0.9))
         when = str(turn.index + 1) if turn.start_ms is None else clock(turn.start_ms)
-        line = QRect(inner.left(), inner.top(), WHEN_PX, metrics.height())
+        line = QRect(inner.left(), inner.top(), TIME_PX, metrics.height())
         painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, when)
         quiet = same or turn.partial
         painter.setFont(_font(self._view.font(), 1, bold=not quiet))
         painter.setPen(QColor(theme.error if turn.failed else theme.soft if quiet else theme.ink))
         who = "failed" if turn.failed else turn.speaker or "…"
-        line = QRect(inner.left() + WHEN_PX + GAP, inner.top(), WHO_PX, metrics.height())
-        elided = painter.fontMetrics().elidedText(who, Qt.TextElideMode.ElideRight, WHO_PX)
+        line = QRect(inner.left() + TIME_PX + GAP, inner.top(), SPEAKER_PX, metrics.height())
+        elided = painter.fontMetrics().elidedText(who, Qt.TextElideMode.ElideRight, SPEAKER_PX)
         painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, elided)
-        if turn.revision:  # below the name; where the words stand there, beside it
+        if turn.revision:  # below the name; beside it in narrow rows, where the words are below
             if inner.width() < NARROW_PX:
                 line.translate(painter.fontMetrics().horizontalAdvance(elided) + 8, 0)
             else:
@@ -170,14 +170,14 @@ class TurnDelegate(QStyledItemDelegate):
             painter.setPen(QColor(theme.soft))
             painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, "revised")
 
-    def _paint_hearing(self, painter: QPainter, inner: QRect, sounds: bool) -> None:
-        """Left of the time: that a click lets the turn be heard, or stops it."""
+    def _paint_play_mark(self, painter: QPainter, inner: QRect, playing: bool) -> None:
+        """Paint the play or stop mark, left of the time."""
         x, y = inner.left() - 8.0, inner.top() + painter.fontMetrics().height() / 2
         shape = QPolygonF([QPointF(x, y - 4), QPointF(x + 6, y), QPointF(x, y + 4)])
-        if sounds:
+        if playing:
             shape = QPolygonF(QRectF(x, y - 3, 6, 6))
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(self.theme.ink if sounds else self.theme.soft))
+        painter.setBrush(QColor(self.theme.ink if playing else self.theme.soft))
         painter.drawPolygon(shape)
         painter.setBrush(Qt.BrushStyle.NoBrush)
 
@@ -186,7 +186,7 @@ class TurnDelegate(QStyledItemDelegate):
         painter.setFont(_font(self._view.font(), 1, italic=turn.partial or not turn.text))
         quiet = turn.partial or not turn.text
         painter.setPen(QColor(theme.error if turn.failed else theme.soft if quiet else theme.ink))
-        painter.drawText(self._said(inner), int(Qt.TextFlag.TextWordWrap), _words(turn))
+        painter.drawText(self._text_box(inner), int(Qt.TextFlag.TextWordWrap), _words(turn))
 
     def _paint_emotion(self, painter: QPainter, inner: QRect, emotion: EmotionReading, partial: bool) -> None:
         theme = self.theme
@@ -197,34 +197,34 @@ class TurnDelegate(QStyledItemDelegate):
         font = _font(self._view.font(), 0.95)
         painter.setFont(font)
         high = QFontMetrics(font).height()
-        left, top = inner.right() - FELT_PX, inner.top()
+        left, top = inner.right() - EMOTION_PX, inner.top()
         paint_face(painter, QRectF(left, top + (high - 17) / 2, 17, 17), style, theme)
-        label = QRect(left + 25, top, FELT_PX - 25, high)
+        label = QRect(left + 25, top, EMOTION_PX - 25, high)
         painter.setPen(QColor(theme.soft if partial else theme.ink))
         painter.drawText(label, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, emotion.label)
         painter.setPen(QColor(theme.soft))
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         painter.drawText(label, right, percent(emotion.confidence))
-        track = QRectF(left + 25, top + high + 3, FELT_PX - 25, 3)
+        track = QRectF(left + 25, top + high + 3, EMOTION_PX - 25, 3)
         painter.fillPath(rounded(track, 1.5), QColor(theme.line))
         track.setWidth(max(3.0, track.width() * emotion.confidence))
         painter.fillPath(rounded(track, 1.5), QColor(style.colour(theme)))
 
-    def _said(self, inner: QRect) -> QRect:
-        """Where the words stand in a row: between the name and the emotion, or below."""
+    def _text_box(self, inner: QRect) -> QRect:
+        """Return the box of the words: between the name and the emotion, or below in narrow rows."""
         if inner.width() < NARROW_PX:
-            return inner.adjusted(WHEN_PX + GAP, self._view.fontMetrics().height() + 7, 0, 0)
-        return inner.adjusted(WHEN_PX + WHO_PX + 2 * GAP, 0, -FELT_PX - GAP - 6, 0)
+            return inner.adjusted(TIME_PX + GAP, self._view.fontMetrics().height() + 7, 0, 0)
+        return inner.adjusted(TIME_PX + SPEAKER_PX + 2 * GAP, 0, -EMOTION_PX - GAP - 6, 0)
 
 
 def on_time(x: float) -> bool:
-    """Whether a place in a row is on the time."""
-    return x < PAD_X + WHEN_PX + GAP / 2
+    """Return whether a position in a row is on the time."""
+    return x < PAD_X + TIME_PX + GAP / 2
 
 
 def on_name(x: float) -> bool:
-    """Whether a place in a row is on the speaker's name."""
-    return PAD_X + WHEN_PX + GAP / 2 <= x < PAD_X + WHEN_PX + GAP + WHO_PX
+    """Return whether a position in a row is on the speaker's name."""
+    return PAD_X + TIME_PX + GAP / 2 <= x < PAD_X + TIME_PX + GAP + SPEAKER_PX
 
 
 def _words(turn: Turn) -> str:

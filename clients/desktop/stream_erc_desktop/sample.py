@@ -1,4 +1,4 @@
-"""The sample conversation, which a server has beside its page, as a source of audio."""
+"""The sample conversation, which a server offers beside its page, as a source of audio."""
 
 import tempfile
 from http.client import HTTPException
@@ -11,15 +11,15 @@ from stream_erc_desktop.player import Recording
 from stream_erc_desktop.sources import SourceError
 
 TIMEOUT_S = 20.0
-HERE = ("127.0.0.1", "::1", "localhost")  # where no proxy can be meant
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # no proxy is used for these
 
 
 class Sample(Recording):
-    """The sample of a server.
+    """A server's sample conversation.
 
     Args:
         url: of the server.
-        live: in real time, as if it were spoken now.
+        live: whether to read it in real time, as if it were spoken now.
     """
 
     def __init__(self, url: str, *, live: bool = True) -> None:
@@ -28,10 +28,10 @@ class Sample(Recording):
         self._url = sample_url(url)
 
     def open(self) -> None:
-        """Fetch it.
+        """Download the sample.
 
         Raises:
-            SourceError: the server does not have it, or nothing here reads it.
+            SourceError: the server does not have it, or there is no decoder for it.
         """
         content = _fetched(self._url)
         self._file = tempfile.NamedTemporaryFile(suffix=".flac")
@@ -41,12 +41,12 @@ class Sample(Recording):
         super().open()
 
     def close(self) -> None:
-        """Let it go."""
+        """Delete the downloaded file."""
         self._file.close()
 
 
 def _fetched(url: str) -> bytes:
-    proxies: dict[str, str] | None = {} if urlsplit(url).hostname in HERE else None
+    proxies: dict[str, str] | None = {} if urlsplit(url).hostname in LOOPBACK else None
     try:
         with build_opener(ProxyHandler(proxies)).open(url, timeout=TIMEOUT_S) as answer:
             content: bytes = answer.read()
@@ -58,7 +58,7 @@ def _fetched(url: str) -> bytes:
 
 
 def sample_url(url: str) -> str:
-    """Where the sample of a server is, beside its page."""
+    """Return the address of a server's sample, beside its page."""
     parts = urlsplit(url)
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     folder = parts.path.rstrip("/").removesuffix("/v1/session")

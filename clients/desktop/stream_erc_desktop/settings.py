@@ -1,4 +1,4 @@
-"""What the next conversation is asked for, and how the window looks."""
+"""The settings dialog: the configuration of the next conversation, and the look of the window."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ from PySide6.QtWidgets import (
 from stream_erc_desktop.feed import Options
 from stream_erc_desktop.preferences import LOOKS, Preferences
 
-MAX_SPEAKERS = 16  # that the protocol takes
-SERVER_CHOOSES = "The server's"
+MAX_SPEAKERS = 16  # the protocol's limit
+SERVER_DEFAULT = "Server default"
 
 
 class SettingsDialog(QDialog):
-    """The choices that the server gave, and the window's own."""
+    """The settings that the server offers, and those of the window."""
 
     def __init__(
         self, parent: QWidget, preferences: Preferences, *, models: Sequence[str], languages: Sequence[str]
@@ -30,14 +30,14 @@ class SettingsDialog(QDialog):
         self.setWindowTitle("Settings")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._preferences, options = preferences, preferences.options
-        default = f"{SERVER_CHOOSES} ({models[0]})" if models else SERVER_CHOOSES
+        default = f"{SERVER_DEFAULT} ({models[0]})" if models else SERVER_DEFAULT
         self.model = _choice((None, default), *((name, name) for name in models))
-        self.language = _choice((None, SERVER_CHOOSES), *((code, code) for code in languages))
+        self.language = _choice((None, SERVER_DEFAULT), *((code, code) for code in languages))
         self.model.setCurrentIndex(max(0, self.model.findData(options.model)))
         if options.language is not None and self.language.findData(options.language) < 0:
             self.language.addItem(options.language, options.language)
         self.language.setCurrentIndex(max(0, self.language.findData(options.language)))
-        self.speakers = _choice((None, "Found out"), *((n, str(n)) for n in range(1, MAX_SPEAKERS + 1)))
+        self.speakers = _choice((None, "Not known"), *((n, str(n)) for n in range(1, MAX_SPEAKERS + 1)))
         self.speakers.setCurrentIndex(options.speakers or 0)
         self.partials = QCheckBox("Show words while they are spoken")
         self.partials.setChecked(options.partials)
@@ -54,7 +54,7 @@ class SettingsDialog(QDialog):
         form.addRow("", self.partials)
         form.addRow("&Files", self.pace)
         form.addRow("&Look", self.look)
-        note = QLabel("All but the look holds from the next conversation on.")
+        note = QLabel("Everything but the look applies from the next conversation on.")
         note.setObjectName("soft")
         form.addRow("", note)
         buttons = QDialogButtonBox(
@@ -65,7 +65,7 @@ class SettingsDialog(QDialog):
         form.addRow(buttons)
 
     def accept(self) -> None:
-        """Remember what was chosen."""
+        """Save the choices."""
         self._preferences.options = Options(
             model=self.model.currentData(),
             language=self.language.currentData(),

@@ -1,4 +1,4 @@
-"""The sound card, through sounddevice where it and PortAudio are present."""
+"""The sound card, through sounddevice, if it and PortAudio are installed."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ from stream_erc_desktop.sources import SourceError
 
 
 class SoundLibrary(Protocol):
-    """What is used of the module `sounddevice`; a test gives its own."""
+    """The part of the module `sounddevice` that is used; tests pass a stand-in."""
 
     PortAudioError: type[Exception]
     RawInputStream: Callable[..., Any]
@@ -16,10 +16,13 @@ class SoundLibrary(Protocol):
 
 
 def sound_library(purpose: str) -> SoundLibrary:
-    """The module, imported only where it is asked for: the import itself opens PortAudio.
+    """Import sounddevice, only when it is needed: the import itself opens PortAudio.
+
+    Args:
+        purpose: what needs it; begins the error message.
 
     Raises:
-        SourceError: it is not here, and what to do; `purpose` begins the sentence.
+        SourceError: it cannot be imported, with what to install.
     """
     try:
         import sounddevice
@@ -30,7 +33,7 @@ def sound_library(purpose: str) -> SoundLibrary:
             f"{purpose} needs the PortAudio library: {error} "
             "(Debian: apt install libportaudio2, macOS: brew install portaudio)"
         ) from error
-    except Exception as error:  # its own PortAudioError, which has no name before the import succeeds
+    except Exception as error:  # sounddevice's PortAudioError, which cannot be named before the import
         raise SourceError(f"The sound system does not work: {error}") from error
     library: SoundLibrary = sounddevice
     return library

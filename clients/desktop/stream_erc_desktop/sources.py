@@ -1,23 +1,23 @@
-"""What audio comes from: a microphone or a recording."""
+"""Sources of audio: the interface of microphones and recordings."""
 
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-SAMPLE_RATE_HZ = 16_000  # what the server works at; other rates are taken too
+SAMPLE_RATE_HZ = 16_000  # the server's own rate; it accepts others too
 BLOCK_MS = 40
 
 
 class SourceError(Exception):
-    """A file or a microphone that cannot be used; one line says why."""
+    """A file or a microphone that cannot be used; the message is one line."""
 
 
 class Source(Protocol):
-    """Audio: mono, 16 bits, little-endian.
+    """A source of audio: mono, 16 bits, little-endian.
 
     Attributes:
-        live: it comes as it is spoken; False where it is read as fast as it is taken.
+        live: whether it comes in real time; otherwise it is read as fast as it is sent.
         sample_rate_hz: known once it is open.
-        duration_ms: None where nobody knows.
+        duration_ms: None if unknown.
     """
 
     name: str
@@ -26,16 +26,16 @@ class Source(Protocol):
     duration_ms: int | None
 
     def open(self) -> None:
-        """Get ready; may take a while. Raises SourceError."""
+        """Open the source; may take a while. Raises SourceError."""
 
     def blocks(self) -> AsyncGenerator[bytes, None]:
-        """The audio as it comes, until its end or `stop`. Raises SourceError."""
+        """Yield the audio until its end or `stop`. Raises SourceError."""
 
     def pause(self, paused: bool) -> None:
-        """Stop for a while, or go on."""
+        """Pause or continue."""
 
     def stop(self) -> None:
-        """End it."""
+        """End the iteration."""
 
     def close(self) -> None:
-        """Let the file or the device go."""
+        """Close the file or the device."""

@@ -1,11 +1,11 @@
-"""Where the time goes between the end of speech and its result. No Qt."""
+"""The latency from the end of speech to the result, by stage. No Qt."""
 
 from collections import deque
 from dataclasses import dataclass, field
 
 from stream_erc_client import LatencyParts
 
-MAX_LATENCIES = 1_000  # turns that the percentiles are taken over
+MAX_LATENCIES = 1_000  # turns in the percentiles
 
 STAGES = {
     "endpointing": "Waiting for silence",
@@ -14,7 +14,7 @@ STAGES = {
     "emotion": "Emotion",
     "total": "Total",
 }
-"""Where the time goes: the wire's word and the window's."""
+"""Each stage's field of `LatencyParts`, and its name in the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +29,23 @@ class Stage:
 
 @dataclass
 class Latencies:
-    """What the last turns took."""
+    """The latencies of the last turns."""
 
     _kept: deque[LatencyParts] = field(default_factory=lambda: deque(maxlen=MAX_LATENCIES))
 
     def add(self, latency: LatencyParts) -> None:
-        """One more turn."""
+        """Add a turn's latency."""
         self._kept.append(latency)
 
     def stages(self) -> list[Stage]:
-        """Each stage of the last turn and over the last ones; empty before the first."""
-        found = []
+        """Return the stages that took any time, with the last turn's latency, median and percentile."""
+        stages = []
         for key, name in STAGES.items() if self._kept else ():
             values = [float(getattr(latency, key)) for latency in self._kept]
             ordered = sorted(values)
             if ordered[-1] > 0:
-                found.append(Stage(name, values[-1], _quantile(ordered, 0.5), _quantile(ordered, 0.95)))
-        return found
+                stages.append(Stage(name, values[-1], _quantile(ordered, 0.5), _quantile(ordered, 0.95)))
+        return stages
 
 
 def _quantile(ordered: list[float], share: float) -> float:

@@ -1,4 +1,4 @@
-"""A theme as Qt wants it: a palette and a style sheet; which one it is, and the program in it."""
+"""Themes in Qt: choosing and applying one, as a palette and a style sheet."""
 
 from pathlib import Path
 
@@ -13,25 +13,25 @@ FONT_PX = 14
 ARROWS = f"""
 QToolButton#backButton, QToolButton#forwardButton, QToolButton#toParentButton {{
   background: {LIGHT.wave}; border: 0; border-radius: 6px; margin: 3px; }}"""
-"""Qt's file dialog has black arrows, on whatever ground."""
+"""A lighter ground for the arrows of Qt's file dialog, which are always black."""
 
-FILES = Path(__file__).parent.as_posix()  # style sheets take pictures from files only
+FILES = Path(__file__).parent.as_posix()  # style sheets load images from files only
 
 
 def chosen_theme(look: str) -> Theme:
-    """The theme of a look: `dark`, `light`, or as the system is."""
+    """Return the theme of a look: `dark`, `light`, or `system`."""
     system = QGuiApplication.styleHints().colorScheme()
     return DARK if look == "dark" or (look == "system" and system is Qt.ColorScheme.Dark) else LIGHT
 
 
-def wear(theme: Theme) -> None:
-    """Give the program the colours of a theme."""
+def apply_theme(theme: Theme) -> None:
+    """Apply a theme to the application."""
     QApplication.setPalette(qt_palette(theme))
     application().setStyleSheet(style_sheet(theme))
 
 
 def qt_palette(theme: Theme) -> QPalette:
-    """The colours of Qt's own widgets, menus and dialogs."""
+    """Return the palette of Qt's own widgets, menus and dialogs."""
     palette = QPalette()
     roles = {
         QPalette.ColorRole.Window: theme.background,
@@ -59,7 +59,7 @@ def qt_palette(theme: Theme) -> QPalette:
 
 
 def style_sheet(theme: Theme) -> str:
-    """The look of the window, as the report's."""
+    """Return the style sheet of the window, which looks like the HTML report."""
     return f"""
 * {{ font-size: {FONT_PX}px; }}
 QMainWindow, QDialog {{ background: {theme.background}; }}

@@ -1,4 +1,4 @@
-"""The card with the waveform and the lanes, and the clock beside them."""
+"""The timeline card: waveform, lanes, and the clock beside them."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -24,11 +24,11 @@ from stream_erc_desktop.waveform import Waveform
 
 
 class Timeline(QFrame):
-    """Everything that lies on the time axis.
+    """Everything on the time axis.
 
     Signals:
         renamed: a speaker and the new name.
-        chosen: the index of a turn that was clicked.
+        chosen: index of the turn that was clicked.
     """
 
     renamed = Signal(str, str)
@@ -72,7 +72,7 @@ class Timeline(QFrame):
         styles: dict[str, EmotionStyle],
         selected: int | None,
     ) -> None:
-        """Show who spoke when."""
+        """Show the turns of each speaker."""
         self.lanes.show_turns(rows, speakers, styles, selected)
         seen = min(max(1, len(speakers)), MAX_LANES_SEEN)
         self._scroller.setFixedHeight(seen * LANE_PX)
@@ -83,7 +83,7 @@ class Timeline(QFrame):
     def show_audio(
         self, outline: Outline, rows: Sequence[Turn], pending_ms: Sequence[tuple[int, int | None]]
     ) -> None:
-        """Show what was heard: speech of finished turns, and that whose turns are still to come."""
+        """Show the audio, the speech of finished turns, and the speech without a finished turn."""
         spans = [
             (float(turn.start_ms), float(turn.end_ms))
             for turn in rows
@@ -99,20 +99,20 @@ class Timeline(QFrame):
         self.clock.setText(clock(outline.end_ms))
 
     def show_drop(self, over: bool) -> None:
-        """Show that a file may be dropped."""
+        """Show whether a file can be dropped now."""
         self.setProperty("drop", over)
         self.style().unpolish(self)
         self.style().polish(self)
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme."""
+        """Apply a theme."""
         self.waveform.set_theme(theme)
         self.lanes.strip.set_theme(theme)
         self.follow.setIcon(icon("follow", theme.soft))
         self.whole.setIcon(icon("whole", theme.soft))
 
     def _corner(self) -> QWidget:
-        """What stands left of the waveform."""
+        """Build the corner left of the waveform: clock, state and buttons."""
         buttons = QHBoxLayout()
         buttons.setSpacing(0)
         buttons.addWidget(self.follow)

@@ -1,4 +1,4 @@
-"""The transcript: who said what, grey until it is final, with the emotion it expressed."""
+"""The transcript: speakers and words, grey until they are final, with the expressed emotion."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from stream_erc_desktop.model import Turn
 from stream_erc_desktop.palette import EmotionStyle, Theme
 from stream_erc_desktop.rows import TURN, TurnDelegate, TurnList, on_name, on_time
 
-MAX_NAME = 100  # characters, as the protocol has it
+MAX_NAME = 100  # characters, the protocol's limit
 
 
 class Transcript(QListView):
     """The list of turns.
 
     Signals:
-        chosen: the index of the turn that was clicked or walked to.
-        left: no turn is selected any more; the newest is what counts.
-        corrected: a turn's index and who really spoke it.
-        again: the turn whose time was clicked, to be heard again.
+        chosen: index of the turn selected by click or key.
+        left: no turn is selected any more; the newest one is shown.
+        corrected: a turn's index and its corrected speaker.
+        again: the turn whose time was clicked, to be played.
     """
 
     chosen = Signal(int)
@@ -51,23 +51,23 @@ class Transcript(QListView):
     def show_turns(
         self, turns: Sequence[Turn], speakers: Sequence[str], styles: dict[str, EmotionStyle]
     ) -> None:
-        """Show the turns; the newest stays in view unless the reader scrolled away from it."""
+        """Show the turns; the newest stays in view unless the user scrolled away from it."""
         self._delegate.styles, self.speakers = styles, list(speakers)
         self.list.sync(turns)
 
     def select(self, turn: int) -> None:
-        """Go to a turn."""
+        """Select a turn."""
         for row, known in enumerate(self.list.turns):
             if known.index == turn and self.currentIndex().row() != row:
                 self.setCurrentIndex(self.list.index(row))
 
-    def show_sounding(self, turn: int | None) -> None:
-        """Show which turn is to be heard now."""
-        self._delegate.sounding = turn
+    def show_playing(self, turn: int | None) -> None:
+        """Mark the turn being played, None for none."""
+        self._delegate.playing = turn
         self.viewport().update()
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme."""
+        """Apply a theme."""
         self._delegate.set_theme(theme)
         self.viewport().update()
 
@@ -78,7 +78,7 @@ class Transcript(QListView):
         return turn
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        """Enter asks who spoke the turn; a digit says it: 1 is the first lane; Escape leaves the turn."""
+        """Ask for the speaker on Enter, set it on a digit (1 is the first lane), deselect on Escape."""
         turn = self.current_turn
         if turn is not None and event.key() == Qt.Key.Key_Escape:
             self.setCurrentIndex(QModelIndex())
@@ -94,13 +94,13 @@ class Transcript(QListView):
             super().keyPressEvent(event)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:  # noqa: N802
-        """The right button asks who spoke the turn."""
+        """Ask for the turn's speaker."""
         turn = self.indexAt(event.pos()).data(TURN)
         if turn is not None:
             self._ask_who(turn, event.globalPos())
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        """A click on the name asks who spoke the turn; one on the time lets it be heard again."""
+        """Ask for the speaker on a click on the name; play the turn on a click on the time."""
         super().mouseReleaseEvent(event)
         turn, x = self.indexAt(event.position().toPoint()).data(TURN), event.position().x()
         if turn is None or event.button() is not Qt.MouseButton.LeftButton:
@@ -111,14 +111,14 @@ class Transcript(QListView):
             self.again.emit(turn)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        """Show that a name or a time can be clicked."""
+        """Show a pointing hand over a name or a time."""
         super().mouseMoveEvent(event)
         x = event.position().x()
         over = self.indexAt(event.position().toPoint()).isValid() and (on_name(x) or on_time(x))
         self.viewport().setCursor(Qt.CursorShape.PointingHandCursor if over else Qt.CursorShape.ArrowCursor)
 
     def who_menu(self, turn: Turn) -> QMenu:
-        """The speakers to choose from, and somebody new."""
+        """Build the menu of the known speakers and of a new one."""
         menu = QMenu(self)
         menu.setAccessibleName("Who said this?")
         menu.addAction("Who said this?").setEnabled(False)

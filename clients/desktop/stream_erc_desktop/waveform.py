@@ -1,4 +1,4 @@
-"""The waveform while it is heard: the clock above it, speech dark and on a band, silence pale."""
+"""The live waveform: a ruler above it, speech dark on a band, silence pale."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from stream_erc_desktop.model import clock
 from stream_erc_desktop.outline import Outline
 from stream_erc_desktop.palette import LIGHT, Theme
 
-LIVE_MS = 30_000  # shown while the newest audio is followed
+LIVE_MS = 30_000  # shown while the view follows the newest audio
 MIN_VIEW_MS, MAX_VIEW_MS = 2_000, 4 * 3_600_000
 RULER_PX, WAVE_PX = 26, 78
-PITCH_PX, BAR_PX = 3, 2  # from one bar to the next, and its width
-TICK_PX = 74  # from one time on the ruler to the next, at least
+PITCH_PX, BAR_PX = 3, 2  # distance of the bars, and their width
+TICK_PX = 74  # minimum distance of the times on the ruler
 STEPS_MS = (500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000)
 LONG_STEPS_MS = (120_000, 300_000, 600_000, 900_000, 1_800_000, 3_600_000)
 EVER_MS = 1e9
@@ -25,7 +25,7 @@ Words = Sequence[tuple[QRectF, int, str]]
 
 
 class TimeView(pg.PlotWidget):
-    """A strip on the time axis, in milliseconds; wheel and drag move along the time only."""
+    """A strip along the time axis, in milliseconds; the wheel zooms and dragging moves in time only."""
 
     def __init__(self, name: str, axis: pg.AxisItem | None = None) -> None:
         super().__init__(axisItems={} if axis is None else {"top": axis})
@@ -47,12 +47,12 @@ class TimeView(pg.PlotWidget):
 
     @property
     def span_ms(self) -> tuple[float, float]:
-        """The time that is seen, from and to."""
+        """The visible span of time, from and to."""
         start, end = self.getViewBox().viewRange()[0]
         return float(start), float(end)
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme."""
+        """Apply a theme."""
         self.theme = theme
         self.setBackground(theme.surface)
         self.scene().update()
@@ -69,43 +69,43 @@ class ClockAxis(pg.AxisItem):
         self.setStyle(tickFont=self.font, tickTextOffset=6, autoReduceTextSpace=False)
 
     def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:  # noqa: N802, N803
-        """One kind of ticks, as dense as they can be read."""
+        """Return one level of ticks, as dense as is readable."""
         per_pixel = (maxVal - minVal) / max(size, 1)
         steps = (*STEPS_MS, *LONG_STEPS_MS)
         return [(next((step for step in steps if step / per_pixel >= TICK_PX), steps[-1]), 0)]
 
     def drawPicture(self, painter: QPainter, line: object, ticks: object, words: Words) -> None:  # noqa: N802
-        """The times only: the line and the ticks would be one more pattern beside the bars."""
+        """Draw only the times: a line and ticks would clutter the bars."""
         painter.setPen(self.textPen())
         painter.setFont(self.font)
         for box, flags, text in words:
             painter.drawText(box, int(flags), text)
 
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:  # noqa: N802
-        """The times."""
+        """Format the times."""
         return [clock(value, tenths=spacing < 1_000) for value in values]
 
 
 class TimeItem(pg.GraphicsObject):
-    """Something that is drawn in pixels along the time axis."""
+    """An item drawn in pixels along the time axis."""
 
     def __init__(self, view: TimeView) -> None:
         super().__init__()
         self.view = view
 
     def boundingRect(self) -> QRectF:  # noqa: N802
-        """All that can be seen: painting is clipped to the view."""
+        """Return a box that covers every view: painting is clipped to the view."""
         return QRectF(0, -1, EVER_MS, 3)
 
     def paint(self, painter: QPainter, *_: object) -> None:
-        """Draw, with one unit of the painter a pixel of the screen."""
+        """Draw in pixels of the screen."""
         along: QTransform = painter.worldTransform()
         painter.resetTransform()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         self.draw(painter, along.m11(), along.dx(), self.mapRectToDevice(self.viewRect()))
 
     def draw(self, painter: QPainter, px_per_ms: float, offset_px: float, area: QRectF) -> None:
-        """Draw what lies at ``t`` milliseconds at ``t * px_per_ms + offset_px``."""
+        """Draw the item; time ``t`` in milliseconds is at ``t * px_per_ms + offset_px``."""
         raise NotImplementedError
 
 
@@ -130,7 +130,7 @@ class Waveform(TimeView):
         self._look(0, LIVE_MS)
 
     def show_audio(self, outline: Outline, speech: Spans, pending: Spans = ()) -> None:
-        """Show what was heard, where there was speech, and where there is some that no turn covers yet.
+        """Show the audio with its speech, and the pending speech without a finished turn.
 
         Spans are in milliseconds, from and to.
         """
@@ -147,12 +147,12 @@ class Waveform(TimeView):
         self.show_audio(self.outline, self.speech, self.pending)
 
     def show_whole(self) -> None:
-        """Show everything that was heard."""
+        """Show all audio."""
         self._set_following(False)
         self._look(0, max(self.outline.end_ms, MIN_VIEW_MS))
 
     def show_span(self, start_ms: float, end_ms: float) -> None:
-        """Move so that a span of time is seen, if it is not."""
+        """Move a span of time into view, if it is not."""
         start, end = self.span_ms
         if start <= start_ms and end_ms <= end:
             return
@@ -161,7 +161,7 @@ class Waveform(TimeView):
         self._look(left, left + end - start)
 
     def zoom(self, factor: float) -> None:
-        """Show a shorter (factor below 1) or longer span: to the same end where it is followed."""
+        """Show a shorter (factor below 1) or longer span, with the same end while following."""
         start, end = self.span_ms
         wide = min(max((end - start) * factor, MIN_VIEW_MS), MAX_VIEW_MS)
         if self.following:
@@ -172,7 +172,7 @@ class Waveform(TimeView):
             self._look(left, left + wide)
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme."""
+        """Apply a theme."""
         super().set_theme(theme)
         self._axis.setTextPen(pg.mkPen(theme.soft))
 
@@ -180,7 +180,7 @@ class Waveform(TimeView):
         self.setXRange(start_ms, end_ms, padding=0)
 
     def move_by_hand(self, start_ms: float, end_ms: float) -> None:
-        """The user moved, here or in the lanes: what is followed stays followed while it is in view."""
+        """Show the span to which the user moved; keep following while the newest audio is in view."""
         self._look(start_ms, end_ms)
         self._moved_by_hand()
 
@@ -214,13 +214,13 @@ class _Bars(TimeItem):
                 left, wide = first * px_per_ms + offset_px, (last - first) * px_per_ms
                 painter.drawRoundedRect(QRectF(left, area.top(), wide, area.height()), 5, 5)
             spans += seen
-        painter.setPen(QPen(QColor(theme.line), 1.5))  # what is still to come
+        painter.setPen(QPen(QColor(theme.line), 1.5))  # after the newest audio
         middle = area.center().y()
         painter.drawLine(
             QLineF(max(area.left(), head_ms * px_per_ms + offset_px), middle, area.right(), middle)
         )
         pitch_ms = PITCH_PX / px_per_ms
-        number = int(start_ms // pitch_ms)  # bars keep their places while the view moves
+        number = int(start_ms // pitch_ms)  # bars keep their positions while the view moves
         columns = int(min(end_ms, head_ms) // pitch_ms) - number + 1
         if head_ms and columns > 0:
             left_ms = number * pitch_ms
@@ -240,7 +240,7 @@ class _Bars(TimeItem):
     ) -> None:
         """Draw bars at `x` (N) from the lowest to the highest sample, `peaks` (N, 2) within -1 to 1."""
         middle, half = area.center().y(), area.height() / 2 - 5
-        # The square root lifts quiet speech into view; what is loud keeps its place.
+        # The square root makes quiet speech visible and leaves the loudest as it is.
         reach = np.sqrt(np.abs(peaks)) * np.sign(peaks)
         top = middle - np.maximum(reach[:, 1] * half, 0.6)
         bottom = middle - np.minimum(reach[:, 0] * half, -0.6)

@@ -1,4 +1,4 @@
-"""The window: what the user asks for goes to the feed, what the feed tells is shown."""
+"""The window: passes the user's actions to the feed, and shows the feed's events."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from stream_erc_desktop.feed import Feed
 from stream_erc_desktop.header import announce
 from stream_erc_desktop.host import Host
 from stream_erc_desktop.keys import SpaceBar, add_shortcuts, application, show_shortcuts
-from stream_erc_desktop.model import Link, Notice, Tone, Turn
+from stream_erc_desktop.model import ConnectionState, Notice, Tone, Turn
 from stream_erc_desktop.page import Page
 from stream_erc_desktop.palette import DARK, LIGHT, Theme
 from stream_erc_desktop.playback import Playback
@@ -25,28 +25,28 @@ from stream_erc_desktop.recorder import Microphone, Recorder
 from stream_erc_desktop.sample import Sample
 from stream_erc_desktop.settings import SettingsDialog
 from stream_erc_desktop.sources import Source
-from stream_erc_desktop.theme import chosen_theme, wear
+from stream_erc_desktop.theme import apply_theme, chosen_theme
 
-FRAME_MS = 33  # between two drawings, while something changes
+FRAME_MS = 33  # between two redraws, while something changes
 
 
 class Window(QMainWindow):
-    """The whole window.
+    """The main window.
 
     Args:
-        feed: the way to the server.
-        preferences: what the user chose before.
-        host: who brings up the server, where the feed does not know it yet.
+        feed: the connection to the server.
+        preferences: the user's saved choices.
+        host: the program that starts the server, if the feed does not know a server yet.
     """
 
     def __init__(self, feed: Feed, preferences: Preferences, host: Host | None = None) -> None:
         super().__init__()
         self.feed, self.preferences, self._host = feed, preferences, host
-        self._next: Source | None = None  # what was asked for and is not heard yet
+        self._next: Source | None = None  # requested and not started yet
         self.course = Course()
         self.page, self.playback = Page(), Playback()
         self.theme: Theme = LIGHT
-        self._changed = True  # more than the audio, since the last drawing
+        self._changed = True  # whether more than the audio has changed since the last redraw
         self.setWindowTitle("Stream ERC")
         self.setMinimumSize(840, 560)
         self.setCentralWidget(self.page)
@@ -67,14 +67,14 @@ class Window(QMainWindow):
         if host is not None:
             host.ready.connect(self._reach)
             host.failed.connect(self._not_started)
-            # Not before: the first conversation's beginning would hide what comes from the host.
+            # Not earlier: the start of the first conversation would hide the host's messages.
             feed.connecting.connect(host.listen, Qt.ConnectionType.SingleShotConnection)
 
     def _listen_to_feed(self) -> None:
         feed = self.feed
         feed.connecting.connect(self._begin)
-        feed.told.connect(self._take_event)
-        feed.heard.connect(self._take_audio)
+        feed.event_received.connect(self._take_event)
+        feed.audio_sent.connect(self._take_audio)
         feed.started.connect(self._source_started)
         feed.source_ended.connect(self._source_ended)
         feed.failed.connect(self._failed)
@@ -105,8 +105,8 @@ class Window(QMainWindow):
         page.transcript.left.connect(self._leave_turn)
         page.transcript.corrected.connect(self._correct)
         page.transcript.again.connect(self._hear_again)
-        self.playback.sounding.connect(page.transcript.show_sounding)
-        self.playback.silent.connect(lambda why: page.notice_bar.show_notice(Notice(why)))
+        self.playback.playing.connect(page.transcript.show_playing)
+        self.playback.failed.connect(lambda reason: page.notice_bar.show_notice(Notice(reason)))
         dropping = DropArea(self)
         dropping.over.connect(page.timeline.show_drop)
         dropping.dropped.connect(self.open_recording)
@@ -123,7 +123,7 @@ class Window(QMainWindow):
             "Ctrl+Q": self.close,
         }
 
-    # --- what the user asks for ---------------------------------------------------------------------
+    # --- the user's actions -------------------------------------------------------------------------
 
     def record(self, microphone: Microphone) -> None:
         """Hear a microphone."""
@@ -138,7 +138,7 @@ class Window(QMainWindow):
         self._hear(Sample(self.feed.url, live=self.preferences.live))
 
     def _hear(self, source: Source) -> None:
-        if not self._may_let_go():
+        if not self._may_discard():
             return
         self._next = source
         if not self.feed.url:
@@ -151,7 +151,7 @@ class Window(QMainWindow):
         self._set_phase(Phase.FINISHING)
 
     def select(self, index: int) -> None:
-        """Show one turn: its row, its place in time and its probabilities."""
+        """Show one turn: its row, its span on the timeline and its probabilities."""
         self.course.selected = index
         self.page.transcript.select(index)
         turn = self.course.conversation.turn(index)
@@ -165,21 +165,21 @@ class Window(QMainWindow):
         elif turn is not None and not turn.partial:
             self.playback.play(turn)
 
-    def _may_let_go(self) -> bool:
+    def _may_discard(self) -> bool:
         return not self.course.would_be_lost or questions.may_discard(self)
 
     def _try_again(self) -> None:
         if not self.feed.url:
             self._start()
-        elif self._may_let_go():
+        elif self._may_discard():
             self.feed.open(self.preferences.options)
 
     def _ask_server(self) -> None:
-        url = questions.server(self, self.feed.url or "ws://") if self._may_let_go() else None
+        url = questions.server(self, self.feed.url or "ws://") if self._may_discard() else None
         if url is not None:
-            waits = not self.feed.url
+            waiting = not self.feed.url
             self._reach(url)
-            if not waits:
+            if not waiting:
                 self.feed.open(self.preferences.options)
 
     def _ask_file(self) -> None:
@@ -188,7 +188,7 @@ class Window(QMainWindow):
             self.open_recording(path)
 
     def _ask_where_to_save(self) -> None:
-        path = questions.place(self)
+        path = questions.save_path(self)
         if path is not None:
             self.feed.save(path)
 
@@ -204,8 +204,8 @@ class Window(QMainWindow):
 
     def _correct(self, turn: int, speaker: str) -> None:
         self.feed.correct(turn, speaker)
-        words = f"Turn {turn + 1} goes to {speaker}; the turns after it are read again."
-        self.page.notice_bar.show_notice(Notice(words))
+        text = f"Turn {turn + 1} is now {speaker}'s; the turns after it are processed again."
+        self.page.notice_bar.show_notice(Notice(text))
 
     def _rename_selected(self) -> None:
         turn, speakers = self.page.transcript.current_turn, self.course.conversation.speakers
@@ -214,12 +214,12 @@ class Window(QMainWindow):
         if name is not None:
             name.edit()
 
-    # --- what happens -------------------------------------------------------------------------------
+    # --- the feed's signals -------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Have the server started, again where that failed, and show that it is."""
+        """Show that the server is starting; ask for another attempt if it failed."""
         conversation = self.course.conversation
-        if self._host is not None and conversation.link is Link.FAILED:
+        if self._host is not None and conversation.connection is ConnectionState.FAILED:
             self._host.again()
         conversation.starting(captions.starting(self._next.name if self._next else None))
         self.page.notice_bar.hide()
@@ -232,11 +232,11 @@ class Window(QMainWindow):
         self._set_phase(Phase.WAITING)
 
     def _not_started(self, reason: str) -> None:
-        if not self.feed.url:  # else the user chose another server
+        if not self.feed.url:  # otherwise the user has chosen another server
             self._failed(reason, asks_for_token=False)
 
     def _begin(self) -> None:
-        """A new conversation: nothing of the last one is shown."""
+        """Begin a new conversation, and clear the previous one."""
         self.course = Course()
         self.playback.clear()
         self.page.notice_bar.hide()
@@ -248,9 +248,9 @@ class Window(QMainWindow):
     def _take_event(self, event: object) -> None:
         self.course.take(event)
         if isinstance(event, TurnFinal) and (turn := self.course.conversation.turn(event.turn)) is not None:
-            announce(self.page.transcript, turn.said)
+            announce(self.page.transcript, turn.sentence)
         if isinstance(event, Failed):
-            self.page.timeline.lanes.take_back_names()
+            self.page.timeline.lanes.restore_names()
         if isinstance(event, SessionClosed):
             self._set_phase(Phase.OVER)
             self.page.timeline.waveform.show_whole()
@@ -266,7 +266,7 @@ class Window(QMainWindow):
         self.course.start(source)
         self.playback.clear(source.sample_rate_hz)
         self._set_phase(Phase.HEARING)
-        self.setFocus()  # not on a button: the space bar talks or pauses now, and must not press Finish
+        self.setFocus()  # not on a button: Space talks or pauses now, and must not press Finish
         if isinstance(source, Recorder):
             self.page.controls.show_talking(source.talking)
 
@@ -274,8 +274,8 @@ class Window(QMainWindow):
         if self.course.phase is Phase.HEARING:
             self._set_phase(Phase.OPEN)
             from_file = self.course.recording is not None
-            words = captions.source_ended(self.course.conversation, from_file=from_file)
-            self.page.notice_bar.show_notice(Notice(words))
+            text = captions.source_ended(self.course.conversation, from_file=from_file)
+            self.page.notice_bar.show_notice(Notice(text))
 
     def _failed(self, reason: str, asks_for_token: bool) -> None:
         self.course.fail(reason)
@@ -287,7 +287,7 @@ class Window(QMainWindow):
 
     def _refused(self, reason: str) -> None:
         self._next = None
-        self.page.timeline.lanes.take_back_names()
+        self.page.timeline.lanes.restore_names()
         self.page.notice_bar.show_notice(Notice(reason, Tone.BAD))
 
     def _saved(self, path: str) -> None:
@@ -306,7 +306,7 @@ class Window(QMainWindow):
     # --- drawing ------------------------------------------------------------------------------------
 
     def _soon(self, *, changed: bool = False) -> None:
-        """Draw with the next frame: many events make one drawing."""
+        """Redraw with the next frame, once for many events."""
         self._changed |= changed
         if not self._timer.isActive():
             self._timer.start(FRAME_MS)
@@ -315,17 +315,17 @@ class Window(QMainWindow):
         """Bring every part up to date."""
         if self._changed:
             self._changed = False
-            self.page.show_words(self.course, self.feed.url)
-        if self.page.show_time(self.course):
+            self.page.show_texts(self.course, self.feed.url)
+        if self.page.show_timeline(self.course):
             self._soon()
 
     def _apply_look(self) -> None:
         self.set_theme(chosen_theme(self.preferences.look))
 
     def set_theme(self, theme: Theme) -> None:
-        """Take the colours of a theme."""
+        """Apply a theme."""
         self.theme = theme
-        wear(theme)
+        apply_theme(theme)
         self.page.set_theme(theme)
         self._soon(changed=True)
 
@@ -336,14 +336,14 @@ class Window(QMainWindow):
     # --- Qt's own events ----------------------------------------------------------------------------
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802
-        """A key that is held while the window loses the focus is let go."""
+        """Release a held key when the window loses the focus."""
         super().changeEvent(event)
         if event.type() is QEvent.Type.ActivationChange and not self.isActiveWindow():
             self.page.controls.space_talks(False)
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
-        """Let everything go."""
-        if not self._may_let_go():
+        """Close the feed and the sound card, unless the user keeps the conversation."""
+        if not self._may_discard():
             event.ignore()
             return
         self.preferences.geometry = self.saveGeometry()
