@@ -1,7 +1,8 @@
-// One conversation at a time: from the microphone or a file to the server, and from there to the screen.
+// The application, with one conversation at a time: microphone or file to the server, events to the view.
 
 import { Buffer, SAMPLES_PER_MS } from "./buffer.js";
 import { Connection, socketUrl } from "./connection.js";
+import { ConnectionStatus } from "./connection-status.js";
 import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
 import { confirmAnew } from "./dialogs.js";
@@ -9,19 +10,18 @@ import { Downloads } from "./downloads.js";
 import { Edits } from "./edits.js";
 import { $, clock, plural, sentence, write } from "./elements.js";
 import { FilePlayer, fetchSample, read } from "./file.js";
-import { Link } from "./link.js";
 import { Microphone } from "./microphone.js";
 import { note, unnote, unnoteAll } from "./notes.js";
 import { Protocol } from "./protocol.js";
 import { Settings } from "./settings.js";
 import { ofFile, ofMicrophone } from "./source.js";
-import { hintText, titleText } from "./status.js";
+import { hintText, titleText } from "./texts.js";
 import { forget, keep, recall } from "./storage.js";
 import { View } from "./view.js";
 
 const MEMORY = "stream-erc-session";
-const TAIL_MS = 500;                     // silence beyond what ends a turn, so that the last one before a pause is told
-const MAX_KEPT_MS = 30 * 60_000;         // audio that waits for a connection before the microphone is let go
+const TAIL_MS = 500;                     // silence beyond what ends a turn, so that the last turn before a pause ends
+const MAX_KEPT_MS = 30 * 60_000;         // audio kept without a connection before the microphone is switched off
 const ENDED = new Set(["lost", "taken_over", "failed"]);
 
 export class App {
@@ -41,27 +41,27 @@ export class App {
       onDevice: () => this.changeDevice(),
     });
     this.downloads = new Downloads();
-    this.link = new Link({ onAnew: () => this.anew() });
+    this.status = new ConnectionStatus({ onAnew: () => this.anew() });
     this.mode = "idle";
     this.created = null;                 // the last session.created: what the server offers
   }
 
   // --- a conversation ----------------------------------------------------------------------------
 
-  /** Begin with nothing, or with what was there before a reload. */
+  /** Open an empty conversation, or the one from before a reload. */
   open(memory = null, kept = []) {
     this.connection?.stop();
     const buffer = new Buffer(this.shelf);
     if (memory) buffer.restore(kept, memory.samples);
     this.shelf?.keepFor(memory?.sessionId ?? null);
-    this.protocol = new Protocol({ token: this.link.token, memory, buffer });
+    this.protocol = new Protocol({ token: this.status.token, memory, buffer });
     this.conversation = new Conversation(this.protocol.created, this.protocol.configuration);
     this.connection = new Connection(socketUrl(location.href), this.protocol, { onEvent: (event) => this.on(event), onState: (state) => this.onState(state) });
-    this.link.follow(this.connection);
+    this.status.follow(this.connection);
     this.source = memory?.source ?? null;
     this.player = null;
     this.edits = new Edits(this.connection, this.conversation, this.view);
-    this.caughtUp = memory ? Infinity : 0;     // events up to this one were told before
+    this.caughtUp = memory ? Infinity : 0;     // events up to this one were shown before the reload
     this.downloads.open(this.conversation);
     this.view.open(this.conversation);
     this.setMode(memory ? (memory.closing ? "finishing" : "paused") : "idle");
@@ -78,7 +78,7 @@ export class App {
 
   get started() { return this.mode !== "idle" && this.mode !== "ended"; }
 
-  /** Tell the server how to listen. */
+  /** Begin the session, with the user's settings. */
   begin(pace) {
     if (this.protocol.begun) return;
     this.connection.start(this.settings.update(this.created, pace));
@@ -115,7 +115,7 @@ export class App {
   async listen() {
     this.setMode("listening");
     this.#setOpen();
-    const others = [["Hear the sample", () => this.openSample()], ["Open a file", () => $("file").click()]];
+    const others = [["Hear the sample conversation", () => this.openSample()], ["Open a file", () => $("file").click()]];
     const opened = await this.microphone.start(this.protocol.begun ? [] : others);
     if (opened === "none") this.setMode(this.protocol.begun ? "paused" : "idle");
     if (opened !== "open") return;
@@ -130,7 +130,7 @@ export class App {
     if (this.mode === "paused") this.#endTurn();
   }
 
-  /** Silence, so that what was said comes to its end. */
+  /** Send silence, so that the last turn ends. */
   #endTurn() {
     const pauseMs = this.protocol.configuration?.min_silence_ms ?? 1_000;
     this.hear(new Int16Array((pauseMs + TAIL_MS) * SAMPLES_PER_MS));
@@ -152,7 +152,7 @@ export class App {
 
   async microphoneGone() {
     await this.pause();
-    note("microphone", "The microphone was taken away. Connect it or choose another, then go on.");
+    note("microphone", "The microphone was disconnected. Connect it or choose another, then continue.");
     this.controls.listDevices();
   }
 
@@ -164,7 +164,7 @@ export class App {
     const pcm = await read(file);
     this.#hint();
     if (pcm === null) return;
-    if (this.started && !(await confirmAnew(`${file.name} begins a conversation of its own. What was heard so far leaves the page; save it first if you want to keep it.`))) return;
+    if (this.started && !(await confirmAnew(`${file.name} starts a new conversation, and the current one leaves the page. Save it first if you want to keep it.`))) return;
     if (this.mode !== "idle") await this.anew();
     const pace = this.settings.values.pace;
     this.player = new FilePlayer(pcm, {
@@ -184,7 +184,7 @@ export class App {
     if (file) await this.openFile(file);
   }
 
-  /** The file was heard: what is told of it can be corrected until somebody finishes. */
+  /** Handle the end of the file: names and speakers can be corrected until the user finishes. */
   heard() {
     this.#endTurn();
     this.setMode("heard");
@@ -200,22 +200,22 @@ export class App {
     this.remember();
   }
 
-  /** Audio goes out: to the server, and to the timeline. */
+  /** Send audio to the server, and show it on the timeline. */
   hear(pcm) {
     this.connection.sendAudio(pcm);
     this.view.hear(pcm);
     this.controls.time(this.view.audioMs, this.source?.durationMs);
     if (this.view.live) this.controls.level(this.view.wave.peaks.level);
     if (!this.protocol.open && this.protocol.buffer.samples - this.keptFrom > MAX_KEPT_MS * SAMPLES_PER_MS && this.mode === "listening") {
-      note("kept", `The server has been away for long: the microphone was let go after ${clock(MAX_KEPT_MS)}. What was said until now is kept and goes out when the server is back.`);
+      note("kept", `The server could not be reached for ${clock(MAX_KEPT_MS)}: the microphone is off. Unsent audio is kept and will be sent when the server is back.`);
       this.pause();
     }
   }
 
-  // --- what the server tells ---------------------------------------------------------------------
+  // --- the server's events -----------------------------------------------------------------------
 
   on(event) {
-    const told = this.conversation.apply(event);
+    const change = this.conversation.apply(event);
     if (!this.conversation.behind) unnote("warning behind");
     this.#hint();
     switch (event.type) {
@@ -225,8 +225,8 @@ export class App {
       case "session.closed": return this.#onClosed(event);
       case "error": return this.#onError(event);
       case "warning": return note(`warning ${event.code}`, sentence(event.message), { mild: true });
-      case "speaker.updated": return this.view.named(event.speaker);
-      default: return told ? this.#onTurn(event, told) : this.view.changed();
+      case "speaker.updated": return this.view.showName(event.speaker);
+      default: return change ? this.#onTurn(event, change) : this.view.changed();
     }
   }
 
@@ -251,7 +251,7 @@ export class App {
     this.conversation.dropPartial();
     if (this.caughtUp === Infinity) this.caughtUp = lastEvent;
     if (this.view.wave.peaks.samples !== this.protocol.buffer.samples) {
-      this.view.goOnFrom(audioMs, this.protocol.buffer.audio());
+      this.view.restoreAudio(audioMs, this.protocol.buffer.audio());
       this.controls.time(this.view.audioMs, this.source?.durationMs);
     }
     if (lostMs >= 100) {
@@ -259,7 +259,7 @@ export class App {
     }
     if (this.mode === "paused" && this.source?.durationMs && this.source.durationMs <= this.view.audioMs) this.mode = "heard";
     else if (this.mode === "paused" && this.source?.durationMs && !this.player) {
-      note("reload-file", `${this.source.name} is not in the page any more since it was reloaded. Finish, or open the file again to hear it from its beginning.`, { mild: true });
+      note("reload-file", `The page was reloaded and no longer has ${this.source.name}. Finish, or open the file again to hear it from its beginning.`, { mild: true });
       this.mode = "cut";
     }
     this.created ??= this.protocol.created;
@@ -270,13 +270,13 @@ export class App {
   #onTurn(event, { turn, isNew }) {
     const live = this.protocol.configuration?.pace === "live" && turn.end !== null;
     const fresh = isNew && live && event.event_id > this.caughtUp;
-    this.view.told(turn, isNew, fresh, this.settings.values.announceTurns);
+    this.view.showTurn(turn, isNew, fresh, this.settings.values.announceTurns);
   }
 
   #onClosed(event) {
     forget(MEMORY);
     this.shelf?.drop(this.protocol.sessionId);
-    if (event.failed_turns) note("failed turns", `${plural(event.failed_turns, "turn")} could not be read; marked in the transcript.`, { mild: true });
+    if (event.failed_turns) note("failed turns", `${plural(event.failed_turns, "turn")} failed; see the transcript.`, { mild: true });
     this.setMode("ended");
   }
 
@@ -284,15 +284,15 @@ export class App {
     if (this.edits.refused(error)) return;
     if (error.code === "invalid_configuration" && !this.protocol.begun) {
       await this.anew();
-      note("configuration", `The server does not take these settings: ${error.message}`, { actions: [["Settings", () => this.settings.show(false)]] });
+      note("configuration", `The server does not accept these settings: ${error.message}`, { actions: [["Settings", () => this.settings.show(false)]] });
     } else if (!["authentication", "resume_refused", "idle", "taken_over", "going_away"].includes(error.code)) {
       note(`error ${error.code}`, error.message);
     }
   }
 
-  // --- what a person keeps and chooses ------------------------------------------------------------
+  // --- unsaved turns ------------------------------------------------------------------------------
 
-  /** Whether leaving the page loses what nobody saved: before the end a reload goes on. */
+  /** Whether leaving the page loses unsaved turns; before the end, a reload resumes the session. */
   get unsaved() { return this.mode === "ended" && this.downloads.unsaved; }
 
   // --- the connection ----------------------------------------------------------------------------
@@ -309,33 +309,33 @@ export class App {
       unnote("kept");
       if (!this.protocol.begun && this.mode === "idle") this.controls.show(this.mode, this.created !== null);
     } else if (name === "asleep" && (this.protocol.begun || this.protocol.wanted)) this.connection.connect();
-    else if (ENDED.has(name)) this.#gone(state);
-    this.link.told(state, this.mode === "finishing");
+    else if (ENDED.has(name)) this.#onLost(state);
+    this.status.onState(state, this.mode === "finishing");
   }
 
-  /** There is no way back to this session. */
-  async #gone(state) {
+  /** End the conversation, whose session cannot be resumed. */
+  async #onLost(state) {
     const listening = this.mode === "listening";
     await this.microphone.stop();
     this.player?.pause();
-    this.link.lost(state, { listening, stem: this.source?.stem ?? "conversation" });
+    this.status.lost(state, { listening, stem: this.source?.stem ?? "conversation" });
     forget(MEMORY);
     this.setMode("ended");
   }
 
-  /** Begin, with what was there before a reload, if anything. */
+  /** Start, with the conversation from before a reload if there is one. */
   async restore() {
     const memory = JSON.parse(recall(MEMORY) ?? "null");
     this.open(memory, memory ? (await this.shelf?.load(memory.sessionId)) ?? [] : []);
   }
 
-  /** The page is left or hidden: it may not come back. */
+  /** Save the state when the page is left or hidden, since it may not come back. */
   leave() {
     this.remember();
     this.shelf?.flush();
   }
 
-  /** Keep what a reload needs to go on; there is no way back to a conversation that was lost or taken over. */
+  /** Save what a reload needs to resume; a conversation that has ended cannot be resumed. */
   remember() {
     const memory = this.mode === "ended" ? null : this.protocol?.memory();
     if (memory) keep(MEMORY, JSON.stringify({ ...memory, source: this.source }));

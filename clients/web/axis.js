@@ -1,4 +1,4 @@
-// The stretch of time that the timeline shows: it follows the present until somebody looks back.
+// The time axis of the timeline: the visible span, which follows the newest audio until the user looks back.
 
 export const SPANS_MS = [10_000, 20_000, 40_000, 90_000, 300_000, 900_000, 3_600_000];
 
@@ -8,11 +8,11 @@ export class Axis {
     this.nowMs = 0;
     this.following = true;
     this.fromMs = 0;
-    this.wholeFrom = null;     // the span before the whole was shown
-    this.paged = false;        // page by page instead of scrolling, where motion is unwelcome
+    this.wholeFrom = null;     // the span before all audio was shown
+    this.paged = false;        // move page by page instead of scrolling, for reduced motion
   }
 
-  /** The audio has come this far. */
+  /** Set the end of the audio. */
   advance(nowMs) {
     this.nowMs = nowMs;
     if (this.following) this.#follow();
@@ -32,7 +32,7 @@ export class Axis {
     this.#follow();
   }
 
-  /** Show all that there is, unless somebody looks at a stretch of it. */
+  /** Show all audio, unless the user is looking back. */
   whole() {
     if (!this.following) return;
     this.wholeFrom ??= this.spanMs;
@@ -41,7 +41,7 @@ export class Axis {
     this.spanMs = Math.max(this.spanMs, this.nowMs);
   }
 
-  /** Begin with nothing. */
+  /** Start over without audio. */
   reset() {
     this.spanMs = this.wholeFrom ?? this.spanMs;
     this.wholeFrom = null;
@@ -49,10 +49,10 @@ export class Axis {
     this.follow();
   }
 
-  /** Whether what comes next would be in view. */
+  /** Whether the newest audio is visible. */
   get atEnd() { return this.following || this.toMs >= this.nowMs; }
 
-  /** Look at the stretch that begins here; at its latest, follow again. */
+  /** Show the span that begins here; at the end, follow again. */
   lookAt(fromMs) {
     const last = Math.max(0, this.nowMs - this.spanMs * 0.92);
     this.following = fromMs >= last - 1;
@@ -60,16 +60,16 @@ export class Axis {
     if (this.following) this.#follow();
   }
 
-  /** Bring a moment, or what lasts from it, into view. */
+  /** Bring a moment, or a span, into view. */
   reveal(ms, toMs = ms) {
     if (ms >= this.fromMs && toMs <= this.toMs) return;
     this.lookAt(ms - this.spanMs / 3);
   }
 
-  /** @param {number} by steps in `SPANS_MS`; positive shows more time. @param {number} [anchorMs] stays in place. */
+  /** Zoom. @param {number} by steps in `SPANS_MS`; positive shows more time. @param {number} [anchorMs] the moment that stays in place. */
   zoom(by, anchorMs = this.fromMs + this.spanMs / 2) {
     const shorter = SPANS_MS.filter((span) => span < this.spanMs).length;
-    const at = by > 0 && SPANS_MS[shorter] !== this.spanMs ? shorter - 1 : shorter;      // the whole is no step of its own
+    const at = by > 0 && SPANS_MS[shorter] !== this.spanMs ? shorter - 1 : shorter;      // the span of all audio is not a step
     const next = SPANS_MS[Math.max(0, Math.min(SPANS_MS.length - 1, at + by))];
     const share = (anchorMs - this.fromMs) / this.spanMs;
     this.spanMs = next;

@@ -1,37 +1,37 @@
-// What the server may ask for again: the audio and the inputs that it has not acknowledged, in the order in
-// which they were given. Positions count samples since the session's audio began.
+// The audio and inputs that the server has not acknowledged, and may ask for again, in order. Positions are
+// samples since the session's audio began.
 
 export const SAMPLE_RATE = 16_000;
 export const SAMPLES_PER_MS = SAMPLE_RATE / 1000;
 
-/** Whether the server may still ask for some of an item. */
+/** Return whether the server may still ask for any of an item. */
 function isAfter(item, samples, inputId) {
   return item.pcm ? item.start + item.pcm.length > samples : item.message.input_id > inputId;
 }
 
 export class Buffer {
-  /** @param {{put(item): void, forget(samples, inputId): void}} [shelf] told of everything kept and forgotten. */
+  /** @param {{put(item): void, forget(samples, inputId): void}} [shelf] stores the same items over a reload. */
   constructor(shelf = null) {
     this.items = [];
-    this.samples = 0;      // audio given so far, acknowledged or not
-    this.inputs = 0;       // the last input_id given
-    this.restored = null;  // how many items outlived a reload, until the server told where it stands
+    this.samples = 0;      // length of all audio so far, acknowledged or not
+    this.inputs = 0;       // the last input_id
+    this.restored = null;  // number of items restored after a reload, until the session is resumed
     this.shelf = shelf;
   }
 
-  /** How much audio is not acknowledged. */
+  /** Duration of the unacknowledged audio. */
   get unacknowledgedMs() {
     let samples = 0;
     for (const item of this.items) if (item.pcm) samples += item.pcm.length;
     return samples / SAMPLES_PER_MS;
   }
 
-  /** @param {Int16Array} pcm mono, 16 kHz. */
+  /** Append audio. @param {Int16Array} pcm mono, 16 kHz. */
   pushAudio(pcm) {
     return this.#push({ start: this.samples, pcm });
   }
 
-  /** Number an input (`turn.correct`, `speaker.rename`) and keep it. */
+  /** Number an input (`turn.correct`, `speaker.rename`) and append it. */
   pushInput(message) {
     return this.#push({ message: { ...message, input_id: this.inputs + 1 } });
   }
@@ -48,7 +48,7 @@ export class Buffer {
     else this.inputs = item.message.input_id;
   }
 
-  /** The server has all audio before `audioMs` and all inputs up to `inputId`: forget them. */
+  /** Drop all audio before `audioMs` and all inputs up to `inputId`, which the server has. */
   acknowledge(audioMs, inputId) {
     const samples = audioMs * SAMPLES_PER_MS;
     this.items = this.items.filter((item) => isAfter(item, samples, inputId));
@@ -56,13 +56,13 @@ export class Buffer {
   }
 
   /**
-   * Go on where the server stands: what has to be sent again, in order, from `audioMs` and after `inputId`.
+   * Resume at the server's position: return what has to be sent again, in order, from `audioMs` and after `inputId`.
    *
-   * After a reload something may be missing between the two. Audio carries no position on the wire, so what
-   * is left, and all that came since, moves up to where the server waits, and inputs are numbered anew.
+   * After a reload some audio may be missing. Audio carries no position on the wire, so the remaining audio, and
+   * all audio since, moves up to the server's position, and inputs are renumbered.
    *
-   * @param {number} [givenSamples] audio that was given before the reload.
-   * @returns {{items: object[], lostMs: number}} lostMs: audio that was given and is not here any more.
+   * @param {number} [givenSamples] length of the audio before the reload.
+   * @returns {{items: object[], lostMs: number}} lostMs: duration of the missing audio.
    */
   resume(audioMs, inputId, givenSamples = this.samples) {
     const from = audioMs * SAMPLES_PER_MS;
@@ -83,7 +83,7 @@ export class Buffer {
     return { items: [...this.items], lostMs: Math.max(0, givenSamples - from - kept) / SAMPLES_PER_MS };
   }
 
-  /** Take back what a shelf kept over a reload. @param {number} samples audio given until then. */
+  /** Restore the items stored over a reload. @param {number} samples length of the audio until then. */
   restore(items, samples) {
     this.items = [...items];
     for (const item of items) this.#count(item);
@@ -91,7 +91,7 @@ export class Buffer {
     this.restored = items.length;
   }
 
-  /** The audio that is not acknowledged, as one piece. */
+  /** Return the unacknowledged audio in one piece. */
   audio() {
     const parts = this.items.filter((item) => item.pcm).map((item) => item.pcm);
     const whole = new Int16Array(parts.reduce((sum, part) => sum + part.length, 0));

@@ -1,12 +1,12 @@
-// A connection that mends itself: the socket, its clock, and pauses between attempts.
+// A connection that reconnects by itself: the socket, its timers, and the pauses between attempts.
 
 const PAUSES_MS = [0, 500, 1_000, 2_000, 4_000, 8_000, 15_000];      // before each attempt; the last repeats
 const PING_MS = 15_000;
-const SILENT_MS = 35_000;        // the server says something every ten seconds: it must be gone
-const SETTLED_MS = 10_000;       // a connection that lived so long was a good one: pauses begin anew
-const GREETING_MS = 2_000;       // a server that says nothing for so long waits for a token
+const SILENT_MS = 35_000;        // the server sends something every ten seconds: after this long it is lost
+const SETTLED_MS = 10_000;       // after a connection of this length, the pauses start over
+const GREETING_MS = 2_000;       // a server that sends nothing for this long waits for a token
 
-/** Where the server of a page listens. */
+/** Return the address of the socket of a page's server. */
 export function socketUrl(page) {
   const url = new URL("v1/session", page);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -19,10 +19,10 @@ export class Connection {
    * @param {string} url ws:// or wss://
    * @param {import("./protocol.js").Protocol} protocol
    * @param {object} hooks
-   * @param {(event: object) => void} hooks.onEvent what `Protocol.receive` gives.
+   * @param {(event: object) => void} hooks.onEvent gets the events of `Protocol.receive`.
    * @param {(state: object) => void} hooks.onState `{name, message, delayMs, attempt}`; the names are connecting,
    *   connected, reconnecting, full, needs_token, asleep, lost, taken_over, failed, ended, stopped.
-   * @param {object} [edge] WebSocket, setTimeout, clearTimeout, now and random, for tests.
+   * @param {object} [edge] replacements for WebSocket, setTimeout, clearTimeout, now and random, for tests.
    */
   constructor(url, protocol, { onEvent, onState }, edge = {}) {
     this.url = url;
@@ -46,7 +46,7 @@ export class Connection {
     this.roundTripMs = null;
   }
 
-  /** Bytes that wait in the browser to be sent. */
+  /** Number of bytes queued in the socket. */
   get waitingBytes() { return this.socket?.bufferedAmount ?? 0; }
 
   connect() {
@@ -67,7 +67,7 @@ export class Connection {
     socket.onclose = ({ code }) => { if (socket === this.socket) this.#lost(code); };
   }
 
-  /** Leave without a word; a session that has begun can still be resumed. */
+  /** Close the socket without ending the session, which can still be resumed. */
   stop() {
     const socket = this.socket;
     this.socket = null;
@@ -79,7 +79,7 @@ export class Connection {
     this.#tell({ name: "stopped" });
   }
 
-  /** Do not wait for the next attempt. */
+  /** Connect at once instead of at the next attempt. */
   now() {
     if (!this.socket) this.connect();
   }
@@ -106,14 +106,14 @@ export class Connection {
     try {
       message = JSON.parse(data);
     } catch {
-      return;      // not of this protocol
+      return;      // not a message of this protocol
     }
     this.#watch();
     this.#clear("greeting");
     if (message.type === "pong") this.#onPong(message);
     const before = this.protocol.lastEventId;
     const events = this.protocol.receive(message);
-    if (this.protocol.lastEventId > before) this.attempt = 0;      // it brought the session on
+    if (this.protocol.lastEventId > before) this.attempt = 0;      // the session progressed
     this.#flush();
     const through = message.type === "session.resumed" || (message.type === "session.created" && !this.protocol.begun);
     if (through) {
@@ -122,13 +122,13 @@ export class Connection {
       this.#ping();
     }
     for (const event of events) {
-      if (event.type === "local.gap") this.#mend();
+      if (event.type === "local.gap") this.#reconnect();
       else this.onEvent(event);
     }
   }
 
-  #mend() {
-    // Something between was lost on the way: the server has it, and tells it again.
+  #reconnect() {
+    // Events are missing: after reconnecting, the server sends them again.
     this.socket.onclose = null;
     this.socket.close(1000);
     this.#lost(1006);
@@ -151,7 +151,7 @@ export class Connection {
   }
 
   #ping() {
-    // A session that has not begun is left to fall asleep: an open page should not hold the server's place.
+    // No ping before the session has begun: an idle page should time out and not take up a place on the server.
     this.#after("ping", PING_MS, () => this.#ping());
     if (!this.protocol.begun || this.socket?.readyState !== 1) return;
     const id = String(++this.pings);

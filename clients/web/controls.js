@@ -5,7 +5,7 @@ import { microphones } from "./recorder.js";
 
 const BUSY_KEYS = "input, select, textarea, button, dialog, [role=slider]";
 const WORDS = {
-  idle: "Start listening", listening: "Pause", paused: "Go on listening", playing: "Pause", waiting: "Go on",
+  idle: "Start listening", listening: "Pause", paused: "Continue listening", playing: "Pause", waiting: "Continue",
   cut: "Finish", heard: "Finish", finishing: "Finishing", ended: "New conversation",
 };
 
@@ -13,9 +13,9 @@ export class Controls {
   /**
    * @param {object} hooks
    * @param {() => void} hooks.onTalk the main button.
-   * @param {(holding: boolean) => void} hooks.onHold push-to-talk, pressed or let go.
+   * @param {(holding: boolean) => void} hooks.onHold push-to-talk was pressed or released.
    * @param {() => void} hooks.onDevice another microphone was chosen.
-   * @param {() => void} hooks.onMode push-to-talk was switched.
+   * @param {() => void} hooks.onMode push-to-talk was switched on or off.
    */
   constructor(settings, hooks) {
     Object.assign(this, { settings, hooks });
@@ -63,7 +63,7 @@ export class Controls {
     });
     addEventListener("blur", () => this.#hold(false));
     document.addEventListener("visibilitychange", () => { if (document.hidden) this.#hold(false); });
-    // After a mouse click the space bar belongs to push-to-talk again, not to what was clicked.
+    // After a mouse click, give Space back to push-to-talk instead of the clicked element.
     addEventListener("click", (event) => { if (event.detail && this.pushToTalk) event.target.closest?.("button, .switch")?.querySelector?.("input")?.blur(); });
     addEventListener("click", (event) => { if (event.detail && this.pushToTalk && !document.querySelector("dialog[open]")) event.target.closest?.("button")?.blur(); });
   }
@@ -84,7 +84,7 @@ export class Controls {
     $("device").value = named.some((device) => device.deviceId === wanted) ? wanted : "";
   }
 
-  /** @param {string} mode of `WORDS`. @param {boolean} ready whether a server is there to talk to. */
+  /** Show the controls of a mode. @param {string} mode a key of `WORDS`. @param {boolean} ready whether a server is connected. */
   show(mode, ready) {
     this.mode = mode;
     this.ready = ready;
@@ -97,17 +97,17 @@ export class Controls {
     $("finish").hidden = !["listening", "paused", "playing", "waiting"].includes(mode);
     $("mute").hidden = mode !== "playing";
     $("choose-file").hidden = running || mode === "finishing";
-    const spoken = ["idle", "listening", "paused", "ended"].includes(mode);      // a file needs no microphone
-    $("push-to-talk").parentElement.hidden = $("device").parentElement.hidden = !spoken;
+    const withMicrophone = ["idle", "listening", "paused", "ended"].includes(mode);      // a file needs none
+    $("push-to-talk").parentElement.hidden = $("device").parentElement.hidden = !withMicrophone;
     if (!running) this.level(0);
   }
 
-  /** @param {number} [totalMs] of a file; it is followed by some silence, which is not its own. */
+  /** Show the time. @param {number} [totalMs] duration of a file, which is followed by some silence. */
   time(ms, totalMs) {
     write("clock", totalMs > ms ? `${clock(ms)} / ${clock(totalMs)}` : clock(totalMs ?? ms));
   }
 
-  /** @param {number} level 0 to 1, shown in decibels: -54 dB is nothing. */
+  /** Show a level. @param {number} level 0 to 1, shown in decibels from -54 dB. */
   level(level) {
     const share = level > 0 ? Math.max(0, Math.min(1, 1 + (20 * Math.log10(level)) / 54)) : 0;
     $("level").style.transform = `scaleX(${share.toFixed(3)})`;

@@ -1,4 +1,4 @@
-// What has been said so far, as the server's events tell it. Knows nothing of sockets and elements.
+// The conversation so far, built from the server's events, without sockets and elements.
 
 const KEPT = new Set(["turn.final", "turn.revised", "turn.failed", "speaker.updated", "session.closed"]);
 
@@ -6,16 +6,16 @@ export class Conversation {
   constructor(created, configuration = null) {
     this.created = created;
     this.labels = configuration?.labels ?? created?.labels ?? [];
-    this.turns = [];           // by index; a gap is undefined until its turn came
-    this.speeches = [];        // {start, end, over, partial} in ms, that began and are no turn yet; the end as far as it is known
+    this.turns = [];           // by index; a missing turn is undefined
+    this.speeches = [];        // speech without a finished turn: {start, end, over, partial}, in ms; end is the last known one
     this.closed = null;
-    this.events = [];          // what a file of this session holds
-    this.tally = null;         // of `speakers()`, made when asked for
+    this.events = [];          // the events for the session's file
+    this.tally = null;         // cache of `speakers()`
   }
 
   /**
-   * Take in one event.
-   * @returns {{turn: object, isNew: boolean} | null} the turn that it told, if any.
+   * Apply an event.
+   * @returns {{turn: object, isNew: boolean} | null} the turn that the event brought, if any.
    */
   apply(event) {
     if (KEPT.has(event.type)) this.events.push(event);
@@ -71,13 +71,13 @@ export class Conversation {
     return { turn, isNew };
   }
 
-  /** What was provisional may have changed while the connection was gone. */
+  /** Drop everything provisional, which may have changed while the connection was lost. */
   dropPartial() { this.speeches = []; }
 
-  /** What is known of the turn that was last told while it was spoken. */
+  /** The latest partial turn. */
   get partial() { return this.speeches.findLast((speech) => speech.partial)?.partial ?? null; }
 
-  /** How many speeches have stopped and are no turn yet. */
+  /** Number of speeches that have ended and have no finished turn yet. */
   get behind() { return this.speeches.filter((speech) => speech.over).length; }
 
   #speak(start, end, partial) {
@@ -88,7 +88,7 @@ export class Conversation {
     speech.partial = partial ?? speech.partial;
   }
 
-  /** Every speaker by order of appearance: `{name, turns, ms, byLabel}`. */
+  /** Return the speakers in order of appearance: `{name, turns, ms, byLabel}`. */
   speakers() {
     if (this.tally) return this.tally;
     const found = new Map();
@@ -104,7 +104,7 @@ export class Conversation {
     return this.tally;
   }
 
-  /** The turns that overlap a span of audio, found without looking at all of them. */
+  /** Return the turns that overlap a span of audio, by binary search. */
   between(fromMs, toMs) {
     const turns = this.turns;
     let low = 0, high = turns.length;
@@ -124,7 +124,7 @@ export class Conversation {
     return found;
   }
 
-  /** The last turn that has an emotion. */
+  /** Return the last turn that has an emotion. */
   latest() {
     return this.turns.findLast((turn) => turn && turn.failed === null) ?? null;
   }

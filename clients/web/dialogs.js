@@ -1,4 +1,4 @@
-// What the page asks: a token, who spoke a turn, whether to begin anew.
+// The page's dialogs: a token, the speaker of a turn, a new conversation.
 
 import { $, el } from "./elements.js";
 
@@ -9,9 +9,9 @@ function ask(dialog) {
   return new Promise((resolve) => { dialog.onclose = () => resolve(dialog.returnValue); });
 }
 
-/** @param {string|null} message why the last one was refused. @returns {Promise<string|null>} */
+/** Ask for a token. @param {string|null} message why the last one was refused. @returns {Promise<string|null>} */
 export async function askToken(message) {
-  $("token-note").textContent = message ?? "Whoever runs the server can tell it to you. It is kept in this tab only.";
+  $("token-note").textContent = message ?? "Ask whoever runs the server for it. It is kept in this tab only.";
   const answer = await ask($("token-dialog"));
   const token = $("token").value.trim();
   $("token").value = "";
@@ -26,7 +26,7 @@ export async function confirmAnew(text) {
 }
 
 /**
- * Who spoke a turn.
+ * Ask who spoke a turn.
  * @param {object} turn
  * @param {string[]} speakers
  * @returns {Promise<string|null>} a name, known or new; null where nothing changes.

@@ -1,12 +1,12 @@
-// What a person can keep: the events as a file, and a report that needs neither network nor server.
+// The files to save: the events, and a report that needs neither network nor server.
 
 import { reportPage } from "./report.js";
 import { wav } from "./wav.js";
 
 /**
- * The session as JSON lines, numbered anew over all connections. The resume token is a secret and left out.
+ * Return the session as JSON lines, renumbered over all connections, without the resume token, which is a secret.
  * @param {import("./conversation.js").Conversation} conversation
- * @param {{name: string, durationMs: number|null}} source what was heard.
+ * @param {{name: string, durationMs: number|null}} source the source of the audio.
  */
 export function eventLines(conversation, source) {
   const { created, events } = conversation;
@@ -22,18 +22,18 @@ export function eventLines(conversation, source) {
 /** Offer a file for download. */
 function save(name, type, content) {
   const url = URL.createObjectURL(new Blob([content], { type }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  document.body.append(link);
-  link.click();
-  link.remove();
+  const anchor = document.createElement("a");
+  anchor.href = url;
+  anchor.download = name;
+  document.body.append(anchor);
+  anchor.click();
+  anchor.remove();
   setTimeout(() => URL.revokeObjectURL(url), 30_000);
 }
 
 export const saveAudio = (name, pcm) => save(name, "audio/wav", wav(pcm));
 
-/** What a person keeps of a conversation, and whether anything of it is kept nowhere yet. */
+/** The saved files of a conversation, and whether anything is unsaved. */
 export class Downloads {
   open(conversation) {
     this.conversation = conversation;
@@ -47,7 +47,7 @@ export class Downloads {
     save(`${source.stem}.events.jsonl`, "application/jsonl;charset=utf-8", eventLines(this.conversation, source));
   }
 
-  /** @param {import("./view.js").View} view for the colours and latencies. */
+  /** Save the report. @param {import("./view.js").View} view for the colours and latencies. */
   saveReport(source, { look, latencies }) {
     this.saved = this.conversation.events.length;
     save(`${source.stem}.report.html`, "text/html;charset=utf-8", reportPage(this.conversation, source, (label) => look.style(label), latencies.stages()));

@@ -1,4 +1,4 @@
-// Small things that every view needs.
+// Small helpers for all views.
 
 import { faceParts } from "./palette.js";
 
@@ -6,12 +6,12 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export const $ = (id) => document.getElementById(id);
 
-/** Set an element's text, if it is another one: what stays is neither laid out nor read aloud again. */
+/** Set an element's text if it changed, so that unchanged text is neither laid out nor read aloud again. */
 export function write(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
-/** An element with properties and children; text only ever goes in as text. */
+/** Create an element with properties and children; strings are inserted as text, never as HTML. */
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) {
@@ -24,7 +24,7 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
-/** The face of an emotion's style, coloured by its class. */
+/** Create the face of an emotion's style, coloured by its class. */
 export function face(style) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 16 16");
@@ -48,7 +48,7 @@ export function bar(share) {
 export const percent = (p) => `${Math.round(100 * p)}%`;
 export const plural = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
 
-/** Words of the server as a sentence. */
+/** Turn a message of the server into a sentence. */
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
 export function clock(ms, tenths = false) {
@@ -60,7 +60,7 @@ export function clock(ms, tenths = false) {
 
 export const milliseconds = (v) => (v < 10 ? `${v.toFixed(1)} ms` : `${Math.round(v).toLocaleString("en")} ms`);
 
-/** A cleared 2D context of a canvas of that size in CSS pixels. */
+/** Resize a canvas to a size in CSS pixels, and return its cleared 2D context. */
 export function prepare(canvas, width, height) {
   const scale = Math.max(1, globalThis.devicePixelRatio || 1);
   const [w, h] = [Math.round(width * scale), Math.round(height * scale)];
@@ -76,7 +76,7 @@ export function prepare(canvas, width, height) {
   return pen;
 }
 
-/** Do `draw` in the next animation frame, once however often it is asked for. */
+/** Return a function that calls `draw` in the next animation frame, once per frame. */
 export function onceAFrame(draw) {
   let waiting = false;
   return () => {

@@ -1,4 +1,4 @@
-// A recording from a file: decoded by the browser, sent as it is spoken or as fast as the server takes it.
+// A recording from a file: decoded by the browser, sent in real time or as fast as the server accepts it.
 
 import { SAMPLE_RATE } from "./buffer.js";
 import { note } from "./notes.js";
@@ -6,10 +6,10 @@ import { toInt16 } from "./resampler.js";
 
 const CHUNK = SAMPLE_RATE / 25;          // samples: 40 ms
 const FAST_CHUNK = SAMPLE_RATE / 5;
-const WAITING_BYTES = 256_000;           // in the socket, before a fast file waits
-const MAX_BYTES = 600_000_000;           // of a file: the browser decodes it in memory as a whole
+const WAITING_BYTES = 256_000;           // queued in the socket, beyond which a fast file waits
+const MAX_BYTES = 600_000_000;           // size of a file: the browser decodes it in memory as a whole
 
-/** Decode an audio or video file to 16 kHz, 16 bit, mono. @throws {Error} with words for a person. */
+/** Decode an audio or video file to 16 kHz, 16 bit, mono. @throws {Error} with a message for the user. */
 async function decode(file) {
   if (file.size > MAX_BYTES) throw new Error(`${file.name} is too large for the browser: expected up to ${MAX_BYTES / 1e6} MB, got ${Math.round(file.size / 1e6)} MB.`);
   let decoded;
@@ -24,11 +24,11 @@ async function decode(file) {
     const channel = decoded.getChannelData(c);
     for (let i = 0; i < mono.length; i++) mono[i] += channel[i] / decoded.numberOfChannels;
   }
-  if (!mono.length) throw new Error(`${file.name} holds no sound.`);
+  if (!mono.length) throw new Error(`${file.name} contains no audio.`);
   return toInt16(mono);
 }
 
-/** The same; null, and a note, where it cannot be read. */
+/** Decode a file; show a note and return null if that fails. */
 export async function read(file) {
   try {
     return await decode(file);
@@ -38,7 +38,7 @@ export async function read(file) {
   }
 }
 
-/** The bundled conversation; null, and a note, where it cannot be had. */
+/** Download the sample conversation; show a note and return null if that fails. */
 export async function fetchSample() {
   try {
     const answer = await fetch("sample.flac");
@@ -56,7 +56,7 @@ export class FilePlayer {
    * @param {object} hooks
    * @param {(pcm: Int16Array) => void} hooks.onAudio
    * @param {() => void} hooks.onEnd
-   * @param {() => number} hooks.waitingBytes of the socket.
+   * @param {() => number} hooks.waitingBytes queued in the socket.
    */
   constructor(pcm, { onAudio, onEnd, waitingBytes }) {
     Object.assign(this, { pcm, onAudio, onEnd, waitingBytes });
@@ -69,13 +69,13 @@ export class FilePlayer {
   get running() { return this.timer !== null; }
   get durationMs() { return (this.pcm.length * 1000) / SAMPLE_RATE; }
 
-  /** @param {"live"|"replay"} pace */
+  /** Start or continue. @param {"live"|"replay"} pace */
   start(pace) {
     this.pace = pace;
     if (pace === "live") {
       this.from = this.at;
       this.began = performance.now();
-      this.#sound();
+      this.#play();
     }
     this.#step();
   }
@@ -83,7 +83,7 @@ export class FilePlayer {
   pause() {
     clearTimeout(this.timer);
     this.timer = null;
-    this.#hush();
+    this.#silence();
   }
 
   setMuted(muted) {
@@ -95,7 +95,7 @@ export class FilePlayer {
     let due = this.pcm.length;
     if (this.pace === "live") due = Math.min(due, this.from + Math.floor(((performance.now() - this.began) * SAMPLE_RATE) / 1000));
     const size = this.pace === "live" ? CHUNK : FAST_CHUNK;
-    let budget = 40;             // chunks in one go: the page stays quick
+    let budget = 40;             // chunks per step, so that the page stays responsive
     while (this.at < due && budget-- > 0 && (due - this.at >= size || due === this.pcm.length)) {
       if (this.pace === "replay" && this.waitingBytes() > WAITING_BYTES) break;
       const chunk = this.pcm.slice(this.at, Math.min(this.at + size, due));
@@ -110,8 +110,8 @@ export class FilePlayer {
     this.timer = setTimeout(() => this.#step(), this.pace === "live" ? 40 : 5);
   }
 
-  /** Play it to the person as well, from where it is sent. */
-  #sound() {
+  /** Play the file to the user too, from the position being sent. */
+  #play() {
     try {
       this.context = new AudioContext({ sampleRate: SAMPLE_RATE });
       const buffer = this.context.createBuffer(1, this.pcm.length - this.at, SAMPLE_RATE);
@@ -122,11 +122,11 @@ export class FilePlayer {
       this.source.connect(this.volume).connect(this.context.destination);
       this.source.start();
     } catch {
-      this.#hush();              // no sound card: it is heard by the server all the same
+      this.#silence();           // no sound card: the server gets the audio all the same
     }
   }
 
-  #hush() {
+  #silence() {
     this.context?.close();
     this.context = this.source = this.volume = null;
   }

@@ -1,5 +1,5 @@
-// One lane per speaker: who spoke when, and which emotion it expressed. The names are a list of buttons that
-// rename; the canvases are for the eye, and the transcript holds the same turns for everybody.
+// A lane for each speaker, with the turns and their emotions. The names are buttons for renaming; the canvases are
+// visual only, and the transcript has the same turns for screen readers.
 
 import { $, clock, el, percent, plural, prepare } from "./elements.js";
 
@@ -18,10 +18,10 @@ export class Lanes {
     this.canvas = $("lanes");
     this.overview = $("overview");
     this.tip = $("tip");
-    this.current = null;         // index of the chosen turn
-    this.drawn = [];             // [turn, x, y, width] of the last painting, to find what is under the pointer
+    this.current = null;         // index of the selected turn
+    this.drawn = [];             // [turn, x, y, width] of the last painting, to find the turn under the pointer
     this.editing = null;
-    this.pending = new Map();    // speaker -> the name that was asked for
+    this.pending = new Map();    // speaker -> the requested name
     this.shown = null;
     this.#listen();
   }
@@ -33,7 +33,7 @@ export class Lanes {
 
   // --- names -------------------------------------------------------------------------------------
 
-  /** The list of speakers, when it changed. */
+  /** Update the list of speakers if it changed. */
   list(conversation) {
     this.conversation = conversation;
     const speakers = conversation.speakers();
@@ -79,7 +79,7 @@ export class Lanes {
     input.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.key !== "Enter" && event.key !== "Escape") return;
-      event.preventDefault();            // or Enter would press the button that has the focus next
+      event.preventDefault();            // otherwise Enter would press the button that gets the focus next
       finish(event.key === "Enter", true);
     });
     input.addEventListener("blur", () => finish(true, false));
@@ -88,7 +88,7 @@ export class Lanes {
     input.select();
   }
 
-  /** A name was given, or refused. */
+  /** Show the current name, after the server accepted or refused a new one. */
   settle(speaker) {
     const name = this.pending.get(speaker);
     this.pending.delete(speaker);
@@ -141,7 +141,7 @@ export class Lanes {
     pen.font = `600 11.5px ${look.colours.sans}`;
     pen.fillStyle = ink;
     pen.textBaseline = "middle";
-    const left = Math.max(x, 0) + 7;          // the label stays in sight while its turn moves out
+    const left = Math.max(x, 0) + 7;          // the label stays visible while its turn moves out
     const word = [style.label, style.code].find((text) => pen.measureText(text).width <= x + width - left - 4);
     if (word) pen.fillText(word, left, y + 5 + height / 2 - 1);
     pen.restore();
@@ -177,7 +177,7 @@ export class Lanes {
     pen.beginPath();
     pen.roundRect(0, 7, width, 8, 4);
     pen.fill();
-    let filled = -1;                           // thousands of turns need no more than a mark per pixel
+    let filled = -1;                           // with thousands of turns, one mark per pixel is enough
     for (const turn of conversation.turns) {
       if (!turn || turn.start === null) continue;
       const x = turn.start * scale, w = Math.max(1, (turn.end - turn.start) * scale);

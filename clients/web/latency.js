@@ -1,4 +1,4 @@
-// Where the time from the end of speech to the result went: the last turn, and all of them.
+// The latency from the end of speech to the result, by stage: of the last turn, and over all turns.
 
 import { $, el, percent } from "./elements.js";
 
@@ -12,13 +12,13 @@ const STAGES = {
 };
 const KEPT = 1_000;      // turns
 
-/** The value below which a share `q` of sorted values lies, interpolated. */
+/** Return the `q` quantile of sorted values, interpolated. */
 export function quantile(sorted, q) {
   const i = q * (sorted.length - 1), low = Math.floor(i);
   return sorted[low] + (i - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
 }
 
-/** Latencies by stage: the last turn's, and median and 95th percentile of up to the last thousand. */
+/** Latencies by stage: of the last turn, with median and 95th percentile of up to the last thousand turns. */
 export class Latencies {
   constructor() {
     this.last = null;
@@ -26,7 +26,7 @@ export class Latencies {
     this.values = Object.fromEntries(Object.keys(STAGES).map((stage) => [stage, []]));
   }
 
-  /** @param {object} parts `latency_ms` of a turn. @param {number|null} seenMs measured in this page. */
+  /** Add a turn. @param {object} parts its `latency_ms`. @param {number|null} seenMs latency measured in the page. */
   push(parts, seenMs) {
     this.last = seenMs === null ? { ...parts } : { ...parts, seen: seenMs };
     this.shown = false;
@@ -45,17 +45,17 @@ export class Latencies {
   }
 }
 
-/** When each stretch of audio left: tells how long after the end of its speech a turn was seen. */
+/** The times at which audio was sent, to measure how long after the end of its speech a turn is seen. */
 export class Departures {
   constructor() { this.sent = []; }
 
-  /** All audio before `audioMs` has left at `now` (ms of the page's clock). */
+  /** Record that all audio before `audioMs` was sent by `now` (ms of the page's clock). */
   note(audioMs, now) {
     this.sent.push([audioMs, now]);
     if (this.sent.length > 4_000) this.sent.splice(0, 1_000);
   }
 
-  /** How long ago, at `now`, the audio at `audioMs` left; null where that is not known any more. */
+  /** Return how long before `now` the audio at `audioMs` was sent; null if that is no longer known. */
   since(audioMs, now) {
     if (!this.sent.length || this.sent[0][0] > audioMs) return null;
     const at = this.sent.find(([ms]) => ms >= audioMs);
@@ -63,7 +63,7 @@ export class Departures {
   }
 }
 
-/** In milliseconds; long ones in seconds, with their unit. */
+/** Format milliseconds; long times in seconds, with their unit. */
 export function brief(ms) {
   if (ms >= 10_000) return `${(ms / 1000).toFixed(1)} s`;
   return ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString("en");

@@ -1,4 +1,4 @@
-// The theme, and the colours of the labels, for the style sheet and for what is drawn on canvases.
+// The theme and the colours of the labels, for the style sheet and for the canvases.
 
 import { emotionStyles, inkOn, rgb, tint } from "./palette.js";
 
@@ -7,7 +7,7 @@ const NAMES = ["bg", "surface", "ink", "soft", "line", "hover", "wave", "speech"
 export class Look {
   constructor() {
     this.root = document.documentElement;
-    this.sheet = new CSSStyleSheet();          // an inline style element would be against the page's policy
+    this.sheet = new CSSStyleSheet();          // the page's content security policy forbids an inline style element
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, this.sheet];
     this.styles = new Map();
     this.listeners = [];
@@ -34,14 +34,14 @@ export class Look {
     this.#write();
   }
 
-  /** The style of a label; one that the model did not announce looks like no emotion at all. */
+  /** Return the style of a label; a neutral one for a label that the model did not announce. */
   style(label) {
     return this.styles.get(label) ?? { label, code: label.slice(0, 2), face: "", drawn: false, css: "", light: "#949aa4", dark: "#afb5bf" };
   }
 
   colour(label) { return this.style(label)[this.theme]; }
 
-  /** Fill and ink of a block: the emotion's colour, as strong as its confidence. */
+  /** Return fill and ink of a block: the emotion's colour, stronger with more confidence. */
   tint(emotion) { return tint(this.colour(emotion.label), this.colours.surface, emotion.confidence); }
 
   #show(theme) {

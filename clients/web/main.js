@@ -1,4 +1,4 @@
-// Starts the page: its buttons, files that are dropped on it, and what it does when it is left.
+// The page's entry point: its buttons, dropped files, and leaving the page.
 
 import { App } from "./app.js";
 import { $ } from "./elements.js";
@@ -40,7 +40,7 @@ function listen(app) {
   addEventListener("beforeunload", (event) => { if (app.unsaved) event.preventDefault(); });
   addEventListener("pagehide", () => app.leave());
   document.addEventListener("visibilitychange", () => { if (document.hidden) app.leave(); });
-  setInterval(() => app.link.show(), 500);
+  setInterval(() => app.status.show(), 500);
 }
 
 const app = new App(await Shelf.open());

@@ -1,14 +1,14 @@
-// The microphone as a person set it: which one, whether it lets anything through, and what to do without one.
+// The microphone with the user's settings: the device, whether it passes audio, and the note if it fails.
 
 import { note, unnote } from "./notes.js";
-import { Recorder, microphoneTrouble } from "./recorder.js";
+import { Recorder, microphoneError } from "./recorder.js";
 
 export class Microphone {
   /**
    * @param {import("./settings.js").Settings} settings
    * @param {object} hooks
    * @param {(pcm: Int16Array) => void} hooks.onAudio
-   * @param {() => void} hooks.onGone the device was taken away.
+   * @param {() => void} hooks.onGone the device was disconnected.
    */
   constructor(settings, hooks) {
     this.settings = settings;
@@ -16,9 +16,9 @@ export class Microphone {
   }
 
   /**
-   * Open it.
-   * @param {[string, () => void][]} instead what to offer where there is none.
-   * @returns {Promise<"open"|"overtaken"|"none">} overtaken by a stop or another start.
+   * Open the microphone.
+   * @param {[string, () => void][]} instead buttons to offer if there is none.
+   * @returns {Promise<"open"|"overtaken"|"none">} "overtaken" if stopped or started again meanwhile.
    */
   async start(instead) {
     unnote("microphone");
@@ -27,12 +27,12 @@ export class Microphone {
       return (await this.recorder.start({ deviceId: device, cleanUp })) ? "open" : "overtaken";
     } catch (error) {
       await this.recorder.stop();
-      note("microphone", microphoneTrouble(error), { actions: instead });
+      note("microphone", microphoneError(error), { actions: instead });
       return "none";
     }
   }
 
-  /** Let it through, or silence. */
+  /** Pass the audio on, or silence instead. */
   setOpen(open) { this.recorder.setOpen(open); }
 
   stop() { return this.recorder.stop(); }

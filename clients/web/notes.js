@@ -1,11 +1,12 @@
-// Messages to the person in front of the page, each once, until it is dismissed or no longer true.
+// Messages to the user, each shown until it is dismissed or no longer true.
 
 import { $, el } from "./elements.js";
 
 const notes = new Map();
 
 /**
- * @param {string} key what it is about: a second note of the same key replaces the first.
+ * Show a message.
+ * @param {string} key its subject: a second note with the same key replaces the first.
  * @param {string} text
  * @param {object} [options]
  * @param {boolean} [options.mild] not an error.

@@ -1,5 +1,5 @@
-// How an expressed emotion looks: a colour, letters and a face, the same as in the report and the terminal
-// (stream_erc/cli/palette.py; a test holds that the values agree). No colour stands alone.
+// The look of an expressed emotion: a colour, letters and a face, as in the report and the terminal
+// (stream_erc/cli/palette.py; a test checks that the values agree). No colour is used alone.
 
 const COLOURS = {
   neutral: ["#949aa4", "#afb5bf"],
@@ -29,7 +29,7 @@ const FAMILIES = {
   disgust: ["disgust", "disgusted", "contempt"],
 };
 
-/** The looks of a model's labels, in its order. @returns {Map<string, object>} by label. */
+/** Return the styles of a model's labels, in its order. @returns {Map<string, object>} by label. */
 export function emotionStyles(labels) {
   const taken = new Set();
   const all = codes(labels);
@@ -62,10 +62,10 @@ function luminance(colour) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
-/** Black or white on a colour given as [r, g, b]: the contrast is 4.5 to 1 or better on every colour. */
+/** Return black or white as ink on a colour [r, g, b]: the contrast is 4.5 to 1 or better on every colour. */
 export const inkOn = (colour) => (luminance(colour) > 0.179 ? "#000000" : "#ffffff");
 
-/** An emotion's colour on a surface, as strong as the confidence, and the ink on it. */
+/** Return an emotion's colour on a surface, stronger with more confidence, and the ink on it. */
 export function tint(colour, surface, confidence) {
   const share = 0.16 + 0.84 * confidence;
   const base = rgb(surface);
@@ -85,7 +85,7 @@ const FACES = {
 };
 
 /**
- * The parts of a face in a box of 16 by 16, as [tag, attributes, text]; a label of no family shows its letters.
+ * Return the parts of a face in a box of 16 by 16, as [tag, attributes, text]; a label of no family shows its letters.
  * @param {object} style of `emotionStyles`.
  */
 export function faceParts(style) {

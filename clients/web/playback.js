@@ -1,19 +1,19 @@
-// The last half hour of audio, kept in the page, so that a turn can be heard again.
+// The last half hour of audio, for playing a turn again.
 
 import { SAMPLE_RATE, SAMPLES_PER_MS } from "./buffer.js";
 
 const KEPT = 30 * 60 * SAMPLE_RATE;        // samples: 58 MB
-const BLOCK = SAMPLE_RATE;                 // samples a block
+const BLOCK = SAMPLE_RATE;                 // samples per block
 
 export class Playback {
-  /** @param {(turn: number|null) => void} onChange which turn is to be heard now. */
+  /** @param {(turn: number|null) => void} onChange gets the turn being played, null for none. */
   constructor(onChange) {
     this.onChange = onChange;
     this.context = this.source = null;
     this.clear();
   }
 
-  /** Audio begins at this sample; what was before it is not here. */
+  /** Drop all audio, and begin at this sample. */
   clear(from = 0) {
     this.stop();
     this.blocks = new Map();               // number of the block -> its samples
@@ -35,12 +35,12 @@ export class Playback {
     }
   }
 
-  /** Whether all of a stretch is here. */
+  /** Return whether all audio of a span is kept. */
   has(fromMs, toMs) {
     return fromMs * SAMPLES_PER_MS >= this.from && toMs * SAMPLES_PER_MS <= this.to;
   }
 
-  /** A stretch as floats. */
+  /** Return a span as floats. */
   samples(fromMs, toMs) {
     const from = Math.round(fromMs * SAMPLES_PER_MS), to = Math.round(toMs * SAMPLES_PER_MS);
     const out = new Float32Array(to - from);
@@ -48,7 +48,7 @@ export class Playback {
     return out;
   }
 
-  /** Hear a turn; the same one again stops it. */
+  /** Play a turn, or stop it if it is playing. */
   play(turn) {
     const again = this.turn === turn.index;
     this.stop();
@@ -69,7 +69,7 @@ export class Playback {
     this.onChange(turn.index);
   }
 
-  /** What is to be heard now, on the audio's clock; null where nothing is. */
+  /** The position being played, on the audio's clock; null if nothing is. */
   get atMs() { return this.source ? Math.min(this.endMs, this.offsetMs + this.context.currentTime * 1000) : null; }
 
   stop() {

@@ -1,11 +1,11 @@
-// The protocol without a socket: what arrives goes in, what is to be sent and what the page should know come
-// out. It is the browser's side of docs/protocol.md; connection.js owns the socket and the clock.
+// The browser's side of docs/protocol.md without a socket: messages in, frames to send and events out.
+// connection.js owns the socket and the timers.
 
 import { Buffer } from "./buffer.js";
 
 export const PROTOCOL_VERSION = 1;
 
-/** What a close code says (docs/protocol.md, "Errors"): whether to connect again, and the state to show. */
+/** Close codes (docs/protocol.md, "Errors"): whether to connect again, and the state to show. */
 const AFTER_CLOSE = {
   4404: { retry: false, state: "lost" },
   4408: { retry: false, state: "asleep" },
@@ -17,8 +17,8 @@ const AFTER_CLOSE = {
 export class Protocol {
   /**
    * @param {object} [options]
-   * @param {string|null} [options.token] the server's bearer token, where it asks for one.
-   * @param {object|null} [options.memory] what `memory()` gave before a reload: goes on with that session.
+   * @param {string|null} [options.token] the server's bearer token, if it asks for one.
+   * @param {object|null} [options.memory] the result of `memory()` before a reload, to resume that session.
    * @param {Buffer} [options.buffer]
    */
   constructor({ token = null, memory = null, buffer = new Buffer() } = {}) {
@@ -29,30 +29,30 @@ export class Protocol {
     this.sessionId = memory?.sessionId ?? null;
     this.resumeToken = memory?.resumeToken ?? null;
     this.closing = memory?.closing ?? false;
-    this.given = memory?.samples ?? null;      // samples given before the reload
-    this.lastEventId = 0;                      // after a reload everything is asked for again
-    this.begun = this.resumeToken !== null;    // the session has a configuration: it is worth resuming
+    this.given = memory?.samples ?? null;      // length of the audio before the reload
+    this.lastEventId = 0;                      // after a reload, all events are requested again
+    this.begun = this.resumeToken !== null;    // the session has a configuration and can be resumed
     this.wanted = null;                        // the session.update that waits to be sent
     this.offered = null;                       // session.created of a session that has not begun
     this.ended = false;
-    this.open = false;                         // audio and inputs may go out
+    this.open = false;                         // audio and inputs may be sent
     this.lastError = null;
     this.outgoing = [];
   }
 
-  /** What a page has to keep to go on after a reload, small enough for sessionStorage; null where nothing. */
+  /** Return what a page must store to resume after a reload, small enough for sessionStorage; null if nothing. */
   memory() {
     if (!this.begun || this.ended) return null;
     const { created, configuration, sessionId, resumeToken, closing } = this;
     return { created, configuration, sessionId, resumeToken, closing, samples: this.buffer.samples };
   }
 
-  /** The frames to send, in order: objects as text, typed arrays as audio. */
+  /** Take the frames to send, in order: objects as text, typed arrays as audio. */
   take() {
     return this.outgoing.splice(0);
   }
 
-  // --- what the page wants ---------------------------------------------------------------------
+  // --- requests of the page --------------------------------------------------------------------
 
   /** Begin the session with these fields of `session.update`. */
   start(fields) {
@@ -87,9 +87,9 @@ export class Protocol {
     if (this.offered || this.open) this.outgoing.push({ type: "ping", id });
   }
 
-  // --- what happens ----------------------------------------------------------------------------
+  // --- events of the socket --------------------------------------------------------------------
 
-  /** The socket opened. */
+  /** Handle the opening of a socket. */
   opened() {
     this.outgoing = [];
     this.open = false;
@@ -106,9 +106,9 @@ export class Protocol {
   }
 
   /**
-   * A message arrived.
-   * @returns {object[]} what the page should know of: the message itself, unless it is a duplicate or none of
-   *   its business, and the local `local.resumed` (with lostMs) and `local.gap`.
+   * Handle a message.
+   * @returns {object[]} events for the page: the message itself, unless it is a duplicate or irrelevant, and the
+   *   page's own `local.resumed` (with lostMs) and `local.gap`.
    */
   receive(message) {
     if (message.event_id !== undefined && message.type !== "session.resumed") {
@@ -139,7 +139,7 @@ export class Protocol {
 
   #onCreated(message) {
     this.offered = message;
-    if (this.begun) return [];                 // of no session of ours: the resumed one goes on
+    if (this.begun) return [];                 // of another session: ours is being resumed
     this.created = message;
     this.sessionId = message.session_id;
     this.resumeToken = message.resume_token;
@@ -170,7 +170,7 @@ export class Protocol {
   }
 
   /**
-   * The socket closed, or never opened.
+   * Handle a socket that closed, or never opened.
    * @returns {{retry: boolean, state: string, message: string|null}}
    */
   lost(code) {

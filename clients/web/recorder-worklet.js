@@ -1,5 +1,5 @@
-// Runs on the audio thread: sound in blocks of 128 samples to chunks of 16 kHz, 16 bit, mono.
-// While the gate is shut it gives silence, so that the audio clock goes on.
+// The recorder on the audio thread: turns blocks of 128 samples into chunks of 16 kHz, 16 bit, mono.
+// While the gate is closed it outputs silence, so that the audio clock advances.
 
 import { Resampler, toInt16 } from "./resampler.js";
 

@@ -2,21 +2,21 @@
 
 const RATE = 16_000;
 
-/** Why there is no sound from a microphone, in words for the person in front of it. */
-export function microphoneTrouble(error) {
+/** Explain to the user why the microphone cannot be used. */
+export function microphoneError(error) {
   if (!globalThis.isSecureContext) return "The browser gives the microphone to secure pages only: open this page by https, or on this machine as http://localhost.";
   switch (error?.name) {
     case "NotAllowedError":
     case "SecurityError": return "The browser was not allowed to use the microphone. Allow it beside the address, then start again.";
     case "NotFoundError":
-    case "OverconstrainedError": return "No microphone was found. Connect one or choose another, or hear the sample or a file.";
+    case "OverconstrainedError": return "No microphone was found. Connect one or choose another, or hear the sample conversation or a file.";
     case "NotReadableError":
-    case "AbortError": return "The microphone could not be opened: another program may hold it.";
+    case "AbortError": return "The microphone could not be opened: another program may be using it.";
     default: return `The microphone could not be opened: ${error?.message ?? error}`;
   }
 }
 
-/** The microphones; their names are known once one was allowed. @returns {Promise<MediaDeviceInfo[]>} */
+/** Return the microphones; their names are known once the user has allowed one. @returns {Promise<MediaDeviceInfo[]>} */
 export async function microphones() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   return devices.filter((device) => device.kind === "audioinput" && device.deviceId !== "default" && device.deviceId !== "communications");
@@ -26,7 +26,7 @@ export class Recorder {
   /**
    * @param {object} hooks
    * @param {(pcm: Int16Array) => void} hooks.onAudio
-   * @param {() => void} hooks.onGone the device was taken away.
+   * @param {() => void} hooks.onGone the device was disconnected.
    */
   constructor({ onAudio, onGone }) {
     Object.assign(this, { onAudio, onGone });
@@ -37,10 +37,11 @@ export class Recorder {
   get running() { return this.node !== null; }
 
   /**
+   * Open the microphone and start recording.
    * @param {object} options
-   * @param {string} options.deviceId "" for the default one.
-   * @param {boolean} options.cleanUp whether the browser takes out echo and noise and sets the level.
-   * @returns {Promise<boolean>} false where a stop, or another start, came before it was open.
+   * @param {string} options.deviceId "" for the default device.
+   * @param {boolean} options.cleanUp whether the browser removes echo and noise and sets the level.
+   * @returns {Promise<boolean>} false if stopped or started again before it was open.
    */
   async start({ deviceId, cleanUp }) {
     if (!navigator.mediaDevices) throw new DOMException("no media devices", "SecurityError");
@@ -78,13 +79,13 @@ export class Recorder {
     stream.getAudioTracks()[0].addEventListener("ended", () => { if (this.stream === stream) this.onGone(); });
   }
 
-  /** Let the microphone through, or silence; also before it has started. */
+  /** Pass the microphone's audio on, or silence instead; also before the start. */
   setOpen(open) {
     this.open = open;
     this.node?.port.postMessage({ open });
   }
 
-  /** Take what is on its way, and let go of the microphone. */
+  /** Deliver the rest of the audio, and close the microphone. */
   async stop() {
     this.asked = null;
     const { stream, context, node } = this;
@@ -100,13 +101,13 @@ export class Recorder {
   }
 }
 
-/** A context that hears a microphone, and the microphone in it. */
+/** Create an audio context and the microphone's source node in it. */
 function join(stream) {
   let context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
   try {
     return [context, context.createMediaStreamSource(stream)];
   } catch {
-    // Firefox joins only equal rates: take the device's, the worklet converts.
+    // Firefox connects only equal sample rates: use the device's, and let the worklet resample.
     context.close();
     context = new AudioContext({ latencyHint: "interactive" });
     return [context, context.createMediaStreamSource(stream)];

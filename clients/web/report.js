@@ -1,4 +1,4 @@
-// A conversation as one page that needs nothing else: no script, no request, light and dark by itself.
+// A conversation as one self-contained page: no script, no request, light or dark like the system.
 
 import { clock, milliseconds, percent, plural } from "./elements.js";
 import { faceParts, inkOn, rgb, tint } from "./palette.js";
@@ -48,6 +48,7 @@ footer{margin-top:48px;font-size:.86rem}
 const escape = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 /**
+ * Return the report as HTML.
  * @param {import("./conversation.js").Conversation} conversation
  * @param {{title: string, name: string}} source
  * @param {(label: string) => object} style of a label, see palette.js; with a `css` class.
@@ -87,7 +88,7 @@ ${latency(stages)}
 `;
 }
 
-/** Each label's colour, and each block's as strong as its confidence, on light and on dark. */
+/** Return the CSS of each label's colour, and of each block's, stronger with more confidence, on light and dark. */
 function colours(conversation, style) {
   const rules = { light: [], dark: [] };
   const labels = new Set([...conversation.labels, ...conversation.turns.filter((t) => t?.emotion).map((t) => t.emotion.label)]);

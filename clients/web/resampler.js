@@ -1,6 +1,6 @@
-// Audio at the sound card's rate to 16 kHz, piece by piece: a windowed-sinc filter, one set of taps per phase.
+// Streaming resampling from the sound card's rate to 16 kHz: a windowed-sinc filter, one set of taps per phase.
 
-const ZEROS = 16;        // zero crossings on either side: more is steeper and slower
+const ZEROS = 16;        // zero crossings on either side: more are steeper and slower
 
 const gcd = (a, b) => (b ? gcd(b, a % b) : a);
 
@@ -10,7 +10,7 @@ export class Resampler {
     this.up = to / divisor;
     this.down = from / divisor;
     const scale = Math.max(1, from / to);          // the filter's width in input samples, per zero crossing
-    const cutoff = 0.94 / scale;                   // of the input's Nyquist; leaves room for the slope
+    const cutoff = 0.94 / scale;                   // relative to the input's Nyquist frequency; leaves room for the slope
     this.half = Math.ceil(ZEROS * scale);
     this.taps = Array.from({ length: this.up }, (_, phase) => {
       const taps = new Float32Array(2 * this.half + 1);
@@ -22,13 +22,13 @@ export class Resampler {
         taps[i] = (x === 0 ? 1 : Math.sin(x) / x) * w;
         sum += taps[i];
       }
-      return taps.map((tap) => tap / sum);         // silence stays silence, a constant stays that constant
+      return taps.map((tap) => tap / sum);         // unit gain: a constant stays the same constant
     });
-    this.rest = new Float32Array(this.half);       // as if silence had gone before
+    this.rest = new Float32Array(this.half);       // as if silence had come before
     this.phase = 0;
   }
 
-  /** @param {Float32Array} samples @returns {Float32Array} what can be told by now; the rest comes later. */
+  /** Resample a chunk. @param {Float32Array} samples @returns {Float32Array} the output so far; the filter's delay comes later. */
   push(samples) {
     const input = new Float32Array(this.rest.length + samples.length);
     input.set(this.rest);
@@ -50,7 +50,7 @@ export class Resampler {
   }
 }
 
-/** Floats to 16-bit integers, loud ones clipped; integers that a decoder made floats come back as they were. */
+/** Convert floats to 16-bit integers, clipping loud ones; integers that a decoder made floats are restored exactly. */
 export function toInt16(samples) {
   return Int16Array.from(samples, (v) => Math.max(-32_768, Math.min(32_767, Math.round(v * 32_768))));
 }

@@ -1,4 +1,4 @@
-// What a person can choose, kept by the browser from visit to visit.
+// The user's settings, saved by the browser between visits.
 
 import { $, el } from "./elements.js";
 
@@ -23,7 +23,7 @@ export class Settings {
     try { localStorage.setItem(KEY, JSON.stringify(this.values)); } catch { /* a page without storage forgets */ }
   }
 
-  /** Show the choices of a server, of its `session.created`. */
+  /** Show the choices that a server offers in its `session.created`. */
   offer(created) {
     const named = (code) => {
       try { return new Intl.DisplayNames(["en"], { type: "language" }).of(code) ?? code; } catch { return code; }
@@ -32,9 +32,9 @@ export class Settings {
       $(id).replaceChildren(el("option", { value: "" }, first), ...choices.map(([value, text]) => el("option", { value }, text)));
     };
     const models = (created?.models ?? []).map((model) => [model.name, `${model.name} (${model.labels.length} emotions)`]);
-    fill("model", created ? `The server's (${created.configuration?.model ?? created.model})` : "The server's", models);
+    fill("model", created ? `Server default (${created.configuration?.model ?? created.model})` : "Server default", models);
     const languages = created?.languages ?? [];
-    fill("language", "The server's", languages.map((code) => [code, named(code)]));
+    fill("language", "Server default", languages.map((code) => [code, named(code)]));
     for (const [id, name] of Object.entries(FIELDS)) {
       const field = $(id), value = this.values[name];
       if (field.type === "checkbox") field.checked = value;
@@ -43,13 +43,13 @@ export class Settings {
     for (const id of ["model", "language"]) $(id).disabled = $(id).options.length <= 1;
   }
 
-  /** @param {boolean} started whether a conversation has its settings already. */
+  /** Open the dialog. @param {boolean} started whether a conversation is running, which keeps its settings. */
   show(started) {
     $("settings-note").hidden = !started;
     $("settings").showModal();
   }
 
-  /** The fields of `session.update`, as far as this server has them. @param {"live"|"replay"} pace */
+  /** Return the fields of `session.update`, with only the choices that this server has. @param {"live"|"replay"} pace */
   update(created, pace) {
     const { model, language, speakers, partials } = this.values;
     const fields = { audio: { encoding: "pcm_s16le", sample_rate_hz: 16_000 }, partials, pace };

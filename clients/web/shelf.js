@@ -1,5 +1,5 @@
-// What is not acknowledged, kept by the browser so that it outlives a reload of the page (IndexedDB).
-// Where the browser keeps nothing, everything works but that.
+// Unacknowledged audio and inputs, stored in the browser to survive a reload of the page (IndexedDB).
+// If the browser stores nothing, everything else works.
 
 const DATABASE = "stream-erc", STORE = "unacknowledged", WRITE_MS = 250;
 const DAY_MS = 86_400_000;
@@ -12,7 +12,7 @@ function asked(request) {
 }
 
 export class Shelf {
-  /** @returns {Promise<Shelf|null>} null where the browser has none. */
+  /** Open the database. @returns {Promise<Shelf|null>} null if the browser has none. */
   static async open(indexedDB = globalThis.indexedDB) {
     try {
       const request = indexedDB.open(DATABASE, 1);
@@ -27,12 +27,12 @@ export class Shelf {
 
   constructor(database) {
     this.database = database;
-    this.session = null;         // nothing is kept until it is known whose it is
+    this.session = null;         // nothing is stored until the session is known
     this.waiting = [];
     this.timer = null;
   }
 
-  /** Keep for this session from now on, and only for this one; items given before are kept as well. */
+  /** Store for this session only from now on, including items put before. */
   keepFor(session) {
     if (session !== null && session === this.session) return;
     this.session = session;
@@ -44,7 +44,7 @@ export class Shelf {
     if (this.session !== null) this.timer ??= setTimeout(() => this.flush(), WRITE_MS);
   }
 
-  /** Write what waits. Also called when the page is hidden or left. */
+  /** Write the waiting items. Also called when the page is hidden or left. */
   flush() {
     clearTimeout(this.timer);
     this.timer = null;
@@ -59,14 +59,14 @@ export class Shelf {
     this.#remove(acknowledged);
   }
 
-  /** Keep these in place of all that was kept. */
+  /** Replace all stored items. */
   replace(items) {
     this.waiting = [...items];
     this.#remove(() => true);
     this.flush();
   }
 
-  /** What was kept for a session, in order; what any session left for more than a day goes. */
+  /** Return a session's items in order; delete items of any session that are older than a day. */
   async load(session) {
     this.#each(null, (cursor) => { if (cursor.value.keptAt < Date.now() - DAY_MS) cursor.delete(); });
     try {
@@ -77,7 +77,7 @@ export class Shelf {
     }
   }
 
-  /** Forget a session that has ended. */
+  /** Delete the items of a session that has ended. */
   drop(session) {
     if (session === this.session) this.keepFor(null);
     this.#each(session, (cursor) => cursor.delete());
@@ -102,7 +102,7 @@ export class Shelf {
     try {
       act(this.database.transaction(STORE, "readwrite", { durability: "relaxed" }).objectStore(STORE));
     } catch {
-      this.session = null;       // full or closed: go on without
+      this.session = null;       // full or closed: continue without it
     }
   }
 }

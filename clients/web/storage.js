@@ -1,4 +1,4 @@
-// What a tab remembers over a reload (sessionStorage). A browser that keeps nothing forgets, and all else works.
+// Values that a tab keeps over a reload (sessionStorage). Without storage they are lost, and all else works.
 
 export function recall(key) {
   try { return sessionStorage.getItem(key); } catch { return null; }
@@ -9,5 +9,5 @@ export function keep(key, text) {
 }
 
 export function forget(key) {
-  try { sessionStorage.removeItem(key); } catch { /* there is nothing */ }
+  try { sessionStorage.removeItem(key); } catch { /* no storage */ }
 }

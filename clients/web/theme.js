@@ -1,4 +1,4 @@
-// Before anything is drawn: light or dark. A classic script, so that a dark page never flashes white.
+// Sets light or dark before anything is drawn: a classic script, so that a dark page never flashes white.
 "use strict";
 {
   let theme = null;

@@ -1,18 +1,18 @@
-// The transcript: turns as rows, the one being spoken in grey, corrections in place. However long a session
-// is, only the last rows are in the page, until somebody asks for earlier ones.
+// The transcript: turns as rows, partial ones in grey, corrections in place. However long a session is, the page
+// has only the last rows, until the user asks for earlier ones.
 
 import { $, bar, clock, el, face, percent, plural } from "./elements.js";
 
 export const SHOWN = 150;        // rows while following
-const MORE = 100;                // rows that "Show earlier" brings, and that come while somebody looks back
-const WAITING = 3;               // rows of speech that is no turn yet
-const SLACK = 30;                // rows above SHOWN before the oldest are taken out
+const MORE = 100;                // rows added by "Show earlier", and at most while the user looks back
+const WAITING = 3;               // rows of speech without a finished turn
+const SLACK = 30;                // rows beyond SHOWN before the oldest are removed
 
 export class Transcript {
   /**
    * @param {object} hooks
    * @param {(turn: object, place: Element) => void} hooks.onCorrect the speaker of a turn was pressed.
-   * @param {(turn: object) => void} hooks.onSelect its time was pressed.
+   * @param {(turn: object) => void} hooks.onSelect the time of a turn was pressed.
    */
   constructor(look, { onCorrect, onSelect }) {
     Object.assign(this, { look, onCorrect, onSelect });
@@ -33,22 +33,22 @@ export class Transcript {
     this.rows = new Map();
     this.dirty = new Set();
     this.open = new Set();       // turns whose probabilities are unfolded
-    this.current = this.sounding = null;
-    this.seen = 0;               // turns that had come when it last followed
+    this.current = this.playing = null;
+    this.seen = 0;               // number of turns when it last followed
     this.following = true;
-    this.top = 0;                // where it was scrolled to
-    this.speaking = [];          // rows of speech that is no turn yet
-    this.spoken = "";            // what they say
+    this.top = 0;                // the last scroll position
+    this.speaking = [];          // rows of speech without a finished turn
+    this.spoken = "";            // their content
     this.list.replaceChildren();
     this.latest.hidden = this.earlier.hidden = true;
   }
 
-  /** A turn came or changed. */
+  /** Mark a new or changed turn for rendering. */
   touch(index) {
-    this.dirty.add(index).add(index + 1);      // the row below leaves out a speaker's name that repeats
+    this.dirty.add(index).add(index + 1);      // the row below omits a repeated speaker's name
   }
 
-  /** Whether who spoke a turn can be corrected. */
+  /** Allow or forbid correcting speakers. */
   setOpen(correctable) {
     if (correctable === this.correctable) return;
     this.correctable = correctable;
@@ -115,7 +115,7 @@ export class Transcript {
     });
     row.dataset.turn = String(turn.index);
     if (turn.index === this.current) row.classList.add("current");
-    if (turn.index === this.sounding) row.classList.add("sounding");
+    if (turn.index === this.playing) row.classList.add("playing");
     if (turn.failed !== null) {
       row.append(el("div", { class: "who" }, "failed"), el("p", { class: "said" }, turn.failed));
       return row;
@@ -128,26 +128,26 @@ export class Transcript {
     who.addEventListener("click", () => this.onCorrect(turn, who));
     const said = el("p", { class: turn.text ? "said" : "said none", dir: "auto" }, turn.text || "no words");
     if (turn.revision) said.append(" ", el("span", { class: "revised", title: "A correction changed this turn" }, "revised"));
-    row.append(who, said, ...this.#felt(turn, style));
+    row.append(who, said, ...this.#emotion(turn, style));
     return row;
   }
 
-  #felt(turn, style) {
+  #emotion(turn, style) {
     const { label, confidence } = turn.emotion;
     const unfolded = this.open.has(turn.index);
-    const felt = el("button", { type: "button", class: "felt", "aria-expanded": String(unfolded) },
+    const emotion = el("button", { type: "button", class: "felt", "aria-expanded": String(unfolded) },
       face(style), el("span", { class: "label" }, label), el("span", { class: "n" }, percent(confidence)),
       el("span", { class: "hush" }, ": all probabilities"), bar(confidence));
     const more = el("div", { class: "more", hidden: !unfolded });
     if (unfolded) this.#unfold(more, turn);
-    felt.addEventListener("click", () => {
+    emotion.addEventListener("click", () => {
       const show = more.hidden;
       if (show) this.#unfold(more, turn);
       show ? this.open.add(turn.index) : this.open.delete(turn.index);
       more.hidden = !show;
-      felt.setAttribute("aria-expanded", String(show));
+      emotion.setAttribute("aria-expanded", String(show));
     });
-    return [felt, more];
+    return [emotion, more];
   }
 
   #unfold(more, turn) {
@@ -158,22 +158,22 @@ export class Transcript {
     }));
   }
 
-  /** A row for each speech that is no turn yet: its words as far as they are known, or what is done with it. */
+  /** Show a row for each speech without a finished turn: its words so far, or its state. */
   #showSpeeches({ speeches }) {
     const hidden = Math.max(0, speeches.length - WAITING);
     const rows = speeches.slice(hidden).map(({ start, over, partial }) => {
-      const text = partial?.text || (over ? "being understood" : "listening");
-      const felt = el("span", { class: "felt" });
+      const text = partial?.text || (over ? "being processed" : "listening");
+      const emotion = el("span", { class: "felt" });
       if (partial?.emotion) {
         const style = this.look.style(partial.emotion.label);
-        felt.append(face(style), el("span", { class: "label" }, partial.emotion.label), el("span", { class: "n" }, percent(partial.emotion.confidence)));
+        emotion.append(face(style), el("span", { class: "label" }, partial.emotion.label), el("span", { class: "n" }, percent(partial.emotion.confidence)));
       }
       return el("li", { class: over ? "turn partial waiting" : "turn partial" }, el("span", { class: "when" }, clock(start)),
-        el("span", { class: "who", dir: "auto" }, partial?.speaker ?? ""), el("p", { class: partial?.text ? "said" : "said dots", dir: "auto" }, text), felt);
+        el("span", { class: "who", dir: "auto" }, partial?.speaker ?? ""), el("p", { class: partial?.text ? "said" : "said dots", dir: "auto" }, text), emotion);
     });
     if (hidden) {
       rows.unshift(el("li", { class: "turn partial waiting" }, el("span", { class: "when" }, clock(speeches[0].start)), el("span", { class: "who" }),
-        el("p", { class: "said dots" }, `${plural(hidden, "turn")} before these, being understood`)));
+        el("p", { class: "said dots" }, `${plural(hidden, "turn")} before these, being processed`)));
     }
     const key = rows.map((row) => row.textContent + row.className).join("\n");
     if (key === this.spoken) return;
@@ -183,16 +183,16 @@ export class Transcript {
     this.list.append(...rows);
   }
 
-  // --- moving ------------------------------------------------------------------------------------
+  // --- scrolling ---------------------------------------------------------------------------------
 
-  /** What scrolls: the transcript, or the page where the window is too low for one of its own. */
+  /** The element that scrolls: the transcript, or the whole page in a low window. */
   get #scroller() {
     return getComputedStyle(this.box).overflowY === "auto" ? this.box : document.scrollingElement;
   }
 
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.#scroller;
-    // Only who scrolls up stops following: the end also moves away when the timeline grows.
+    // Only scrolling up stops following: the end also moves away when the timeline grows.
     if (scrollTop + clientHeight >= scrollHeight - 60) this.following = true;
     else if (scrollTop < this.top - 1) this.following = false;
     this.top = scrollTop;
@@ -220,14 +220,14 @@ export class Transcript {
     this.rows.get(this.first)?.querySelector("button").focus({ preventScroll: true });
   }
 
-  /** Mark the turn that is heard again, null for none. */
-  sound(index) {
-    this.rows.get(this.sounding)?.classList.remove("sounding");
-    this.sounding = index;
-    this.rows.get(index)?.classList.add("sounding");
+  /** Mark the turn being played, null for none. */
+  showPlaying(index) {
+    this.rows.get(this.playing)?.classList.remove("playing");
+    this.playing = index;
+    this.rows.get(index)?.classList.add("playing");
   }
 
-  /** Mark a turn and bring it into view. */
+  /** Select a turn, and scroll it into view if asked. */
   select(index, scroll) {
     this.rows.get(this.current)?.classList.remove("current");
     this.current = index;

@@ -1,14 +1,14 @@
-// What is on the screen of a conversation: the timeline, the transcript, the last emotion, the latency.
+// The view of a conversation: timeline, transcript, last emotion and latency.
 
 import { Axis } from "./axis.js";
 import { SAMPLES_PER_MS } from "./buffer.js";
 import { $, clock, el, onceAFrame, percent, write } from "./elements.js";
-import { showFeeling } from "./feeling.js";
+import { showEmotion } from "./emotion.js";
 import { Lanes } from "./lanes.js";
 import { Departures, Latencies, showLatency } from "./latency.js";
 import { Look } from "./look.js";
 import { Playback } from "./playback.js";
-import { countText, emptyText, recognizerText } from "./status.js";
+import { countText, emptyText, recognizerText } from "./texts.js";
 import { Transcript } from "./transcript.js";
 import { Peaks, Waveform } from "./waveform.js";
 
@@ -22,14 +22,14 @@ export class View {
   constructor(conversation, { onRename, onCorrect }) {
     this.conversation = conversation;
     this.mode = "idle";
-    this.ready = false;                  // whether a server is there to talk to
+    this.ready = false;                  // whether a server is connected
     this.look = new Look();
     this.axis = new Axis(innerWidth < 760 ? 10_000 : 20_000);
     this.wave = new Waveform($("wave"), this.axis, this.look);
     this.lanes = new Lanes(this.axis, this.look, { onRename, onSelect: (turn) => this.select(turn, true), onMove: () => this.paint() });
     this.transcript = new Transcript(this.look, { onCorrect, onSelect: (turn) => this.select(turn, false) });
     this.playback = new Playback((turn) => {
-      this.transcript.sound(turn);
+      this.transcript.showPlaying(turn);
       $("hush").hidden = turn === null;
       this.paint();
     });
@@ -43,7 +43,7 @@ export class View {
   get live() { return this.mode === "listening" || this.mode === "playing"; }
   get audioMs() { return this.wave.peaks.ms; }
 
-  /** Show another conversation, from nothing. */
+  /** Show another conversation, from its start. */
   open(conversation) {
     this.conversation = conversation;
     if (conversation.labels.length) this.look.setLabels(conversation.labels);
@@ -54,7 +54,7 @@ export class View {
     this.axis.reset();
     this.lanes.clear();
     this.transcript.clear();
-    $("feeling").replaceChildren(el("p", { class: "soft" }, "The last turn's emotion appears here."));
+    $("emotion").replaceChildren(el("p", { class: "soft" }, "The last turn's emotion appears here."));
     write("announce", "");
     this.changed();
   }
@@ -73,7 +73,7 @@ export class View {
     this.paint();
   }
 
-  /** Audio went out. */
+  /** Show audio that was sent. */
   hear(pcm) {
     this.wave.peaks.push(pcm);
     this.playback.push(pcm);
@@ -82,8 +82,8 @@ export class View {
     this.paint();
   }
 
-  /** After a reload: what was heard before is not here; what was kept of it, and what came since, is. */
-  goOnFrom(audioMs, pcm) {
+  /** Continue after a reload, with only the audio from `audioMs` on. */
+  restoreAudio(audioMs, pcm) {
     this.wave.peaks = new Peaks();
     this.wave.peaks.skipTo(audioMs * SAMPLES_PER_MS);
     this.playback.clear(audioMs * SAMPLES_PER_MS);
@@ -95,11 +95,11 @@ export class View {
   }
 
   /**
-   * A turn came or changed.
-   * @param {boolean} fresh it is told for the first time, and as it is spoken.
-   * @param {boolean} aloud whether fresh ones are announced to screen readers.
+   * Show a new or changed turn.
+   * @param {boolean} fresh whether it is new, live, and not sent again after a reload.
+   * @param {boolean} aloud whether to announce fresh turns to screen readers.
    */
-  told(turn, isNew, fresh, aloud) {
+  showTurn(turn, isNew, fresh, aloud) {
     this.transcript.touch(turn.index);
     if (isNew && turn.failed === null) {
       this.latencies.push(turn.latency, fresh ? this.departures.since(turn.end, performance.now()) : null);
@@ -108,14 +108,14 @@ export class View {
     this.changed();
   }
 
-  /** A speaker has a name, or keeps the old one. */
-  named(speaker) {
+  /** Show a speaker's name after it was changed, or the change was refused. */
+  showName(speaker) {
     this.lanes.settle(speaker);
     this.transcript.touchAll();
     this.changed();
   }
 
-  /** Mark a turn here and there, and hear it once more while nothing else is to be heard. */
+  /** Select a turn in all parts, and play it unless a source is being heard. */
   select(turn, scroll) {
     this.lanes.current = turn.index;
     this.transcript.select(turn.index, scroll);
@@ -130,7 +130,7 @@ export class View {
     const { conversation } = this, { partial, turns } = conversation;
     this.transcript.render(conversation);
     this.lanes.list(conversation);
-    showFeeling(partial?.emotion ? partial : conversation.latest(), Boolean(partial?.emotion), this.look);
+    showEmotion(partial?.emotion ? partial : conversation.latest(), Boolean(partial?.emotion), this.look);
     showLatency(this.latencies);
     write("count", countText(turns.length, conversation.behind));
     $("empty").hidden = turns.length > 0 || conversation.speeches.length > 0;
@@ -139,7 +139,7 @@ export class View {
     const asr = conversation.created?.asr, recognizer = recognizerText(asr);
     for (const id of ["recognizer", "recognizer-first"]) write(id, recognizer);
     $("recognizer").hidden = !$("empty").hidden;
-    write("recognizer-name", asr && $("empty").hidden ? `words by ${asr === "none" ? "nobody" : asr}` : "");
+    write("recognizer-name", asr && $("empty").hidden ? (asr === "none" ? "no speech recognition" : `speech recognition ${asr}`) : "");
     $("recognizer-name").title = recognizer;
     write("empty-title", title);
     write("empty-text", text);

@@ -2,6 +2,7 @@
 
 import { SAMPLE_RATE } from "./buffer.js";
 
+/** Return a WAV file's bytes. */
 export function wav(pcm) {
   const bytes = new DataView(new ArrayBuffer(44 + 2 * pcm.length));
   const text = (at, word) => [...word].forEach((c, i) => bytes.setUint8(at + i, c.charCodeAt(0)));

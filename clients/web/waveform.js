@@ -1,9 +1,9 @@
-// The live waveform, with a band behind what is speech.
+// The live waveform, with a band behind speech.
 
 import { SAMPLE_RATE } from "./buffer.js";
 import { clock, prepare } from "./elements.js";
 
-const BLOCK = SAMPLE_RATE / 50;      // samples: 20 ms, the finest that is kept; an hour takes 360 kB
+const BLOCK = SAMPLE_RATE / 50;      // samples: 20 ms, the finest resolution; an hour takes 360 kB
 const BLOCK_MS = 20;
 const PITCH = 3, BAR = 2;            // px
 const STEPS_MS = [1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5];
@@ -13,7 +13,7 @@ export class Peaks {
   constructor() {
     this.values = new Int8Array(2 * 4096);
     this.samples = 0;
-    this.first = 0;            // the first block that is known
+    this.first = 0;            // the first known block
     this.level = 0;            // of the last block, 0 to 1
     this.low = this.high = 0;
   }
@@ -21,7 +21,7 @@ export class Peaks {
   get blocks() { return Math.floor(this.samples / BLOCK); }
   get ms() { return (this.samples * 1000) / SAMPLE_RATE; }
 
-  /** What was heard before is not here: the outline begins at this sample. */
+  /** Begin the outline at this sample, without the audio before. */
   skipTo(samples) {
     this.samples = samples;
     this.first = this.blocks;
@@ -43,7 +43,7 @@ export class Peaks {
     }
   }
 
-  /** The lowest and highest value of the blocks in [from, to); null where there are none. */
+  /** Return the lowest and highest value of the blocks in [from, to); null if there are none. */
   range(from, to) {
     const last = Math.min(to, this.blocks);
     if (from < this.first || from >= last) return null;
@@ -69,10 +69,10 @@ export class Waveform {
     this.peaks = new Peaks();
     this.ruler = 22;
     this.height = 96;
-    this.loudest = 24;         // what fills the height, in peak units: quiet microphones are drawn larger
+    this.loudest = 24;         // the peak that fills the height: quiet microphones are drawn larger
   }
 
-  /** @param {number|null} headMs where a head stands: the present, or what is heard again. */
+  /** Paint the waveform. @param {number|null} headMs position of the head: the newest audio, or the audio being played. */
   paint(conversation, headMs) {
     const width = this.canvas.parentElement.clientWidth, height = this.height;
     const pen = prepare(this.canvas, width, height);
@@ -109,7 +109,7 @@ export class Waveform {
   #paintWave(pen, width, height, conversation) {
     const { axis, peaks } = this, colours = this.look.colours;
     const room = height - this.ruler - 2, middle = this.ruler + 2 + room / 2, half = room / 2 - 7;
-    // Bars stand on a grid of time, not of pixels, so that they do not shimmer while the axis moves.
+    // Bars lie on a grid of time, not of pixels, so that they do not flicker while the axis moves.
     const barMs = Math.max(BLOCK_MS, Math.round((PITCH / width) * axis.spanMs / BLOCK_MS) * BLOCK_MS);
     const spans = speech(conversation, axis);
     const bars = [];
@@ -144,7 +144,7 @@ export class Waveform {
   }
 }
 
-/** The visible spans of speech as [fromMs, toMs, open, waits], in order: open while somebody speaks, waiting while it is no turn. */
+/** Return the visible spans of speech in order, as [fromMs, toMs, open, waits]: open while spoken, waiting without a finished turn. */
 function speech(conversation, axis) {
   const spans = conversation.between(axis.fromMs, axis.toMs).map((turn) => [turn.start, turn.end, false, false]);
   conversation.speeches.forEach(({ start, end, over }, i, all) => {

@@ -1426,7 +1426,7 @@ def with_output(window: Window, library: Loudspeaker) -> Loudspeaker:
     return library
 
 
-def sounding(window: Window) -> int | None:
+def playing_turn(window: Window) -> int | None:
     return window.page.transcript._delegate.playing
 
 
@@ -1447,8 +1447,8 @@ def test_a_turn_is_heard_again(window: Window, feed: ScriptedFeed, rate_hz: int)
     tell(window, final(0), final(1), final(2), failed(3))
     out = with_output(window, Loudspeaker(rate_hz))
     click_on_time(window, 2)
-    assert sounding(window) == 2
-    until(lambda: sounding(window) is None)
+    assert playing_turn(window) == 2
+    until(lambda: playing_turn(window) is None)
     assert out.heard == samples[2 * rate_hz : 2 * rate_hz + rate_hz * 8 // 10].tobytes()
     assert (out.closed, out.aborted) == (1, 0)
     out.heard.clear()
@@ -1469,16 +1469,16 @@ def test_the_same_turn_again_stops_it_and_another_one_takes_its_place(
     out.going.clear()
     click_on_time(window, 0)
     click_on_time(window, 1)
-    assert sounding(window) == 1
+    assert playing_turn(window) == 1
     click_on_time(window, 1)
-    assert sounding(window) is None
+    assert playing_turn(window) is None
     out.going.set()
     until(lambda: out.aborted == 2)
     assert len(out.heard) < 32 * 800
     out.going.clear()
     click_on_time(window, 0)
     feed.connecting.emit()  # another conversation
-    assert sounding(window) is None
+    assert playing_turn(window) is None
     out.going.set()
 
 
@@ -1491,7 +1491,7 @@ def test_a_turn_is_not_played_into_the_microphone(window: Window, feed: Scripted
     assert "when the microphone is off" in window.page.notice_bar.words.text()
     feed.source_ended.emit()
     click_on_time(window, 1)  # it is still being spoken
-    assert sounding(window) is None
+    assert playing_turn(window) is None
     click_on_time(window, 0)
     until(lambda: out.closed == 1)
 
@@ -1504,7 +1504,7 @@ def test_without_a_sound_output_a_line_says_so(window: Window, feed: ScriptedFee
     click_on_time(window, 0)
     until(lambda: window.page.notice_bar.words.text() == NO_OUTPUT)
     assert window.page.notice_bar.property("tone") == "plain"
-    until(lambda: sounding(window) is None)
+    until(lambda: playing_turn(window) is None)
 
 
 def test_an_output_that_does_not_take_the_rate_gets_its_own(application: QApplication) -> None:

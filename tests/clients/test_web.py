@@ -271,7 +271,7 @@ def file_of(path: Path, audio: Samples | None = None) -> Path:
 def finish(page: "Page", timeout_s: float = 30) -> None:
     """Wait until a file was heard and told, and finish."""
     expect(page.locator("#hint"), timeout_s).to_have_text(
-        re.compile("was heard: names and turns can be changed")
+        re.compile("The recording has ended: names and speakers can be corrected")
     )
     expect(page.locator("#talk-text")).to_have_text("Finish")
     page.click("#talk-button")
@@ -347,10 +347,10 @@ def test_the_microphone_becomes_turns_on_the_screen(watched: Watched, server: Ru
     expect(page.locator("#names .name")).to_have_count(2)
     expect(page.locator("#connection-text")).to_have_text("Connected")
     expect(page.locator("#talk-text")).to_have_text("Pause")
-    expect(page.locator("#recognizer-name")).to_have_text("words by hash")
+    expect(page.locator("#recognizer-name")).to_have_text("speech recognition hash")
     assert turns(page).first.locator(".felt").inner_text().split()[0] in ("neutral", "joy", "anger")
     expect(page.locator("#announce")).to_have_text(re.compile(r"speaker_\d, \w+ \d+%: heard"))
-    expect(page.locator("#feeling .first b")).to_have_text(re.compile(r"\w+ \d+%"))
+    expect(page.locator("#emotion .first b")).to_have_text(re.compile(r"\w+ \d+%"))
     stages = page.locator("#stages tr:not(.bars) th").all_inner_texts()
     assert stages[0] == "Total" and stages[-1] == "Seen here"
     drawn = """(id) => {
@@ -369,7 +369,7 @@ def test_pausing_lets_go_of_the_microphone_and_ends_the_turn(watched: Watched, s
     page.click("#talk-button")
     expect(page.locator("#turns .turn.partial")).to_be_visible()
     page.click("#talk-button")
-    expect(page.locator("#talk-text")).to_have_text("Go on listening")
+    expect(page.locator("#talk-text")).to_have_text("Continue listening")
     expect(turns(page).first).to_be_visible()  # silence was sent after it: it does not wait for more sound
     expect(page.locator("#turns .turn.partial")).to_have_count(0)
     heard = turns(page).count()
@@ -395,7 +395,7 @@ SLOW_MICROPHONE = """
 def test_a_microphone_that_opens_late_is_heard_once(watched: Watched, server: Running) -> None:
     watched.context.add_init_script(SLOW_MICROPHONE)
     page = watched.ready(server.url)
-    for words in ("Pause", "Go on listening", "Pause"):
+    for words in ("Pause", "Continue listening", "Pause"):
         page.click("#talk-button")
         expect(page.locator("#talk-text")).to_have_text(words)
     page.wait_for_timeout(2_500)
@@ -463,19 +463,19 @@ def test_a_turn_can_be_heard_again(watched: Watched, server: Running, tmp_path: 
     page = watched.ready(server.url)
     choose(page, pace="replay")
     page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
-    expect(page.locator("#hint")).to_have_text(re.compile("was heard:"))
+    expect(page.locator("#hint")).to_have_text(re.compile("The recording has ended:"))
     turns(page).nth(2).locator(".when").click()
-    expect(page.locator("#turns .turn.sounding")).to_have_attribute("data-turn", "2")
+    expect(page.locator("#turns .turn.playing")).to_have_attribute("data-turn", "2")
     expect(page.locator("#turns .turn.current")).to_have_attribute("data-turn", "2")
-    expect(page.locator("#turns .turn.sounding")).to_have_count(0)  # it comes to its end
+    expect(page.locator("#turns .turn.playing")).to_have_count(0)  # it comes to its end
     turns(page).nth(2).locator(".when").click()
-    expect(page.locator("#turns .turn.sounding")).to_have_count(1)
+    expect(page.locator("#turns .turn.playing")).to_have_count(1)
     turns(page).nth(2).locator(".when").click()
-    expect(page.locator("#turns .turn.sounding")).to_have_count(0, timeout=600)  # pressed again: stopped
+    expect(page.locator("#turns .turn.playing")).to_have_count(0, timeout=600)  # pressed again: stopped
     turns(page).nth(1).locator(".said").click()  # anywhere on it
-    expect(page.locator("#turns .turn.sounding")).to_have_attribute("data-turn", "1")
+    expect(page.locator("#turns .turn.playing")).to_have_attribute("data-turn", "1")
     page.click("#hush")
-    expect(page.locator("#turns .turn.sounding")).to_have_count(0, timeout=600)
+    expect(page.locator("#turns .turn.playing")).to_have_count(0, timeout=600)
     expect(page.locator("#hush")).to_be_hidden()
 
 
@@ -500,7 +500,7 @@ def test_a_microphone_that_is_refused_is_said_so(browser: "Browser", server: Run
     page.goto(server.url)
     page.locator("#talk-button:enabled").click()
     expect(page.locator("#notes")).to_contain_text("was not allowed to use the microphone")
-    expect(page.locator("#notes button").first).to_have_text("Hear the sample")
+    expect(page.locator("#notes button").first).to_have_text("Hear the sample conversation")
     expect(page.locator("#talk-text")).to_have_text("Start listening")
     context.close()
 
@@ -534,7 +534,7 @@ def test_a_speaker_is_renamed_and_a_turn_corrected_by_keyboard(
     page.click("#talk-button")
     expect(page.locator("#names .name")).to_have_count(2)
     page.click("#talk-button")
-    expect(page.locator("#talk-text")).to_have_text("Go on listening")
+    expect(page.locator("#talk-text")).to_have_text("Continue listening")
     page.locator("#names .name").first.focus()
     page.keyboard.press("Enter")
     page.keyboard.type("Anna")
@@ -591,7 +591,7 @@ def test_cut_connections_lose_nothing(watched: Watched, wire: Wire, tmp_path: Pa
     wire.mend()
     expect(page.locator("#connection-text")).to_have_text("Connected")
     wire.cut()
-    expect(page.locator("#hint"), 60).to_have_text(re.compile("was heard:"))
+    expect(page.locator("#hint"), 60).to_have_text(re.compile("The recording has ended:"))
     finish(page)
     expect(page.locator("#hint")).to_have_text(f"Finished: {2 * len(TURNS)} turns, 00:14")
     assert wire.sockets >= 4
@@ -617,7 +617,7 @@ def test_a_reload_shows_everything_again_and_sends_what_was_kept(
     wire.mend()
     expect(turns(page).nth(0)).to_have_text(re.compile(re.escape(before.split("\n")[0])))
     expect(turns(page).nth(1)).to_be_visible()  # it was spoken while there was no server, before the reload
-    expect(page.locator("#talk-text")).to_have_text("Go on listening")
+    expect(page.locator("#talk-text")).to_have_text("Continue listening")
     minutes, seconds = page.locator("#clock").inner_text().split(":")
     assert 60 * int(minutes) + int(seconds) >= int(said.split(":")[1]) - 1
     page.click("#talk-button")
@@ -640,7 +640,7 @@ def test_a_reload_while_a_file_plays_says_what_is_missing(
     expect(turns(page).nth(0)).to_be_visible()
     page.reload()
     expect(turns(page).nth(0)).to_be_visible()
-    expect(page.locator("#notes")).to_contain_text("talk.wav is not in the page any more")
+    expect(page.locator("#notes")).to_contain_text("no longer has talk.wav")
     page.click("#talk-button")  # "Finish"
     expect(page.locator("#hint")).to_have_text(re.compile("Finished: [1-4] turns?"))
 
@@ -656,7 +656,7 @@ def test_a_session_that_is_taken_over_is_left_alone(watched: Watched, server: Ru
     other.add_init_script(f"sessionStorage['stream-erc-session'] = {json.dumps(kept)}")
     other.reload()
     expect(turns(other).nth(0)).to_be_visible()
-    expect(page.locator("#notes")).to_contain_text("goes on in another tab")
+    expect(page.locator("#notes")).to_contain_text("continued in another tab")
     expect(page.locator("#talk-text")).to_have_text("New conversation")
     page.reload()  # does not take it back
     expect(page.locator("#connection-text")).to_have_text("Connected")
@@ -677,7 +677,7 @@ def test_a_server_that_restarts_without_the_session_is_said_so(watched: Watched,
             wire.cut(for_good=True)
             expect(page.locator("#connection-text")).to_have_text(re.compile("[2-9] s of audio kept"))
             wire.mend()
-            expect(page.locator("#notes")).to_contain_text("does not know this conversation any more")
+            expect(page.locator("#notes")).to_contain_text("no longer knows this conversation")
             with page.expect_download() as caught:
                 page.get_by_text(re.compile("Save the last")).click()
             caught.value.save_as(tmp_path / "unheard.wav")
@@ -699,7 +699,7 @@ def test_a_token_is_asked_for_and_kept_for_the_tab(watched: Watched, tmp_path: P
         expect(page.locator("#token-dialog")).to_be_visible()
         page.fill("#token", "wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#token-note")).not_to_have_text(re.compile("Whoever runs"))
+        expect(page.locator("#token-note")).not_to_have_text(re.compile("Ask whoever runs"))
         expect(page.locator("#token-dialog")).to_be_visible()
         page.fill("#token", "open-sesame")
         page.keyboard.press("Enter")
@@ -722,10 +722,10 @@ def test_what_was_heard_of_a_file_can_be_corrected_until_the_end(
     page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
     expect(page.locator("#device")).to_be_hidden()
     expect(turns(page)).to_have_count(len(TURNS))
-    expect(page.locator("#hint")).to_have_text(re.compile("was heard:"))
+    expect(page.locator("#hint")).to_have_text(re.compile("The recording has ended:"))
     page.wait_for_timeout(1_000)  # the last audio is kept, or acknowledged
     page.reload()  # it goes on as it was
-    expect(page.locator("#hint")).to_have_text(re.compile("was heard:"))
+    expect(page.locator("#hint")).to_have_text(re.compile("The recording has ended:"))
     expect(page.locator("#notes")).to_be_empty()
     turns(page).nth(1).locator(".who").click()
     page.fill("#who-new", "Clara")
@@ -972,7 +972,7 @@ def test_what_waits_to_be_understood_is_shown_and_counted(watched: Watched, serv
     expect(page.locator("#notes")).to_contain_text("Turns come 4 s late.")
     rows = page.locator("#turns .turn.partial")
     expect(rows).to_have_count(4)
-    expect(rows.first).to_contain_text("3 turns before these, being understood")
+    expect(rows.first).to_contain_text("3 turns before these, being processed")
     expect(rows.last).to_contain_text("listening")
     for turn in range(5):
         sockets[0].send(final(turn))

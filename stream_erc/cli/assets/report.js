@@ -611,7 +611,7 @@
 
   function drawLatency() {
     const rows = every.filter((t) => t.latency);
-    const words = { endpointing: "Waiting for silence", asr: "Speech recognition", features: "Features", emotion: "Emotion", total: "Total" };
+    const words = { endpointing: "Waiting for silence", asr: "Speech recognition", features: "Voice", emotion: "Emotion", total: "Total" };
     const at = (sorted, q) => { const i = q * (sorted.length - 1), f = Math.floor(i); return sorted[f] + (i - f) * ((sorted[f + 1] ?? sorted[f]) - sorted[f]); };
     const stages = Object.keys(words).map((key) => {
       const values = rows.map((t) => t.latency[key]).filter((v) => typeof v === "number").sort((a, b) => a - b);

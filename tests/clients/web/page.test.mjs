@@ -10,7 +10,7 @@ import { emotionStyles, tint } from "../../../clients/web/palette.js";
 import { Playback } from "../../../clients/web/playback.js";
 import { reportPage } from "../../../clients/web/report.js";
 import { Resampler, toInt16 } from "../../../clients/web/resampler.js";
-import { hintText, linkSpoken, linkText, recognizerText } from "../../../clients/web/status.js";
+import { hintText, connectionAnnouncement, connectionText, recognizerText } from "../../../clients/web/texts.js";
 import { wav } from "../../../clients/web/wav.js";
 import { Peaks } from "../../../clients/web/waveform.js";
 
@@ -252,10 +252,10 @@ test("the last half hour can be heard again, sample for sample, and no more is k
 
 test("every state of the connection has words", () => {
   const more = { begun: true, keptMs: 12_400, waitS: 4 };
-  assert.equal(linkText({ name: "reconnecting", attempt: 2 }, more), "Connection lost, next attempt in 4 s, 12 s of audio kept");
-  assert.equal(linkSpoken({ name: "reconnecting", attempt: 2 }, more), "Connection lost, connecting again");
+  assert.equal(connectionText({ name: "reconnecting", attempt: 2 }, more), "Connection lost, next attempt in 4 s, 12 s of audio kept");
+  assert.equal(connectionAnnouncement({ name: "reconnecting", attempt: 2 }, more), "Connection lost, reconnecting");
   for (const name of ["connecting", "connected", "full", "needs_token", "asleep", "lost", "taken_over", "failed", "ended"]) {
-    assert.ok(linkText({ name, attempt: 1 }, more), name);
+    assert.ok(connectionText({ name, attempt: 1 }, more), name);
   }
   assert.equal(hintText("listening", { pushToTalk: true, holding: false }), "Hold Space to talk");
   assert.match(recognizerText("pocketsphinx"), /^Words are written by pocketsphinx and are rough;/);
