@@ -16,6 +16,9 @@ NO_VERB = frozenset(
 )
 """What no sentence begins with that says what a function does."""
 
+PUBLISHED = "stream_erc/protocol/messages.py"
+"""Its classes' docstrings are descriptions of the published JSON Schema, which stays as it is."""
+
 RIDDLES = frozenset("how nothing what when where which who whose why".split())
 """What no description of a class, a value or a module begins with. (A flag may say whether.)"""
 
@@ -54,6 +57,8 @@ def riddles(source: str) -> Iterator[str]:
 def test_a_docstring_begins_with_what_its_reader_looks_for(folder: str) -> None:
     found = {}
     for path in python_files(folder):
+        if path == ROOT / PUBLISHED:
+            continue
         if lines := list(riddles(path.read_text(encoding="utf-8"))):
             found[str(path.relative_to(ROOT))] = lines
     assert found == {}
