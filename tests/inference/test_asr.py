@@ -435,3 +435,14 @@ def test_a_network_that_never_answers(tmp_path):
         name, _ = load("auto", tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert name == "pocketsphinx"
     assert time.monotonic() - started < 40  # the timeout is 3 s; the hub's own client would wait for minutes
+
+
+@pytest.mark.parametrize(("language", "name"), [("en", "pocketsphinx"), ("de", "none")])
+def test_auto_falls_back_within_a_process_too(monkeypatch, tmp_path, caplog, language, name):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
+    recognizer = load_recognizer(AsrConfig(engine="auto", language=language))
+    assert recognizer.name == name
+    assert f"falls back to {name}" in caplog.text

@@ -195,3 +195,15 @@ def test_what_is_damaged_is_told_when_the_engine_warms_up(tiny_checkpoint, tmp_p
     engine = Engine.load(config, SessionConfig(), TEXT_ONLY, warm=False)
     with pytest.raises(CheckpointError, match="expected a transformers encoder"):
         engine.warm_up()
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_another_model_shares_everything_but_its_network(tiny_checkpoint, tmp_path, warm) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "other")
+    config = EngineConfig(model=str(tiny_checkpoint), device="cpu", asr=AsrConfig(engine="none"))
+    engine = Engine.load(config, SessionConfig(), Stages(segmentation=False, speakers=False), warm=warm)
+    other = engine.with_model(str(tmp_path / "other"), "cpu")
+    assert (other.classifier.name, other.classifier.warm) == ("other", warm)
+    assert other.asr_name == engine.asr_name and other.classifier is not engine.classifier
+    with pytest.raises(CheckpointError):
+        engine.with_model(str(tmp_path / "nowhere"))

@@ -97,3 +97,13 @@ def test_the_table_of_errors_is_that_of_the_code():
     table = {row[0].strip("`"): (None if row[1] == "-" else int(row[1]), row[2] == "yes")
              for row in rows if len(row) > 3 and row[1].strip("-0123456789") == ""}  # fmt: skip
     assert table == dict(ERRORS)
+
+
+def test_probabilities_have_six_decimals() -> None:
+    emotion = Emotion("joy", 2 / 3, {"joy": 2 / 3, "anger": 1 / 3})
+    message = to_message(MessageEncoder("s").encode(PartialTurn(0, None, "oh", 0, 16_000, emotion)))
+    assert message["emotion"] == {
+        "label": "joy",
+        "confidence": 0.666667,
+        "probabilities": {"joy": 0.666667, "anger": 0.333333},
+    }
