@@ -28,7 +28,7 @@ EXAMPLES_TOGETHER = 64
 
 
 @dataclass(frozen=True, slots=True)
-class ModelInfo:
+class ShippedModel:
     """A shipped checkpoint as listed by ``stream-erc models``."""
 
     name: str
@@ -38,7 +38,7 @@ class ModelInfo:
     folder: Path
 
 
-def shipped_models() -> list[ModelInfo]:
+def shipped_models() -> list[ShippedModel]:
     """Return the checkpoints that ship with the package."""
     found = []
     for name, folder in checkpoints.available().items():
@@ -48,7 +48,7 @@ def shipped_models() -> list[ModelInfo]:
             raise CheckpointError(str(problem)) from problem
         about = config.get("about", {})
         summary = str(about.get("summary", ""))
-        found.append(ModelInfo(name, config["architecture"], tuple(config["labels"]), summary, folder))
+        found.append(ShippedModel(name, config["architecture"], tuple(config["labels"]), summary, folder))
     return found
 
 
