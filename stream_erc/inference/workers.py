@@ -18,7 +18,6 @@ from weakref import WeakKeyDictionary
 from stream_erc.core.session import Session
 from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
 from stream_erc.events import Event
-from stream_erc.exceptions import StreamErcError
 from stream_erc.inference.engine import Engine
 
 STALE_S = 0.5
@@ -137,7 +136,7 @@ class ThreadWorker:
         *,
         threads: int = 2,
         max_in_flight: int = 8,
-        on_failure: Callable[[StreamErcError], None] = lambda error: None,
+        on_failure: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._engine, self._max_in_flight = engine, max_in_flight
         self._on_failure, self._warm, self.ready = on_failure, threading.Event(), False
@@ -248,7 +247,7 @@ class ThreadWorker:
         try:
             self._engine.warm_up()
             self.ready = True
-        except StreamErcError as error:
+        except Exception as error:  # the boundary: whoever started the worker must hear of it
             self._on_failure(error)
         finally:
             self._warm.set()

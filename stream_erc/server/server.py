@@ -24,7 +24,7 @@ from websockets.http11 import Request, Response
 
 import stream_erc
 from stream_erc.config import Config, ServerConfig
-from stream_erc.exceptions import ConfigError, StoreError, StreamErcError
+from stream_erc.exceptions import ConfigError, StoreError
 from stream_erc.inference.engine import Engine
 from stream_erc.inference.workers import ThreadWorker
 from stream_erc.protocol.negotiation import Offer
@@ -104,7 +104,7 @@ class Server:
         self._shared: SharedState | None = None
         self._clients: set[asyncio.Task[None]] = set()  # of connections that asked for a WebSocket
         self._max_clients = 0
-        self._failure: StreamErcError | None = None  # of an engine that could not be loaded to its end
+        self._failure: Exception | None = None  # of an engine that could not be loaded to its end
 
     def stop(self) -> None:
         """Begin to stop. It may be called from any thread, again, and after the end."""
@@ -113,7 +113,7 @@ class Server:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._shared.stopping.set)
 
-    def _fail(self, error: StreamErcError) -> None:
+    def _fail(self, error: Exception) -> None:
         """Begin to stop because of an error, which `run` raises at the end; from any thread."""
         self._failure = error
         self.stop()
@@ -135,7 +135,7 @@ class Server:
 
         Raises:
             InputError: the server cannot listen at the address.
-            StreamErcError: an engine could not be loaded to its end.
+            Exception: that of an engine that could not be loaded to its end.
         """
         self._loop, self._max_clients = asyncio.get_running_loop(), _max_clients(self._config.max_sessions)
         workers = {

@@ -12,7 +12,7 @@ from fakes import CONFIG, HashEngine, conversation, open_session, play, silence,
 from stream_erc.core.session import Session
 from stream_erc.core.work import AnalyzeSegment
 from stream_erc.events import EmotionEvent, GivenTurn, SessionClosed
-from stream_erc.exceptions import CheckpointError, StreamErcError
+from stream_erc.exceptions import CheckpointError
 from stream_erc.inference.workers import STALE_S, InlineWorker, ThreadWorker
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
@@ -272,12 +272,17 @@ def test_work_waits_for_an_engine_that_warms_up() -> None:
     assert isinstance(events[-1], SessionClosed) and events[-1].turns == 1
 
 
-def test_an_engine_that_cannot_be_warmed_up_is_told() -> None:
-    class Broken(HashEngine):
-        def warm_up(self) -> None:
-            raise CheckpointError("expected a text encoder, got none")
+@pytest.mark.parametrize("error", [CheckpointError("expected a text encoder, got none"), ImportError("a bug")])
+def test_an_engine_that_cannot_be_warmed_up_is_told(error: Exception) -> None:
+    class Broken(SlowEngine):
+        def warm_up(self):
+            raise error
 
-    told: list[StreamErcError] = []
-    worker = ThreadWorker(Broken(), on_failure=told.append)
+    told: list[Exception] = []
+    worker, session = ThreadWorker(Broken(), on_failure=told.append), open_session()
+    session.receive_audio(conversation([(0.8, 440)]))
+    session.receive_eof()
+    events = worker.advance(session, wait=True)  # the worker goes on: what can be done is done
     worker.close()
-    assert [str(error) for error in told] == ["expected a text encoder, got none"] and not worker.ready
+    assert told == [error] and not worker.ready
+    assert isinstance(events[-1], SessionClosed)
