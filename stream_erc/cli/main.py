@@ -170,7 +170,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     check_access(config.server)
     with closing(open_store(config.server.store)) as store:
-        server = Server(config, _engines(config), store, web_folder())
+        server = Server(config, _engines(config, warm=False), store, web_folder())
         with json_logs():
             asyncio.run(server.run(lambda url: print(f"Open {url}  (Ctrl-C stops)", flush=True)))
     return 0
@@ -199,11 +199,14 @@ def _desktop(args: argparse.Namespace) -> int:
     return code if code >= 0 else INTERRUPTED
 
 
-def _engines(config: Config) -> dict[str, "Engine"]:
-    """Load an engine for each model to serve."""
+def _engines(config: Config, *, warm: bool = True) -> dict[str, "Engine"]:
+    """Load an engine for each model to serve.
+
+    A window loads them warm: it learns of a failure only before its server is ready.
+    """
     from stream_erc.inference.engine import Engine
 
-    first = Engine.load(config.engine, config.session, clock=time.perf_counter, decode=_decode, warm=False)
+    first = Engine.load(config.engine, config.session, clock=time.perf_counter, decode=_decode, warm=warm)
     engines = {first.classifier.name: first}
     for model in config.server.models:
         other = first.with_model(model, config.engine.device)

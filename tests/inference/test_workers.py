@@ -272,7 +272,7 @@ def test_work_waits_for_an_engine_that_warms_up() -> None:
     assert isinstance(events[-1], SessionClosed) and events[-1].turns == 1
 
 
-@pytest.mark.parametrize("error", [CheckpointError("expected a text encoder, got none"), ImportError("a bug")])
+@pytest.mark.parametrize("error", [CheckpointError("got no encoder"), ImportError("no encoder")])
 def test_an_engine_that_cannot_be_warmed_up_is_told(error: Exception) -> None:
     class Broken(SlowEngine):
         def warm_up(self):
