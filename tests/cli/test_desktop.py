@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_erc.cli import main
-from stream_erc.cli.desktop import serve_window
+from stream_erc.cli import desktop, main
 from stream_erc.config import Config, EngineConfig
 from stream_erc.exceptions import InputError
 from stream_erc.inference.engine import Engine
@@ -32,7 +31,8 @@ def test_a_window_is_told_of_models_that_cannot_be_loaded(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert serve_window(Config(engine=EngineConfig(model=str(tmp_path))), window, main._engines) == 0
+    config = Config(engine=EngineConfig(model=str(tmp_path)))
+    desktop._serve(config, window, main._engines, [])  # not `serve_window`, which may end the whole process
     with window:
         assert window.stderr is not None and window.stderr.read() == b"failed no models today\n"
     assert asked == [True]
