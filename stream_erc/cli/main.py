@@ -192,9 +192,22 @@ def _desktop(args: argparse.Namespace) -> int:
     program += [f"--{key}={value}" for key, value in given if value is not None]
     local = args.url is None
     pipe = subprocess.PIPE if local else None
+    windows: list[subprocess.Popen[bytes]] = []
+    ending = False
+
+    def end_window(*_: object) -> None:
+        """End the window first; the server follows."""
+        nonlocal ending
+        ending = True
+        for window in windows:
+            window.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):  # before there is a window that a signal could orphan
+        signal.signal(number, end_window)
     window = subprocess.Popen(program, stdin=pipe, stdout=pipe)
-    for number in (signal.SIGTERM, signal.SIGINT):  # end the window first; the server follows
-        signal.signal(number, lambda *_: window.terminate())
+    windows.append(window)
+    if ending:  # the signal came while the window was started
+        window.terminate()
     code = serve_window(config, window, _engines) if local else window.wait()
     return code if code >= 0 else INTERRUPTED
 

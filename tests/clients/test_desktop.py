@@ -1713,6 +1713,28 @@ def test_a_signal_ends_the_command_and_its_window(
         os.kill(window, 0)
 
 
+SIGNAL_AT_START = """
+import os, subprocess
+
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        if "stream_erc_desktop" in args[0]:
+            self.stdout.readline()
+            os.kill(os.getpid(), {number:d})
+
+subprocess.Popen = Popen
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_window_that_is_just_being_started(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_START.format(number=number), encoding="utf-8")
+    # if nobody ends the window, its exit code tells
+    deeds = 'print("started", flush=True); time.sleep(5)'
+    assert with_stand_in(tmp_path, deeds) == (130, [])
+
+
 def test_a_window_that_is_closed_while_the_models_load_ends_the_command(tmp_path: Path) -> None:
     assert with_stand_in(tmp_path, "") == (7, [])
 
