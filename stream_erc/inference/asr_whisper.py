@@ -17,6 +17,8 @@ from stream_erc.config import AsrConfig
 from stream_erc.events import Hypothesis, Samples
 from stream_erc.exceptions import ConfigError, DeviceError, EngineUnavailable
 from stream_erc.inference.asr_guards import DecodedWindow, credible_text, is_loop, is_silent
+from stream_erc.inference.packaged_whisper import MODEL as PACKAGED
+from stream_erc.inference.packaged_whisper import packaged_folder
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
@@ -111,18 +113,14 @@ class FasterWhisper:
 
 
 def best_whisper(config: AsrConfig) -> FasterWhisper:
-    """Load the first default model that is on this machine; if none is, download the first one.
+    """Load the default model that `default_model` names; download it if none is on this machine.
 
     Raises:
         ConfigError, DeviceError, EngineUnavailable: as `FasterWhisper`.
     """
     device = _device(config)
-    sizes = GPU_MODELS if device == "cuda" else CPU_MODELS
-    english = config.language == "en"
-    names = [f"{size}.en" if english and size not in MULTILINGUAL_ONLY else size for size in sizes]
-    present = [name for name in names if _in_cache(name) is not None]
     try:
-        return FasterWhisper((present or names)[0], config)
+        return FasterWhisper(default_model(config)[0], config)
     except EngineUnavailable as error:
         if device == "cpu" or config.device != "auto":
             raise
@@ -130,8 +128,31 @@ def best_whisper(config: AsrConfig) -> FasterWhisper:
         return best_whisper(dataclasses.replace(config, device="cpu"))
 
 
+def default_model(config: AsrConfig) -> tuple[str, Path | None]:
+    """Return the best default model on this machine and its folder; the first one and None if there is none.
+
+    That is the first of the device's sizes that is there (for English, the English-only variants first), so
+    on a CPU the packaged base comes before `small`, which does not keep up with speech on two cores.
+
+    Raises:
+        DeviceError: a CUDA device was requested, but there is none.
+        EngineUnavailable: faster-whisper is not installed, or the packaged model is damaged.
+    """
+    names = []
+    for size in GPU_MODELS if _device(config) == "cuda" else CPU_MODELS:
+        if config.language == "en" and size not in MULTILINGUAL_ONLY:
+            names.append(f"{size}.en")
+        if config.language != "en" or size in (*MULTILINGUAL_ONLY, PACKAGED):
+            names.append(size)
+    for name in names:
+        folder = _on_this_machine(name)
+        if folder is not None:
+            return name, folder
+    return names[0], None
+
+
 def find_model(model: str) -> Path:
-    """Return the folder of a Whisper model in CTranslate2's format: given, cached or downloaded.
+    """Return the folder of a Whisper model in CTranslate2's format: given, cached, packaged or downloaded.
 
     Raises:
         ConfigError: an unknown size.
@@ -148,7 +169,12 @@ def find_model(model: str) -> Path:
                 "preprocessor_config.json makes one"
             )
         return folder
-    return _in_cache(model) or _download(model)
+    return _on_this_machine(model) or _download(model)
+
+
+def _on_this_machine(model: str) -> Path | None:
+    """Return the folder of a model that was downloaded or came as a package; None if there is none."""
+    return _in_cache(model) or (packaged_folder() if model == PACKAGED else None)
 
 
 def _in_cache(model: str) -> Path | None:
@@ -174,8 +200,8 @@ def _download(model: str) -> Path:
         except Exception as error:  # its client raises any error of its HTTP library
             why = _line(error)
     raise EngineUnavailable(
-        f"Whisper model {model} is not on this machine and cannot be downloaded ({why}); connect once, "
-        "or name a folder that has one: faster-whisper:FOLDER"
+        f"Whisper model {model} is not on this machine and cannot be downloaded ({why}); "
+        'pip install "stream-erc[whisper]", connect once, or name a folder with one: faster-whisper:FOLDER'
     )
 
 

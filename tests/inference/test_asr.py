@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import socket
@@ -17,8 +18,10 @@ from paths import CORPORA, SAMPLE
 from stream_erc.audio import to_pcm16
 from stream_erc.config import AsrConfig
 from stream_erc.exceptions import ConfigError, DeviceError, EngineUnavailable
+from stream_erc.inference import asr_whisper
 from stream_erc.inference.asr import FasterWhisper, NoRecognizer, PocketSphinx, load_recognizer
 from stream_erc.inference.asr_sphinx import SEARCH, _PackageDecoder, strip_fillers
+from stream_erc.inference.packaged_whisper import PACKAGES
 from stream_erc.sources.audio_files import AudioFile
 
 DATA = CORPORA / "asr"
@@ -320,10 +323,13 @@ def test_counts_of_one_or_more(setting):
 
 LOAD = """
 import logging, sys
+from stream_erc.inference import packaged_whisper
 from stream_erc.inference.asr import load_recognizer
 from stream_erc.config import AsrConfig
 from stream_erc.exceptions import StreamErcError
 logging.basicConfig(format="%(levelname)s %(message)s")
+if sys.argv[3] == "without packages":
+    packaged_whisper.PACKAGES = ("no_such_package",)
 try:
     print(load_recognizer(AsrConfig(engine=sys.argv[1], language=sys.argv[2], device="cpu")).name)
 except StreamErcError as error:
@@ -331,11 +337,14 @@ except StreamErcError as error:
 """
 
 
-def load(engine: str, home: Path, endpoint: str, language: str = "en") -> tuple[str, list[str]]:
+def load(
+    engine: str, home: Path, endpoint: str, language: str = "en", packages: str = "without packages"
+) -> tuple[str, list[str]]:
     """Return what a fresh process with an empty cache and the hub at `endpoint` prints and logs."""
+    caches = {"HF_HOME": str(home), "XDG_CACHE_HOME": str(home)}
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LOAD, engine, language],
-        env={**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "NO_PROXY": "*"},
+        [sys.executable, "-W", "error", "-c", LOAD, engine, language, packages],
+        env={**os.environ, **caches, "HF_ENDPOINT": endpoint, "NO_PROXY": "*"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -353,6 +362,15 @@ def test_auto_falls_back_and_says_so_once(tmp_path):
     (line,) = log
     assert line.startswith("WARNING speech recognition falls back to pocketsphinx")
     assert "base.en" in line and "faster-whisper:FOLDER" in line
+
+
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, PACKAGES)), reason="the extra `whisper` is not installed"
+)
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_auto_takes_the_packaged_base_without_a_hub(tmp_path, language):
+    assert load("auto", tmp_path, NOWHERE, language, "with packages") == ("faster-whisper:base", [])
 
 
 def test_auto_has_no_english_for_other_languages(tmp_path):
@@ -443,6 +461,7 @@ def test_auto_falls_back_within_a_process_too(monkeypatch, tmp_path, caplog, lan
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
+    monkeypatch.setattr(asr_whisper, "packaged_folder", lambda: None)
     recognizer = load_recognizer(AsrConfig(engine="auto", language=language))
     assert recognizer.name == name
     assert f"falls back to {name}" in caplog.text
