@@ -124,6 +124,19 @@ def test_single_samples_do_not_change_a_bit() -> None:
     assert np.array_equal(resample(audio, 44_100, list(range(3_000))), resample(audio, 44_100, []))
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "most_ms"),
+    [(8_000, 30), (11_025, 84), (16_000, 0), (22_050, 40), (32_000, 58), (44_100, 40), (48_000, 37)],
+)
+def test_the_lag_is_what_the_docstring_says(rate_hz: int, most_ms: int) -> None:
+    resampler, given, ready, lags = Resampler(rate_hz), 0, 0, []
+    for _ in range(200):
+        given += rate_hz // 50
+        ready += len(resampler.push(np.zeros(rate_hz // 50, np.float32)))
+        lags.append(1_000 * (given / rate_hz - ready / SAMPLE_RATE))
+    assert max(lags) <= most_ms + 0.1
+
+
 def test_output_stays_in_range_and_nan_does_not_spread() -> None:
     square = np.sign(tone(48_000, hz=300))
     square[10_000] = np.nan
