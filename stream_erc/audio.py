@@ -13,8 +13,10 @@ SAMPLE_RATE = 16_000
 """Every stage works on mono float32 at this rate, in Hz."""
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
-TELEPHONE_HZ = 8_000
 """Accepted input rates: anything outside is a corrupt header."""
+
+TELEPHONE_HZ = 8_000
+"""The sample rate of telephone calls (G.711)."""
 
 MULAW_BIAS = 33 << 2  # G.711 works on 14 bits and adds 33; ours are 16 bits
 
@@ -81,8 +83,8 @@ class Resampler:
     It sanitizes the samples, averages the channels with equal weight, then resamples with soxr's HQ filter.
     The output does not depend on the chunking of the input, bit for bit. The filter looks ahead: output lags
     by 30 ms from 8 kHz, 37 ms from 48 kHz and up to 84 ms from other rates; `flush` returns the rest. 16 kHz
-    has no lag. From 8 kHz, the filter is soxr's for variable rates: the one for fixed rates lags by 115 ms,
-    since it collects blocks. (From rates that do not divide 16 kHz, the former delays the signal by .1 ms.)
+    has no lag. From 8 kHz, the filter is soxr's for variable rates: the one for fixed rates collects blocks,
+    and would lag by 115 ms. It is exact there; from other rates it would delay the signal by up to .1 ms.
 
     Args:
         rate_hz: sample rate of the input.

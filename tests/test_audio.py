@@ -126,7 +126,15 @@ def test_single_samples_do_not_change_a_bit() -> None:
 
 @pytest.mark.parametrize(
     ("rate_hz", "most_ms"),
-    [(8_000, 30), (11_025, 84), (16_000, 0), (22_050, 40), (32_000, 58), (44_100, 40), (48_000, 37)],
+    [
+        (8_000, 30),
+        (11_025, 84),
+        (16_000, 0),
+        (22_050, 40),
+        (32_000, 58),
+        (44_100, 40),
+        (48_000, 37),
+    ],
 )
 def test_the_lag_is_what_the_docstring_says(rate_hz: int, most_ms: int) -> None:
     resampler, given, ready, lags = Resampler(rate_hz), 0, 0, []
