@@ -49,6 +49,7 @@ class FasterWhisper:
     Args:
         model: a size (``base.en``), a repository on the hub, or a folder in CTranslate2's format.
         config: device, compute type, language, beam size.
+        folder: where the model was found, if it was looked for before.
 
     Raises:
         ConfigError: an unknown size, language or compute type.
@@ -56,9 +57,9 @@ class FasterWhisper:
         EngineUnavailable: the model is not available, or cannot be loaded.
     """
 
-    def __init__(self, model: str, config: AsrConfig) -> None:
+    def __init__(self, model: str, config: AsrConfig, folder: Path | None = None) -> None:
         device = _device(config)  # fail before a needless download
-        folder = find_model(model)
+        folder = folder or find_model(model)
         self.name = f"faster-whisper:{folder.name if Path(model).expanduser().is_dir() else model}"
         self._model = _load_whisper(folder, device, config)
         self._language = config.language
@@ -120,7 +121,8 @@ def best_whisper(config: AsrConfig) -> FasterWhisper:
     """
     device = _device(config)
     try:
-        return FasterWhisper(default_model(config)[0], config)
+        model, folder = default_model(config)
+        return FasterWhisper(model, config, folder)
     except EngineUnavailable as error:
         if device == "cpu" or config.device != "auto":
             raise
@@ -131,12 +133,12 @@ def best_whisper(config: AsrConfig) -> FasterWhisper:
 def default_model(config: AsrConfig) -> tuple[str, Path | None]:
     """Return the best default model on this machine and its folder; the first one and None if there is none.
 
-    That is the first of the device's sizes that is there (for English, the English-only variants first), so
-    on a CPU the packaged base comes before `small`, which does not keep up with speech on two cores.
+    That is the first of the device's sizes that is there; for English, the English-only variants first. A
+    packaged model that cannot be used is passed over with a warning.
 
     Raises:
         DeviceError: a CUDA device was requested, but there is none.
-        EngineUnavailable: faster-whisper is not installed, or the packaged model is damaged.
+        EngineUnavailable: faster-whisper is not installed.
     """
     names = []
     for size in GPU_MODELS if _device(config) == "cuda" else CPU_MODELS:
@@ -145,7 +147,12 @@ def default_model(config: AsrConfig) -> tuple[str, Path | None]:
         if config.language != "en" or size in (*MULTILINGUAL_ONLY, PACKAGED):
             names.append(size)
     for name in names:
-        folder = _on_this_machine(name)
+        folder = _in_cache(name)
+        if folder is None and name == PACKAGED:
+            try:
+                folder = packaged_folder()
+            except EngineUnavailable as error:
+                log.warning("the packaged Whisper model is passed over: %s", error)
         if folder is not None:
             return name, folder
     return names[0], None
@@ -156,7 +163,7 @@ def find_model(model: str) -> Path:
 
     Raises:
         ConfigError: an unknown size.
-        EngineUnavailable: it is not on this machine and cannot be downloaded, or its folder is incomplete.
+        EngineUnavailable: it is not on this machine and cannot be downloaded, or it is incomplete or damaged.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -169,12 +176,7 @@ def find_model(model: str) -> Path:
                 "preprocessor_config.json makes one"
             )
         return folder
-    return _on_this_machine(model) or _download(model)
-
-
-def _on_this_machine(model: str) -> Path | None:
-    """Return the folder of a model that was downloaded or came as a package; None if there is none."""
-    return _in_cache(model) or (packaged_folder() if model == PACKAGED else None)
+    return _in_cache(model) or (packaged_folder() if model == PACKAGED else None) or _download(model)
 
 
 def _in_cache(model: str) -> Path | None:
