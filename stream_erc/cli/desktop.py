@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,6 +23,31 @@ Load: TypeAlias = "Callable[[Config], Mapping[str, Engine]]"
 INTERRUPTED = 130
 END_S = 10.0
 """Time limit for the server to end after the window."""
+
+
+def start_window(program: Sequence[str], *, piped: bool) -> "subprocess.Popen[bytes]":
+    """Start a window, which SIGTERM and SIGINT to this process end from now on.
+
+    Args:
+        program: the client's command line.
+        piped: whether to open pipes to and from it.
+    """
+    windows: list[subprocess.Popen[bytes]] = []
+    ending = False
+
+    def end(*_: object) -> None:
+        nonlocal ending
+        ending = True
+        for window in windows:
+            window.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):  # before there is a window that a signal could orphan
+        signal.signal(number, end)
+    pipe = subprocess.PIPE if piped else None
+    windows.append(subprocess.Popen(program, stdin=pipe, stdout=pipe))
+    if ending:  # the signal came while it was being started
+        end()
+    return windows[0]
 
 
 def serve_window(config: Config, window: "subprocess.Popen[bytes]", load: Load) -> int:

@@ -6,7 +6,6 @@ it got; the output so far is kept); 130 for an interrupted replay.
 
 import argparse
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -180,7 +179,7 @@ def _desktop(args: argparse.Namespace) -> int:
     """Run the window, a client like any other, as its own process."""
     from importlib.util import find_spec
 
-    from stream_erc.cli.desktop import serve_window
+    from stream_erc.cli.desktop import serve_window, start_window
 
     if find_spec("stream_erc_desktop") is None or find_spec("PySide6") is None:
         raise EngineUnavailable(
@@ -191,23 +190,7 @@ def _desktop(args: argparse.Namespace) -> int:
     program = [sys.executable, "-m", "stream_erc_desktop"]
     program += [f"--{key}={value}" for key, value in given if value is not None]
     local = args.url is None
-    pipe = subprocess.PIPE if local else None
-    windows: list[subprocess.Popen[bytes]] = []
-    ending = False
-
-    def end_window(*_: object) -> None:
-        """End the window first; the server follows."""
-        nonlocal ending
-        ending = True
-        for window in windows:
-            window.terminate()
-
-    for number in (signal.SIGTERM, signal.SIGINT):  # before there is a window that a signal could orphan
-        signal.signal(number, end_window)
-    window = subprocess.Popen(program, stdin=pipe, stdout=pipe)
-    windows.append(window)
-    if ending:  # the signal came while the window was started
-        window.terminate()
+    window = start_window(program, piped=local)
     code = serve_window(config, window, _engines) if local else window.wait()
     return code if code >= 0 else INTERRUPTED
 

@@ -1730,8 +1730,7 @@ subprocess.Popen = Popen
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_window_that_is_just_being_started(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_START.format(number=number), encoding="utf-8")
-    # if nobody ends the window, its exit code tells
-    deeds = 'print("started", flush=True); time.sleep(5)'
+    deeds = 'print("started", flush=True); time.sleep(5); print("left alone", file=sys.stderr)'
     assert with_stand_in(tmp_path, deeds) == (130, [])
 
 
