@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE
-from stream_erc.core.diarization import ClusteringState, OnlineClustering
+from stream_erc.core.clustering_state import ClusteringState
+from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.work import Analysis, Classification, ClassifyTurn, ConversationState
 from stream_erc.events import EmotionEvent, Features, GivenTurn, Latency, SpeakerRenamed, SpeechSegment, Turn
 from stream_erc.exceptions import InputError

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.conversation import AnalyzedTurn, Conversation, Memory, Step
-from stream_erc.core.diarization import ClusteringState
 from stream_erc.core.endpointing import EndpointState, Phase
 from stream_erc.core.segmentation import SegmenterMark
 from stream_erc.core.session import Snapshot

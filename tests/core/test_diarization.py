@@ -10,7 +10,8 @@ from paths import CORPORA
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import DiarizationConfig
-from stream_erc.core.diarization import Assignment, ClusteringState, OnlineClustering
+from stream_erc.core.clustering_state import ClusteringState
+from stream_erc.core.diarization import Assignment, OnlineClustering
 from stream_erc.exceptions import ConfigError, DeviceError, EngineUnavailable, InputError, ProtocolMisuse
 from stream_erc.inference.speaker_encoder import Ge2eEncoder, HubEncoder, load_encoder, unit
 
