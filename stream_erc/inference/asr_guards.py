@@ -24,6 +24,7 @@ MAX_COMPRESSION = 2.4
 
 DOUBTFUL_NO_SPEECH = 0.3  # ours: enough doubt to distrust a phrase that Whisper is known to invent
 DOUBTFUL_LOGPROB = -0.7
+HOPELESS_LOGPROB = -1.5  # ours: with that doubt, noise or music; of 677 clips of speech none is below
 
 MAX_CHARS_PER_SECOND = 30.0  # ours: twice a fast talker's rate
 CHARS_ALLOWANCE = 20  # a short segment may have lost its edges
@@ -71,18 +72,22 @@ class DecodedWindow:
         seconds: length of its audio.
         avg_logprob: mean log probability of its tokens.
         no_speech_prob: the probability of the no-speech token.
+        decodings: how often it was decoded until the text looked right.
     """
 
     text: str
     seconds: float
     avg_logprob: float
     no_speech_prob: float
+    decodings: int = 1
 
 
 def credible_text(window: DecodedWindow) -> str:
     """Return the text with loops collapsed, or "" if it is most likely hallucinated."""
     text = collapse_repeats(window.text.strip())
     if window.no_speech_prob > NO_SPEECH and window.avg_logprob < LOW_LOGPROB:
+        return ""
+    if window.no_speech_prob > DOUBTFUL_NO_SPEECH and window.avg_logprob < HOPELESS_LOGPROB:
         return ""
     doubtful = window.no_speech_prob > DOUBTFUL_NO_SPEECH or window.avg_logprob < DOUBTFUL_LOGPROB
     if doubtful and is_silence_phrase(text):

@@ -1,0 +1,190 @@
+"""Whisper decoding with as much encoder context as a segment needs, through CTranslate2's public interface.
+
+Whisper is trained on windows of 30 s, padded with silence, and encoding those costs the same for "No!" as for
+a speech. A shorter window costs less, but now and then the decoder says the sentence again, and again. So a
+segment climbs a ladder: it is decoded with little padding first, and with more of it where the text shows
+such a fault. `scripts/evaluate_asr --beside-library` measures words, time and second decodings.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_erc.audio import SAMPLE_RATE
+from stream_erc.events import Samples
+from stream_erc.inference.asr_guards import DecodedWindow, is_loop
+
+if TYPE_CHECKING:
+    from faster_whisper import WhisperModel
+    from faster_whisper.tokenizer import Tokenizer
+
+WINDOW_SECONDS = 30.0
+"""Whisper's input window; a longer segment is decoded in several."""
+
+PADDING_SECONDS = 6.0
+"""Silence behind the speech on the first rung: with 4 s there are half as many words wrong again."""
+
+HIGHER_RUNGS = (15.0, WINDOW_SECONDS)
+"""Windows, in seconds, of the second and third decoding."""
+
+CUT_SECONDS = 8.0
+"""A segment that is longer than a window is cut at its quietest moment in the window's last seconds."""
+
+FRAMES_PER_SECOND = 100  # of the log-mel spectrogram; the encoder halves them
+DYNAMIC_RANGE = 2.0  # of the scaled spectrogram, 8 decades: so far below its peak lies silence
+
+MAX_TOKENS = 220  # half of Whisper's context, minus the longest prompt
+FAST_SPEECH = {"en": 8.0}
+OTHER_FAST_SPEECH = 25.0  # some scripts need several tokens per letter
+"""Tokens per second that nobody exceeds for long, by language."""
+
+REPEATED_WORDS = 3
+"""A run of so many words that is said twice in a row is a reason to look again."""
+
+
+def contexts(seconds: float) -> tuple[float, ...]:
+    """Return the encoder windows to try for `seconds` of speech, in seconds, the shortest first."""
+    first = min(WINDOW_SECONDS, seconds + PADDING_SECONDS)
+    return (first, *(rung for rung in HIGHER_RUNGS if rung > first))
+
+
+def token_bounds(seconds: float, language: str) -> tuple[int, int]:
+    """Return how many tokens of `seconds` of speech are suspicious, and how many are decoded at most."""
+    rate = FAST_SPEECH.get(language, OTHER_FAST_SPEECH)
+    return 8 + math.ceil(rate * seconds), min(MAX_TOKENS, 20 + math.ceil(rate * seconds))
+
+
+def says_again(text: str) -> bool:
+    """Return whether a run of `REPEATED_WORDS` words or more is followed by itself, or a loop is in `text`."""
+    words = re.findall(r"\w+", text.lower())
+    for size in range(REPEATED_WORDS, len(words) // 2 + 1):
+        for at in range(len(words) - 2 * size + 1):
+            if words[at : at + size] == words[at + size : at + 2 * size]:
+                return True
+    return is_loop(text)
+
+
+def windows(samples: Samples) -> Iterator[Samples]:
+    """Cut `samples` (N,) into parts that fit Whisper's window, at quiet moments."""
+    longest, region = int(WINDOW_SECONDS * SAMPLE_RATE), int(CUT_SECONDS * SAMPLE_RATE)
+    frame = SAMPLE_RATE // 50
+    while len(samples) > longest:
+        tail = samples[longest - region : longest].reshape(-1, frame)  # (400, 320)
+        power = np.convolve(np.mean(np.square(tail), axis=1), np.ones(5), mode="same")  # over 100 ms
+        cut = longest - region + int(power.argmin()) * frame + frame // 2
+        yield samples[:cut]
+        samples = samples[cut:]
+    yield samples
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decoding:
+    """One decoding: its text and tokens, scores as in `DecodedWindow`."""
+
+    text: str
+    tokens: list[int]
+    avg_logprob: float
+    no_speech_prob: float
+
+
+class WhisperDecoder:
+    """Decodes segments with a Whisper model: deterministic, at temperature 0, thread-safe.
+
+    Args:
+        model: a loaded model, multilingual or English-only.
+    """
+
+    def __init__(self, model: "WhisperModel") -> None:
+        self.model = model
+        self._tokenizer = lru_cache(maxsize=None)(self._make_tokenizer)
+
+    def decode(
+        self, samples: Samples, *, language: str | None, beam_size: int, climb: bool = True
+    ) -> list[DecodedWindow]:
+        """Decode a segment.
+
+        Args:
+            samples: the segment, (N,), of any length.
+            language: ISO 639-1 code; None to detect it in each window.
+            beam_size: beam width, 1 for greedy decoding.
+            climb: whether a faulty text is decoded again with more context.
+
+        Returns:
+            The text and scores of each window of at most 30 s, in order.
+        """
+        return [self._decode_window(part, language, beam_size, climb) for part in windows(samples)]
+
+    def _decode_window(
+        self, samples: Samples, language: str | None, beam_size: int, climb: bool
+    ) -> DecodedWindow:
+        seconds = len(samples) / SAMPLE_RATE
+        spectrogram = self.model.feature_extractor(samples)  # (80 or 128, F)
+        rungs = contexts(seconds) if climb else contexts(seconds)[:1]
+        for decodings, context in enumerate(rungs, 1):
+            encoded = self._encode(spectrogram, round(context * FRAMES_PER_SECOND))
+            spoken = language or self._detect(encoded)
+            decoding = self._generate(encoded, spoken, beam_size, seconds)
+            suspicious = token_bounds(seconds, spoken)[0]
+            if len(decoding.tokens) < suspicious and not says_again(decoding.text):
+                break
+        else:
+            if climb and is_loop(decoding.text):  # even so; the last resort spoils a speaker's own repeats
+                decoding = self._generate(encoded, spoken, beam_size, seconds, no_repeat_ngram_size=3)
+                decodings += 1
+        return DecodedWindow(
+            decoding.text, seconds, decoding.avg_logprob, decoding.no_speech_prob, decodings
+        )
+
+    def _encode(self, spectrogram: NDArray[np.float32], frames: int) -> object:
+        """Encode a spectrogram, (M, F), padded to `frames` with what silence looks like."""
+        import ctranslate2  # type: ignore[import-untyped]
+
+        frames += frames % 2
+        spectrogram = spectrogram[:, :frames]
+        padding = ((0, 0), (0, frames - spectrogram.shape[1]))
+        silence = spectrogram.max(initial=0.0) - DYNAMIC_RANGE
+        padded = np.pad(spectrogram, padding, constant_values=silence)
+        return self.model.model.encode(
+            ctranslate2.StorageView.from_array(np.ascontiguousarray(padded[None], dtype=np.float32))
+        )
+
+    def _detect(self, encoded: object) -> str:
+        """Return the language that is spoken, ISO 639-1."""
+        if not self.model.model.is_multilingual:
+            return "en"
+        token, _ = self.model.model.detect_language(encoded)[0][0]
+        return str(token).strip("<|>")
+
+    def _generate(
+        self, encoded: object, language: str, beam_size: int, seconds: float, no_repeat_ngram_size: int = 0
+    ) -> _Decoding:
+        from faster_whisper.transcribe import get_suppressed_tokens
+
+        tokenizer = self._tokenizer(language)
+        [result] = self.model.model.generate(
+            encoded,
+            [[*tokenizer.sot_sequence, tokenizer.no_timestamps]],
+            beam_size=beam_size,
+            no_repeat_ngram_size=no_repeat_ngram_size,
+            max_length=2 * token_bounds(seconds, language)[1],  # CTranslate2 writes half of what it is given
+            suppress_tokens=list(get_suppressed_tokens(tokenizer, [-1])),
+            return_scores=True,
+            return_no_speech_prob=True,
+        )
+        tokens = list(result.sequences_ids[0])
+        logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)  # of the tokens and the end
+        return _Decoding(tokenizer.decode(tokens), tokens, logprob, result.no_speech_prob)
+
+    def _make_tokenizer(self, language: str) -> "Tokenizer":
+        from faster_whisper.tokenizer import Tokenizer
+
+        model = self.model
+        return Tokenizer(
+            model.hf_tokenizer, model.model.is_multilingual, task="transcribe", language=language
+        )

@@ -1,0 +1,139 @@
+"""The ladder of Whisper's encoder windows, and the packaged model on sounds that are hard for it."""
+
+import importlib.util
+import json
+import re
+
+import jiwer
+import numpy as np
+import pytest
+from paths import SAMPLE
+
+from stream_erc.config import AsrConfig
+from stream_erc.inference.asr import FasterWhisper
+from stream_erc.inference.packaged_whisper import PACKAGES
+from stream_erc.inference.whisper_decoding import contexts, says_again, token_bounds, windows
+from stream_erc.sources.audio_files import AudioFile
+
+RATE = 16_000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.3, (6.3, 15, 30)), (8.9, (14.9, 15, 30)), (9.0, (15, 30)), (12.0, (18, 30)), (25.0, (30,))],
+)
+def test_a_segment_is_tried_in_ever_longer_windows(seconds, expected):
+    assert contexts(seconds) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        ("I was there. I was there.", True),
+        ("Well, I was there, I was there again.", True),
+        ("No, no, no!", False),
+        ("Come on, come on!", False),
+        ("no " * 12, True),
+        ("hahahahahahahahahahaha", True),
+        ("Dogs are sitting by the door.", False),
+        ("", False),
+    ],
+)
+def test_a_sentence_that_is_said_again_is_seen(text, again):
+    assert says_again(text) is again
+
+
+def test_tokens_are_bounded_by_the_time_there_was():
+    suspicious, most = token_bounds(3.0, "en")
+    assert (suspicious, most) == (32, 44)
+    assert token_bounds(3.0, "th") == (83, 95)  # a script with several tokens per letter
+    assert token_bounds(30.0, "en")[1] == 220
+
+
+def test_long_audio_is_cut_where_it_is_quiet():
+    samples = (0.1 * np.random.default_rng(0).standard_normal(70 * RATE)).astype(np.float32)
+    for second in (27, 51):
+        samples[second * RATE : second * RATE + RATE // 5] = 0
+    parts = list(windows(samples))
+    assert np.array_equal(np.concatenate(parts), samples)
+    assert len(parts) == 3
+    assert [sum(map(len, parts[:i])) / RATE for i in (1, 2)] == pytest.approx([27.1, 51.1], abs=0.1)
+
+
+# --- the packaged model ---------------------------------------------------------------------------
+
+packaged = pytest.mark.skipif(
+    any(importlib.util.find_spec(name.replace("-", "_")) is None for name in PACKAGES),
+    reason="the extra whisper is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def base() -> FasterWhisper:
+    return FasterWhisper("base", AsrConfig(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def turns() -> list[tuple[str, np.ndarray]]:
+    """The turns of the bundled sample: words and audio."""
+    audio = np.concatenate(list(AudioFile(SAMPLE / "conversation.flac").chunks()))
+    listed = json.loads((SAMPLE / "conversation.json").read_text())
+    return [(turn["text"], audio[16 * turn["start_ms"] : 16 * turn["end_ms"]]) for turn in listed]
+
+
+def tone(*frequencies: float, seconds: float) -> np.ndarray:
+    time = np.arange(int(seconds * RATE)) / RATE
+    return sum(0.1 * np.sin(2 * np.pi * f * time) for f in frequencies).astype(np.float32)
+
+
+@packaged
+@pytest.mark.parametrize(
+    "samples",
+    [
+        pytest.param(np.zeros(3 * RATE, np.float32), id="digital silence"),
+        pytest.param(tone(220, 277, 330, seconds=4), id="a chord"),
+        pytest.param(tone(50, 100, seconds=2), id="mains hum"),
+        pytest.param(tone(1000, seconds=0.3), id="a beep"),
+        pytest.param(
+            (0.05 * np.random.default_rng(0).standard_normal(3 * RATE)).astype(np.float32), id="noise"
+        ),
+    ],
+)
+def test_what_is_no_speech_has_no_words(base, samples):
+    assert base.transcribe(samples).text == ""
+
+
+@packaged
+def test_the_sample_is_heard(base, turns):
+    for text, samples in turns[:4]:
+        heard = base.transcribe(samples)
+        wrong = jiwer.wer(plain(text), plain(heard.text))
+        assert wrong <= 0.2, heard.text
+        assert heard.confidence is not None and heard.confidence > 0.6
+
+
+@packaged
+def test_a_word_of_300_ms_is_heard(base, turns):
+    text, samples = turns[3]
+    assert text.startswith("What?")
+    assert plain(base.transcribe(samples[: 3 * RATE // 10]).text) == "what"
+
+
+@packaged
+def test_a_sentence_that_is_cut_off_is_not_said_again(base, turns):
+    for text, samples in turns[:6]:
+        cut = base.transcribe(samples[: 6 * len(samples) // 10]).text
+        assert not says_again(cut)
+        assert len(cut.split()) <= len(text.split())
+
+
+@packaged
+def test_a_long_segment_is_heard_to_its_end(base, turns):
+    said = " ".join(text for text, _ in turns)
+    samples = np.concatenate([samples for _, samples in turns])
+    assert len(samples) > 45 * RATE
+    assert jiwer.wer(plain(said), plain(base.transcribe(samples).text)) < 0.15
+
+
+def plain(text: str) -> str:
+    return " ".join(re.findall(r"[a-z']+", text.lower()))
