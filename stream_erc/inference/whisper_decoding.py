@@ -61,7 +61,7 @@ def token_bounds(seconds: float, language: str) -> tuple[int, int]:
 
 
 def says_again(text: str) -> bool:
-    """Return whether a run of `REPEATED_WORDS` words or more is followed by itself, or a loop is in `text`."""
+    """Return whether `text` has a loop, or says `REPEATED_WORDS` words or more twice in a row."""
     words = re.findall(r"\w+", text.lower())
     for size in range(REPEATED_WORDS, len(words) // 2 + 1):
         for at in range(len(words) - 2 * size + 1):
@@ -137,9 +137,7 @@ class WhisperDecoder:
             if climb and is_loop(decoding.text):  # even so; the last resort spoils a speaker's own repeats
                 decoding = self._generate(encoded, spoken, beam_size, seconds, no_repeat_ngram_size=3)
                 decodings += 1
-        return DecodedWindow(
-            decoding.text, seconds, decoding.avg_logprob, decoding.no_speech_prob, decodings
-        )
+        return DecodedWindow(decoding.text, seconds, decoding.avg_logprob, decoding.no_speech_prob, decodings)
 
     def _encode(self, spectrogram: NDArray[np.float32], frames: int) -> object:
         """Encode a spectrogram, (M, F), padded to `frames` with what silence looks like."""
