@@ -28,6 +28,8 @@ class SpeechSegment:
         samples: the audio to analyse, with pre-roll and trailing silence.
         decided_at: the sample at which the end was decided; `decided_at - end` is the endpointing latency.
         final: False for a snapshot of a segment that is still running.
+        paused: whether it is such a snapshot at the beginning of a pause. If the segment ends with this
+            pause, these are the very samples of the final segment.
     """
 
     index: int
@@ -36,6 +38,7 @@ class SpeechSegment:
     samples: Samples
     decided_at: int
     final: bool = True
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,9 +188,11 @@ class ConversationTracker:
         """Remove and return the oldest queued turn, None if there is none."""
         return self._queue.popleft() if self._queue else None
 
-    def start(self, work_id: int, analyzed: AnalyzedTurn) -> ClassifyTurn:
+    def start(self, work_id: int, analyzed: AnalyzedTurn, begun: int | None = None) -> ClassifyTurn:
         """Start the classification of `analyzed` and return its work."""
-        work = ClassifyTurn(work_id, analyzed.turn, analyzed.features, self.current.past, self.current.state)
+        work = ClassifyTurn(
+            work_id, analyzed.turn, analyzed.features, self.current.past, self.current.state, begun=begun
+        )
         self._running = Step(self.current.memory, analyzed), work
         return work
 

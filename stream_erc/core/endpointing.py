@@ -31,6 +31,12 @@ from stream_erc.exceptions import ConfigError, ProtocolMisuse
 CUT_REGION = SAMPLE_RATE  # samples before max_turn in which a cut may fall
 MIN_MAX_TURN_MS = 1_000
 
+TRAIL = 3 * WINDOW
+"""Samples (96 ms) after the end of speech that are analysed, however long the silence is that ends it.
+
+So the analysis can begin at the first moment of a pause that may be the end, on the final samples.
+"""
+
 
 class Phase(StrEnum):
     """The states of the transition table."""
@@ -94,11 +100,13 @@ class Ended:
     Attributes:
         start, end: samples, without pre-roll and trailing silence.
         decided_at: the sample at which the end was decided.
+        heard_to: the end of the audio to analyse.
     """
 
     start: int
     end: int
     decided_at: int
+    heard_to: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,11 @@ def step(
     return state, boundaries
 
 
+def begins_pause(state: EndpointState) -> bool:
+    """Return whether `TRAIL` has just passed since speech stopped, which may be the end of the segment."""
+    return state.phase == Phase.MAYBE_SILENCE and state.position - state.end == TRAIL
+
+
 def finish(
     state: EndpointState, at_sample: int, endpointing: EndpointingConfig
 ) -> tuple[EndpointState, tuple[Boundary, ...]]:
@@ -228,7 +241,8 @@ def _transition(state: EndpointState, given: Input) -> tuple[EndpointState, tupl
         case Action.MARK:
             return replace(state, end=before), ()
         case Action.CLOSE:
-            return state, (Ended(state.start, state.end, state.position),)
+            heard_to = min(state.end + TRAIL, state.position)
+            return state, (Ended(state.start, state.end, state.position, heard_to),)
         case Action.RESUME | None:
             return state, ()
 
@@ -262,5 +276,5 @@ def _cut(state: EndpointState) -> tuple[EndpointState, tuple[Boundary, ...]]:
     if state.phase == Phase.MAYBE_SILENCE:  # it has ended already
         return _transition(state, Input.LASTED)
     cut = state.quietest_at if state.quietest_at >= 0 else state.position
-    ended = Ended(state.start, cut, state.position)
+    ended = Ended(state.start, cut, state.position, cut)
     return replace(state, start=cut, quietest_at=-1, quietest=1.0), (ended, Started(cut))

@@ -145,7 +145,7 @@ class SpeechSegmenter:
             self._endpoint, probability, self._config.vad, self._config.endpointing
         )
         found = self._collect(boundaries)
-        return found or self._partial()
+        return found or self._pause() or self._partial()
 
     def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
         """Segment the rest of the audio and close a running segment."""
@@ -176,7 +176,7 @@ class SpeechSegmenter:
                 found.append(SpeechStarted(boundary.start))
                 self._partial_at = boundary.start + ms_to_samples(self._config.partial_interval_ms)
             elif isinstance(boundary, endpointing.Ended):
-                samples = self._tail.cut(self._cut_from(boundary.start), boundary.decided_at)
+                samples = self._tail.cut(self._cut_from(boundary.start), boundary.heard_to)
                 found += (
                     SpeechStopped(boundary.end),
                     SpeechSegment(self._segments, boundary.start, boundary.end, samples, boundary.decided_at),
@@ -190,6 +190,14 @@ class SpeechSegmenter:
     def _cut_from(self, start: int) -> int:
         """Return where the samples of a segment with speech from `start` begin: pre-roll included."""
         return max(start - self._pre_roll, self._last_end)
+
+    def _pause(self) -> tuple[SegmenterOutput, ...]:
+        """Return the running segment as it will be if the pause that just began is its end."""
+        if not endpointing.begins_pause(self._endpoint):
+            return ()
+        start, end = self._endpoint.start, self._endpoint.end
+        samples = self._tail.cut(self._cut_from(start), self.position)
+        return (SpeechSegment(self._segments, start, end, samples, self.position, final=False, paused=True),)
 
     def _partial(self) -> tuple[SegmenterOutput, ...]:
         """Return a snapshot of the running segment, once per interval.

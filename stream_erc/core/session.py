@@ -14,14 +14,20 @@ in turn order. A session must be used by one thread at a time.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import SessionConfig
 from stream_erc.core.audio_input import AudioInput
-from stream_erc.core.conversation import Conversation, ConversationTracker, IdentifiedTurn, Step
+from stream_erc.core.conversation import (
+    AnalyzedTurn,
+    Conversation,
+    ConversationTracker,
+    IdentifiedTurn,
+    Step,
+)
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.input_queue import APPENDED_AUDIO_MS, InputQueue
 from stream_erc.core.segmentation import (
@@ -81,6 +87,34 @@ class Snapshot:
 
 
 @dataclass(slots=True, eq=False)
+class _Ahead:
+    """What was begun when a pause began, in case that it ends the turn.
+
+    Attributes:
+        work: the analysis of the turn.
+        analysis: its result, None until it is there.
+        guess: the turn with its speaker.
+        classify, classification: the same for its emotion.
+    """
+
+    work: AnalyzeSegment
+    analysis: Analysis | None = None
+    guess: IdentifiedTurn | None = None
+    classify: ClassifyTurn | None = None
+    classification: Classification | None = None
+
+    def matches(self, segment: SpeechSegment) -> bool:
+        """Return whether the final `segment` has the same samples."""
+        paused = self.work.segment
+        return (paused.index, paused.start, paused.end, len(paused.samples)) == (
+            segment.index,
+            segment.start,
+            segment.end,
+            len(segment.samples),
+        )
+
+
+@dataclass(slots=True, eq=False)
 class _Pending:
     """A turn that was found, perhaps analysed, but not yet classified."""
 
@@ -121,7 +155,7 @@ class Session:
             segmenter = SpeechSegmenter(vad, config, self._snapshot.mark)
         self._audio = AudioInput(segmenter, self._snapshot.mark, self._snapshot.conversation.turns)
         self._input_queue = InputQueue(self._audio)
-        self._language = config.language
+        self._language, self._partials = config.language, config.partials
         self._given = None if given is None else tuple(given)
         self._appending: GivenTurn | None = None
         known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
@@ -134,6 +168,7 @@ class Session:
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
         self._guess: IdentifiedTurn | None = None
+        self._ahead: _Ahead | None = None
         self._events: list[Event] = []
         self._work: deque[Work] = deque()
         self._last_id = 0
@@ -211,11 +246,15 @@ class Session:
         """
         match work, result:
             case AnalyzeSegment(), Analysis() | Failure():
-                if work.segment.final:
+                if work.ahead:
+                    self._receive_ahead(work, result)
+                elif work.segment.final:
                     self._pending[work.segment.index].analysis = result
                     self._classify_next()
                 else:
                     self._receive_partial(work, result)
+            case ClassifyTurn(ahead=True), Classification() | Failure():
+                self._receive_emotion_ahead(work, result)
             case ClassifyTurn(provisional=True), Classification() | Failure():
                 self._receive_provisional(work, result)
             case ClassifyTurn(), Classification() | Failure():
@@ -322,11 +361,23 @@ class Session:
             self._new_id(), segment, given.text is None, given.speaker is None, self._language
         )
         if segment.final:
-            self._pending[segment.index] = _Pending(segment, given)
-        elif self._partial is None and not self._pending:
+            ahead = self._ahead if self._ahead and self._ahead.matches(segment) else None
+            self._ahead = ahead
+            pending = self._pending[segment.index] = _Pending(segment, given)
+            if ahead and ahead.analysis:  # it took no time after the end
+                pending.analysis = replace(ahead.analysis, elapsed_ms=0.0)
+                self._classify_next()
+                return
+            if ahead:
+                work = replace(work, begun=ahead.work.id)
+        elif self._pending:
+            return  # earlier turns come first
+        elif segment.paused:
+            self._ahead = _Ahead(work)
+        elif self._partial is None:
             self._partial = work
         else:
-            return  # earlier turns come first; skip this partial turn
+            return
         self._work.append(work)
 
     # --- classification ---------------------------------------------------------------------------
@@ -346,9 +397,23 @@ class Session:
                 else:
                     tracker.accept(tracker.identify(index, pending.given, pending.segment, pending.analysis))
             elif analyzed.classifiable:
-                self._work.append(tracker.start(self._new_id(), analyzed))
+                self._classify(analyzed)
             else:
                 self._fail(analyzed.turn.index, "expected words or a voice to classify, got neither")
+
+    def _classify(self, analyzed: AnalyzedTurn) -> None:
+        """Classify a turn, or take the result if it was classified ahead, in the same conversation."""
+        now, ahead = self._tracker.current, self._ahead
+        begun = ahead.classify if ahead else None
+        if ahead and begun and _same_input(begun, analyzed, now):
+            self._ahead = None
+            if ahead.classification:
+                work = self._tracker.start(self._new_id(), analyzed)
+                self._receive_classification(work, replace(ahead.classification, elapsed_ms=0.0))
+            else:
+                self._work.append(self._tracker.start(self._new_id(), analyzed, begun=begun.id))
+        else:
+            self._work.append(self._tracker.start(self._new_id(), analyzed))
 
     def _receive_classification(self, work: ClassifyTurn, result: Classification | Failure) -> None:
         if not self._tracker.is_running(work):
@@ -375,6 +440,45 @@ class Session:
         if self._pending.pop(index, None) is not None:
             self._finish_appended()
         self._update_snapshot()
+
+    # --- ahead of the end -------------------------------------------------------------------------
+
+    def _receive_ahead(self, work: AnalyzeSegment, result: Analysis | Failure) -> None:
+        """Keep an analysis for the turn that may have ended, and request its classification."""
+        ahead = self._ahead
+        if ahead is None or ahead.work is not work:
+            return  # speech went on, or the turn ended before
+        index = work.segment.index
+        if isinstance(result, Failure):
+            self._ahead = None  # it will be done, or fail, in its time
+        elif index not in self._pending:
+            ahead.analysis = result
+            if self._is_next(index):
+                ahead.guess = guess = self._tracker.identify(
+                    index, self._given_turn(index), work.segment, result
+                )
+                if guess.analyzed.classifiable and not guess.corrections:
+                    self._classify_ahead(ahead, guess)
+
+    def _classify_ahead(self, ahead: _Ahead, guess: IdentifiedTurn) -> None:
+        before, analyzed = guess.conversation, guess.analyzed
+        ahead.classify = ClassifyTurn(
+            self._new_id(), analyzed.turn, analyzed.features, before.past, before.state, ahead=True
+        )
+        self._work.append(ahead.classify)
+        if self._partials and analyzed.turn.text:
+            self._report_partial(guess, None)
+
+    def _receive_emotion_ahead(self, work: ClassifyTurn, result: Classification | Failure) -> None:
+        ahead = self._ahead
+        if ahead is None or ahead.classify is not work:
+            return
+        if isinstance(result, Failure):
+            ahead.classify = None
+            return
+        ahead.classification = result
+        if self._partials and ahead.guess and work.turn.text and self._is_next(work.turn.index):
+            self._report_partial(ahead.guess, result.emotion)
 
     # --- partial turns ----------------------------------------------------------------------------
 
@@ -430,3 +534,13 @@ class Session:
     def _new_id(self) -> int:
         self._last_id += 1
         return self._last_id
+
+
+def _same_input(work: ClassifyTurn, analyzed: AnalyzedTurn, now: Conversation) -> bool:
+    """Return whether `work` classifies this turn in this conversation."""
+    return (
+        work.turn == analyzed.turn
+        and work.features is analyzed.features
+        and work.past == now.past
+        and work.state is now.state
+    )

@@ -26,6 +26,8 @@ class AnalyzeSegment:
         transcribe: False if the words are given.
         embed_speaker: False if the speaker is given.
         language: the spoken language, ISO 639-1; None for the recognizer's default.
+        begun: the id of unfinished work on a pause with the very same samples, whose result will do; whoever
+            ignores it computes the same.
     """
 
     id: int
@@ -33,6 +35,12 @@ class AnalyzeSegment:
     transcribe: bool
     embed_speaker: bool
     language: str | None = None
+    begun: int | None = None
+
+    @property
+    def ahead(self) -> bool:
+        """Whether nobody may need the result: speech may go on after the pause."""
+        return self.segment.paused
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +54,8 @@ class ClassifyTurn:
         past: (speaker, text) of the last turns before this one, oldest first, a bounded number.
         state: the conversation state before this turn, None at the beginning.
         provisional: whether this is a partial turn, whose new state will be discarded.
+        ahead: whether this is a turn that has ended unless speech goes on; nobody may need the result.
+        begun: the id of unfinished work ahead with the same input, as in `AnalyzeSegment`.
     """
 
     id: int
@@ -54,6 +64,8 @@ class ClassifyTurn:
     past: tuple[tuple[int, str], ...]
     state: ConversationState | None
     provisional: bool = False
+    ahead: bool = False
+    begun: int | None = None
 
 
 Work: TypeAlias = AnalyzeSegment | ClassifyTurn

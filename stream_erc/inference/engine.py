@@ -7,6 +7,7 @@ guard themselves. An error in one piece of work becomes its `Failure`, and does 
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,7 @@ class Engine:
         self._vad, self._recognizer = vad, recognizer
         self._speaker_encoder, self._acoustics = speaker_encoder, acoustics
         self._clock = clock
+        self._voices = ThreadPoolExecutor(thread_name_prefix="voice")  # a thread for each analysis
 
     @classmethod
     def load(
@@ -201,31 +203,40 @@ class Engine:
 
     def analyze(self, work: AnalyzeSegment) -> Analysis | Failure:
         """Transcribe a segment; compute its speaker embedding and acoustic features."""
-        samples = work.segment.samples
         started = self._clock()
         try:
+            voice = self._voices.submit(self._analyze_voice, work)  # beside the words
             hypothesis = None
-            if work.transcribe and self._recognizer is not None:
-                hypothesis = self._recognizer.transcribe(
-                    samples, final=work.segment.final, language=work.language
-                )
-            transcribed = self._clock()
-            embedding = None
-            if work.embed_speaker and self._speaker_encoder is not None:
-                embedding = self._speaker_encoder.embed([samples])[0]
-            acoustic = self._acoustics(samples) if self._acoustics is not None else None
+            try:
+                if work.transcribe and self._recognizer is not None:
+                    hypothesis = self._recognizer.transcribe(
+                        work.segment.samples,
+                        final=work.segment.final or work.segment.paused,
+                        language=work.language,
+                    )
+                transcribed = self._clock()
+            finally:
+                embedding, acoustic, features_ms = voice.result()
         except Exception as error:  # the boundary: one bad segment must not end the session
             log.exception("segment %d could not be analysed", work.segment.index)
             return Failure(f"segment could not be analysed: {error}")
-        ended = self._clock()
         return Analysis(
             hypothesis,
             embedding,
             Features(acoustic),
             asr_ms=1000 * (transcribed - started),
-            features_ms=1000 * (ended - transcribed),
-            elapsed_ms=1000 * (ended - started),
+            features_ms=features_ms,
+            elapsed_ms=1000 * (self._clock() - started),
         )
+
+    def _analyze_voice(self, work: AnalyzeSegment) -> tuple[Vector | None, Vector | None, float]:
+        """Return the speaker embedding and acoustic features of a segment, and the time spent in ms."""
+        started, samples = self._clock(), work.segment.samples
+        embedding = None
+        if work.embed_speaker and self._speaker_encoder is not None:
+            embedding = self._speaker_encoder.embed([samples])[0]
+        acoustic = self._acoustics(samples) if self._acoustics is not None else None
+        return embedding, acoustic, 1000 * (self._clock() - started)
 
     def classify(self, works: Sequence[ClassifyTurn]) -> list[Classification | Failure]:
         """Classify one turn of each conversation, `max_batch` at a time."""

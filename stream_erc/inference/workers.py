@@ -26,7 +26,10 @@ STALE_S = 0.5
 ANALYSIS_NICE = 10
 """The niceness of the analysis threads (Linux)."""
 
-_STOP, _FINAL, _PARTIAL, _LOW = range(4)
+NOT_RUN = Failure("dropped before it was started")
+"""The result of work that nobody needs any more."""
+
+_STOP, _FINAL, _AHEAD, _PARTIAL, _LOW = range(5)
 """Priorities of analyses, the highest first."""
 
 
@@ -46,20 +49,38 @@ class Worker(Protocol):
 
 
 class InlineWorker:
-    """Runs work at once, in the calling thread, deterministically."""
+    """Runs work at once, in the calling thread, deterministically.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        engine: runs the work.
+        ahead: whether to run work ahead of the end of a turn, too, which changes no turn.
+    """
+
+    def __init__(self, engine: Engine, *, ahead: bool = False) -> None:
+        self._engine, self._ahead = engine, ahead
 
     def advance(self, session: Session, *, wait: bool = False) -> list[Event]:
         """Run all work, whatever `wait` is, and return the new events."""
         while works := session.work_to_do():
-            for work, result in zip(works, self._engine.run(works), strict=True):
+            needed = [work for work in works if self._ahead or not work.ahead]
+            for work in works:
+                if work not in needed:
+                    session.receive_result(work, NOT_RUN)
+            for work, result in zip(needed, self._engine.run(needed), strict=True):
                 session.receive_result(work, result)
         return session.events_received()
 
     def close(self) -> None:
         """Do nothing: this worker has no threads."""
+
+
+@dataclass(slots=True, eq=False)
+class _Ahead:
+    """Work ahead of the end of a turn, and the final work that waits for its result."""
+
+    work: Work
+    started: bool = False
+    final: tuple[Work, float] | None = None
 
 
 class _Client:
@@ -77,6 +98,44 @@ class _Client:
         self.analysing: dict[int, float] = {}  # finished turn -> when its analysis was requested
         self.on_result, self.low_priority, self.detached = on_result, low_priority, False
         self._analysed: dict[int, float] = {}  # finished turn -> when its analysis was taken
+        self._ahead: dict[int, _Ahead] = {}  # by the id of the work
+        self._lock = threading.Lock()
+
+    def begin(self, work: Work) -> bool:
+        """Return whether to run `work`, which has reached the front of its queue."""
+        with self._lock:
+            ahead = self._ahead.get(work.id)
+            if ahead is not None:
+                ahead.started = True
+            return not self.detached and (not work.ahead or ahead is not None)
+
+    def expect(self, work: Work) -> None:
+        """Note that `work` was queued ahead of the end of a turn."""
+        with self._lock:
+            self._ahead[work.id] = _Ahead(work)
+
+    def join(self, work: Work, now: float) -> bool:
+        """Return whether `work` gets the result of running work ahead; work that only waits is dropped."""
+        with self._lock:
+            ahead = self._ahead.get(work.begun) if work.begun is not None else None
+            if ahead is None:
+                return False
+            if not ahead.started:
+                del self._ahead[ahead.work.id]
+                return False
+            ahead.final = work, now
+        return True
+
+    def finish(self, work: Work, result: Result, since: float) -> None:
+        """Add the result of `work`, and of the final work that joined it."""
+        with self._lock:
+            ahead = self._ahead.pop(work.id, None)
+        if ahead is not None and ahead.final is not None:
+            final, final_since = ahead.final
+            self.put(work, NOT_RUN, since)
+            self.put(final, result, final_since)
+        else:
+            self.put(work, result, since)
 
     def put(self, work: Work, result: Result, since: float) -> None:
         """Add a result of work that was requested at time `since`."""
@@ -98,7 +157,7 @@ class _Client:
             if work.segment.final:
                 del self.analysing[work.segment.index]
                 self._analysed[work.segment.index] = now
-        elif not work.provisional:
+        elif not (work.provisional or work.ahead):
             since = self._analysed.pop(work.turn.index, since)
         if isinstance(result, Analysis | Classification):
             result = replace(result, elapsed_ms=1000 * (now - since))
@@ -220,14 +279,21 @@ class ThreadWorker:
             thread.join()
 
     def _submit(self, work: Work, client: _Client) -> None:
+        now = time.perf_counter()
+        if isinstance(work, AnalyzeSegment) and work.segment.final:
+            client.analysing[work.segment.index] = now
+        if work.ahead and client.low_priority:
+            client.put(work, NOT_RUN, now)
+            return
+        if work.ahead:
+            client.expect(work)
+        elif client.join(work, now):
+            return
         if isinstance(work, AnalyzeSegment):
-            priority = _LOW if client.low_priority else _FINAL if work.segment.final else _PARTIAL
-            now = time.perf_counter()
-            if work.segment.final:
-                client.analysing[work.segment.index] = now
+            priority = _LOW if client.low_priority else _priority(work)
             self._analyses.put(_Job(priority, next(self._numbers), now, work, client))
         else:
-            self._turns.put((time.perf_counter(), work, client))
+            self._turns.put((now, work, client))
 
     def _analyze(self) -> None:
         _lower_priority()
@@ -236,11 +302,10 @@ class ThreadWorker:
             job = self._analyses.get()
             if job.work is None or job.client is None:
                 return
-            result: Result = Failure("dropped before it was started")
-            stale = job.priority == _PARTIAL and time.perf_counter() - job.since > STALE_S
-            if not (stale or job.client.detached):
-                result = self._engine.analyze(job.work)
-            job.client.put(job.work, result, job.since)
+            stale = not job.work.segment.final and time.perf_counter() - job.since > STALE_S
+            run = job.client.begin(job.work) and not stale
+            result = self._engine.analyze(job.work) if run else NOT_RUN
+            job.client.finish(job.work, result, job.since)
 
     def _warm_up(self) -> None:
         """Load what the engine left for later, while sessions are opened already."""
@@ -265,10 +330,20 @@ class ThreadWorker:
                     self._turns.put(None)
                     break
                 batch.append(more)
-            batch = [item for item in batch if not item[2].detached]
-            results = self._engine.classify([work for _, work, _ in batch])
-            for (since, work, client), result in zip(batch, results, strict=True):
-                client.put(work, result, since)
+            run = []
+            for since, work, client in batch:
+                if client.begin(work):
+                    run.append((since, work, client))
+                else:
+                    client.finish(work, NOT_RUN, since)
+            results = self._engine.classify([work for _, work, _ in run])
+            for (since, work, client), result in zip(run, results, strict=True):
+                client.finish(work, result, since)
+
+
+def _priority(work: AnalyzeSegment) -> int:
+    """Return the priority of an analysis: what somebody waits for comes first."""
+    return _FINAL if work.segment.final else _AHEAD if work.ahead else _PARTIAL
 
 
 def _lower_priority() -> None:

@@ -29,6 +29,11 @@ VAD = VadConfig(threshold=0.5, release=0.35)
 CONFIG = EndpointingConfig(pre_roll_ms=200, min_speech_ms=96, min_silence_ms=320, max_turn_ms=10_000)
 
 
+def ended(start: int, end: int, decided_at: int, cut: bool = False) -> Ended:
+    """Return the end of a segment, with 96 ms of its silence to hear, as far as there are."""
+    return Ended(start, end, decided_at, end if cut else min(end + 3 * W, decided_at))
+
+
 def listen(
     probabilities: list[float],
     config: EndpointingConfig = CONFIG,
@@ -79,7 +84,7 @@ def test_only_confirmed_speech_is_closed() -> None:
 
 def test_a_segment_begins_and_ends() -> None:
     found = listen([0.0] * 5 + [0.9] * 10 + [0.0] * 12)
-    assert found == [Started(5 * W), Ended(5 * W, 15 * W, decided_at=25 * W)]
+    assert found == [Started(5 * W), ended(5 * W, 15 * W, decided_at=25 * W)]
 
 
 def test_started_comes_once_speech_has_lasted() -> None:
@@ -93,18 +98,18 @@ def test_a_blip_is_cancelled() -> None:
 
 def test_between_the_thresholds_all_stays_as_it_was() -> None:
     assert listen([0.4] * 50) == []
-    assert listen([0.9] + [0.4] * 50, rest=0) == [Started(0), Ended(0, 51 * W, 51 * W)]
-    assert listen([0.9] * 5 + [0.0] + [0.4] * 9) == [Started(0), Ended(0, 5 * W, 15 * W)]
+    assert listen([0.9] + [0.4] * 50, rest=0) == [Started(0), ended(0, 51 * W, 51 * W)]
+    assert listen([0.9] * 5 + [0.0] + [0.4] * 9) == [Started(0), ended(0, 5 * W, 15 * W)]
 
 
 def test_a_pause_shorter_than_min_silence_is_bridged() -> None:
     found = listen([0.9] * 5 + [0.0] * 9 + [0.9] * 5 + [0.0] * 10)
-    assert found == [Started(0), Ended(0, 19 * W, 29 * W)]
+    assert found == [Started(0), ended(0, 19 * W, 29 * W)]
 
 
 def test_a_pause_of_min_silence_separates() -> None:
     found = listen([0.9] * 5 + [0.0] * 10 + [0.9] * 5 + [0.0] * 10)
-    assert found == [Started(0), Ended(0, 5 * W, 15 * W), Started(15 * W), Ended(15 * W, 20 * W, 30 * W)]
+    assert found == [Started(0), ended(0, 5 * W, 15 * W), Started(15 * W), ended(15 * W, 20 * W, 30 * W)]
 
 
 def test_a_long_segment_is_cut_at_its_quietest_recent_window() -> None:
@@ -113,18 +118,18 @@ def test_a_long_segment_is_cut_at_its_quietest_recent_window() -> None:
     probabilities[40] = 0.36  # quieter, but too early
     probabilities[85] = 0.6
     found = listen(probabilities, config)
-    assert found == [Started(0), Ended(0, 85 * W + 256, decided_at=100 * W), Started(85 * W + 256)]
+    assert found == [Started(0), ended(0, 85 * W + 256, decided_at=100 * W, cut=True), Started(85 * W + 256)]
 
 
 def test_a_short_pause_attracts_the_cut() -> None:
     config = dataclasses.replace(CONFIG, max_turn_ms=3_200)
     probabilities = [0.9] * 80 + [0.2, 0.1, 0.2] + [0.9] * 80
-    assert listen(probabilities, config)[1] == Ended(0, 81 * W + 256, decided_at=100 * W)
+    assert listen(probabilities, config)[1] == ended(0, 81 * W + 256, decided_at=100 * W, cut=True)
 
 
 def test_a_pause_at_max_turn_ends_the_segment_where_it_began() -> None:
     config = dataclasses.replace(CONFIG, max_turn_ms=3_200)
-    assert listen([0.9] * 95 + [0.0] * 40, config) == [Started(0), Ended(0, 95 * W, decided_at=100 * W)]
+    assert listen([0.9] * 95 + [0.0] * 40, config) == [Started(0), ended(0, 95 * W, decided_at=100 * W)]
 
 
 def test_endless_speech_loses_no_sample() -> None:
@@ -145,8 +150,8 @@ def test_endless_speech_loses_no_sample() -> None:
         ([0.0] * 3, 5, []),
         ([0.9] * 2, 5, [Cancelled(0)]),
         ([0.9] * 2, 511, [Cancelled(0)]),
-        ([0.9] * 5, 100, [Ended(0, 5 * W + 100, 5 * W + 100)]),
-        ([0.9] * 5 + [0.0] * 2, 100, [Ended(0, 5 * W, 7 * W + 100)]),
+        ([0.9] * 5, 100, [ended(0, 5 * W + 100, 5 * W + 100)]),
+        ([0.9] * 5 + [0.0] * 2, 100, [ended(0, 5 * W, 7 * W + 100)]),
     ],
 )
 def test_the_end_of_the_stream_closes_what_is_open(
@@ -159,7 +164,7 @@ def test_the_end_of_the_stream_closes_what_is_open(
 def test_a_candidate_that_lasts_by_the_rest_is_a_segment() -> None:
     config = dataclasses.replace(CONFIG, min_speech_ms=90)  # 2 windows are 64 ms, and 26 ms are 416 samples
     assert listen([0.9] * 2, config, rest=415) == [Cancelled(0)]
-    assert listen([0.9] * 2, config, rest=416) == [Started(0), Ended(0, 2 * W + 416, 2 * W + 416)]
+    assert listen([0.9] * 2, config, rest=416) == [Started(0), ended(0, 2 * W + 416, 2 * W + 416)]
 
 
 def test_finish_leaves_silence() -> None:

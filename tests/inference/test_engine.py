@@ -128,7 +128,8 @@ def test_only_what_was_asked_for_is_done(engine) -> None:
 
 def test_stages_are_timed_by_the_clock(engine) -> None:
     (analysis,) = engine.run([segment(0)])
-    assert (analysis.asr_ms, analysis.features_ms, analysis.elapsed_ms) == (1_000, 1_000, 2_000)
+    assert min(analysis.asr_ms, analysis.features_ms) >= 1_000  # words and voice are read side by side
+    assert analysis.elapsed_ms >= max(analysis.asr_ms, analysis.features_ms)
     (classification,) = engine.run([turn(0)])
     assert (classification.emotion_ms, classification.elapsed_ms) == (1_000, 1_000)
 
