@@ -84,6 +84,8 @@ class AsrConfig:
         device: ``auto``, ``cpu`` or ``cuda`` (Whisper only).
         compute_type: one of CTranslate2's, or ``auto``: int8 on a CPU, float16 on a GPU.
         beam_size: beam width of the final decoding; partial decoding is greedy (Whisper only).
+        translate: whether speech in another language is translated as well; the emotion is then read from
+            the English text, which the text encoder was trained on (Whisper only).
         parallel: transcriptions that may run at the same time; each one costs memory.
     """
 
@@ -92,6 +94,7 @@ class AsrConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute_type: str = "auto"
     beam_size: int = 3
+    translate: bool = True
     parallel: int = 2
 
 
@@ -101,6 +104,7 @@ class SessionConfig:
 
     Attributes:
         language: ISO 639-1 code of the spoken language; None for the recognizer's default.
+        words: whether final turns tell the time of every word (Whisper only).
         partials: whether turns are transcribed and classified while they are still being spoken.
         partial_interval_ms: audio between two partial hypotheses; longer in long turns.
         rewind_turns: the number of past turns that a speaker correction can reach.
@@ -110,6 +114,7 @@ class SessionConfig:
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
     diarization: DiarizationConfig = field(default_factory=DiarizationConfig)
     language: str | None = None
+    words: bool = False
     partials: bool = False
     partial_interval_ms: int = 1_000
     rewind_turns: int = 32

@@ -26,6 +26,7 @@ class SpeechSegment:
         index: 0-based position among the session's segments.
         start, end: samples since the session's audio began, without pre-roll and trailing silence.
         samples: the audio to analyse, with pre-roll and trailing silence.
+        samples_from: the position of the first of these samples.
         decided_at: the sample at which the end was decided; `decided_at - end` is the endpointing latency.
         final: False for a snapshot of a segment that is still running.
         paused: whether it is such a snapshot at the beginning of a pause. If the segment ends with this
@@ -36,9 +37,20 @@ class SpeechSegment:
     start: int
     end: int
     samples: Samples
+    samples_from: int
     decided_at: int
     final: bool = True
     paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word with its punctuation: samples [start, end), and the mean probability of its tokens."""
+
+    text: str
+    start: int
+    end: int
+    probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +60,16 @@ class Hypothesis:
     Attributes:
         text: the transcript, possibly empty.
         confidence: 0 to 1, None if the recognizer gives none.
+        language: ISO 639-1 code, None if the recognizer does not tell.
+        translation: the text in English, None if it is English or was not translated.
+        words: the words of `text` with their times from the segment's first sample on, if requested.
     """
 
     text: str
     confidence: float | None = None
+    language: str | None = None
+    translation: str | None = None
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +106,8 @@ class Turn:
         speaker: 0-based index by order of appearance.
         text: the transcript, possibly empty.
         start, end: samples, None for a text-only turn.
+        language, translation, words: as in `Hypothesis`, with times since the session's audio began; None
+            and empty if the text was given.
     """
 
     index: int
@@ -95,6 +115,14 @@ class Turn:
     text: str
     start: int | None = None
     end: int | None = None
+    language: str | None = None
+    translation: str | None = None
+    words: tuple[Word, ...] = ()
+
+    @property
+    def read(self) -> str:
+        """The text that the emotion is read from: English wherever there is a translation."""
+        return self.translation or self.text
 
 
 @dataclass(frozen=True, slots=True)

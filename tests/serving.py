@@ -89,12 +89,12 @@ class HeardBefore:
 
     def __init__(self, recognizer: "Recognizer") -> None:
         self.name, self.languages, self._recognizer = recognizer.name, recognizer.languages, recognizer
-        self._known: dict[tuple[bytes, bool, str | None], Hypothesis] = {}
+        self._known: dict[tuple[bytes, tuple[object, ...]], Hypothesis] = {}
 
-    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
-        key = (hashlib.sha256(samples.tobytes()).digest(), final, language)
+    def transcribe(self, samples: Samples, **options: object) -> Hypothesis:
+        key = (hashlib.sha256(samples.tobytes()).digest(), tuple(sorted(options.items())))
         if key not in self._known:
-            self._known[key] = self._recognizer.transcribe(samples, final=final, language=language)
+            self._known[key] = self._recognizer.transcribe(samples, **options)  # type: ignore[arg-type]
         return self._known[key]
 
 

@@ -46,6 +46,8 @@ def read_config(args: argparse.Namespace, *, partials: bool) -> Config:
     session, engine = config.session, config.engine
     if args.partials is not None or args.config is None:
         session = dataclasses.replace(session, partials=partials if args.partials is None else args.partials)
+    if args.words:
+        session = dataclasses.replace(session, words=True)
     if args.speakers is not None:
         diarization = dataclasses.replace(session.diarization, speakers=args.speakers)
         session = dataclasses.replace(session, diarization=diarization)
@@ -155,6 +157,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), help="where networks run (default: auto)"
     )
+    parser.add_argument("--words", action="store_true", help="tell when each word was said (Whisper)")
     parser.add_argument(
         "--partials",
         action=argparse.BooleanOptionalAction,

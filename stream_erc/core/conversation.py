@@ -15,7 +15,17 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.work import Analysis, Classification, ClassifyTurn, ConversationState
-from stream_erc.events import EmotionEvent, Features, GivenTurn, Latency, SpeakerRenamed, SpeechSegment, Turn
+from stream_erc.events import (
+    EmotionEvent,
+    Features,
+    GivenTurn,
+    Hypothesis,
+    Latency,
+    SpeakerRenamed,
+    SpeechSegment,
+    Turn,
+    Word,
+)
 from stream_erc.exceptions import InputError
 
 PAST_TURNS = 8
@@ -35,6 +45,7 @@ class Conversation:
         pinned: turns whose speaker the client corrected; the clustering does not move them.
         spoken: the number of turns of each speaker, by index.
         renamed: (original name, current name) of each renamed voice.
+        language: the language of the last turn with words, None if no recognizer told one.
     """
 
     turns: int = 0
@@ -45,6 +56,7 @@ class Conversation:
     pinned: frozenset[int] = frozenset()
     spoken: tuple[int, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    language: str | None = None
 
     @property
     def memory(self) -> "Memory":
@@ -79,7 +91,7 @@ class AnalyzedTurn:
     def classifiable(self) -> bool:
         """Whether there are words or acoustic features to classify."""
         acoustic = self.features.acoustic
-        return bool(self.turn.text) or (acoustic is not None and not bool(np.isnan(acoustic).all()))
+        return bool(self.turn.read) or (acoustic is not None and not bool(np.isnan(acoustic).all()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,8 +163,7 @@ class ConversationTracker:
         self, index: int, given: GivenTurn, segment: SpeechSegment | None, analysis: Analysis
     ) -> IdentifiedTurn:
         """Decide who spoke turn `index`, without changing the tracker; see `accept`."""
-        transcript = analysis.hypothesis.text if analysis.hypothesis else ""
-        text = (transcript if given.text is None else given.text).strip()
+        heard = (analysis.hypothesis if given.text is None else None) or Hypothesis(given.text or "")
         names, clustering = self.current.names, self.current.clustering
         corrections: tuple[tuple[int, int], ...] = ()
         if given.speaker is not None:
@@ -169,7 +180,16 @@ class ConversationTracker:
             name = self._voice_name(0)
         names = _with_name(names, name)
         start, end = (segment.start, segment.end) if segment else (None, None)
-        turn = Turn(index, names.index(name), text, start, end)
+        turn = Turn(
+            index,
+            names.index(name),
+            heard.text.strip(),
+            start,
+            end,
+            heard.language,
+            heard.translation,
+            _shifted(heard.words, segment.samples_from if segment else 0),
+        )
         analyzed = AnalyzedTurn(turn, analysis.features, _latency(segment, analysis))
         return IdentifiedTurn(
             replace(self.current, names=names, clustering=clustering), analyzed, corrections
@@ -207,12 +227,17 @@ class ConversationTracker:
         analyzed, turn = step.analyzed, step.analyzed.turn
         total = analyzed.latency.total + result.elapsed_ms
         latency = replace(analyzed.latency, emotion=result.emotion_ms, total=total)
-        past = (*step.before.past, (turn.speaker, turn.text)) if turn.text else step.before.past
+        past = (*step.before.past, (turn.speaker, turn.read)) if turn.text else step.before.past
         turns = max(self.current.turns, turn.index + 1)
         counts = [*step.before.spoken, *[0] * (len(self.current.names) - len(step.before.spoken))]
         counts[turn.speaker] += 1
         self.current = replace(
-            self.current, turns=turns, past=past[-PAST_TURNS:], state=result.state, spoken=tuple(counts)
+            self.current,
+            turns=turns,
+            past=past[-PAST_TURNS:],
+            state=result.state,
+            spoken=tuple(counts),
+            language=turn.language or self.current.language,
         )
         self._done.append(step)
         self._settle()
@@ -299,6 +324,11 @@ def _latency(segment: SpeechSegment | None, analysis: Analysis) -> Latency:
         features=analysis.features_ms,
         total=endpointing + analysis.elapsed_ms,
     )
+
+
+def _shifted(words: Sequence[Word], by: int) -> tuple[Word, ...]:
+    """Return the words, `by` samples later."""
+    return tuple(replace(word, start=word.start + by, end=word.end + by) for word in words)
 
 
 def _renamed(conversation: Conversation, speaker: str, name: str) -> Conversation:

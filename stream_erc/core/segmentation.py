@@ -8,7 +8,7 @@ needed to continue from there except the audio, whose last part the client sends
 import sys
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -176,10 +176,9 @@ class SpeechSegmenter:
                 found.append(SpeechStarted(boundary.start))
                 self._partial_at = boundary.start + ms_to_samples(self._config.partial_interval_ms)
             elif isinstance(boundary, endpointing.Ended):
-                samples = self._tail.cut(self._cut_from(boundary.start), boundary.heard_to)
                 found += (
                     SpeechStopped(boundary.end),
-                    SpeechSegment(self._segments, boundary.start, boundary.end, samples, boundary.decided_at),
+                    self._segment(boundary.start, boundary.end, boundary.heard_to, boundary.decided_at),
                 )
                 self._segments += 1
                 self._partial_at, self._last_end = None, boundary.end
@@ -187,17 +186,18 @@ class SpeechSegmenter:
         self._tail.trim(min(needed, self.position - WINDOW))  # the VAD needs the previous window
         return tuple(found)
 
-    def _cut_from(self, start: int) -> int:
-        """Return where the samples of a segment with speech from `start` begin: pre-roll included."""
-        return max(start - self._pre_roll, self._last_end)
+    def _segment(self, start: int, end: int, heard_to: int, decided_at: int | None = None) -> SpeechSegment:
+        """Return a segment with the audio from its pre-roll to `heard_to`."""
+        samples = self._tail.cut(max(start - self._pre_roll, self._last_end), heard_to)
+        first = heard_to - len(samples)
+        return SpeechSegment(self._segments, start, end, samples, first, decided_at or self.position)
 
     def _pause(self) -> tuple[SegmenterOutput, ...]:
         """Return the running segment as it will be if the pause that just began is its end."""
         if not endpointing.begins_pause(self._endpoint):
             return ()
         start, end = self._endpoint.start, self._endpoint.end
-        samples = self._tail.cut(self._cut_from(start), self.position)
-        return (SpeechSegment(self._segments, start, end, samples, self.position, final=False, paused=True),)
+        return (replace(self._segment(start, end, self.position), final=False, paused=True),)
 
     def _partial(self) -> tuple[SegmenterOutput, ...]:
         """Return a snapshot of the running segment, once per interval.
@@ -209,8 +209,7 @@ class SpeechSegmenter:
         start, now = self._endpoint.start, self.position
         interval = ms_to_samples(self._config.partial_interval_ms)
         self._partial_at += max(interval, (now - start) // PARTIAL_GROWTH)
-        samples = self._tail.cut(self._cut_from(start), now)
-        return (SpeechSegment(self._segments, start, now, samples, decided_at=now, final=False),)
+        return (replace(self._segment(start, now, now), final=False),)
 
 
 class GivenSegmenter:
@@ -264,7 +263,8 @@ class GivenSegmenter:
         found = []
         while self._open and self._open[-1][0] <= position:
             end, start, i = self._open.pop()
-            found.append(SpeechSegment(i, start, end, self._tail.cut(start, end), decided_at=end))
+            samples = self._tail.cut(start, end)
+            found.append(SpeechSegment(i, start, end, samples, end - len(samples), decided_at=end))
         if found:
             self._earliest = self._earliest_start()
         self._tail.trim(min(self._earliest, position))
@@ -340,4 +340,5 @@ class AppendedSegmenter:
         if end > self.position:
             return ()
         self._span = None
-        return (SpeechSegment(index, start, end, self._tail.cut(start, end), decided_at=end),)
+        samples = self._tail.cut(start, end)
+        return (SpeechSegment(index, start, end, samples, end - len(samples), decided_at=end),)

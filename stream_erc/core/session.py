@@ -121,6 +121,7 @@ class _Pending:
     segment: SpeechSegment | None
     given: GivenTurn
     analysis: Analysis | Failure | None = None
+    waiting: AnalyzeSegment | None = None  # for the language of the turn before
 
 
 class Session:
@@ -133,6 +134,8 @@ class Session:
         given: all turns, if known beforehand, in order of start; replaces those stages.
         appended: whether the client submits the turns, with or without a span of the audio.
         resume: a snapshot to resume from.
+        detect_language: whether languages are detected; each turn then waits for the one before it, since a
+            session keeps to its language unless it is sure of a change.
     """
 
     def __init__(
@@ -144,6 +147,7 @@ class Session:
         given: Sequence[GivenTurn] | None = None,
         appended: bool = False,
         resume: Snapshot | None = None,
+        detect_language: bool = False,
     ) -> None:
         self._snapshot = resume or Snapshot(Conversation(), BEGINNING, 0)
         segmenter: Segmenter | None = None
@@ -155,7 +159,8 @@ class Session:
             segmenter = SpeechSegmenter(vad, config, self._snapshot.mark)
         self._audio = AudioInput(segmenter, self._snapshot.mark, self._snapshot.conversation.turns)
         self._input_queue = InputQueue(self._audio)
-        self._language, self._partials = config.language, config.partials
+        self._language, self._partials, self._words = config.language, config.partials, config.words
+        self._detect_language = detect_language
         self._given = None if given is None else tuple(given)
         self._appending: GivenTurn | None = None
         known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
@@ -250,6 +255,7 @@ class Session:
                     self._receive_ahead(work, result)
                 elif work.segment.final:
                     self._pending[work.segment.index].analysis = result
+                    self._analyze_next()
                     self._classify_next()
                 else:
                     self._receive_partial(work, result)
@@ -358,12 +364,22 @@ class Session:
         """Request the analysis of a segment."""
         given = self._given_turn(segment.index)
         work = AnalyzeSegment(
-            self._new_id(), segment, given.text is None, given.speaker is None, self._language
+            self._new_id(),
+            segment,
+            given.text is None,
+            given.speaker is None,
+            self._language,
+            self._likely_language,
+            self._words,
         )
         if segment.final:
             ahead = self._ahead if self._ahead and self._ahead.matches(segment) else None
             self._ahead = ahead
+            earlier = any(pending.analysis is None for pending in self._pending.values())
             pending = self._pending[segment.index] = _Pending(segment, given)
+            if earlier and self._detect_language:
+                pending.waiting = work
+                return
             if ahead and ahead.analysis:  # it took no time after the end
                 pending.analysis = replace(ahead.analysis, elapsed_ms=0.0)
                 self._classify_next()
@@ -379,6 +395,24 @@ class Session:
         else:
             return
         self._work.append(work)
+
+    @property
+    def _likely_language(self) -> str | None:
+        """The language of the last analysed turn that has one; None unless languages are detected."""
+        if not self._detect_language:
+            return None
+        for _, pending in sorted(self._pending.items(), reverse=True):
+            heard = pending.analysis.hypothesis if isinstance(pending.analysis, Analysis) else None
+            if heard is not None and heard.language is not None:
+                return heard.language
+        return self._tracker.current.language
+
+    def _analyze_next(self) -> None:
+        """Request the analysis that waited for the language of the turn before it."""
+        waiting = [pending for _, pending in sorted(self._pending.items()) if pending.waiting]
+        if waiting and waiting[0].waiting:
+            self._work.append(replace(waiting[0].waiting, likely=self._likely_language))
+            waiting[0].waiting = None
 
     # --- classification ---------------------------------------------------------------------------
 

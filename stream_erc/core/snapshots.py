@@ -19,10 +19,10 @@ from stream_erc.core.segmentation import SegmenterMark
 from stream_erc.core.session import Snapshot
 from stream_erc.core.vad import CONTEXT, VadState
 from stream_erc.core.work import ConversationState
-from stream_erc.events import Features, Latency, Turn
+from stream_erc.events import Features, Latency, Turn, Word
 from stream_erc.exceptions import InputError
 
-VERSION = 1
+VERSION = 2
 
 T = TypeVar("T")
 
@@ -67,12 +67,14 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     failed: int
     events: int
     inputs: int
+    language: str | None
 
 
 class _Step(msgspec.Struct, frozen=True, array_like=True):
     version: int
     before: _Memory
-    turn: tuple[int, int, str, int | None, int | None]
+    turn: tuple[int, int, str, int | None, int | None, str | None, str | None]
+    words: tuple[tuple[str, int, int, float], ...]
     acoustic: bytes | None
     latency: tuple[float, float, float, float, float]
     revision: int
@@ -94,6 +96,7 @@ def encode_header(snapshot: Snapshot, codec: StateCodec) -> bytes:
             snapshot.failed,
             snapshot.events,
             snapshot.inputs,
+            now.language,
         )
     )
 
@@ -106,7 +109,8 @@ def encode_step(step: Step, codec: StateCodec) -> bytes:
         _Step(
             VERSION,
             _from_memory(step.before, codec),
-            (turn.index, turn.speaker, turn.text, turn.start, turn.end),
+            (turn.index, turn.speaker, turn.text, turn.start, turn.end, turn.language, turn.translation),
+            tuple((word.text, word.start, word.end, word.probability) for word in turn.words),
             None if acoustic is None else _bytes(acoustic),
             (latency.endpointing, latency.asr, latency.features, latency.emotion, latency.total),
             analyzed.revision,
@@ -137,6 +141,7 @@ def decode(header: bytes, steps: Mapping[int, bytes], codec: StateCodec) -> Snap
         pinned=frozenset(kept.pinned),
         spoken=memory.spoken,
         renamed=kept.renamed,
+        language=kept.language,
     )
     done = tuple(_to_step(_decode(steps[turn], _Step), codec) for turn in sorted(steps))
     return Snapshot(conversation, _to_mark(kept.mark), kept.failed, done, kept.events, kept.inputs)
@@ -200,7 +205,8 @@ def _to_mark(kept: _Mark) -> SegmenterMark:
 
 def _to_step(kept: _Step, codec: StateCodec) -> Step:
     acoustic = None if kept.acoustic is None else _array(kept.acoustic)
-    analyzed = AnalyzedTurn(Turn(*kept.turn), Features(acoustic), Latency(*kept.latency), kept.revision)
+    turn = Turn(*kept.turn, tuple(Word(*word) for word in kept.words))
+    analyzed = AnalyzedTurn(turn, Features(acoustic), Latency(*kept.latency), kept.revision)
     return Step(_to_memory(kept.before, codec), analyzed)
 
 

@@ -26,6 +26,8 @@ class AnalyzeSegment:
         transcribe: False if the words are given.
         embed_speaker: False if the speaker is given.
         language: the spoken language, ISO 639-1; None for the recognizer's default.
+        likely: the language of the turn before, where languages are detected.
+        words: whether to tell the times of the words.
         begun: the id of unfinished work on a pause with the very same samples, whose result will do; whoever
             ignores it computes the same.
     """
@@ -35,6 +37,8 @@ class AnalyzeSegment:
     transcribe: bool
     embed_speaker: bool
     language: str | None = None
+    likely: str | None = None
+    words: bool = False
     begun: int | None = None
 
     @property

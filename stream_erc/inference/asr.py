@@ -32,13 +32,24 @@ class Recognizer(Protocol):
     def languages(self) -> tuple[str, ...]:
         """ISO 639-1 codes of the supported languages; empty if it transcribes nothing."""
 
-    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
+    def transcribe(
+        self,
+        samples: Samples,
+        *,
+        final: bool = True,
+        language: str | None = None,
+        likely: str | None = None,
+        words: bool = False,
+    ) -> Hypothesis:
         """Transcribe `samples` (N,); the text is empty if there are no words.
 
         Args:
             samples: one segment of speech, any length.
             final: False for a segment that is still running, for which speed matters more than accuracy.
             language: one of `languages`; None for the configured one.
+            likely: the language of the turn before; kept, where languages are detected, unless another one is
+                certain.
+            words: whether to tell the times of the words.
         """
 
 
@@ -48,7 +59,15 @@ class NoRecognizer:
     name = "none"
     languages: tuple[str, ...] = ()
 
-    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
+    def transcribe(
+        self,
+        samples: Samples,
+        *,
+        final: bool = True,
+        language: str | None = None,
+        likely: str | None = None,
+        words: bool = False,
+    ) -> Hypothesis:
         """Return an empty hypothesis."""
         return Hypothesis("")
 

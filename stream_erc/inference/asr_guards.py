@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE
-from stream_erc.events import Samples
+from stream_erc.events import Samples, Word
 
 SILENCE_DBFS = -65.0
 """A frame below this level is not speech: a quiet talker at a poor microphone is 20 dB above."""
@@ -26,6 +26,9 @@ DOUBTFUL_NO_SPEECH = 0.3  # ours: enough doubt to distrust a phrase that Whisper
 DOUBTFUL_LOGPROB = -0.7
 HOPELESS_LOGPROB = -1.5  # ours: with that doubt, noise or music; of 677 clips of speech none is below
 
+NOISE_NO_SPEECH = 0.7  # ours: of these clips none is above .63, in white noise of their own power neither;
+NOISE_LOGPROB = -0.3  # five noises all are, in 16 languages, and sound fluent in some of them
+
 MAX_CHARS_PER_SECOND = 30.0  # ours: twice a fast talker's rate
 CHARS_ALLOWANCE = 20  # a short segment may have lost its edges
 
@@ -33,34 +36,38 @@ MIN_REPEATS = 4  # ours: "no, no, no" is speech,
 MIN_REPEATED_WORDS = 8  # but eight words or more of mere repeats are a loop
 MAX_PHRASE = 8  # longest repeated phrase that is searched for, in words
 
-SILENCE_PHRASES = frozenset(
-    {
-        "amara org",
-        "bye",
-        "bye bye",
-        "i ll see you in the next video",
-        "i ll see you next time",
-        "please subscribe",
-        "please subscribe to my channel",
-        "see you in the next video",
-        "see you next time",
-        "so",
-        "subscribe to my channel",
-        "subtitles by the amara org community",
-        "thank you",
-        "thank you bye",
-        "thank you for listening",
-        "thank you for watching",
-        "thank you so much for watching",
-        "thank you very much",
-        "thanks for listening",
-        "thanks for watching",
-        "the end",
-        "transcription by castingwords",
-        "you",
-    }
+SILENCE_PHRASES = (
+    *("Bye.", "Bye bye.", "I'll see you in the next video.", "I'll see you next time.", "Please subscribe."),
+    *("Please subscribe to my channel.", "See you in the next video.", "See you next time.", "So."),
+    *("Subscribe to my channel.", "Thank you.", "Thank you, bye.", "Thank you for listening."),
+    *(
+        "Thank you for watching.",
+        "Thank you so much for watching.",
+        "Thank you very much.",
+        "The end.",
+        "You.",
+    ),
+    *("Thanks for listening.", "Thanks for watching.", "Transcription by CastingWords"),
+    *("Vielen Dank.", "Vielen Dank fürs Zuschauen.", "Tschüss.", "Bis zum nächsten Mal.", "Das war's."),
+    *("Untertitelung des ZDF, 2020", "Untertitel im Auftrag des ZDF für funk, 2017", "Musik"),
+    *("Merci.", "Merci d'avoir regardé cette vidéo.", "Sous-titrage Société Radio-Canada", "Au revoir."),
+    *("Gracias.", "Gracias por ver el video.", "¡Suscríbete!", "¡Suscríbete al canal!", "Hasta la próxima."),
+    *("Grazie.", "Grazie per aver guardato il video.", "Sottotitoli e revisione a cura di QTSS"),
+    *("Obrigado.", "Obrigada.", "Obrigado por assistir.", "E aí!", "Inscreva-se no canal."),
+    *("Muziek", "Dank u wel.", "Bedankt voor het kijken."),
+    *("Dziękuję.", "Dziękuję za oglądanie.", "Dziękuję za uwagę."),
+    *("Спасибо за просмотр!", "Продолжение следует...", "Тревожная музыка", "Спокойная музыка", "Музыка"),
+    *("Teşekkür ederim.", "İzlediğiniz için teşekkür ederim.", "Altyazı M.K."),
+    *("Tack.", "Tack för att ni tittade.", "Musik."),
+    *("谢谢大家", "谢谢观看", "謝謝觀看", "請不吝點贊訂閱轉發打賞支持明鏡與點點欄目"),
+    *("ご視聴ありがとうございました", "ご視聴ありがとうございました。", "おやすみなさい"),
+    *("시청해 주셔서 감사합니다.", "구독과 좋아요 부탁드립니다.", "감사합니다."),
+    *("شكرا للمشاهدة", "اشتركوا في القناة"),
 )
-"""Phrases that Whisper writes for silence, from its training on subtitles; `_words` joined by spaces."""
+"""What Whisper writes for silence and noise, learned from subtitles: as measured, and as its users report."""
+
+SUBTITLERS = re.compile(r"amara\W*org|dima ?torzok", re.IGNORECASE)
+"""Names that only subtitles have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,9 @@ class DecodedWindow:
         avg_logprob: mean log probability of its tokens.
         no_speech_prob: the probability of the no-speech token.
         decodings: how often it was decoded until the text looked right.
+        language: the language of `text`, ISO 639-1.
+        translation: the text in English, None if it is English or was not translated.
+        words: the words with their times from the segment's first sample on, if requested.
     """
 
     text: str
@@ -80,6 +90,9 @@ class DecodedWindow:
     avg_logprob: float
     no_speech_prob: float
     decodings: int = 1
+    language: str = "en"
+    translation: str | None = None
+    words: tuple[Word, ...] = ()
 
 
 def credible_text(window: DecodedWindow) -> str:
@@ -88,6 +101,10 @@ def credible_text(window: DecodedWindow) -> str:
     if window.no_speech_prob > NO_SPEECH and window.avg_logprob < LOW_LOGPROB:
         return ""
     if window.no_speech_prob > DOUBTFUL_NO_SPEECH and window.avg_logprob < HOPELESS_LOGPROB:
+        return ""
+    if window.no_speech_prob > NOISE_NO_SPEECH and window.avg_logprob < NOISE_LOGPROB:
+        return ""
+    if SUBTITLERS.search(text):
         return ""
     doubtful = window.no_speech_prob > DOUBTFUL_NO_SPEECH or window.avg_logprob < DOUBTFUL_LOGPROB
     if doubtful and is_silence_phrase(text):
@@ -115,7 +132,7 @@ def is_silent(samples: Samples) -> bool:
 
 def is_silence_phrase(text: str) -> bool:
     """Return whether `text` is, word for word, a phrase that Whisper is known to write for silence."""
-    return " ".join(_words(text)) in SILENCE_PHRASES
+    return " ".join(_words(text)) in _SILENCE_PHRASES
 
 
 def too_long(text: str, seconds: float) -> bool:
@@ -162,3 +179,6 @@ def _run(keys: list[str], at: int) -> tuple[int, int]:
 def _words(text: str) -> list[str]:
     """Split `text` into words of lower-case letters and digits."""
     return re.findall(r"\w+", text.lower())
+
+
+_SILENCE_PHRASES = frozenset(" ".join(_words(phrase)) for phrase in SILENCE_PHRASES)

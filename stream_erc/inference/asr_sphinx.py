@@ -51,14 +51,22 @@ class PocketSphinx:
             self._idle.put(None)
         self._idle.put(_make_decoder())
 
-    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
+    def transcribe(
+        self,
+        samples: Samples,
+        *,
+        final: bool = True,
+        language: str | None = None,
+        likely: str | None = None,
+        words: bool = False,
+    ) -> Hypothesis:
         """Transcribe `samples` (N,), silence as ""; wait while all decoders are busy."""
         if len(samples) < MIN_SAMPLES or is_silent(samples):
             return Hypothesis("")
         decoder = self._idle.get()
         try:
             decoder = decoder or _make_decoder()
-            return Hypothesis(strip_fillers(decoder.decode(to_pcm16(samples))))
+            return Hypothesis(strip_fillers(decoder.decode(to_pcm16(samples))), language="en")
         finally:
             self._idle.put(decoder)
 

@@ -17,7 +17,7 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import AsrConfig
 from stream_erc.events import Hypothesis, Samples
 from stream_erc.exceptions import ConfigError, DeviceError, EngineUnavailable
-from stream_erc.inference.asr_guards import credible_text, is_silent
+from stream_erc.inference.asr_guards import collapse_repeats, credible_text, is_silent
 from stream_erc.inference.packaged_whisper import MODEL as PACKAGED
 from stream_erc.inference.packaged_whisper import packaged_folder
 from stream_erc.inference.whisper_decoding import WhisperDecoder
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 CPU_MODELS = ("base", "small", "tiny")  # best first among those that keep up on two cores
 GPU_MODELS = ("large-v3-turbo", "medium", "small", "base")
 MULTILINGUAL_ONLY = ("large-v3-turbo",)
+NO_TRANSLATION = ("large-v3-turbo",)  # it was trained without
 
 COMPUTE_TYPES = {"cuda": ("float16", "int8_float32", "float32"), "cpu": ("int8", "float32")}
 """Candidates for ``auto``: the first that the device supports is used."""
@@ -73,27 +74,52 @@ class FasterWhisper:
         whisper = _load_whisper(folder, device, config)
         self.decoder = WhisperDecoder(whisper)
         self._language = config.language
-        self._beam_size = config.beam_size
+        self._beam_size, self._translate = config.beam_size, config.translate
         self.languages = tuple(whisper.supported_languages)
         if config.language is not None and config.language not in self.languages:
             known = ", ".join(self.languages)
             raise ConfigError(f"{self.name}: expected a language among {known}, got {config.language}")
 
-    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
-        """Transcribe `samples` (N,): greedily while the segment is running, then by beam search."""
+    def transcribe(
+        self,
+        samples: Samples,
+        *,
+        final: bool = True,
+        language: str | None = None,
+        likely: str | None = None,
+        words: bool = False,
+    ) -> Hypothesis:
+        """Transcribe `samples` (N,): greedily while the segment is running, then by beam search.
+
+        Speech in another language than English is translated, too (`AsrConfig.translate`).
+        """
         if is_silent(samples):
             return Hypothesis("")
         windows = self.decoder.decode(
             samples,
             language=language or self._language,
+            likely=likely,
             beam_size=self._beam_size if final else 1,
             climb=final,
+            translate=self._translate,
+            words=words and final,
         )
         heard = [(text, window) for window in windows if (text := credible_text(window))]
         if not heard:
             return Hypothesis("")
-        logprob = sum(w.avg_logprob * w.seconds for _, w in heard) / sum(w.seconds for _, w in heard)
-        return Hypothesis(" ".join(text for text, _ in heard), min(1.0, math.exp(logprob)))
+        seconds = sum(window.seconds for _, window in heard)
+        logprob = sum(window.avg_logprob * window.seconds for _, window in heard) / seconds
+        spoken = max((window for _, window in heard), key=lambda window: window.seconds).language
+        text = " ".join(text for text, _ in heard)
+        translations = [collapse_repeats(window.translation or text) for text, window in heard]
+        timed = tuple(word for _, window in heard for word in window.words)
+        return Hypothesis(
+            text,
+            min(1.0, math.exp(logprob)),
+            spoken,
+            " ".join(translations) if any(window.translation for _, window in heard) else None,
+            timed,
+        )
 
 
 def best_whisper(config: AsrConfig) -> FasterWhisper:
@@ -124,7 +150,10 @@ def default_model(config: AsrConfig) -> tuple[str, Path | None]:
         EngineUnavailable: faster-whisper is not installed.
     """
     names = []
+    translates = config.translate and config.language != "en"
     for size in GPU_MODELS if _device(config) == "cuda" else CPU_MODELS:
+        if translates and size in NO_TRANSLATION:
+            continue
         if config.language == "en" and size not in MULTILINGUAL_ONLY:
             names.append(f"{size}.en")
         if config.language != "en" or size in (*MULTILINGUAL_ONLY, PACKAGED):

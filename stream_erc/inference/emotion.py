@@ -201,11 +201,11 @@ class EmotionClassifier:
     def _inputs(self, works: Sequence[ClassifyTurn]) -> TurnInput:
         """Build the network's input from one turn of each conversation."""
         text = torch.zeros(len(works), self._text_dim, device=self.device)
-        text_mask = torch.tensor([bool(work.turn.text) for work in works])
+        text_mask = torch.tensor([bool(work.turn.read) for work in works])
         self.warm_up()
         encoder = self._text_encoder
         if encoder is not None and bool(text_mask.any()):
-            windows = [TextWindow(w.past, w.turn.speaker, w.turn.text) for w in works if w.turn.text]
+            windows = [TextWindow(w.past, w.turn.speaker, w.turn.read) for w in works if w.turn.read]
             tokens = {k: v.to(self.device) for k, v in encoder.tokenize(windows).items()}
             text[text_mask.to(self.device)] = encoder(**tokens)  # (B_text, D_text)
         audio = np.full((len(works), sum(self._audio_groups)), np.nan, dtype=np.float32)

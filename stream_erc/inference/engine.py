@@ -190,7 +190,13 @@ class Engine:
         encoder = self._speaker_encoder
         clustering = OnlineClustering(config.diarization, encoder.dim) if encoder else None
         return Session(
-            config, vad=self._vad, clustering=clustering, given=given, appended=appended, resume=resume
+            config,
+            vad=self._vad,
+            clustering=clustering,
+            given=given,
+            appended=appended,
+            resume=resume,
+            detect_language=self.languages != () and (config.language or self.language) is None,
         )
 
     def run(self, works: Sequence[Work]) -> list[Result]:
@@ -213,6 +219,8 @@ class Engine:
                         work.segment.samples,
                         final=work.segment.final or work.segment.paused,
                         language=work.language,
+                        likely=work.likely,
+                        words=work.words,
                     )
                 transcribed = self._clock()
             finally:

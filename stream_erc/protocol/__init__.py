@@ -33,10 +33,11 @@ Listening
     For each turn that it hears, the server sends ``speech.started``, then ``turn.partial`` during the turn
     (with ``partials``), then ``speech.stopped`` as soon as the pause is long enough, and finally
     ``turn.final``, with the speaker, the words, the emotion and its probabilities, and the latency of each
-    stage. ``turn.revised`` replaces an earlier turn when later voices, or a ``turn.correct``, show that
-    somebody else spoke it. The turns after it are sent again too, since the conversation's memory has
-    changed. ``turn.failed`` reports a turn that could not be processed. All times are integer milliseconds of
-    audio since the beginning of the session's audio.
+    stage. Speech in another language than English comes in its own words and, if the recognizer translates,
+    in English too: the emotion is read from that. ``turn.revised`` replaces an earlier turn when later
+    voices, or a ``turn.correct``, show that somebody else spoke it. The turns after it are sent again too,
+    since the conversation's memory has changed. ``turn.failed`` reports a turn that could not be processed.
+    All times are integer milliseconds of audio since the beginning of the session's audio.
 
     From time to time the server sends ``input.acknowledged``, and ``heartbeat`` when it has sent nothing else
     for ten seconds. ``pong`` answers ``ping``. If a client sends no frame for ``limits.idle_timeout_ms``

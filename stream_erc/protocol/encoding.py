@@ -22,6 +22,7 @@ from stream_erc.events import (
     SpeechStarted,
     SpeechStopped,
     TurnFailed,
+    Word,
 )
 from stream_erc.protocol import messages
 from stream_erc.protocol.errors import ERRORS, Refusal
@@ -106,6 +107,9 @@ class MessageEncoder:
                     audio_start_ms=to_ms(event.turn.start),
                     audio_end_ms=to_ms(event.turn.end),
                     text=event.turn.text,
+                    language=event.turn.language or UNSET,
+                    translation=event.turn.translation or UNSET,
+                    words=tuple(map(_timed_word, event.turn.words)) or UNSET,
                     emotion=_reading(event.emotion),
                     latency_ms=_latency(event.latency),
                     revision=event.revision,
@@ -208,6 +212,15 @@ def schema() -> Message:
         "anyOf": [{"$ref": "#/$defs/FromClient"}, {"$ref": "#/$defs/FromServer"}],
         "$defs": cast(Message, {"FromClient": client, "FromServer": server, **parts}),
     }
+
+
+def _timed_word(word: Word) -> messages.TimedWord:
+    return messages.TimedWord(
+        text=word.text,
+        audio_start_ms=to_ms(word.start),
+        audio_end_ms=to_ms(word.end),
+        probability=round(word.probability, 3),
+    )
 
 
 def _reading(emotion: Emotion) -> EmotionReading:

@@ -72,6 +72,7 @@ class SessionUpdate(ClientMessage, tag="session.update", frozen=True, kw_only=Tr
         Meta(description="of what is spoken, ISO 639-1; one of `languages`; the server's own where null"),
     ] = None
     speakers: Annotated[Speakers | None, Meta(description="how many there are, where it is known")] = None
+    words: Annotated[bool, Meta(description="whether final turns tell the time of every word")] = False
     partials: Annotated[bool, Meta(description="whether turns are told while they are spoken")] = True
     min_silence_ms: Annotated[
         Pause | None, Meta(description="the pause that ends a turn; the server's where null")
@@ -192,6 +193,7 @@ class Configuration(Part, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     language: str | None
     speakers: int | None
+    words: bool
     partials: bool
     min_silence_ms: int
     pace: str
@@ -282,6 +284,15 @@ class TurnPartial(ServerMessage, tag="turn.partial", frozen=True, kw_only=True):
     emotion: Annotated[EmotionReading | None, Meta(description="provisional")]
 
 
+class TimedWord(Part, frozen=True, kw_only=True):
+    """A word of a turn, with its punctuation."""
+
+    text: str
+    audio_start_ms: int | None
+    audio_end_ms: int | None
+    probability: Annotated[float, Meta(description="of its tokens, on average")]
+
+
 class TurnFields(SessionEvent, frozen=True, kw_only=True):
     """A turn: who spoke, what was said, which emotion it expressed."""
 
@@ -289,7 +300,16 @@ class TurnFields(SessionEvent, frozen=True, kw_only=True):
     speaker: Annotated[str, Meta(description="the given name, or `speaker_1` ... by order of appearance")]
     audio_start_ms: Annotated[int | None, Meta(description="null for a turn without audio")]
     audio_end_ms: int | None
-    text: str
+    text: Annotated[str, Meta(description="what was said, in its own language")]
+    language: Annotated[
+        str | UnsetType, Meta(description="of `text`, ISO 639-1, as transcribed; not where `text` was given")
+    ] = UNSET
+    translation: Annotated[
+        str | UnsetType, Meta(description="`text` in English, from which the emotion was read")
+    ] = UNSET
+    words: Annotated[
+        tuple[TimedWord, ...] | UnsetType, Meta(description="the words of `text`, where they were asked for")
+    ] = UNSET
     emotion: EmotionReading
     latency_ms: LatencyParts
     revision: Annotated[int, Meta(description="0; 1, 2 ... where a correction changed the turn")]

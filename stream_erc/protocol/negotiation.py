@@ -93,6 +93,7 @@ class SessionTerms:
             diarization=diarization,
             endpointing=endpointing,
             language=requested.language or config.language,
+            words=requested.words or config.words,
             partials=requested.partials,
         )
 
@@ -106,6 +107,7 @@ class SessionTerms:
             labels=engine.classifier.labels if requested.labels is None else requested.labels,
             language=config.language or (engine.language if engine.languages else None),
             speakers=config.diarization.speakers,
+            words=config.words,
             partials=requested.partials,
             min_silence_ms=config.endpointing.min_silence_ms,
             pace=requested.pace,

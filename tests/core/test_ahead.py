@@ -50,17 +50,7 @@ def feed(worker, session, audio, size=WINDOW):
 def audio():
     """A turn with a pause too short to end it, and one more turn."""
     first = [tone(0.6, 200), silence(0.15), tone(0.6, 200)]
-    return np.concatenate(
-        [
-            silence(0.5),
-            tone(0.6, 200),
-            silence(0.15),
-            tone(0.6, 200),
-            silence(0.6),
-            tone(1.0, 500),
-            silence(1),
-        ]
-    )
+    return np.concatenate([silence(0.5), *first, silence(0.6), tone(1.0, 500), silence(1)])
 
 
 def works_of(session, audio):

@@ -355,7 +355,9 @@ def test_appended_turns_take_their_span_of_the_audio_before_or_after_it_came(ahe
         ("Tom", 52_800, 72_000),
     ]
     assert turns[0].turn.text == "hello there" and turns[1].turn.text.startswith("heard ")
-    expected = engine.run([AnalyzeSegment(1, SpeechSegment(0, 0, 0, TALK[32_000:44_800], 0), True, True)])[0]
+    expected = engine.run([AnalyzeSegment(1, SpeechSegment(0, 0, 0, TALK[32_000:44_800], 0, 0), True, True)])[
+        0
+    ]
     assert turns[1].turn.text == expected.hypothesis.text
     assert events[-1] == SessionClosed(len(TALK), 4, 0, ("Anna", "speaker_1", "Tom"))
 

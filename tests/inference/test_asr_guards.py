@@ -126,3 +126,23 @@ def test_too_long():
 )
 def test_believable(heard, text):
     assert credible_text(heard) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "logprob", "no_speech", "heard"),
+    [
+        ("Vielen Dank.", -0.8, 0.2, False),
+        ("Vielen Dank.", -0.2, 0.1, True),
+        ("Sous-titrage Société Radio-Canada", -0.5, 0.4, False),
+        ("ご視聴ありがとうございました", -0.4, 0.5, False),
+        ("Untertitel der Amara.org-Community", -0.1, 0.1, False),
+        ("Субтитры сделал DimaTorzok", -0.1, 0.1, False),
+        ("ТРЕВОЖНАЯ МУЗЫКА", -0.39, 0.86, False),
+        ("JR東日本E233系電車", -0.39, 0.77, False),
+        ("Ich bin hier.", -0.2, 0.86, True),
+        ("Ich bin hier.", -2.1, 0.5, False),
+        ("Ich bin hier.", -1.4, 0.4, True),
+    ],
+)
+def test_sentences_are_invented_in_every_language(text, logprob, no_speech, heard):
+    assert bool(credible_text(DecodedWindow(text, 2.0, logprob, no_speech))) is heard

@@ -20,7 +20,7 @@ class Repeater:
 
     name, languages = "repeater", ("en", "de")
 
-    def transcribe(self, samples: Samples, *, final: bool = True, language: str | None = None) -> Hypothesis:
+    def transcribe(self, samples: Samples, *, language: str | None = None, **_: object) -> Hypothesis:
         if not samples.any():
             raise RuntimeError("expected a sound")
         return Hypothesis("hallo" if language == "de" else "hello")
@@ -34,7 +34,7 @@ class OneVoice:
 
 
 def segment(index: int, samples: Samples = SPOKEN, **asked: bool) -> AnalyzeSegment:
-    found = SpeechSegment(index, 0, len(samples), samples, len(samples))
+    found = SpeechSegment(index, 0, len(samples), samples, 0, len(samples))
     return AnalyzeSegment(index, found, asked.get("transcribe", True), asked.get("embed_speaker", True))
 
 
@@ -172,7 +172,7 @@ def test_a_missing_checkpoint_is_told_before_anything_else(tmp_path) -> None:
 def test_an_engine_is_warmed_up_later_with_the_same_answers(tiny_checkpoint) -> None:
     config = EngineConfig(model=str(tiny_checkpoint), device="cpu", asr=AsrConfig(engine="none"))
     stages = Stages(segmentation=False, words=False, speakers=False)
-    segment = SpeechSegment(0, 0, 16_000, np.sin(np.arange(16_000, dtype=np.float32) / 20), 16_000)
+    segment = SpeechSegment(0, 0, 16_000, np.sin(np.arange(16_000, dtype=np.float32) / 20), 0, 16_000)
     analyses, emotions = [], []
     for warm in (True, False):
         engine = Engine.load(config, SessionConfig(), stages, warm=warm)

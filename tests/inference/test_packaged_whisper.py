@@ -173,7 +173,7 @@ def test_the_real_model_hears_the_sample() -> None:
     turns = json.loads((SAMPLE / "conversation.json").read_text())[:4]
 
     def words(text: str) -> list[str]:
-        return re.findall(r"[a-z']+", text.lower())
+        return re.findall(r"[a-z']+", text.lower().replace("9", "nine"))  # Whisper writes either
 
     for turn in turns:
         heard = recognizer.transcribe(audio[16 * turn["start_ms"] : 16 * turn["end_ms"]])

@@ -3,16 +3,23 @@
 import importlib.util
 import json
 import re
+from types import SimpleNamespace
 
 import jiwer
 import numpy as np
 import pytest
-from paths import SAMPLE
+from paths import CORPORA, SAMPLE
 
 from stream_erc.config import AsrConfig
 from stream_erc.inference.asr import FasterWhisper
 from stream_erc.inference.packaged_whisper import PACKAGES
-from stream_erc.inference.whisper_decoding import contexts, says_again, token_bounds, windows
+from stream_erc.inference.whisper_decoding import (
+    WhisperDecoder,
+    contexts,
+    says_again,
+    token_bounds,
+    windows,
+)
 from stream_erc.sources.audio_files import AudioFile
 
 RATE = 16_000
@@ -101,6 +108,61 @@ def tone(*frequencies: float, seconds: float) -> np.ndarray:
 )
 def test_what_is_no_speech_has_no_words(base, samples):
     assert base.transcribe(samples).text == ""
+
+
+@packaged
+@pytest.mark.parametrize("language", ["de", "fr", "nl", "ru", "ja", "hi"])
+def test_noise_has_no_words_in_any_language(base, language):
+    spectrum = np.fft.rfft(np.random.default_rng(1).standard_normal(2 * RATE))
+    pink = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)))
+    assert base.transcribe((0.02 * pink / pink.std()).astype(np.float32), language=language).text == ""
+
+
+@packaged
+def test_words_have_their_times(base, turns):
+    for _, samples in turns[:3]:
+        heard = base.transcribe(samples, words=True)
+        assert " ".join(word.text for word in heard.words) == heard.text
+        edges = [edge for word in heard.words for edge in (word.start, word.end)]
+        assert edges == sorted(edges) and 0 <= edges[0] and edges[-1] <= len(samples)
+        assert all(0 < word.probability <= 1 for word in heard.words)
+        assert base.transcribe(samples).words == ()
+    silence = np.zeros(2 * RATE, np.float32)  # words move with the audio
+    later = base.transcribe(np.concatenate([silence, samples]), words=True)
+    assert later.words[0].start == pytest.approx(heard.words[0].start + 2 * RATE, abs=0.5 * RATE)
+    assert later.words[-1].end == pytest.approx(heard.words[-1].end + 2 * RATE, abs=0.3 * RATE)
+
+
+@packaged
+def test_a_language_is_detected_and_kept(turns):
+    detecting = FasterWhisper("base", AsrConfig(device="cpu", language=None))
+    _, samples = turns[0]
+    assert detecting.transcribe(samples).language == "en"
+    assert detecting.transcribe(samples, likely="de").language == "en"  # it is certain of English
+
+
+@pytest.mark.parametrize(
+    ("probability", "likely", "expected"),
+    [(0.95, "de", "en"), (0.8, "de", "de"), (0.8, None, "en"), (0.8, "en", "en")],
+)
+def test_another_language_must_be_certain(probability, likely, expected):
+    network = SimpleNamespace(
+        is_multilingual=True, detect_language=lambda _: [[("<|en|>", probability), ("<|de|>", 0.04)]]
+    )
+    decoder = WhisperDecoder(SimpleNamespace(model=network))
+    assert decoder._detect(None, likely) == expected
+
+
+@pytest.mark.skipif(not (CORPORA / "emodb").is_dir(), reason="no German speech at ../shared/data")
+@packaged
+def test_another_language_is_translated_from_the_same_pass(base):
+    clip = np.concatenate(list(AudioFile(CORPORA / "emodb" / "wav" / "03a01Fa.flac").chunks()))
+    heard = base.transcribe(clip, language="de")
+    assert heard.language == "de" and "Lappen" in heard.text
+    assert heard.translation is not None and heard.translation.startswith("The ")
+    plain_base = FasterWhisper("base", AsrConfig(device="cpu", language="de", translate=False))
+    assert plain_base.transcribe(clip).translation is None
+    assert plain_base.transcribe(clip).text == heard.text
 
 
 @packaged

@@ -59,6 +59,7 @@ class Configuration:
     labels: tuple[str, ...]
     language: str | None
     speakers: int | None
+    words: bool
     partials: bool
     min_silence_ms: int
     pace: str
@@ -189,14 +190,31 @@ class TurnPartial(ServerMessage):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimedWord:
+    """A word of a turn with its punctuation, and the mean probability of its tokens."""
+
+    text: str
+    audio_start_ms: int | None
+    audio_end_ms: int | None
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TurnFields(SessionEvent):
-    """A turn: speaker, text and expressed emotion. `revision` is 0 at first."""
+    """A turn: speaker, text and expressed emotion. `revision` is 0 at first.
+
+    `language` is that of `text`, None where the text was given. `translation` is the text in English, from
+    which the emotion was read. `words` are told on request (`connect(words=True)`).
+    """
 
     turn: int
     speaker: str
     audio_start_ms: int | None
     audio_end_ms: int | None
     text: str
+    language: str | None = None
+    translation: str | None = None
+    words: tuple[TimedWord, ...] = ()
     emotion: EmotionReading
     latency_ms: LatencyParts
     revision: int

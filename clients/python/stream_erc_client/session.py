@@ -46,6 +46,7 @@ def connect(
     labels: Sequence[str] | None = None,
     language: str | None = None,
     speakers: int | None = None,
+    words: bool = False,
     partials: bool = True,
     min_silence_ms: int | None = None,
     pace: Pace = "live",
@@ -65,6 +66,7 @@ def connect(
         labels: answer in these labels of the model only.
         language: ISO 639-1 code.
         speakers: number of speakers, if known.
+        words: whether final turns tell the time of every word.
         partials: whether to receive turns while they are spoken.
         min_silence_ms: the silence that ends a turn.
         pace: `live`, as it is spoken; `replay`, as fast as the server reads it.
@@ -83,6 +85,7 @@ def connect(
         "labels": None if labels is None else list(labels),
         "language": language,
         "speakers": speakers,
+        "words": words,
         "partials": partials,
         "min_silence_ms": min_silence_ms,
         "pace": pace,
