@@ -74,7 +74,7 @@ class FakeEngine:
         clustering = OnlineClustering(config.diarization, 8)
         return Session(config, vad=LoudnessVad(), clustering=clustering, **options)  # type: ignore[arg-type]
 
-    def analyze(self, work: AnalyzeSegment) -> Analysis | Failure:
+    def analyze(self, work: AnalyzeSegment, beside=None) -> Analysis | Failure:
         time.sleep(self._analysis_s)
         (answer,) = self._answers.run([work])
         assert isinstance(answer, Analysis | Failure)

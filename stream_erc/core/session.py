@@ -88,7 +88,7 @@ class Snapshot:
 
 @dataclass(slots=True, eq=False)
 class _Ahead:
-    """What was begun when a pause began, in case that it ends the turn.
+    """Work that was begun when a pause began, in case it ends the turn.
 
     Attributes:
         work: the analysis of the turn.

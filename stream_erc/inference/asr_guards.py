@@ -57,7 +57,7 @@ SILENCE_PHRASES = (
     *("Muziek", "Dank u wel.", "Bedankt voor het kijken."),
     *("Dziękuję.", "Dziękuję za oglądanie.", "Dziękuję za uwagę."),
     *("Спасибо за просмотр!", "Продолжение следует...", "Тревожная музыка", "Спокойная музыка", "Музыка"),
-    *("Teşekkür ederim.", "İzlediğiniz için teşekkür ederim.", "Altyazı M.K."),
+    *("Teşekkür ederim.", "İzlediğiniz için teşekkür ederim.", "Altyazı M.K."),  # noqa: RUF001
     *("Tack.", "Tack för att ni tittade.", "Musik."),
     *("谢谢大家", "谢谢观看", "謝謝觀看", "請不吝點贊訂閱轉發打賞支持明鏡與點點欄目"),
     *("ご視聴ありがとうございました", "ご視聴ありがとうございました。", "おやすみなさい"),

@@ -7,9 +7,9 @@ guard themselves. An error in one piece of work becomes its `Failure`, and does 
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -51,6 +51,18 @@ class Stages:
         )
 
 
+Voice: TypeAlias = tuple[Vector | None, Vector | None, float]
+"""A speaker embedding, acoustic features, and the milliseconds that both took."""
+
+Beside: TypeAlias = Callable[[Callable[[], Voice]], Callable[[], Voice]]
+"""Starts a function elsewhere, and returns a function that waits for its result."""
+
+
+def in_turn(function: Callable[[], Voice]) -> Callable[[], Voice]:
+    """Start nothing: the result is computed when it is asked for."""
+    return function
+
+
 TEXT_ONLY = Stages(audio=False, segmentation=False, words=False, speakers=False)
 """The stages of a text-only conversation."""
 
@@ -84,7 +96,6 @@ class Engine:
         self._vad, self._recognizer = vad, recognizer
         self._speaker_encoder, self._acoustics = speaker_encoder, acoustics
         self._clock = clock
-        self._voices = ThreadPoolExecutor(thread_name_prefix="voice")  # a thread for each analysis
 
     @classmethod
     def load(
@@ -207,11 +218,16 @@ class Engine:
             self.analyze(work) if isinstance(work, AnalyzeSegment) else next(classified) for work in works
         ]
 
-    def analyze(self, work: AnalyzeSegment) -> Analysis | Failure:
-        """Transcribe a segment; compute its speaker embedding and acoustic features."""
+    def analyze(self, work: AnalyzeSegment, beside: Beside = in_turn) -> Analysis | Failure:
+        """Transcribe a segment; compute its speaker embedding and acoustic features.
+
+        Args:
+            work: names the segment.
+            beside: starts the reading of the voice while the words are transcribed.
+        """
         started = self._clock()
         try:
-            voice = self._voices.submit(self._analyze_voice, work)  # beside the words
+            voice = beside(lambda: self._analyze_voice(work))
             hypothesis = None
             try:
                 if work.transcribe and self._recognizer is not None:
@@ -224,7 +240,7 @@ class Engine:
                     )
                 transcribed = self._clock()
             finally:
-                embedding, acoustic, features_ms = voice.result()
+                embedding, acoustic, features_ms = voice()
         except Exception as error:  # the boundary: one bad segment must not end the session
             log.exception("segment %d could not be analysed", work.segment.index)
             return Failure(f"segment could not be analysed: {error}")
@@ -237,8 +253,7 @@ class Engine:
             elapsed_ms=1000 * (self._clock() - started),
         )
 
-    def _analyze_voice(self, work: AnalyzeSegment) -> tuple[Vector | None, Vector | None, float]:
-        """Return the speaker embedding and acoustic features of a segment, and the time spent in ms."""
+    def _analyze_voice(self, work: AnalyzeSegment) -> Voice:
         started, samples = self._clock(), work.segment.samples
         embedding = None
         if work.embed_speaker and self._speaker_encoder is not None:

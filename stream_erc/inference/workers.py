@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -18,7 +19,7 @@ from weakref import WeakKeyDictionary
 from stream_erc.core.session import Session
 from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
 from stream_erc.events import Event
-from stream_erc.inference.engine import Engine
+from stream_erc.inference.engine import Engine, Voice
 
 STALE_S = 0.5
 """Partial turns older than this are dropped: under load they are shed first."""
@@ -203,6 +204,7 @@ class ThreadWorker:
         self._numbers = itertools.count()
         self._turns: queue.SimpleQueue[tuple[float, ClassifyTurn, _Client] | None] = queue.SimpleQueue()
         self._clients: WeakKeyDictionary[Session, _Client] = WeakKeyDictionary()
+        self._voices = ThreadPoolExecutor(threads, "voice", initializer=_lower_priority)
         self._threads = [threading.Thread(target=self._analyze, daemon=True) for _ in range(threads)]
         self._threads.append(threading.Thread(target=self._classify, daemon=True))
         for thread in self._threads:
@@ -277,6 +279,7 @@ class ThreadWorker:
         self._turns.put(None)
         for thread in self._threads:
             thread.join()
+        self._voices.shutdown()
 
     def _submit(self, work: Work, client: _Client) -> None:
         now = time.perf_counter()
@@ -304,8 +307,12 @@ class ThreadWorker:
                 return
             stale = not job.work.segment.final and time.perf_counter() - job.since > STALE_S
             run = job.client.begin(job.work) and not stale
-            result = self._engine.analyze(job.work) if run else NOT_RUN
+            result = self._engine.analyze(job.work, self._beside) if run else NOT_RUN
             job.client.finish(job.work, result, job.since)
+
+    def _beside(self, function: Callable[[], Voice]) -> Callable[[], Voice]:
+        """Run a part of an analysis in a thread of its own."""
+        return self._voices.submit(function).result
 
     def _warm_up(self) -> None:
         """Load what the engine left for later, while sessions are opened already."""

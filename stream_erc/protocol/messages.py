@@ -193,7 +193,7 @@ class Configuration(Part, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     language: str | None
     speakers: int | None
-    words: bool
+    words: bool = False
     partials: bool
     min_silence_ms: int
     pace: str

@@ -201,7 +201,7 @@ class Threaded(HashEngine):
 
     max_batch = 4
 
-    def analyze(self, work):
+    def analyze(self, work, beside=None):
         time.sleep(0.002 * (work.id % 3))
         return self.run([work])[0]
 

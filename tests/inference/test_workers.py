@@ -28,7 +28,7 @@ class SlowEngine(HashEngine):
         self.delay, self.batches, self.running, self.most = delay, [], 0, 0
         self.lock = threading.Lock()
 
-    def analyze(self, work):
+    def analyze(self, work, beside=None):
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)
@@ -52,7 +52,7 @@ def test_analyses_give_way_to_what_is_short(threads):
             super().__init__()
             self.nice = {}
 
-        def analyze(self, work):
+        def analyze(self, work, beside=None):
             self.nice["analysis"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
             return self.run([work])[0]
 
@@ -202,7 +202,7 @@ def test_a_partial_turn_that_nobody_waits_for_is_not_analysed():
     analysed, held = [], threading.Event()
 
     class Held(SlowEngine):
-        def analyze(self, work):
+        def analyze(self, work, beside=None):
             if not analysed:
                 held.wait(20)
             analysed.append(work.segment.final)
@@ -227,7 +227,7 @@ def test_who_is_gone_or_patient_holds_up_nobody():
     analysed, held = [], threading.Event()
 
     class Held(SlowEngine):
-        def analyze(self, work):
+        def analyze(self, work, beside=None):
             if not analysed:
                 held.wait(20)
             analysed.append(work.segment.samples[2_000])

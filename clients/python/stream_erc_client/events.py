@@ -59,10 +59,10 @@ class Configuration:
     labels: tuple[str, ...]
     language: str | None
     speakers: int | None
-    words: bool
     partials: bool
     min_silence_ms: int
     pace: str
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class TurnFields(SessionEvent):
     text: str
     language: str | None = None
     translation: str | None = None
-    words: tuple[TimedWord, ...] = ()
+    words: tuple[TimedWord, ...] | None = None
     emotion: EmotionReading
     latency_ms: LatencyParts
     revision: int
