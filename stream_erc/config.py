@@ -37,12 +37,18 @@ class EndpointingConfig:
         min_speech_ms: the shortest continuous speech that begins a segment.
         min_silence_ms: the pause that ends a segment. It is most of the latency. A longer one splits fewer
             turns at their pauses, but merges more turns that follow each other quickly.
+        adaptive: whether that pause depends on the words (see `stream_erc.core.turn_end`): `short_silence_ms`
+            after a sentence, `long_silence_ms` after words that sound unfinished.
+        short_silence_ms, long_silence_ms: its bounds; `min_silence_ms` lies between them, or is one.
         max_turn_ms: a longer segment is cut at its least speech-like moment.
     """
 
     pre_roll_ms: int = 200
     min_speech_ms: int = 160
     min_silence_ms: int = 320
+    adaptive: bool = True
+    short_silence_ms: int = 256
+    long_silence_ms: int = 800
     max_turn_ms: int = 15_000
 
 

@@ -38,7 +38,7 @@ INTERRUPTED = 130
 MOMENTARY = ("speech.started", "speech.stopped", "turn.partial")
 """Momentary messages, which a report ignores."""
 
-LIVE_CHUNK_MS = 32
+LIVE_CHUNK_MS = 10  # results are looked for after each
 """Chunk length of live audio (a microphone, or a paced file); each chunk also fetches finished work."""
 
 

@@ -1,10 +1,17 @@
 """The audio of a session: buffered as it arrives, segmented window by window."""
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
-from stream_erc.core.segmentation import AppendedSegmenter, Segmenter, SegmenterMark, SegmenterOutput
+from stream_erc.core.segmentation import (
+    AppendedSegmenter,
+    Segmenter,
+    SegmenterMark,
+    SegmenterOutput,
+    SpeechSegmenter,
+)
 from stream_erc.core.vad import WINDOW
 from stream_erc.events import Samples, SpeechSegment
 
@@ -25,6 +32,7 @@ class AudioInput:
     def __init__(self, segmenter: Segmenter | None, mark: SegmenterMark, turns: int) -> None:
         self._segmenter, self._mark = segmenter, mark
         self._appended = segmenter if isinstance(segmenter, AppendedSegmenter) else None
+        self._spoken = segmenter if isinstance(segmenter, SpeechSegmenter) else None
         self.received = mark.audio_from
         self.eof = self._finished = False
         self._chunks: deque[Samples] = deque()
@@ -80,6 +88,8 @@ class AudioInput:
     def advance(self, until: int | None) -> tuple[SegmenterOutput, ...] | None:
         """Segment the next window; None if there is none, or if it would end after `until`."""
         segmenter = self._segmenter
+        if self.awaits_words:
+            return None
         if segmenter is None or (until is not None and self._appended is None and self.reached(until)):
             return None
         if self._buffered >= WINDOW:
@@ -91,12 +101,35 @@ class AudioInput:
             found = segmenter.advance(self._take(self._buffered))  # a waiting turn may end with them
         else:
             return None
+        self._count(found)
+        return found
+
+    @property
+    def awaits_words(self) -> bool:
+        """Whether the words of a pause decide what comes next."""
+        return self._spoken is not None and self._spoken.awaits_words
+
+    def decide(self, paused: SpeechSegment, silence_ms: int) -> tuple[SegmenterOutput, ...]:
+        """Say how much silence ends the segment that `paused`."""
+        found = self._spoken.decide(paused, silence_ms) if self._spoken is not None else ()
+        self._count(found)
+        return found
+
+    def interrupt(self) -> tuple[SegmenterOutput, ...]:
+        """Close a running segment that was found in the audio: no more comes for now."""
+        found = self._spoken.interrupt() if self._spoken is not None and not self._finished else ()
+        self._count(found)
+        return found
+
+    def _count(self, found: Sequence[SegmenterOutput]) -> None:
+        """Count the segments that were found, and keep a resume point after them."""
+        segmenter = self._segmenter
+        assert segmenter is not None or not found
         finals = [item.index for item in found if isinstance(item, SpeechSegment) and item.final]
-        if finals and self._appended is None:
+        if finals and segmenter is not None and self._appended is None:
             self._found, self._found_to = self._found + len(finals), max(self._found_to, max(finals) + 1)
             if self._found == self._found_to:
                 self._marks[self._found] = segmenter.mark()
-        return found
 
     def request(self, index: int, start: int, end: int) -> tuple[SegmenterOutput, ...]:
         """Request the segment of an appended turn: returned at once, or later with its audio."""

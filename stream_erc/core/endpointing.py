@@ -129,6 +129,7 @@ class EndpointState:
         start: start of the open segment or candidate; meaningless in SILENCE.
         end: end of its speech, if it has ended; meaningful only in MAYBE_SILENCE.
         quietest_at, quietest: middle and probability of the best window for a cut; -1 if there is none yet.
+        needed: the silence that ends the segment, 0 while nothing but the configuration says so.
     """
 
     phase: Phase = Phase.SILENCE
@@ -137,6 +138,7 @@ class EndpointState:
     end: int = 0
     quietest_at: int = -1
     quietest: float = 1.0
+    needed: int = 0
 
 
 def validate(vad: VadConfig, endpointing: EndpointingConfig) -> None:
@@ -151,7 +153,8 @@ def validate(vad: VadConfig, endpointing: EndpointingConfig) -> None:
         raise ConfigError(
             f"vad.release: expected more than 0 and at most the threshold {vad.threshold}, got {vad.release}"
         )
-    for key, lowest in (("pre_roll_ms", 0), ("min_speech_ms", 1), ("min_silence_ms", 1)):
+    least_silences = (("short_silence_ms", 1), ("long_silence_ms", 1))
+    for key, lowest in (("pre_roll_ms", 0), ("min_speech_ms", 1), ("min_silence_ms", 1), *least_silences):
         value = getattr(endpointing, key)
         if value < lowest:
             raise ConfigError(f"endpointing.{key}: expected {lowest} or more, got {value}")
@@ -193,6 +196,28 @@ def step(
 def begins_pause(state: EndpointState) -> bool:
     """Return whether `TRAIL` has just passed since speech stopped, which may be the end of the segment."""
     return state.phase == Phase.MAYBE_SILENCE and state.position - state.end == TRAIL
+
+
+def awaits_words(state: EndpointState, endpointing: EndpointingConfig) -> bool:
+    """Return whether the next window may end the segment, or not, depending on its words."""
+    shortest = ms_to_samples(min(endpointing.short_silence_ms, endpointing.min_silence_ms))
+    silence = state.position - state.end
+    undecided = endpointing.adaptive and state.phase == Phase.MAYBE_SILENCE and not state.needed
+    return undecided and silence >= max(TRAIL, shortest)
+
+
+def decide(
+    state: EndpointState, silence: int, endpointing: EndpointingConfig
+) -> tuple[EndpointState, tuple[Boundary, ...]]:
+    """Say how much silence ends the segment; it ends now if that has passed.
+
+    Args:
+        state: the state in a pause.
+        silence: samples.
+        endpointing: as for `step`.
+    """
+    state = replace(state, needed=silence)
+    return _transition(state, Input.LASTED) if _has_lasted(state, endpointing) else (state, ())
 
 
 def finish(
@@ -239,7 +264,7 @@ def _transition(state: EndpointState, given: Input) -> tuple[EndpointState, tupl
         case Action.CONFIRM:
             return state, (Started(state.start),)
         case Action.MARK:
-            return replace(state, end=before), ()
+            return replace(state, end=before, needed=0), ()
         case Action.CLOSE:
             heard_to = min(state.end + TRAIL, state.position)
             return state, (Ended(state.start, state.end, state.position, heard_to),)
@@ -251,7 +276,9 @@ def _has_lasted(state: EndpointState, endpointing: EndpointingConfig) -> bool:
     if state.phase == Phase.MAYBE_SPEECH:
         return state.position - state.start >= ms_to_samples(endpointing.min_speech_ms)
     if state.phase == Phase.MAYBE_SILENCE:
-        return state.position - state.end >= ms_to_samples(endpointing.min_silence_ms)
+        undecided = endpointing.adaptive and not state.needed and state.position - state.end >= TRAIL
+        needed = state.needed or ms_to_samples(endpointing.min_silence_ms)
+        return not undecided and state.position - state.end >= needed
     return False
 
 

@@ -147,6 +147,30 @@ class SpeechSegmenter:
         found = self._collect(boundaries)
         return found or self._pause() or self._partial()
 
+    @property
+    def awaits_words(self) -> bool:
+        """Whether the running segment ends here or not, depending on its words: see `decide`."""
+        return endpointing.awaits_words(self._endpoint, self._config.endpointing)
+
+    def decide(self, paused: SpeechSegment, silence_ms: int) -> tuple[SegmenterOutput, ...]:
+        """Say how much silence ends the segment that `paused`, unless it was resumed or has ended."""
+        state = self._endpoint
+        now = (self._segments, endpointing.Phase.MAYBE_SILENCE, state.start, state.end)
+        if now != (paused.index, state.phase, paused.start, paused.end):
+            return ()
+        silence = ms_to_samples(silence_ms)
+        self._endpoint, boundaries = endpointing.decide(state, silence, self._config.endpointing)
+        return self._collect(boundaries)
+
+    def interrupt(self) -> tuple[SegmenterOutput, ...]:
+        """Close a running segment here, since no more audio comes for now."""
+        if self.position < self._resumed.position:
+            return ()
+        self._endpoint, boundaries = endpointing.finish(
+            self._endpoint, self.position, self._config.endpointing
+        )
+        return self._collect(boundaries)
+
     def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
         """Segment the rest of the audio and close a running segment."""
         self._tail.push(rest)

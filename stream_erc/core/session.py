@@ -39,6 +39,7 @@ from stream_erc.core.segmentation import (
     SegmenterOutput,
     SpeechSegmenter,
 )
+from stream_erc.core.turn_end import needed_silence_ms
 from stream_erc.core.vad import Vad
 from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
 from stream_erc.events import (
@@ -95,6 +96,7 @@ class _Ahead:
         analysis: its result, None until it is there.
         guess: the turn with its speaker.
         classify, classification: the same for its emotion.
+        silence_ms: the silence that ended the turn.
     """
 
     work: AnalyzeSegment
@@ -102,6 +104,14 @@ class _Ahead:
     guess: IdentifiedTurn | None = None
     classify: ClassifyTurn | None = None
     classification: Classification | None = None
+    waiting: bool = False  # for the language of the turn before
+    silence_ms: float = 0.0
+
+    def late_ms(self, elapsed_ms: float) -> float:
+        """Return how long after the silence the result of work came that took `elapsed_ms`."""
+        paused = self.work.segment
+        begun_ms = (paused.decided_at - paused.end) * 1000 / SAMPLE_RATE
+        return max(0.0, begun_ms + elapsed_ms - self.silence_ms)
 
     def matches(self, segment: SpeechSegment) -> bool:
         """Return whether the final `segment` has the same samples."""
@@ -161,6 +171,8 @@ class Session:
         self._input_queue = InputQueue(self._audio)
         self._language, self._partials, self._words = config.language, config.partials, config.words
         self._detect_language = detect_language
+        self._endpointing = config.endpointing
+        self._adaptive = config.endpointing.adaptive
         self._given = None if given is None else tuple(given)
         self._appending: GivenTurn | None = None
         known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
@@ -212,6 +224,16 @@ class Session:
         if self._audio.eof:
             raise ProtocolMisuse("expected no input after receive_eof, got one")
         self._input_queue.add(given)
+
+    def end_turn(self) -> None:
+        """End a turn that is being spoken: no audio comes for now; then call `work_to_do`.
+
+        Whoever calls it has a clock: a microphone was muted, or a connection is slow. Audio that comes later
+        continues the session, and begins another turn.
+        """
+        while self._segment_window():
+            pass
+        self._take_segments(self._audio.interrupt())
 
     def receive_eof(self) -> None:
         """End the input; once all work is done, the last event is `SessionClosed`."""
@@ -380,16 +402,20 @@ class Session:
             if earlier and self._detect_language:
                 pending.waiting = work
                 return
-            if ahead and ahead.analysis:  # it took no time after the end
-                pending.analysis = replace(ahead.analysis, elapsed_ms=0.0)
+            if ahead and ahead.analysis:
+                ahead.silence_ms = (segment.decided_at - segment.end) * 1000 / SAMPLE_RATE
+                pending.analysis = replace(
+                    ahead.analysis, elapsed_ms=ahead.late_ms(ahead.analysis.elapsed_ms)
+                )
                 self._classify_next()
                 return
             if ahead:
                 work = replace(work, begun=ahead.work.id)
+        elif segment.paused:
+            self._begin_ahead(work)
+            return
         elif self._pending:
             return  # earlier turns come first
-        elif segment.paused:
-            self._ahead = _Ahead(work)
         elif self._partial is None:
             self._partial = work
         else:
@@ -413,6 +439,10 @@ class Session:
         if waiting and waiting[0].waiting:
             self._work.append(replace(waiting[0].waiting, likely=self._likely_language))
             waiting[0].waiting = None
+        elif self._ahead and self._ahead.waiting:
+            self._ahead.work = replace(self._ahead.work, likely=self._likely_language)
+            self._ahead.waiting = False
+            self._work.append(self._ahead.work)
 
     # --- classification ---------------------------------------------------------------------------
 
@@ -443,7 +473,10 @@ class Session:
             self._ahead = None
             if ahead.classification:
                 work = self._tracker.start(self._new_id(), analyzed)
-                self._receive_classification(work, replace(ahead.classification, elapsed_ms=0.0))
+                before = ahead.analysis.elapsed_ms if ahead.analysis else 0.0
+                after = ahead.late_ms(before + ahead.classification.elapsed_ms)
+                elapsed_ms = after - ahead.late_ms(before)
+                self._receive_classification(work, replace(ahead.classification, elapsed_ms=elapsed_ms))
             else:
                 self._work.append(self._tracker.start(self._new_id(), analyzed, begun=begun.id))
         else:
@@ -477,12 +510,29 @@ class Session:
 
     # --- ahead of the end -------------------------------------------------------------------------
 
+    @property
+    def held_for(self) -> AnalyzeSegment | None:
+        """The unfinished work on a pause that decides whether the turn has ended, None if nothing waits."""
+        ahead = self._ahead
+        held = self._audio.awaits_words and ahead is not None and ahead.analysis is None
+        return ahead.work if held and ahead is not None and not ahead.waiting else None
+
+    def _begin_ahead(self, work: AnalyzeSegment) -> None:
+        """Request the analysis of a turn that may have ended."""
+        if not self._adaptive and self._pending:
+            return  # earlier turns come first
+        self._ahead = ahead = _Ahead(replace(work, awaited=self._adaptive))
+        ahead.waiting = self._detect_language and any(p.analysis is None for p in self._pending.values())
+        if not ahead.waiting:
+            self._work.append(ahead.work)
+
     def _receive_ahead(self, work: AnalyzeSegment, result: Analysis | Failure) -> None:
         """Keep an analysis for the turn that may have ended, and request its classification."""
         ahead = self._ahead
         if ahead is None or ahead.work is not work:
             return  # speech went on, or the turn ended before
         index = work.segment.index
+        heard = result.hypothesis if isinstance(result, Analysis) else None
         if isinstance(result, Failure):
             self._ahead = None  # it will be done, or fail, in its time
         elif index not in self._pending:
@@ -493,6 +543,10 @@ class Session:
                 )
                 if guess.analyzed.classifiable and not guess.corrections:
                     self._classify_ahead(ahead, guess)
+        if work.awaited:
+            text, language = (None, None) if heard is None else (heard.text, heard.language)
+            needed_ms = needed_silence_ms(text, language, self._endpointing)
+            self._take_segments(self._audio.decide(work.segment, needed_ms))
 
     def _classify_ahead(self, ahead: _Ahead, guess: IdentifiedTurn) -> None:
         before, analyzed = guess.conversation, guess.analyzed

@@ -50,7 +50,7 @@ class _Mark(msgspec.Struct, frozen=True, array_like=True):
     audio_from: int
     segments: int
     vad: tuple[bytes, bytes] | None  # hidden, cell; the context is audio, which the client sends again
-    endpoint: tuple[str, int, int, int, int, float] | None
+    endpoint: tuple[str, int, int, int, int, float, int] | None
     partial_at: int | None
     last_end: int
 
@@ -184,6 +184,7 @@ def _from_mark(mark: SegmenterMark) -> _Mark:
             endpoint.end,
             endpoint.quietest_at,
             endpoint.quietest,
+            endpoint.needed,
         ),
         mark.partial_at,
         mark.last_end,

@@ -28,6 +28,7 @@ class AnalyzeSegment:
         language: the spoken language, ISO 639-1; None for the recognizer's default.
         likely: the language of the turn before, where languages are detected.
         words: whether to tell the times of the words.
+        awaited: whether the end of the turn depends on the words, so that segmentation waits for them.
         begun: the id of unfinished work on a pause with the very same samples, whose result will do; whoever
             ignores it computes the same.
     """
@@ -39,6 +40,7 @@ class AnalyzeSegment:
     language: str | None = None
     likely: str | None = None
     words: bool = False
+    awaited: bool = False
     begun: int | None = None
 
     @property

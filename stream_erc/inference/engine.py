@@ -7,7 +7,7 @@ guard themselves. An error in one piece of work becomes its `Failure`, and does 
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -200,6 +200,8 @@ class Engine:
         """Open a session whose work this engine can run; without VAD and given turns it is text only."""
         encoder = self._speaker_encoder
         clustering = OnlineClustering(config.diarization, encoder.dim) if encoder else None
+        if not self.languages:  # no words, by which a pause could be judged
+            config = replace(config, endpointing=replace(config.endpointing, adaptive=False))
         return Session(
             config,
             vad=self._vad,

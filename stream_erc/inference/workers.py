@@ -62,14 +62,19 @@ class InlineWorker:
 
     def advance(self, session: Session, *, wait: bool = False) -> list[Event]:
         """Run all work, whatever `wait` is, and return the new events."""
-        while works := session.work_to_do():
-            needed = [work for work in works if self._ahead or not work.ahead]
-            for work in works:
-                if work not in needed:
-                    session.receive_result(work, NOT_RUN)
-            for work, result in zip(needed, self._engine.run(needed), strict=True):
+        while True:
+            works = session.work_to_do()
+            if not works and (held := session.held_for):
+                works = [held]
+            elif not works:
+                return session.events_received()
+            else:
+                for work in works:
+                    if work.ahead and not (self._ahead or _is_awaited(work)):
+                        session.receive_result(work, NOT_RUN)
+                works = [work for work in works if self._ahead or not work.ahead]
+            for work, result in zip(works, self._engine.run(works), strict=True):
                 session.receive_result(work, result)
-        return session.events_received()
 
     def close(self) -> None:
         """Do nothing: this worker has no threads."""
@@ -285,7 +290,7 @@ class ThreadWorker:
         now = time.perf_counter()
         if isinstance(work, AnalyzeSegment) and work.segment.final:
             client.analysing[work.segment.index] = now
-        if work.ahead and client.low_priority:
+        if work.ahead and client.low_priority and not _is_awaited(work):
             client.put(work, NOT_RUN, now)
             return
         if work.ahead:
@@ -305,7 +310,8 @@ class ThreadWorker:
             job = self._analyses.get()
             if job.work is None or job.client is None:
                 return
-            stale = not job.work.segment.final and time.perf_counter() - job.since > STALE_S
+            droppable = not (job.work.segment.final or job.work.awaited)
+            stale = droppable and time.perf_counter() - job.since > STALE_S
             run = job.client.begin(job.work) and not stale
             result = self._engine.analyze(job.work, self._beside) if run else NOT_RUN
             job.client.finish(job.work, result, job.since)
@@ -350,7 +356,11 @@ class ThreadWorker:
 
 def _priority(work: AnalyzeSegment) -> int:
     """Return the priority of an analysis: what somebody waits for comes first."""
-    return _FINAL if work.segment.final else _AHEAD if work.ahead else _PARTIAL
+    return _FINAL if work.segment.final or work.awaited else _AHEAD if work.ahead else _PARTIAL
+
+
+def _is_awaited(work: Work) -> bool:
+    return isinstance(work, AnalyzeSegment) and work.awaited
 
 
 def _lower_priority() -> None:

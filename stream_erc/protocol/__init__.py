@@ -39,6 +39,10 @@ Listening
     since the conversation's memory has changed. ``turn.failed`` reports a turn that could not be processed.
     All times are integer milliseconds of audio since the beginning of the session's audio.
 
+    The pause that ends a turn depends on its words: it is shorter after a sentence, longer after words that
+    sound unfinished. If a live client sends no audio for 1.5 s in the midst of a turn, the turn ends there;
+    audio that comes later begins another one.
+
     From time to time the server sends ``input.acknowledged``, and ``heartbeat`` when it has sent nothing else
     for ten seconds. ``pong`` answers ``ping``. If a client sends no frame for ``limits.idle_timeout_ms``
     while the server is ready to read one, the server closes the connection (4408); the session can be

@@ -214,6 +214,11 @@ class LiveSession:
         """Take decoded samples in."""
         self.session.receive_audio(self._audio.push(samples))
 
+    def end_turn(self) -> None:
+        """End a turn that is being spoken: the client sends no more audio for now."""
+        if not self._closed:
+            self.session.end_turn()
+
     def receive(self, message: TurnAppend | TurnCorrect | SpeakerRename) -> None:
         """Accept an input, or ignore a repeated one; an event reports later if it is rejected.
 

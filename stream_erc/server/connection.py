@@ -48,6 +48,10 @@ AUDIO_SLICE_SAMPLES = 4_000
 """Samples that the session takes in at a time, so that other sessions can run between them."""
 
 LATE_WARNING_S, LATE_WARNING_INTERVAL_S = 5.0, 10.0
+WATCH_INTERVAL_S = 0.5
+
+MUTED_S = 1.5
+"""A live client that has sent no audio for this long has stopped in the midst of a turn: it ends there."""
 """Delay of turns above which the client is warned, and the shortest time between two warnings."""
 
 
@@ -71,6 +75,7 @@ class Connection:
         self._taken_over = asyncio.Event()
         self._reported_at: dict[int, float] = {}  # event id -> when its event was reported, until it is sent
         self._listening_since: float | None = None  # while `_read` waits for a frame
+        self._heard_at: float | None = None  # when audio was last taken in
         self._refusals = Refusals(shared.telemetry)
         now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
@@ -252,6 +257,7 @@ class Connection:
                 else:
                     for at in range(0, max(1, len(item)), AUDIO_SLICE_SAMPLES):
                         self.live.hear(item[at : at + AUDIO_SLICE_SAMPLES])
+                        self._heard_at = time.monotonic()
                         await self._wait_for_room()
             except Refusal as refusal:
                 await self._refuse(refusal)
@@ -361,12 +367,16 @@ class Connection:
     async def _watch(self) -> None:
         """Send heartbeats and warnings, close an idle connection, and renew the session in the store."""
         while True:
-            await asyncio.sleep(min(1.0, self._config.heartbeat_s / 2))
+            await asyncio.sleep(min(WATCH_INTERVAL_S, self._config.heartbeat_s / 2))
             now, idle_s = time.monotonic(), self._config.idle_timeout_s
             silent_s = 0.0 if self._listening_since is None else now - self._listening_since
             busy = self.live.closing and (len(self._inbox) or self._worker.pending(self.live.session)) > 0
             if silent_s > idle_s and not busy:
                 raise Refusal("idle", f"expected audio, a message or a ping within {idle_s:g} s, got nothing")
+            if self._heard_at is not None and now - self._heard_at > MUTED_S and self.live.paced:
+                self._heard_at = None
+                self.live.end_turn()
+                self._wake.set()
             if now - self._outbox.sent_at > self._config.heartbeat_s and not self._outbox.unread:
                 envelope = self.live.encoder.envelope()
                 beat = messages.Heartbeat(**envelope, audio_ms=self.live.received_ms)

@@ -130,7 +130,7 @@ class Microphone:
     """
 
     def __init__(
-        self, device: int | str | None = None, chunk_ms: int = 32, library: SoundLibrary | None = None
+        self, device: int | str | None = None, chunk_ms: int = 10, library: SoundLibrary | None = None
     ) -> None:
         self._library = library if library is not None else _import_sounddevice()
         self.device = _find_device(device, list_input_devices(self._library))

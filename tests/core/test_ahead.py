@@ -14,6 +14,7 @@ from stream_erc.core.vad import WINDOW
 from stream_erc.core.work import AnalyzeSegment, ClassifyTurn, Failure
 from stream_erc.events import (
     EmotionEvent,
+    Hypothesis,
     LastingEvent,
     PartialTurn,
     SpeakerRenaming,
@@ -93,11 +94,16 @@ def test_the_pause_has_the_samples_of_the_final_segment(audio):
         assert pause.decided_at == pause.end + TRAIL < final.decided_at
 
 
-def test_a_turn_needs_no_time_after_its_end(audio):
+@pytest.mark.parametrize(
+    ("elapsed_ms", "after_end_ms"), [(10.0, 192), (48.0, 192), (100.0, 296), (1000.0, 2096)]
+)
+def test_a_turn_is_as_late_as_its_work_was_longer_than_the_silence(audio, elapsed_ms, after_end_ms):
+    """Work begins 96 ms after the end of speech; the silence of 200 ms has passed after 192 or 224 ms."""
+
     class Slow(HashEngine):
         def _one(self, work):
             result = super()._one(work)
-            return dataclasses.replace(result, elapsed_ms=1000.0)
+            return dataclasses.replace(result, elapsed_ms=elapsed_ms)
 
     session, engine, events = open_session(), Slow(), []
     for at in range(0, len(audio), WINDOW):
@@ -106,7 +112,7 @@ def test_a_turn_needs_no_time_after_its_end(audio):
     turns = [event for event in events if isinstance(event, EmotionEvent)]
     assert len(turns) == 2
     for turn in turns:
-        assert turn.latency.total == turn.latency.endpointing
+        assert turn.latency.total == max(after_end_ms, turn.latency.endpointing)
 
 
 def test_a_pause_is_shown_as_a_partial_turn(audio):
@@ -130,7 +136,7 @@ class Late:
     """Delivers results when it is told to: those of final work in order, those ahead of it at any time."""
 
     def __init__(self, choose):
-        self.choose, self.engine = choose, HashEngine()
+        self.choose, self.engine = choose, Talking()
         self.waiting = []
 
     def advance(self, session, *, wait=False):
@@ -142,13 +148,62 @@ class Late:
             for work in list(self.waiting):
                 if wait or self.choose() < (3 if work.ahead else 7):
                     self.waiting.remove(work)
-                    dropped = work.ahead and self.choose() == 0
+                    awaited = isinstance(work, AnalyzeSegment) and work.awaited
+                    dropped = work.ahead and not awaited and self.choose() == 0
                     session.receive_result(
                         work, Failure("dropped") if dropped else self.engine.run([work])[0]
                     )
                     delivered = True
             if not (works or delivered):
                 return session.events_received()
+
+
+class Talking(HashEngine):
+    """Hears words that end a turn, and words that do not."""
+
+    def _one(self, work):
+        result = super()._one(work)
+        if isinstance(work, AnalyzeSegment) and result.hypothesis:
+            ends = (".", " and", "", ",")
+            text = result.hypothesis.text + ends[int(abs(work.segment.samples).sum() * 10) % 4]
+            result = dataclasses.replace(result, hypothesis=Hypothesis(text))
+        return result
+
+
+def test_words_decide_how_long_a_pause_is():
+    class Says(HashEngine):
+        def __init__(self, text):
+            super().__init__()
+            self.text = text
+
+        def _one(self, work):
+            result = super()._one(work)
+            heard = isinstance(work, AnalyzeSegment)
+            return dataclasses.replace(result, hypothesis=Hypothesis(self.text)) if heard else result
+
+    config = dataclasses.replace(
+        CONFIG, endpointing=dataclasses.replace(CONFIG.endpointing, short_silence_ms=128, long_silence_ms=640)
+    )
+    audio = np.concatenate([silence(0.5), tone(0.6, 200), silence(0.45), tone(0.6, 200), silence(1)])
+    for text, turns, delay in (("Well.", 2, 128), ("Well", 2, 224), ("Well, and", 1, 640)):
+        events = feed(InlineWorker(Says(text)), open_session(config), audio)
+        found = [event for event in events if isinstance(event, EmotionEvent)]
+        assert (len(found), found[-1].latency.endpointing) == (turns, delay)
+
+
+def test_a_turn_ends_where_no_more_audio_comes(audio):
+    for ahead in (False, True):
+        session, worker = open_session(), InlineWorker(HashEngine(), ahead=ahead)
+        session.receive_audio(audio[: 24 * WINDOW + 100])  # in the midst of the first word
+        assert not [event for event in worker.advance(session) if isinstance(event, EmotionEvent)]
+        session.end_turn()
+        [turn] = [event for event in worker.advance(session) if isinstance(event, EmotionEvent)]
+        assert turn.turn.end == 24 * WINDOW
+        session.end_turn()  # nothing is being said now
+        session.receive_audio(audio[24 * WINDOW + 100 :])
+        session.receive_eof()
+        events = worker.advance(session, wait=True)
+        assert events[-1].turns == 3 and events[-1].audio_samples == len(audio)
 
 
 turns = st.lists(
@@ -169,8 +224,8 @@ def test_events_do_not_depend_on_what_was_begun(talk, random, partials):
     audio = np.concatenate(
         [silence(0.3), *(part for s, hz, gap in talk for part in (tone(s, hz), silence(gap)))]
     )
-    expected = lasting(feed(InlineWorker(HashEngine()), open_session(config), audio))
-    assert lasting(feed(InlineWorker(HashEngine(), ahead=True), open_session(config), audio)) == expected
+    expected = lasting(feed(InlineWorker(Talking()), open_session(config), audio))
+    assert lasting(feed(InlineWorker(Talking(), ahead=True), open_session(config), audio)) == expected
     late = Late(lambda: random.randrange(10))
     assert lasting(feed(late, open_session(config), audio, size=random.choice([160, 512, 1600]))) == expected
 
@@ -181,7 +236,7 @@ def test_inputs_in_a_pause_count(random):
     """A correction or a new name between the pause and the end of a turn has its effect on it."""
     expected = None
     late = Late(lambda: random.randrange(10))
-    for worker in (InlineWorker(HashEngine()), InlineWorker(HashEngine(), ahead=True), late):
+    for worker in (InlineWorker(Talking()), InlineWorker(Talking(), ahead=True), late):
         session, events = open_session(), []
         for at in range(0, len(TALK), WINDOW):
             session.receive_audio(TALK[at : at + WINDOW])

@@ -18,6 +18,8 @@ from stream_erc.core.endpointing import (
     Input,
     Phase,
     Started,
+    awaits_words,
+    decide,
     finish,
     step,
     validate,
@@ -26,7 +28,9 @@ from stream_erc.exceptions import ConfigError, ProtocolMisuse
 
 W = 512  # samples in a window, 32 ms
 VAD = VadConfig(threshold=0.5, release=0.35)
-CONFIG = EndpointingConfig(pre_roll_ms=200, min_speech_ms=96, min_silence_ms=320, max_turn_ms=10_000)
+CONFIG = EndpointingConfig(
+    pre_roll_ms=200, min_speech_ms=96, min_silence_ms=320, adaptive=False, max_turn_ms=10_000
+)
 
 
 def ended(start: int, end: int, decided_at: int, cut: bool = False) -> Ended:
@@ -252,7 +256,7 @@ def test_segments_are_those_of_the_whole_recording(
     probabilities: list[float], config: EndpointingConfig
 ) -> None:
     """Compare with an offline implementation of the rules: runs of speech, bridged and filtered."""
-    config = dataclasses.replace(config, max_turn_ms=10**9)
+    config = dataclasses.replace(config, max_turn_ms=10**9, adaptive=False)
     sounding, mask = False, []
     for probability in probabilities:
         sounding = probability >= (VAD.release if sounding else VAD.threshold)
@@ -284,3 +288,41 @@ def test_a_state_survives_json(probabilities: list[float], config: EndpointingCo
         state, boundaries = step(state, probability, VAD, config)
         found.extend(boundaries)
     assert found == listen(probabilities, config)
+
+
+# --- a pause that words decide --------------------------------------------------------------------
+
+ADAPTIVE = dataclasses.replace(CONFIG, adaptive=True, short_silence_ms=256, long_silence_ms=800)
+
+
+def pause(windows: int) -> EndpointState:
+    """Return the state after ten windows of speech and some of silence."""
+    state = EndpointState()
+    for probability in [0.9] * 10 + [0.0] * windows:
+        state, _ = step(state, probability, VAD, ADAPTIVE)
+    return state
+
+
+def test_a_pause_waits_for_its_words_from_the_shortest_silence_on() -> None:
+    assert [awaits_words(pause(windows), ADAPTIVE) for windows in (2, 7, 8, 30)] == [False, False, True, True]
+    assert not awaits_words(pause(8), CONFIG)
+
+
+@pytest.mark.parametrize("silence_ms", [256, 320, 800])
+@pytest.mark.parametrize("decided_after", [3, 5, 8])
+def test_a_pause_ends_after_the_silence_that_was_decided(silence_ms: int, decided_after: int) -> None:
+    """It makes no difference when it was decided, as long as that is before anything depends on it."""
+    state, found = decide(pause(decided_after), 16 * silence_ms, ADAPTIVE)
+    windows = decided_after
+    while not found:
+        state, found = step(state, 0.0, VAD, ADAPTIVE)
+        windows += 1
+    assert found == (ended(0, 10 * W, decided_at=10 * W + 16 * silence_ms),)
+    assert windows * 32 == silence_ms
+
+
+def test_what_was_decided_of_one_pause_holds_for_no_other() -> None:
+    state, _ = decide(pause(4), 16 * 800, ADAPTIVE)
+    for probability in (0.9, 0.0, 0.0):
+        state, _ = step(state, probability, VAD, ADAPTIVE)
+    assert state.needed == 0
