@@ -63,6 +63,7 @@ class Hypothesis:
         language: ISO 639-1 code, None if the recognizer does not tell.
         translation: the text in English, None if it is English or was not translated.
         words: the words of `text` with their times from the segment's first sample on, if requested.
+        punctuated: whether the recognizer writes punctuation.
     """
 
     text: str
@@ -70,6 +71,7 @@ class Hypothesis:
     language: str | None = None
     translation: str | None = None
     words: tuple[Word, ...] = ()
+    punctuated: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -544,8 +544,7 @@ class Session:
                 if guess.analyzed.classifiable and not guess.corrections:
                     self._classify_ahead(ahead, guess)
         if work.awaited:
-            text, language = (None, None) if heard is None else (heard.text, heard.language)
-            needed_ms = needed_silence_ms(text, language, self._endpointing)
+            needed_ms = needed_silence_ms(heard, self._endpointing)
             self._take_segments(self._audio.decide(work.segment, needed_ms))
 
     def _classify_ahead(self, ahead: _Ahead, guess: IdentifiedTurn) -> None:

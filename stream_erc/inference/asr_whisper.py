@@ -119,6 +119,7 @@ class FasterWhisper:
             spoken,
             " ".join(translations) if any(window.translation for _, window in heard) else None,
             timed,
+            punctuated=True,
         )
 
 
