@@ -225,6 +225,11 @@ class Session:
             raise ProtocolMisuse("expected no input after receive_eof, got one")
         self._input_queue.add(given)
 
+    @property
+    def speaking(self) -> bool:
+        """Whether a turn that is found in the audio has begun and not ended."""
+        return not (self._audio.idle or self._audio.takes_turns)
+
     def end_turn(self) -> None:
         """End a turn that is being spoken: no audio comes for now; then call `work_to_do`.
 

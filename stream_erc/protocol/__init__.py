@@ -40,8 +40,8 @@ Listening
     All times are integer milliseconds of audio since the beginning of the session's audio.
 
     The pause that ends a turn depends on its words: it is shorter after a sentence, longer after words that
-    sound unfinished. If a live client sends no audio for 1.5 s in the midst of a turn, the turn ends there;
-    audio that comes later begins another one.
+    sound unfinished. If a live client sends no audio for 1.5 s in the midst of a turn, and answers a
+    WebSocket ping, the turn ends there; audio that comes later begins another one.
 
     From time to time the server sends ``input.acknowledged``, and ``heartbeat`` when it has sent nothing else
     for ten seconds. ``pong`` answers ``ping``. If a client sends no frame for ``limits.idle_timeout_ms``

@@ -48,11 +48,12 @@ AUDIO_SLICE_SAMPLES = 4_000
 """Samples that the session takes in at a time, so that other sessions can run between them."""
 
 LATE_WARNING_S, LATE_WARNING_INTERVAL_S = 5.0, 10.0
+"""Delay of turns above which the client is warned, and the shortest time between two warnings."""
+
 WATCH_INTERVAL_S = 0.5
 
 MUTED_S = 1.5
-"""A live client that has sent no audio for this long has stopped in the midst of a turn: it ends there."""
-"""Delay of turns above which the client is warned, and the shortest time between two warnings."""
+"""A live client that has sent no audio for this long has stopped in the midst of its turn: it ends there."""
 
 
 class Connection:
@@ -76,6 +77,7 @@ class Connection:
         self._reported_at: dict[int, float] = {}  # event id -> when its event was reported, until it is sent
         self._listening_since: float | None = None  # while `_read` waits for a frame
         self._heard_at: float | None = None  # when audio was last taken in
+        self._pong: asyncio.Future[float] | None = None  # while the client is asked whether it is there
         self._refusals = Refusals(shared.telemetry)
         now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
@@ -373,10 +375,7 @@ class Connection:
             busy = self.live.closing and (len(self._inbox) or self._worker.pending(self.live.session)) > 0
             if silent_s > idle_s and not busy:
                 raise Refusal("idle", f"expected audio, a message or a ping within {idle_s:g} s, got nothing")
-            if self._heard_at is not None and now - self._heard_at > MUTED_S and self.live.paced:
-                self._heard_at = None
-                self.live.end_turn()
-                self._wake.set()
+            await self._end_muted_turn(now)
             if now - self._outbox.sent_at > self._config.heartbeat_s and not self._outbox.unread:
                 envelope = self.live.encoder.envelope()
                 beat = messages.Heartbeat(**envelope, audio_ms=self.live.received_ms)
@@ -389,6 +388,21 @@ class Connection:
                 await self._outbox.put(messages.Warned(**envelope, code="behind", message=text))
             if self._claim is not None:
                 await self._claim.renew()
+
+    async def _end_muted_turn(self, now: float) -> None:
+        """End the turn of a live client that is there, but has sent no audio for a while.
+
+        Its pong tells it from one whose network is slow: audio that is on its way would come before that.
+        """
+        silent_s = 0.0 if self._heard_at is None else now - self._heard_at
+        if silent_s < MUTED_S or len(self._inbox) or not (self.live.paced and self.live.session.speaking):
+            self._pong = None
+        elif self._pong is None:
+            self._pong = await self._socket.ping()
+        elif self._pong.done() and not self._pong.cancelled() and self._pong.exception() is None:
+            self._pong = self._heard_at = None
+            self.live.end_turn()
+            self._wake.set()
 
     async def _give_way(self) -> None:
         """Wait until another connection resumes the session, then close this one."""

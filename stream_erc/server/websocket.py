@@ -30,6 +30,13 @@ class Socket(Protocol):
             Disconnected: the client has left.
         """
 
+    async def ping(self) -> asyncio.Future[float]:
+        """Ask whether the client is there; its answer comes behind all that it sent before.
+
+        Raises:
+            Disconnected: the client has left.
+        """
+
     async def close(self, code: int, reason: str) -> None:
         """Close the connection, even if the client has left."""
 
@@ -61,6 +68,17 @@ class WebSocket:
         """
         try:
             await self._client.send(text)
+        except ConnectionClosed as closed:
+            raise _disconnected(closed) from None
+
+    async def ping(self) -> asyncio.Future[float]:
+        """Ask whether the client is there; its answer comes behind all that it sent before.
+
+        Raises:
+            Disconnected: the client has left.
+        """
+        try:
+            return asyncio.ensure_future(await self._client.ping())
         except ConnectionClosed as closed:
             raise _disconnected(closed) from None
 

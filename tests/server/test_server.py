@@ -34,6 +34,7 @@ from stream_erc.cli.diagnostics import json_logs
 from stream_erc.cli.main import main
 from stream_erc.config import Config, ServerConfig
 from stream_erc.exceptions import CheckpointError, ConfigError, InputError
+from stream_erc.server import connection
 from stream_erc.server import server as server_module
 from stream_erc.server.server import OPEN_TIMEOUT_S, Server
 from stream_erc.server.stores.opening import open_store
@@ -100,6 +101,22 @@ def test_a_conversation_from_the_first_message_to_the_last(server):
     totals = client.events[-1]
     assert (totals["type"], totals["turns"], totals["failed_turns"]) == ("session.closed", 4, 0)
     assert totals["audio_ms"] == round(len(TALK) / 16)
+
+
+def test_a_client_that_is_muted_in_the_midst_of_a_turn_gets_the_turn(server, monkeypatch):
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.1)
+    monkeypatch.setattr(connection, "MUTED_S", 0.3)
+    with Client(server.socket_url) as client:
+        client.answer("session.update", partials=False)
+        client.send_audio(TALK[:16_000])  # half a second of silence, half a second of the first turn
+        final = client.until("turn.final")
+        assert (final["audio_start_ms"], final["audio_end_ms"]) == (480, 992)
+        client.send_audio(TALK[16_000:])
+        client.send("session.close")
+        assert client.code() == 1000
+    finals = [e for e in client.events if e["type"] == "turn.final"]
+    assert [e["turn"] for e in finals] == [0, 1, 2, 3, 4]  # the rest of the first turn is one of its own
+    assert client.events[-1]["audio_ms"] == round(len(TALK) / 16)
 
 
 class Clock:
