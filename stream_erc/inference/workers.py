@@ -192,6 +192,8 @@ class ThreadWorker:
         on_failure: called in a worker's thread if the engine cannot be warmed up.
 
     Attributes:
+        analyses: the number of analyses run so far by their kind: ``final``, ``ahead`` of the end of a turn,
+            or ``partial``.
         ready: whether the engine is warm. Work that comes earlier waits for that.
     """
 
@@ -204,6 +206,7 @@ class ThreadWorker:
         on_failure: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._engine, self._max_in_flight = engine, max_in_flight
+        self.analyses, self._counting = dict.fromkeys(("final", "ahead", "partial"), 0), threading.Lock()
         self._on_failure, self._warm, self.ready = on_failure, threading.Event(), False
         self._analyses: queue.PriorityQueue[_Job] = queue.PriorityQueue()
         self._numbers = itertools.count()
@@ -314,7 +317,14 @@ class ThreadWorker:
             stale = droppable and time.perf_counter() - job.since > STALE_S
             run = job.client.begin(job.work) and not stale
             result = self._engine.analyze(job.work, self._beside) if run else NOT_RUN
+            if run:
+                segment = job.work.segment
+                self._count("final" if segment.final else "ahead" if segment.paused else "partial")
             job.client.finish(job.work, result, job.since)
+
+    def _count(self, kind: str) -> None:
+        with self._counting:
+            self.analyses[kind] += 1
 
     def _beside(self, function: Callable[[], Voice]) -> Callable[[], Voice]:
         """Run a part of an analysis in a thread of its own."""

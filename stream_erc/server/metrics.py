@@ -1,6 +1,6 @@
 """Prometheus metrics of a server; they hold nothing of what was said."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 
 from prometheus_client import (
@@ -12,7 +12,9 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from prometheus_client.registry import Collector
 
 from stream_erc.protocol.messages import ServerMessage, TurnFailed, TurnFinal, TurnRevised
 
@@ -23,6 +25,24 @@ DELIVERY_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2
 __all__ = ["CONTENT_TYPE", "Telemetry"]
 
 
+class _Analyses(Collector):
+    """The analyses that workers have counted."""
+
+    def __init__(self, analyses: Callable[[], Mapping[str, int]]) -> None:
+        self._analyses = analyses
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the counter."""
+        family = CounterMetricFamily(
+            "stream_erc_analyses",
+            "Analyses of final turns, of pauses ahead of the end of a turn, and of partial turns",
+            labels=["kind"],
+        )
+        for kind, count in self._analyses().items():
+            family.add_metric([kind], count)
+        yield family
+
+
 class Telemetry:
     """One server's metrics, in a registry of their own.
 
@@ -30,10 +50,15 @@ class Telemetry:
         waiting: returns the number of analyses and of classifications that wait for a thread.
         unread: returns the number of messages that wait to be sent.
         models: names of the models that are served.
+        analyses: returns the number of analyses run by their kind (see `ThreadWorker`).
     """
 
     def __init__(
-        self, waiting: Callable[[], tuple[int, int]], unread: Callable[[], int], models: Iterable[str] = ()
+        self,
+        waiting: Callable[[], tuple[int, int]],
+        unread: Callable[[], int],
+        models: Iterable[str] = (),
+        analyses: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -59,6 +84,7 @@ class Telemetry:
         self.errors = Counter("stream_erc_errors", "Errors sent to clients", ["code"], registry=registry)
         self.audio = Counter("stream_erc_audio_seconds", "Audio taken in", registry=registry)
         self.turns = Counter("stream_erc_turns", "Turns reported", ["outcome"], registry=registry)
+        registry.register(_Analyses(analyses))
         self.stages = Histogram(
             "stream_erc_stage_seconds",
             "From the end of speech to the event, by stage",

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hmac
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class SharedState:
     telemetry: Telemetry = field(init=False)
 
     def __post_init__(self) -> None:
-        self.telemetry = Telemetry(self._queued_work, self._unread, self.offer.engines)
+        self.telemetry = Telemetry(self._queued_work, self._unread, self.offer.engines, self._analyses)
 
     @property
     def full(self) -> bool:
@@ -126,6 +127,13 @@ class SharedState:
         """Return the numbers of analyses and classifications that wait for a thread."""
         waiting = [worker.waiting for worker in self.workers.values()]
         return sum(w[0] for w in waiting), sum(w[1] for w in waiting)
+
+    def _analyses(self) -> dict[str, int]:
+        """The number of analyses run so far, by kind."""
+        found = Counter[str]()
+        for worker in self.workers.values():
+            found.update(worker.analyses)
+        return dict(found)
 
     def _unread(self) -> int:
         return sum(connection.unread for connection in self.connections.values())

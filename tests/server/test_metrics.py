@@ -99,3 +99,12 @@ def test_two_servers_in_one_process_count_apart():
     assert values(one)["stream_erc_connections_ended_total", "1000"] == 1
     assert ("stream_erc_connections_ended_total", "1000") not in values(other)
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+
+
+def test_analyses_are_counted_by_kind():
+    counts = {"final": 1, "ahead": 3, "partial": 0}
+    telemetry = Telemetry(lambda: (0, 0), lambda: 0, analyses=lambda: counts)
+    counts["ahead"] += 1
+    text = telemetry.text().decode()
+    assert 'stream_erc_analyses_total{kind="ahead"} 4.0' in text
+    assert 'stream_erc_analyses_total{kind="partial"} 0.0' in text
