@@ -58,6 +58,9 @@ OPENING, CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: R
 FIRST_WORD_SECONDS = 0.5
 """The longest first word, unless the other words are more than half as long."""
 
+EASY_SPEECH = 4.5
+"""English tokens per second of people who do not hurry."""
+
 REPEATED_WORDS = 3
 """A run of so many words that is said twice in a row is a reason to look again."""
 
@@ -76,12 +79,24 @@ def token_bounds(seconds: float, language: str) -> tuple[int, int]:
 
 def says_again(text: str) -> bool:
     """Return whether `text` has a loop, or says `REPEATED_WORDS` words or more twice in a row."""
-    words = re.findall(r"\w+", text.lower())
+    words = _words(text)
     for size in range(REPEATED_WORDS, len(words) // 2 + 1):
         for at in range(len(words) - 2 * size + 1):
             if words[at : at + size] == words[at + size : at + 2 * size]:
                 return True
     return is_loop(text)
+
+
+def repeated_phrase(text: str) -> int:
+    """Return the words of the phrase of which the whole text consists, twice or more; 0 if it does not.
+
+    The last repeat may be cut off. A phrase has `REPEATED_WORDS` words or more.
+    """
+    words = _words(text)
+    for size in range(REPEATED_WORDS, len(words) // 2 + 1):
+        if all(word == words[at % size] for at, word in enumerate(words)):
+            return size
+    return 0
 
 
 def windows(samples: Samples) -> Iterator[Samples]:
@@ -171,6 +186,9 @@ class WhisperDecoder:
             language = spoken = language or self._detect(encoded, likely)
             decoding = self._generate(encoded, spoken, beam_size, seconds)
             suspicious = token_bounds(seconds, spoken)[0]
+            hurried = spoken == "en" and len(decoding.tokens) > 4 + EASY_SPEECH * seconds
+            if hurried and (size := repeated_phrase(decoding.text)):
+                decoding = self._cut(decoding, spoken, size)  # nobody says it twice in this time
             if len(decoding.tokens) < suspicious and not says_again(decoding.text):
                 break
         else:
@@ -181,6 +199,13 @@ class WhisperDecoder:
             decoding.text, seconds, decoding.avg_logprob, decoding.no_speech_prob, decodings, spoken
         )
         return window, encoded, decoding.tokens
+
+    def _cut(self, decoding: _Decoding, language: str, words: int) -> _Decoding:
+        """Return the first `words` words of a decoding, with the punctuation after them."""
+        tokenizer, tokens = self._tokenizer(language, "transcribe"), decoding.tokens
+        lengths = [len(_words(tokenizer.decode(tokens[:end]))) for end in range(len(tokens) + 1)]
+        last = max(end for end, length in enumerate(lengths) if length == words)
+        return replace(decoding, text=tokenizer.decode(tokens[:last]), tokens=tokens[:last])
 
     def _translate(self, encoded: object, window: DecodedWindow, beam_size: int) -> str:
         decoding = self._generate(encoded, window.language, beam_size, window.seconds, task="translate")
@@ -263,3 +288,7 @@ class WhisperDecoder:
 
         model = self.model
         return Tokenizer(model.hf_tokenizer, model.model.is_multilingual, task=task, language=language)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())

@@ -1,5 +1,6 @@
 """The ladder of Whisper's encoder windows, and the packaged model on sounds that are hard for it."""
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -16,6 +17,7 @@ from stream_erc.inference.packaged_whisper import PACKAGES
 from stream_erc.inference.whisper_decoding import (
     WhisperDecoder,
     contexts,
+    repeated_phrase,
     says_again,
     token_bounds,
     windows,
@@ -48,6 +50,22 @@ def test_a_segment_is_tried_in_ever_longer_windows(seconds, expected):
 )
 def test_a_sentence_that_is_said_again_is_seen(text, again):
     assert says_again(text) is again
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Dogs are sitting by the door. Dogs are sitting by the door!", 6),
+        ("Dogs are sitting by the door. Dogs are sitting by the door. Dogs are", 6),
+        ("Dogs are sitting by the door. Kids are sitting by the door.", 0),
+        ("Dogs are sitting by the door. Dogs are", 0),
+        ("No, no, no, no.", 0),
+        ("I know. I know.", 0),
+        ("", 0),
+    ],
+)
+def test_a_text_that_is_one_phrase_again_and_again(text, words):
+    assert repeated_phrase(text) == words
 
 
 def test_tokens_are_bounded_by_the_time_there_was():
@@ -163,6 +181,23 @@ def test_another_language_is_translated_from_the_same_pass(base):
     plain_base = FasterWhisper("base", AsrConfig(device="cpu", language="de", translate=False))
     assert plain_base.transcribe(clip).translation is None
     assert plain_base.transcribe(clip).text == heard.text
+
+
+@packaged
+def test_a_sentence_that_nobody_has_time_to_say_twice_is_said_once(base, monkeypatch):
+    generate = base.decoder._generate
+
+    def twice(encoded, language, *args, **options):
+        decoding = generate(encoded, language, *args, **options)
+        once = base.decoder._tokenizer("en", "transcribe").encode(" Dogs are sitting by the door!")
+        return dataclasses.replace(decoding, text=" Dogs are sitting by the door!" * 2, tokens=once * 2)
+
+    monkeypatch.setattr(base.decoder, "_generate", twice)
+    noise = (0.05 * np.random.default_rng(0).standard_normal(3 * RATE)).astype(np.float32)
+    [window] = base.decoder.decode(noise[: int(1.7 * RATE)], language="en", beam_size=3)
+    assert (window.text, window.decodings) == (" Dogs are sitting by the door!", 1)
+    [window] = base.decoder.decode(noise, language="en", beam_size=3)  # time enough: it is looked at again
+    assert (window.text, window.decodings) == (" Dogs are sitting by the door!" * 2, 3)
 
 
 @packaged
