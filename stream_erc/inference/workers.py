@@ -101,7 +101,7 @@ class _Client:
     def __init__(self, on_result: Callable[[], None] = lambda: None, *, low_priority: bool = False) -> None:
         self.results: queue.SimpleQueue[tuple[Work, Result, float]] = queue.SimpleQueue()
         self.in_flight = 0
-        self.analysing: dict[int, float] = {}  # finished turn -> when its analysis was requested
+        self.analysing: dict[int, float] = {}  # turn that waits for its analysis -> when that was requested
         self.on_result, self.low_priority, self.detached = on_result, low_priority, False
         self._analysed: dict[int, float] = {}  # finished turn -> when its analysis was taken
         self._ahead: dict[int, _Ahead] = {}  # by the id of the work
@@ -160,8 +160,9 @@ class _Client:
         work, result, since = self.results.get(block=block)
         now = time.perf_counter()
         if isinstance(work, AnalyzeSegment):
+            if work.segment.final or work.awaited:
+                self.analysing.pop(work.segment.index, None)
             if work.segment.final:
-                del self.analysing[work.segment.index]
                 self._analysed[work.segment.index] = now
         elif not (work.provisional or work.ahead):
             since = self._analysed.pop(work.turn.index, since)
@@ -291,7 +292,7 @@ class ThreadWorker:
 
     def _submit(self, work: Work, client: _Client) -> None:
         now = time.perf_counter()
-        if isinstance(work, AnalyzeSegment) and work.segment.final:
+        if isinstance(work, AnalyzeSegment) and (work.segment.final or work.awaited):
             client.analysing[work.segment.index] = now
         if work.ahead and client.low_priority and not _is_awaited(work):
             client.put(work, NOT_RUN, now)

@@ -129,7 +129,7 @@ class SharedState:
         return sum(w[0] for w in waiting), sum(w[1] for w in waiting)
 
     def _analyses(self) -> dict[str, int]:
-        """The number of analyses run so far, by kind."""
+        """Return the number of analyses run so far, by kind."""
         found = Counter[str]()
         for worker in self.workers.values():
             found.update(worker.analyses)

@@ -121,7 +121,7 @@ def test_audio_at_16_khz_comes_as_it_is() -> None:
         assert (stream.settings["samplerate"], stream.settings["channels"], stream.settings["blocksize"]) == (
             16_000,
             1,
-            512,
+            160,
         )
         stream.hear(audio[:512])
         stream.hear(audio[512:])
