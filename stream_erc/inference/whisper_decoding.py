@@ -90,9 +90,11 @@ def says_again(text: str) -> bool:
 def repeated_phrase(text: str) -> int:
     """Return the words of the phrase of which the whole text consists, twice or more; 0 if it does not.
 
-    The last repeat may be cut off. A phrase has `REPEATED_WORDS` words or more.
+    The last repeat may be cut off. A phrase has `REPEATED_WORDS` words or more; one word alone is none.
     """
     words = _words(text)
+    if len(set(words)) == 1:
+        return 0
     for size in range(REPEATED_WORDS, len(words) // 2 + 1):
         if all(word == words[at % size] for at, word in enumerate(words)):
             return size

@@ -61,6 +61,7 @@ def test_a_sentence_that_is_said_again_is_seen(text, again):
         ("Dogs are sitting by the door. Dogs are", 0),
         ("No, no, no, no.", 0),
         ("I know. I know.", 0),
+        ("no " * 20, 0),
         ("", 0),
     ],
 )
