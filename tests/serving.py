@@ -110,7 +110,7 @@ def real_engine(asr: str | None = None) -> "Engine":
     from stream_erc.inference.asr import load_recognizer
     from stream_erc.inference.engine import Engine
 
-    config = EngineConfig(asr=AsrConfig(engine=asr or "pocketsphinx"))
+    config = EngineConfig(asr=AsrConfig(engine=asr or "auto"))
     if asr is None:
         engine = Engine.load(config, SessionConfig(), clock=time.perf_counter)
         assert engine._recognizer is not None

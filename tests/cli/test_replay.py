@@ -152,8 +152,8 @@ def test_property_4_sessions_that_share_a_batch_do_not_notice(engine, audio, kno
         together += len({id(session) for session, _ in works}) == 2
         for (session, work), result in zip(works, engine.run([work for _, work in works]), strict=True):
             session.receive_result(work, result)
-        for session, events in zip(sessions, found, strict=True):
-            events += session.events_received()
+    for session, events in zip(sessions, found, strict=True):
+        events += session.events_received()
     assert together >= 5
     for events, alone in zip(found, (heard, given), strict=True):
         turns = [event for event in events if isinstance(event, EmotionEvent)]

@@ -742,6 +742,13 @@ def sample_audio(rate_hz: int, begin_s: float = 0.0, end_s: float | None = None)
     return soxr.resample(samples[round(begin_s * source_hz) : end], source_hz, rate_hz)
 
 
+def sample_times(words: str) -> tuple[float, float]:
+    """Return the start and end in seconds of the bundled conversation's turn that begins so."""
+    listed = json.loads(SAMPLE.with_suffix(".json").read_text(encoding="utf-8"))
+    (turn,) = (turn for turn in listed if turn["text"].startswith(words))
+    return turn["start_ms"] / 1000, turn["end_ms"] / 1000
+
+
 def call_messages(audio: bytes, tracks: tuple[str, ...] = ("inbound",)) -> list[dict[str, Any]]:
     """A recorded call: what Twilio sends, 20 ms a message, every track with the same audio."""
     messages = [{"event": "connected", "protocol": "Call", "version": "1.0.0"}]
@@ -1381,23 +1388,27 @@ def test_the_agent_and_real_readings_of_words(real_url: str) -> None:
 def test_the_agent_and_real_readings_of_a_recording(real_url: str, tmp_path: Path) -> None:
     import soundfile
 
-    soundfile.write(tmp_path / "call.wav", sample_audio(16_000, 8.5, 27.5), 16_000, subtype="PCM_16")
+    (start_s, _), (_, end_s) = sample_times("Guess what!"), sample_times("He took my car")
+    call = sample_audio(16_000, start_s - 0.5, end_s + 0.4)
+    soundfile.write(tmp_path / "call.wav", call, 16_000, subtype="PCM_16")
     done = run_agent(real_url, "--audio", tmp_path / "call.wav")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "How nice to hear that!" in done.stdout  # wonderful news
+    assert "How nice to hear that!" in done.stdout  # the job
     assert "every right to be angry" in done.stdout  # a brother who lied
     assert "speaker_2" in done.stdout
 
 
 @pytest.mark.slow
 def test_a_call_and_real_readings(real_url: str) -> None:
-    audio = mulaw(sample_audio(8000, 22.4, 27.4))
+    start_s, end_s = sample_times("He took my car")
+    audio = mulaw(sample_audio(8000, start_s - 0.45, end_s + 0.4))
     texts = [json.dumps(message) for message in call_messages(audio)]
     handler = Heard()
     asyncio.run(send_call(real_url, texts, handler, pace_s=0.0195, turns=1))
     (final,) = handler.turns()
-    assert abs(final.audio_start_ms - 877) < 300 and abs(final.audio_end_ms - 4519) < 500
-    assert "brother" in final.text and final.emotion.label in ("anger", "disgust")
+    assert abs(final.audio_start_ms - 450) < 300
+    assert abs(final.audio_end_ms - 450 - 1000 * (end_s - start_s)) < 500
+    assert "sold" in final.text and final.emotion.label in ("anger", "disgust")
 
 
 @needs("pipecat", "pipecat-ai")
@@ -1405,18 +1416,20 @@ def test_a_call_and_real_readings(real_url: str) -> None:
 def test_pipecat_and_real_readings(real_url: str) -> None:
     from pipecat.frames import frames
 
-    audio = sample_audio(16_000, 22.4, 28).tobytes()
+    start_s, end_s = sample_times("He took my car")
+    audio = sample_audio(16_000, start_s - 0.45, end_s + 0.4).tobytes()
+    stopped = round((end_s - start_s + 0.45 + 0.2) / 0.02)
     said = None
 
     async def play(worker: Any, emotions: Any) -> None:
         nonlocal said
-        said = transcription("Do not ask me about my brother! He lied to me again. I hate him!", "Anna")
+        said = transcription("He took my car, and he sold it! I hate him!", "Anna")
         await until(lambda: emotions._feed._connected)
         for at in range(0, len(audio), 640):
             await worker.queue_frame(frames.InputAudioRawFrame(audio[at : at + 640], 16_000, 1))
-            if at == 640 * 50:
+            if at == 640 * 30:
                 await worker.queue_frame(frames.VADUserStartedSpeakingFrame(start_secs=0.2))
-            if at == 640 * 236:
+            if at == 640 * stopped:
                 await worker.queue_frame(frames.VADUserStoppedSpeakingFrame(stop_secs=0.2))
             await asyncio.sleep(0.019)
         await worker.queue_frame(said)
@@ -1425,7 +1438,7 @@ def test_pipecat_and_real_readings(real_url: str) -> None:
     _, _, emotions = run_pipeline(play, url=real_url, timeout_s=2.0)
     (turn,) = emotions.readings.turns
     assert said.text.startswith("([Anna, emotion anger=") and said.metadata["stream_erc"] == turn
-    assert turn.audio_end_ms - turn.audio_start_ms > 3000 and turn.latency_ms.features > 0
+    assert turn.audio_end_ms - turn.audio_start_ms > 2500 and turn.latency_ms.features > 0
 
 
 @needs("livekit", "livekit-agents")

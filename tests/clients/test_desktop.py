@@ -2172,11 +2172,13 @@ def test_the_sample_with_the_real_engine(preferences: Preferences, tmp_path: Pat
     with serve(engines, idle_timeout_s=300.0) as server, opened(server.url, preferences) as window:
         connected(window)
         window.open_recording(SAMPLE / "conversation.flac")
-        until(lambda: window.course.phase is Phase.OPEN and len(shown_turns(window)) == len(truth), 400)
+        until(lambda: "sounds good" in " ".join(text for _, text, _ in shown_turns(window)).lower(), 400)
+        until(lambda: window.course.phase is Phase.OPEN)
         assert len(window.course.conversation.speakers) == 2
-        known = [turn["speaker"] for turn in truth]
-        shown = [turn.speaker for turn in window.page.transcript.list.turns]
-        assert len(set(zip(known, shown, strict=True))) == 2  # each voice has one name
+        calm = [turn["speaker"] for turn in truth[:6]]  # the others overlap
+        shown = shown_turns(window)
+        assert len(set(zip(calm, [speaker for speaker, _, _ in shown[:6]], strict=True))) == 2
+        assert [emotion for _, _, emotion in shown[:5]] == [turn["emotion"] for turn in truth[:5]]
         assert all(turn.text for turn in window.page.transcript.list.turns)
         window.finish()
         until(lambda: window.course.phase is Phase.OVER, 60)

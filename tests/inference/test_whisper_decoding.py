@@ -212,9 +212,9 @@ def test_the_sample_is_heard(base, turns):
 
 @packaged
 def test_a_word_of_300_ms_is_heard(base, turns):
-    text, samples = turns[3]
-    assert text.startswith("What?")
-    assert plain(base.transcribe(samples[: 3 * RATE // 10]).text) == "what"
+    text, samples = turns[4]
+    assert text.startswith("Yeah!")
+    assert plain(base.transcribe(samples[: 3 * RATE // 10]).text) in ("yeah", "yes")
 
 
 @packaged
