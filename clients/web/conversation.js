@@ -60,6 +60,8 @@ export class Conversation {
       end: event.audio_end_ms,
       speaker: failed ? null : event.speaker,
       text: failed ? "" : event.text,
+      language: event.language ?? null,
+      translation: event.translation ?? null,
       emotion: failed ? null : event.emotion,
       latency: failed ? null : event.latency_ms,
       revision: event.revision ?? 0,

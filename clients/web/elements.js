@@ -45,6 +45,11 @@ export function bar(share) {
   return el("div", { class: "bar", "aria-hidden": "true" }, fill);
 }
 
+/** Return the English name of a language, given its ISO 639-1 code. */
+export function languageName(code) {
+  try { return new Intl.DisplayNames(["en"], { type: "language" }).of(code) ?? code; } catch { return code; }
+}
+
 export const percent = (p) => `${Math.round(100 * p)}%`;
 export const plural = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
 

@@ -1,6 +1,6 @@
 // A conversation as one self-contained page: no script, no request, light or dark like the system.
 
-import { clock, milliseconds, percent, plural } from "./elements.js";
+import { clock, languageName, milliseconds, percent, plural } from "./elements.js";
 import { faceParts, inkOn, rgb, tint } from "./palette.js";
 
 const LANE = 34, TOP = 24, WIDTH = 1000;
@@ -33,7 +33,8 @@ td.who{font-weight:590;white-space:nowrap;max-width:160px;overflow:hidden;text-o
 td.said{overflow-wrap:anywhere;width:100%}
 td.felt{white-space:nowrap}
 tr.failed td{color:var(--error)}
-.revised{font-size:.76rem;color:var(--soft);border:1px solid var(--line);border-radius:4px;padding:0 5px}
+.translation{color:var(--soft);font-size:.9rem}
+.from,.revised{font-size:.76rem;color:var(--soft);border:1px solid var(--line);border-radius:4px;padding:0 5px}
 .person{display:grid;grid-template-columns:minmax(90px,190px) minmax(0,1fr);gap:4px 24px;align-items:center;padding:7px 0}
 .person b{font-weight:590;overflow-wrap:anywhere}.person small{color:var(--soft);display:block}
 .share{display:flex;gap:2px;height:28px;border-radius:6px;overflow:hidden}
@@ -145,7 +146,15 @@ function row(turn, style) {
   const when = turn.start === null ? String(turn.index + 1) : clock(turn.start, true);
   if (turn.failed !== null) return `<tr class="failed"><td class="when">${when}</td><td class="who">failed</td><td class="said">${escape(turn.failed)}</td><td class="felt"></td></tr>`;
   const revised = turn.revision ? ' <span class="revised">revised</span>' : "";
-  return `<tr><td class="when">${when}</td><td class="who" dir="auto">${escape(turn.speaker)}</td><td class="said" dir="auto">${escape(turn.text) || '<i class="soft">no words</i>'}${revised}</td><td class="felt">${face(style(turn.emotion.label))}${escape(turn.emotion.label)} <span class="soft">${percent(turn.emotion.confidence)}</span></td></tr>`;
+  const lang = turn.text && turn.language ? ` lang="${escape(turn.language)}"` : "";
+  const words = `<span${lang} dir="auto">${escape(turn.text) || '<i class="soft">no words</i>'}</span>`;
+  return `<tr><td class="when">${when}</td><td class="who" dir="auto">${escape(turn.speaker)}</td><td class="said" dir="auto">${words}${revised}${translated(turn)}</td><td class="felt">${face(style(turn.emotion.label))}${escape(turn.emotion.label)} <span class="soft">${percent(turn.emotion.confidence)}</span></td></tr>`;
+}
+
+function translated({ language, translation }) {
+  if (!translation) return "";
+  const from = language ? `<span class="from">from ${escape(languageName(language))}</span> ` : "";
+  return `<div class="translation" dir="auto">${from}${escape(translation)}</div>`;
 }
 
 function latency(stages) {

@@ -1,6 +1,6 @@
 // The user's settings, saved by the browser between visits.
 
-import { $, el } from "./elements.js";
+import { $, el, languageName } from "./elements.js";
 
 const KEY = "stream-erc-settings";
 const DEFAULTS = { model: "", language: "", speakers: "", pace: "live", partials: true, cleanUp: false, announceTurns: true, pushToTalk: false, device: "" };
@@ -25,16 +25,13 @@ export class Settings {
 
   /** Show the choices that a server offers in its `session.created`. */
   offer(created) {
-    const named = (code) => {
-      try { return new Intl.DisplayNames(["en"], { type: "language" }).of(code) ?? code; } catch { return code; }
-    };
     const fill = (id, first, choices) => {
       $(id).replaceChildren(el("option", { value: "" }, first), ...choices.map(([value, text]) => el("option", { value }, text)));
     };
     const models = (created?.models ?? []).map((model) => [model.name, `${model.name} (${model.labels.length} emotions)`]);
     fill("model", created ? `Server default (${created.configuration?.model ?? created.model})` : "Server default", models);
     const languages = created?.languages ?? [];
-    fill("language", "Server default", languages.map((code) => [code, named(code)]));
+    fill("language", "Server default", languages.map((code) => [code, languageName(code)]));
     for (const [id, name] of Object.entries(FIELDS)) {
       const field = $(id), value = this.values[name];
       if (field.type === "checkbox") field.checked = value;

@@ -1,7 +1,7 @@
 // The transcript: turns as rows, partial ones in grey, corrections in place. However long a session is, the page
 // has only the last rows, until the user asks for earlier ones.
 
-import { $, bar, clock, el, face, percent, plural } from "./elements.js";
+import { $, bar, clock, el, face, languageName, percent, plural } from "./elements.js";
 
 export const SHOWN = 150;        // rows while following
 const MORE = 100;                // rows added by "Show earlier", and at most while the user looks back
@@ -126,10 +126,16 @@ export class Transcript {
       title: this.correctable ? `${turn.speaker}: press if somebody else said this` : turn.speaker, dir: "auto" },
       turn.speaker, el("span", { class: "hush" }, this.correctable ? ": correct the speaker" : ""));
     who.addEventListener("click", () => this.onCorrect(turn, who));
-    const said = el("p", { class: turn.text ? "said" : "said none", dir: "auto" }, turn.text || "no words");
-    if (turn.revision) said.append(" ", el("span", { class: "revised", title: "A correction changed this turn" }, "revised"));
+    const said = el("p", { class: turn.text ? "said" : "said none", dir: "auto", lang: turn.text ? turn.language : null }, turn.text || "no words");
+    if (turn.revision) said.append(" ", el("span", { class: "revised", title: "A correction changed this turn", lang: "en" }, "revised"));
+    if (turn.translation) said.append(this.#translation(turn));
     row.append(who, said, ...this.#emotion(turn, style));
     return row;
+  }
+
+  #translation({ language, translation }) {
+    const from = language && el("span", { class: "from" }, `from ${languageName(language)}`);
+    return el("span", { class: "translation", lang: "en", dir: "auto" }, from, from && " ", translation);
   }
 
   #emotion(turn, style) {

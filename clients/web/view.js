@@ -104,7 +104,7 @@ export class View {
     if (isNew && turn.failed === null) {
       this.latencies.push(turn.latency, fresh ? this.departures.since(turn.end, performance.now()) : null);
     }
-    if (fresh && aloud && turn.failed === null) write("announce", `${turn.speaker}, ${turn.emotion.label} ${percent(turn.emotion.confidence)}: ${turn.text}`);
+    if (fresh && aloud && turn.failed === null) write("announce", `${turn.speaker}, ${turn.emotion.label} ${percent(turn.emotion.confidence)}: ${turn.text}${turn.translation ? ` In English: ${turn.translation}` : ""}`);
     this.changed();
   }
 

@@ -137,11 +137,13 @@ class TerminalView:
         self._sessions[str(message.get("session_id"))].add(speaker)
         revised = message["type"] == "turn.revised"
         text = self._clean(message.get("text"))
+        translation = self._translation(message)
         if self._live is None:
             mark = "revised: " if revised else ""
+            english = f"  ({translation})" if translation else ""
             # No wrapping: one turn is one line, whatever the width.
             name = f"{self._clean(label):<{self._label_width}} {confidence:4.0%} {self._bar(confidence, 5)}"
-            self._line(f"{self._when(message):>7}  {speaker:<10}  {name}  {mark}{text}".rstrip())
+            self._line(f"{self._when(message):>7}  {speaker:<10}  {name}  {mark}{text}{english}".rstrip())
             return
         style = self._styles.get(label)
         colour = style.dark if style is not None else "default"
@@ -150,6 +152,8 @@ class TerminalView:
             words = Text.assemble(
                 (f"{self._revised_sign()}turn {_int(message.get('turn')) + 1} revised  ", "italic dim"), words
             )
+        if translation:
+            words.append(f"\n{translation}", "dim")
         width = self._console.width
         bar = 4 if width < NARROW else 8 if width < WIDE else 12
         table = self._row()
@@ -165,6 +169,13 @@ class TerminalView:
             Text(f"{confidence:.0%}", style="dim"),
         )
         self._print(table)
+
+    def _translation(self, message: Message) -> str:
+        """Return a turn's words in English after their language's code, "" if it was not translated."""
+        if not message.get("translation"):
+            return ""
+        words = self._clean(message.get("translation"))
+        return f"from {self._clean(message['language'])}: {words}" if message.get("language") else words
 
     def _failed(self, message: Message) -> None:
         what = f"turn {_int(message.get('turn')) + 1} failed: {self._clean(message.get('message'))}"

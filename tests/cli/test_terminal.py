@@ -175,6 +175,13 @@ def test_an_ascii_log_stays_ascii() -> None:
     assert "####-  revised: Gr??e ?" in text and "talk.wav | 00:10.0" in text
 
 
+def test_a_translation_follows_the_words_and_names_their_language() -> None:
+    german = turn(0, "Das Tuch liegt hier.", language="de", translation="The cloth lies here.")
+    output = play(plain(), [created(), german, turn(1)])
+    assert "  Das Tuch liegt hier.  (from de: The cloth lies here.)\n" in output
+    assert output.count("from ") == 1
+
+
 # --- a terminal -----------------------------------------------------------------------------------
 
 
@@ -188,6 +195,16 @@ def test_turns_fit_the_width_and_lose_no_word(width: int) -> None:
     assert set(SENTENCE.split()) <= set(first.split())
     assert re.search(r"joy +━+╌+ +75%", first)
     assert "\x1b[31mturn 3 failed: expected a, got b\x1b[0m" in output  # red
+
+
+def test_a_translation_is_dim_beneath_the_words() -> None:
+    german = turn(0, "Das Tuch liegt hier.", language="de", translation="The cloth lies here.")
+    output = play(live(80), [created(), german])
+    assert "\x1b[2mfrom de: The cloth lies here." in output
+    lines = Screen(output).text.splitlines()
+    (at,) = (i for i, line in enumerate(lines) if "Das Tuch liegt hier." in line)
+    assert lines[at + 1].strip() == "from de: The cloth lies here."
+    assert lines[at].index("Das") == lines[at + 1].index("from")
 
 
 def test_partial_text_is_grey_and_gives_way_to_the_final_turn() -> None:

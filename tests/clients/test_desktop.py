@@ -91,6 +91,7 @@ from stream_erc_desktop.playback import KEPT, NO_OUTPUT, Playback
 from stream_erc_desktop.player import Recording
 from stream_erc_desktop.preferences import Preferences
 from stream_erc_desktop.recorder import Microphone, Recorder, find_microphones
+from stream_erc_desktop.rows import language_name
 from stream_erc_desktop.sample import sample_url
 from stream_erc_desktop.sources import Source, SourceError
 from stream_erc_desktop.transcript import Transcript
@@ -998,6 +999,30 @@ def test_rows_that_change_are_the_only_ones_told(window: Window) -> None:
     rows.sync(turns[2:4])
     rows.sync([])
     assert changes == [("in", 0, 5), ("out", 0, 1), ("new", 3, 3), ("out", 2, 3), ("out", 0, 1)]
+
+
+def test_a_translation_stands_beneath_the_words(window: Window, tmp_path: Path) -> None:
+    listening(window)
+    words, english = "Das Tuch liegt auf dem Tisch.", "The cloth lies on the table."
+    german = {"speaker": "Anna", "language": "de"}
+    tell(window, final(0, "Hello.", language="en"), final(1, words, translation=english, **german))
+    transcript = window.page.transcript
+    plain, translated = (transcript.visualRect(transcript.list.index(row)) for row in (0, 1))
+    assert translated.height() >= plain.height() + 6
+    sentence = transcript.list.data(transcript.list.index(1), Qt.ItemDataRole.AccessibleTextRole)
+    assert sentence == f"Anna: {words}, in English: {english}, joy 70%"
+    shown = transcript.viewport().grab(translated).toImage()
+    tell(window, revised(1, words, revision=0, **german))
+    until(lambda: transcript.visualRect(transcript.list.index(1)).height() == plain.height())
+    assert transcript.viewport().grab(translated).toImage() != shown
+    tell(window, revised(1, words, revision=0, translation=english, **german))
+    folder = Path(os.environ.get("STREAM_ERC_SHOTS", tmp_path))
+    assert window.grab().save(str(folder / "window-translation.png"))
+
+
+@pytest.mark.parametrize(("code", "name"), [("de", "German"), ("yue", "Cantonese"), ("xx", "xx")])
+def test_a_language_is_told_by_its_name(code: str, name: str) -> None:
+    assert language_name(code) == name
 
 
 def test_lanes_stand_below_each_other_and_a_click_selects(window: Window) -> None:

@@ -7,6 +7,7 @@ real engine.
 
 import base64
 import json
+import os
 import re
 import shutil
 import socket
@@ -998,6 +999,32 @@ def test_words_of_others_stay_words(watched: Watched, server: Running) -> None:
     expect(page.locator("#notes")).to_contain_text(hostile)
     expect(page.locator("#names .name .text")).to_have_text(hostile)
     assert page.locator("img, b:has-text('bold')").count() == 0
+    page.close()
+
+
+def test_a_translation_is_shown_beneath_the_words(watched: Watched, server: Running, tmp_path: Path) -> None:
+    page = watched.context.new_page()
+    sockets = scripted(page, agree)
+    page.goto(server.url)
+    page.locator("#talk-button:enabled").click()
+    expect(page.locator("#clock")).to_have_text("00:01")
+    german = {"text": "Das Tuch liegt auf dem Tisch.", "language": "de"}
+    english = "The cloth lies on the table."
+    sockets[0].send(json.dumps(json.loads(final(0)) | german | {"translation": english}))
+    sockets[0].send(json.dumps(json.loads(final(1)) | {"text": "Hello.", "language": "en"}))
+    words = turns(page).locator(".said")
+    expect(words).to_have_count(2)
+    expect(words.first).to_have_attribute("lang", "de")
+    translation = words.first.locator(".translation")
+    expect(translation).to_have_text(f"from German {english}")
+    expect(translation).to_have_attribute("lang", "en")
+    expect(words.last).to_have_text("Hello.")
+    expect(page.locator("#announce")).to_contain_text("Hello.")
+    spoken, below = words.first.bounding_box(), translation.bounding_box()
+    assert spoken is not None and below is not None
+    assert spoken["y"] + 15 < below["y"] and below["x"] == spoken["x"]
+    folder = Path(os.environ.get("STREAM_ERC_SHOTS", tmp_path))
+    page.screenshot(path=str(folder / "page-translation.png"))
     page.close()
 
 

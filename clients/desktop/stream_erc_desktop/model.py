@@ -63,6 +63,8 @@ class Turn:
         start_ms, end_ms: its span in the audio; None for a turn without audio.
         partial: whether it is still being spoken, and so provisional.
         failed: why it failed; "" if it did not.
+        language: ISO 639-1 code of `text`, if it was recognized.
+        translation: `text` in English, "" if it is English or was not translated.
     """
 
     index: int
@@ -74,6 +76,8 @@ class Turn:
     revision: int = 0
     partial: bool = False
     failed: str = ""
+    language: str | None = None
+    translation: str = ""
 
     @property
     def sentence(self) -> str:
@@ -82,6 +86,8 @@ class Turn:
         if self.failed:
             return f"Turn {self.index + 1} failed: {self.failed}"
         words = self.text or "no words"
+        if self.translation:
+            words += f", in English: {self.translation}"
         emotion = "" if self.emotion is None else f", {self.emotion.label} {percent(self.emotion.confidence)}"
         return f"{speaker}{' is saying' if self.partial else ''}: {words}{emotion}"
 
@@ -242,7 +248,16 @@ class Conversation:
 
     def _finish(self, event: TurnFinal | TurnRevised) -> None:
         span = (event.audio_start_ms, event.audio_end_ms)
-        turn = Turn(event.turn, event.speaker, *span, event.text, event.emotion, event.revision)
+        turn = Turn(
+            event.turn,
+            event.speaker,
+            *span,
+            event.text,
+            event.emotion,
+            event.revision,
+            language=event.language,
+            translation=event.translation or "",
+        )
         if isinstance(event, TurnFinal):
             self.latencies.add(event.latency_ms)
         self._keep(turn)

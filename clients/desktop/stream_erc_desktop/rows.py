@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import (
     QAbstractListModel,
+    QLocale,
     QModelIndex,
     QPersistentModelIndex,
     QPointF,
@@ -26,6 +27,7 @@ PAD_X, PAD_Y, GAP = 14, 9, 14  # px
 TIME_PX, SPEAKER_PX, EMOTION_PX = 46, 96, 148
 NARROW_PX = 560  # in narrower rows, the words get a line of their own
 MAX_SIZES = 10_000  # rows
+TRANSLATION_SCALE, TRANSLATION_GAP = 0.9, 2  # of the font; px between the words and their translation
 TURN = Qt.ItemDataRole.UserRole
 SAME_SPEAKER = Qt.ItemDataRole.UserRole + 1
 
@@ -111,8 +113,10 @@ class TurnDelegate(QStyledItemDelegate):
         beside = (2 * line if turn.revision else line) + 5
         words = self._text_box(QRect(0, 0, wide, 0).adjusted(PAD_X, PAD_Y, -PAD_X, -PAD_Y))
         room = QRect(0, 0, words.width(), 100_000)
-        metrics = self._view.fontMetrics()
-        height = metrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap), _words(turn)).height()
+        height = _height(self._view.fontMetrics(), room, _words(turn))
+        if turn.translation:
+            quieter = QFontMetrics(_font(self._view.font(), TRANSLATION_SCALE))
+            height += TRANSLATION_GAP + _height(quieter, room, _translation(turn))
         return QSize(wide, max(words.top() - PAD_Y + height, beside) + 2 * PAD_Y)
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
@@ -186,7 +190,14 @@ class TurnDelegate(QStyledItemDelegate):
         painter.setFont(_font(self._view.font(), 1, italic=turn.partial or not turn.text))
         quiet = turn.partial or not turn.text
         painter.setPen(QColor(theme.error if turn.failed else theme.soft if quiet else theme.ink))
-        painter.drawText(self._text_box(inner), int(Qt.TextFlag.TextWordWrap), _words(turn))
+        box = self._text_box(inner)
+        painter.drawText(box, int(Qt.TextFlag.TextWordWrap), _words(turn))
+        if turn.translation:
+            below = _height(painter.fontMetrics(), QRect(0, 0, box.width(), 100_000), _words(turn))
+            painter.setFont(_font(self._view.font(), TRANSLATION_SCALE))
+            painter.setPen(QColor(theme.soft))
+            box.setTop(box.top() + below + TRANSLATION_GAP)
+            painter.drawText(box, int(Qt.TextFlag.TextWordWrap), _translation(turn))
 
     def _paint_emotion(self, painter: QPainter, inner: QRect, emotion: EmotionReading, partial: bool) -> None:
         theme = self.theme
@@ -229,6 +240,22 @@ def on_name(x: float) -> bool:
 
 def _words(turn: Turn) -> str:
     return turn.failed or turn.text or ("…" if turn.partial else "no words")
+
+
+def _translation(turn: Turn) -> str:
+    """Return a turn's words in English after the name of their language."""
+    return f"from {language_name(turn.language)}: {turn.translation}" if turn.language else turn.translation
+
+
+def language_name(code: str) -> str:
+    """Return the English name of a language, given its ISO 639-1 code; the code itself if Qt has none."""
+    language = QLocale.codeToLanguage(code)
+    known = language not in (QLocale.Language.AnyLanguage, QLocale.Language.C)
+    return QLocale.languageToString(language) if known else code
+
+
+def _height(metrics: QFontMetrics, room: QRect, text: str) -> int:
+    return metrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap), text).height()
 
 
 def _font(base: QFont, scale: float, *, bold: bool = False, italic: bool = False) -> QFont:

@@ -20,6 +20,10 @@
     return node;
   }
 
+  /** The English name of a language, given its ISO 639-1 code. */
+  function languageName(code) {
+    try { return new Intl.DisplayNames(["en"], { type: "language" }).of(code) ?? code; } catch { return code; }
+  }
   const percent = (p) => `${Math.round(100 * p)}%`;
   const plural = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
   function clock(ms, tenths = true) {
@@ -79,7 +83,7 @@
   const sessions = data.sessions.map((raw, number) => {
     const turns = raw.turns.map((m, at) => ({
       at, session: null, index: m.turn, start: m.audio_start_ms ?? null, end: m.audio_end_ms ?? null,
-      speaker: m.speaker ?? null, text: m.text ?? "", emotion: m.emotion ?? null, latency: m.latency_ms ?? null,
+      speaker: m.speaker ?? null, text: m.text ?? "", language: m.language ?? null, translation: m.translation ?? "", emotion: m.emotion ?? null, latency: m.latency_ms ?? null,
       revision: m.revision ?? 0, failed: m.type === "turn.failed" ? String(m.message) : null,
       blocks: [], row: null, shown: true,
     }));
@@ -468,8 +472,13 @@
     const { label, confidence, probabilities } = turn.emotion;
     const same = previous && !previous.failed && previous.speaker === turn.speaker;
     const said = el("p", { class: turn.text ? "said" : "said none", dir: "auto" }, turn.text || "no words");
+    if (turn.text && turn.language) said.lang = turn.language;
     turn.said = said;
-    if (turn.revision) said.append(el("span", { class: "revised", title: "The speaker was corrected" }, "revised"));
+    if (turn.revision) said.append(el("span", { class: "revised", title: "The speaker was corrected", lang: "en" }, "revised"));
+    if (turn.translation) {
+      const from = turn.language ? [el("span", { class: "from" }, `from ${languageName(turn.language)}`), " "] : [];
+      said.append(el("span", { class: "translation", lang: "en", dir: "auto" }, ...from, turn.translation));
+    }
     const more = el("div", { class: "more", hidden: true });
     const felt = el("button", { type: "button", class: "felt", "aria-expanded": "false", "aria-label": `${label}, ${percent(confidence)}; all probabilities` },
       face(label), el("span", { class: "label" }, label), el("span", { class: "n" }, percent(confidence)), bar(confidence));
@@ -510,11 +519,11 @@
   function matches(turn) {
     if (wanted.emotions.size && (turn.failed || !wanted.emotions.has(turn.emotion.label))) return false;
     if (wanted.speakers.size && !wanted.speakers.has(turn.speaker)) return false;
-    return !wanted.words || fold(turn.text).includes(wanted.words);
+    return !wanted.words || fold(`${turn.text} ${turn.translation}`).includes(wanted.words);
   }
   function highlight(turn) {
     if (!turn.said || !turn.text) return;
-    const badge = turn.said.querySelector(".revised");
+    const kept = turn.said.querySelectorAll(".revised, .translation");
     const parts = [];
     // Folding may change lengths in rare scripts; marks are only set where it does not.
     const folded = fold(turn.text), word = wanted.words;
@@ -525,7 +534,7 @@
         at = hit + word.length;
       }
     }
-    turn.said.replaceChildren(...parts, turn.text.slice(at), ...(badge ? [badge] : []));
+    turn.said.replaceChildren(...parts, turn.text.slice(at), ...kept);
     turn.marked = parts.length > 0;
   }
   function refresh(session) {

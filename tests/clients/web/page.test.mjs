@@ -232,6 +232,17 @@ test("a report holds the turns, runs no script, and takes hostile words as words
   assert.match(page, /default-src 'none'/);
 });
 
+test("the report shows a turn in its language and in English", () => {
+  const german = { text: "Das <Tuch> liegt hier.", language: "de", translation: "The <cloth> lies here." };
+  const conversation = talk(final(0, german), final(1, { language: "en" }));
+  assert.equal(conversation.turns[0].translation, german.translation);
+  const styles = emotionStyles(CREATED.labels);
+  const page = reportPage(conversation, { title: "t", name: "t" }, (label) => styles.get(label), []);
+  assert.ok(page.includes('<span lang="de" dir="auto">Das &#60;Tuch&#62; liegt hier.</span>'));
+  assert.ok(page.includes('<span class="from">from German</span> The &#60;cloth&#62; lies here.'));
+  assert.equal(page.split('class="translation"').length, 2);
+});
+
 // --- hearing again, and words -------------------------------------------------------------------
 
 test("the last half hour can be heard again, sample for sample, and no more is kept", () => {
