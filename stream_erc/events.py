@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Samples: TypeAlias = NDArray[np.float32]
-"""Mono audio at 16 kHz in [-1, 1], shape (N,)."""
+"""Audio at 16 kHz in [-1, 1]: mono, shape (N,), or channels that are heard separately, (N, C)."""
 
 Vector: TypeAlias = NDArray[np.float32]
 """A feature or speaker vector, shape (D,)."""
@@ -31,6 +31,7 @@ class SpeechSegment:
         final: False for a snapshot of a segment that is still running.
         paused: whether it is such a snapshot at the beginning of a pause. If the segment ends with this
             pause, these are the very samples of the final segment.
+        channel: 0-based channel that it was found in; None in mono audio, here and in all types below.
     """
 
     index: int
@@ -41,6 +42,7 @@ class SpeechSegment:
     decided_at: int
     final: bool = True
     paused: bool = False
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Turn:
     language: str | None = None
     translation: str | None = None
     words: tuple[Word, ...] = ()
+    channel: int | None = None
 
     @property
     def read(self) -> str:
@@ -181,13 +184,15 @@ class SpeechStarted:
     """Speech began at sample `start`; a turn follows."""
 
     start: int
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """The current speech ended at sample `end`; its turn is being analysed."""
+    """The current speech (of the channel) ended at sample `end`; its turn is being analysed."""
 
     end: int
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +200,7 @@ class PartialTurn:
     """A turn that is still being spoken, up to now.
 
     Attributes:
-        index: the index that the final turn will have.
+        index: the index that the final turn will have, unless a turn of another channel ends before it.
         speaker: the speaker's name, None while unknown.
         text: the transcript so far.
         start, end: samples.
@@ -208,6 +213,7 @@ class PartialTurn:
     start: int
     end: int
     emotion: Emotion | None
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +240,7 @@ class TurnFailed:
     start: int | None
     end: int | None
     message: str
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

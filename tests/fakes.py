@@ -4,8 +4,9 @@ The hashing engine's state is a hash chain over all classified turns, so any dif
 words or state changes every later probability.
 """
 
+import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -68,6 +69,44 @@ class HashEngine:
         probabilities = {label: r / sum(raw) for label, r in zip(LABELS, raw, strict=True)}
         label = max(probabilities, key=probabilities.__getitem__)
         return Classification(Emotion(label, probabilities[label], probabilities), state)
+
+
+class Talking(HashEngine):
+    """Hears words that end a turn, and words that do not."""
+
+    def _one(self, work: Work) -> Result:
+        result = super()._one(work)
+        if isinstance(result, Analysis) and isinstance(work, AnalyzeSegment) and result.hypothesis:
+            ends = (".", " and", "", ",")
+            text = result.hypothesis.text + ends[int(abs(work.segment.samples).sum() * 10) % 4]
+            result = dataclasses.replace(result, hypothesis=Hypothesis(text))
+        return result
+
+
+class Late:
+    """Delivers results when it is told to: those of final work in order, those ahead of it at any time."""
+
+    def __init__(self, choose: Callable[[], int]) -> None:
+        self.choose, self.engine = choose, Talking()
+        self.waiting: list[Work] = []
+
+    def advance(self, session: Session, *, wait: bool = False) -> list[Event]:
+        while True:
+            works = session.work_to_do()
+            for work in works:
+                self.waiting.append(work)
+            delivered = False
+            for work in list(self.waiting):
+                if wait or self.choose() < (3 if work.ahead else 7):
+                    self.waiting.remove(work)
+                    awaited = isinstance(work, AnalyzeSegment) and work.awaited
+                    dropped = work.ahead and not awaited and self.choose() == 0
+                    session.receive_result(
+                        work, Failure("dropped") if dropped else self.engine.run([work])[0]
+                    )
+                    delivered = True
+            if not (works or delivered):
+                return session.events_received()
 
 
 def tone(seconds: float, hz: float, amplitude: float = 0.3) -> Samples:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stream_erc.core.channels import ChannelSegmenter
 from stream_erc.core.segmentation import (
     AppendedSegmenter,
     Segmenter,
@@ -14,6 +15,7 @@ from stream_erc.core.segmentation import (
 )
 from stream_erc.core.vad import WINDOW
 from stream_erc.events import Samples, SpeechSegment
+from stream_erc.exceptions import ProtocolMisuse
 
 
 class AudioInput:
@@ -23,16 +25,20 @@ class AudioInput:
         segmenter: finds the turns; None in a session without audio.
         mark: the point to resume from.
         turns: the number of turns before that point.
+        channels: the number of channels; None for mono audio.
 
     Attributes:
-        received: samples received since the session's audio began.
+        received: samples received since the session's audio began, in each channel.
         eof: whether the audio is complete.
     """
 
-    def __init__(self, segmenter: Segmenter | None, mark: SegmenterMark, turns: int) -> None:
+    def __init__(
+        self, segmenter: Segmenter | None, mark: SegmenterMark, turns: int, channels: int | None = None
+    ) -> None:
         self._segmenter, self._mark = segmenter, mark
         self._appended = segmenter if isinstance(segmenter, AppendedSegmenter) else None
-        self._spoken = segmenter if isinstance(segmenter, SpeechSegmenter) else None
+        self._spoken = segmenter if isinstance(segmenter, SpeechSegmenter | ChannelSegmenter) else None
+        self._shape = () if channels is None else (channels,)  # of a sample
         self.received = mark.audio_from
         self.eof = self._finished = False
         self._chunks: deque[Samples] = deque()
@@ -70,8 +76,21 @@ class AudioInput:
         """Indices of the turns that the audio did not reach; empty until all audio has been segmented."""
         return () if self._segmenter is None or not self._finished else self._segmenter.missing
 
+    def check(self, chunk: Samples) -> None:
+        """Check the type and shape of audio.
+
+        Raises:
+            ProtocolMisuse: samples of another kind, or of another number of channels.
+        """
+        if chunk.ndim != 1 + len(self._shape) or chunk.shape[1:] != self._shape or chunk.dtype != np.float32:
+            expected = f"(N, {self._shape[0]})" if self._shape else "(N,)"
+            kind = "" if self._shape else "mono "
+            raise ProtocolMisuse(
+                f"expected {kind}float32 samples {expected}, got {chunk.dtype} {chunk.shape}"
+            )
+
     def receive(self, chunk: Samples) -> None:
-        """Buffer mono float32 samples at 16 kHz."""
+        """Buffer float32 samples at 16 kHz."""
         if len(chunk):
             self._chunks.append(chunk)
             self._buffered += len(chunk)
@@ -108,6 +127,12 @@ class AudioInput:
     def awaits_words(self) -> bool:
         """Whether the words of a pause decide what comes next."""
         return self._spoken is not None and self._spoken.awaits_words
+
+    def awaits_words_of(self, channel: int | None) -> bool:
+        """Return whether the words of a channel's pause decide what comes next."""
+        if isinstance(self._spoken, ChannelSegmenter):
+            return self._spoken.awaits_words_of(channel)
+        return self.awaits_words
 
     def decide(self, paused: SpeechSegment, silence_ms: int) -> tuple[SegmenterOutput, ...]:
         """Say how much silence ends the segment that `paused`."""
@@ -171,4 +196,5 @@ class AudioInput:
             if len(chunk) > count:
                 self._chunks.appendleft(chunk[count:])
             count -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros(0, dtype=np.float32)])
+        none = np.zeros((0, *self._shape), dtype=np.float32)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [none])

@@ -7,11 +7,12 @@ the turns from there. Partial turns are classified from the same value and leave
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE
+from stream_erc.core.channels import ChannelMemory
 from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.work import Analysis, Classification, ClassifyTurn, ConversationState
@@ -46,6 +47,7 @@ class Conversation:
         spoken: the number of turns of each speaker, by index.
         renamed: (original name, current name) of each renamed voice.
         language: the language of the last turn with words, None if no recognizer told one.
+        channels: voices and languages by channel, where channels are heard separately.
     """
 
     turns: int = 0
@@ -57,6 +59,7 @@ class Conversation:
     spoken: tuple[int, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     language: str | None = None
+    channels: ChannelMemory = field(default_factory=ChannelMemory)
 
     @property
     def memory(self) -> "Memory":
@@ -126,6 +129,7 @@ class ConversationTracker:
         conversation: the conversation to resume.
         done: its last turns, which a correction can still reach.
         known: given names, which must not be used for unnamed voices.
+        channels: the names of the channels, where they are heard separately.
 
     Attributes:
         current: the conversation now.
@@ -139,11 +143,12 @@ class ConversationTracker:
         conversation: Conversation | None = None,
         done: Sequence[Step] = (),
         known: frozenset[str] = frozenset(),
+        channels: Sequence[str | None] = (),
     ) -> None:
         taken = any(name.startswith("speaker_") for name in known)
         self._voice = "voice" if taken else "speaker"
         self.current = conversation or Conversation()
-        self._clustering = clustering
+        self._clustering, self._channels = clustering, channels
         self._done: deque[Step] = deque(done, maxlen=rewind_turns)
         self.settled = (self.current, tuple(self._done))
         self._queue: deque[AnalyzedTurn] = deque()
@@ -164,10 +169,20 @@ class ConversationTracker:
     ) -> IdentifiedTurn:
         """Decide who spoke turn `index`, without changing the tracker; see `accept`."""
         heard = (analysis.hypothesis if given.text is None else None) or Hypothesis(given.text or "")
-        names, clustering = self.current.names, self.current.clustering
+        names, clustering, channels = self.current.names, self.current.clustering, self.current.channels
+        channel = segment.channel if segment else None
+        named = None if channel is None else self._channels[channel]
         corrections: tuple[tuple[int, int], ...] = ()
         if given.speaker is not None:
             name = given.speaker
+        elif named is not None:
+            name = dict(self.current.renamed).get(named, named)
+        elif self._clustering is not None and segment is not None and channel is not None:
+            duration = segment.end - segment.start
+            channels, assignment = channels.assign(
+                self._clustering, channel, analysis.speaker_embedding, duration, index
+            )
+            name, corrections = self._voice_name(assignment.speaker), assignment.corrections
         elif self._clustering is not None and segment is not None:
             clustering, assignment = self._clustering.assign(
                 clustering or self._clustering.initial(),
@@ -177,7 +192,7 @@ class ConversationTracker:
             )
             name, corrections = self._voice_name(assignment.speaker), assignment.corrections
         else:
-            name = self._voice_name(0)
+            name = self._voice_name(channel or 0)
         names = _with_name(names, name)
         start, end = (segment.start, segment.end) if segment else (None, None)
         turn = Turn(
@@ -189,10 +204,13 @@ class ConversationTracker:
             heard.language,
             heard.translation,
             _shifted(heard.words, segment.samples_from if segment else 0),
+            channel,
         )
         analyzed = AnalyzedTurn(turn, analysis.features, _latency(segment, analysis))
         return IdentifiedTurn(
-            replace(self.current, names=names, clustering=clustering), analyzed, corrections
+            replace(self.current, names=names, clustering=clustering, channels=channels),
+            analyzed,
+            corrections,
         )
 
     def accept(self, identified: IdentifiedTurn) -> None:
@@ -231,6 +249,9 @@ class ConversationTracker:
         turns = max(self.current.turns, turn.index + 1)
         counts = [*step.before.spoken, *[0] * (len(self.current.names) - len(step.before.spoken))]
         counts[turn.speaker] += 1
+        channels = self.current.channels
+        if turn.channel is not None and turn.language:
+            channels = channels.with_language(turn.channel, turn.language)
         self.current = replace(
             self.current,
             turns=turns,
@@ -238,6 +259,7 @@ class ConversationTracker:
             state=result.state,
             spoken=tuple(counts),
             language=turn.language or self.current.language,
+            channels=channels,
         )
         self._done.append(step)
         self._settle()

@@ -201,9 +201,13 @@ def begins_pause(state: EndpointState) -> bool:
 def awaits_words(state: EndpointState, endpointing: EndpointingConfig) -> bool:
     """Return whether the next window may end the segment, or not, depending on its words."""
     shortest = ms_to_samples(min(endpointing.short_silence_ms, endpointing.min_silence_ms))
-    silence = state.position - state.end
-    undecided = endpointing.adaptive and state.phase == Phase.MAYBE_SILENCE and not state.needed
-    return undecided and silence >= max(TRAIL, shortest)
+    return is_undecided(state, endpointing) and state.position - state.end >= shortest
+
+
+def is_undecided(state: EndpointState, endpointing: EndpointingConfig) -> bool:
+    """Return whether the words of a pause that has begun have yet to say how long it must be."""
+    pausing = state.phase == Phase.MAYBE_SILENCE and state.position - state.end >= TRAIL
+    return endpointing.adaptive and pausing and not state.needed
 
 
 def decide(
@@ -276,9 +280,8 @@ def _has_lasted(state: EndpointState, endpointing: EndpointingConfig) -> bool:
     if state.phase == Phase.MAYBE_SPEECH:
         return state.position - state.start >= ms_to_samples(endpointing.min_speech_ms)
     if state.phase == Phase.MAYBE_SILENCE:
-        undecided = endpointing.adaptive and not state.needed and state.position - state.end >= TRAIL
         needed = state.needed or ms_to_samples(endpointing.min_silence_ms)
-        return not undecided and state.position - state.end >= needed
+        return not is_undecided(state, endpointing) and state.position - state.end >= needed
     return False
 
 

@@ -36,6 +36,7 @@ class SegmenterMark:
         vad, endpoint: the states of VAD and endpointing; None if turns are given or appended.
         partial_at: the sample at which the next partial turn is due.
         last_end: the end of the last segment; no pre-roll reaches before it.
+        channels: the resume point of each channel, if there are several.
     """
 
     position: int
@@ -45,6 +46,7 @@ class SegmenterMark:
     endpoint: endpointing.EndpointState | None = None
     partial_at: int | None = None
     last_end: int = 0
+    channels: tuple["SegmenterMark", ...] = ()
 
 
 class Segmenter(Protocol):
@@ -139,7 +141,10 @@ class SpeechSegmenter:
         self.position += len(window)
         if self.position <= self._resumed.position:  # segmented before the session was resumed
             self._vad_state = self._vad_state.after(window)
-            return ()
+            if self.position < self._resumed.position:
+                return ()
+            undecided = endpointing.is_undecided(self._endpoint, self._config.endpointing)
+            return self._paused() if undecided else ()
         probability, self._vad_state = self._vad(window, self._vad_state)
         self._endpoint, boundaries = endpointing.step(
             self._endpoint, probability, self._config.vad, self._config.endpointing
@@ -218,10 +223,12 @@ class SpeechSegmenter:
 
     def _pause(self) -> tuple[SegmenterOutput, ...]:
         """Return the running segment as it will be if the pause that just began is its end."""
-        if not endpointing.begins_pause(self._endpoint):
-            return ()
+        return self._paused() if endpointing.begins_pause(self._endpoint) else ()
+
+    def _paused(self) -> tuple[SegmenterOutput, ...]:
         start, end = self._endpoint.start, self._endpoint.end
-        return (replace(self._segment(start, end, self.position), final=False, paused=True),)
+        heard_to = end + endpointing.TRAIL
+        return (replace(self._segment(start, end, heard_to, heard_to), final=False, paused=True),)
 
     def _partial(self) -> tuple[SegmenterOutput, ...]:
         """Return a snapshot of the running segment, once per interval.

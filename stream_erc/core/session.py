@@ -15,12 +15,12 @@ in turn order. A session must be used by one thread at a time.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
+from functools import partial
 
 from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import SessionConfig
 from stream_erc.core.audio_input import AudioInput
+from stream_erc.core.channels import ChannelSegmenter, check_channels
 from stream_erc.core.conversation import (
     AnalyzedTurn,
     Conversation,
@@ -58,7 +58,7 @@ from stream_erc.events import (
     TurnCorrection,
     TurnFailed,
 )
-from stream_erc.exceptions import InputError, ProtocolMisuse
+from stream_erc.exceptions import ConfigError, InputError, ProtocolMisuse
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +97,7 @@ class _Ahead:
         guess: the turn with its speaker.
         classify, classification: the same for its emotion.
         silence_ms: the silence that ended the turn.
+        ended: whether the turn has ended with this pause.
     """
 
     work: AnalyzeSegment
@@ -106,6 +107,7 @@ class _Ahead:
     classification: Classification | None = None
     waiting: bool = False  # for the language of the turn before
     silence_ms: float = 0.0
+    ended: bool = False
 
     def late_ms(self, elapsed_ms: float) -> float:
         """Return how long after the silence the result of work came that took `elapsed_ms`."""
@@ -116,8 +118,7 @@ class _Ahead:
     def matches(self, segment: SpeechSegment) -> bool:
         """Return whether the final `segment` has the same samples."""
         paused = self.work.segment
-        return (paused.index, paused.start, paused.end, len(paused.samples)) == (
-            segment.index,
+        return (paused.start, paused.end, len(paused.samples)) == (
             segment.start,
             segment.end,
             len(segment.samples),
@@ -133,6 +134,11 @@ class _Pending:
     analysis: Analysis | Failure | None = None
     waiting: AnalyzeSegment | None = None  # for the language of the turn before
 
+    @property
+    def channel(self) -> int | None:
+        """The channel in which it was found."""
+        return self.segment.channel if self.segment else None
+
 
 class Session:
     """A live conversation.
@@ -142,10 +148,16 @@ class Session:
         vad: the voice activity detector; not needed if turns are given.
         clustering: tells speakers apart; not needed if speakers are given.
         given: all turns, if known beforehand, in order of start; replaces those stages.
+        channels: the name of each channel, None for one without a name, if channels are heard separately:
+            the audio is then (N, C). All turns of a named channel are by the speaker of that name; the voices
+            of any other channel are its own speakers. None for mono audio.
         appended: whether the client submits the turns, with or without a span of the audio.
         resume: a snapshot to resume from.
         detect_language: whether languages are detected; each turn then waits for the one before it, since a
-            session keeps to its language unless it is sure of a change.
+            session (each channel of it) keeps to its language unless it is sure of a change.
+
+    Raises:
+        ConfigError: channels that cannot be heard separately, or along with turns that are given or appended.
     """
 
     def __init__(
@@ -156,18 +168,33 @@ class Session:
         clustering: OnlineClustering | None = None,
         given: Sequence[GivenTurn] | None = None,
         appended: bool = False,
+        channels: Sequence[str | None] | None = None,
         resume: Snapshot | None = None,
         detect_language: bool = False,
     ) -> None:
         self._snapshot = resume or Snapshot(Conversation(), BEGINNING, 0)
         segmenter: Segmenter | None = None
+        if channels is not None:
+            check_channels(channels)
+            if given is not None or appended or vad is None:
+                raise ConfigError("channels: expected turns that are found in the audio, got other turns")
         if given is not None:
             segmenter = GivenSegmenter(given, self._snapshot.mark)
         elif appended:
             segmenter = AppendedSegmenter(ms_to_samples(APPENDED_AUDIO_MS), self._snapshot.mark)
+        elif vad is not None and channels is not None:
+            segmenter = ChannelSegmenter(
+                len(channels), partial(SpeechSegmenter, vad, config), self._snapshot.mark
+            )
         elif vad is not None:
             segmenter = SpeechSegmenter(vad, config, self._snapshot.mark)
-        self._audio = AudioInput(segmenter, self._snapshot.mark, self._snapshot.conversation.turns)
+        self._audio = AudioInput(
+            segmenter,
+            self._snapshot.mark,
+            self._snapshot.conversation.turns,
+            None if channels is None else len(channels),
+        )
+        self._channels = tuple(channels or ())
         self._input_queue = InputQueue(self._audio)
         self._language, self._partials, self._words = config.language, config.partials, config.words
         self._detect_language = detect_language
@@ -175,9 +202,14 @@ class Session:
         self._adaptive = config.endpointing.adaptive
         self._given = None if given is None else tuple(given)
         self._appending: GivenTurn | None = None
-        known = frozenset(turn.speaker for turn in given or () if turn.speaker is not None)
+        names = [*self._channels, *(turn.speaker for turn in given or ())]
         self._tracker = ConversationTracker(
-            clustering, config.rewind_turns, self._snapshot.conversation, self._snapshot.done, known
+            clustering,
+            config.rewind_turns,
+            self._snapshot.conversation,
+            self._snapshot.done,
+            frozenset(name for name in names if name is not None),
+            self._channels,
         )
         self._failed = self._snapshot.failed
         self._reported, self._inputs_done = self._snapshot.events, self._snapshot.inputs
@@ -185,7 +217,7 @@ class Session:
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
         self._guess: IdentifiedTurn | None = None
-        self._ahead: _Ahead | None = None
+        self._aheads: dict[int | None, _Ahead] = {}  # by channel
         self._events: list[Event] = []
         self._work: deque[Work] = deque()
         self._last_id = 0
@@ -193,7 +225,10 @@ class Session:
     # --- input ------------------------------------------------------------------------------------
 
     def receive_audio(self, chunk: Samples) -> None:
-        """Buffer mono float32 samples at 16 kHz, any number of them; then call `work_to_do`.
+        """Buffer float32 samples at 16 kHz, any number of them; then call `work_to_do`.
+
+        Args:
+            chunk: mono, (N,); (N, C) where channels are heard separately.
 
         Raises:
             ProtocolMisuse: after `receive_eof`, in a session without audio, or samples of another kind.
@@ -204,8 +239,7 @@ class Session:
             raise ProtocolMisuse(
                 "expected no audio in a text-only session (without VAD and turns), got a chunk"
             )
-        if chunk.ndim != 1 or chunk.dtype != np.float32:
-            raise ProtocolMisuse(f"expected mono float32 samples (N,), got {chunk.dtype} {chunk.shape}")
+        self._audio.check(chunk)
         self._audio.receive(chunk)
 
     def submit(self, given: ClientInput) -> None:
@@ -282,7 +316,7 @@ class Session:
                     self._receive_ahead(work, result)
                 elif work.segment.final:
                     self._pending[work.segment.index].analysis = result
-                    self._analyze_next()
+                    self._analyze_next(work.segment.channel)
                     self._classify_next()
                 else:
                     self._receive_partial(work, result)
@@ -389,20 +423,23 @@ class Session:
 
     def _analyze(self, segment: SpeechSegment) -> None:
         """Request the analysis of a segment."""
-        given = self._given_turn(segment.index)
+        given, channel = self._given_turn(segment.index), segment.channel
         work = AnalyzeSegment(
             self._new_id(),
             segment,
             given.text is None,
-            given.speaker is None,
+            given.speaker is None and (channel is None or self._channels[channel] is None),
             self._language,
-            self._likely_language,
+            self._likely_language(channel),
             self._words,
         )
         if segment.final:
-            ahead = self._ahead if self._ahead and self._ahead.matches(segment) else None
-            self._ahead = ahead
-            earlier = any(pending.analysis is None for pending in self._pending.values())
+            ahead = self._aheads.pop(channel, None)
+            if ahead and ahead.matches(segment):
+                self._aheads[channel], ahead.ended = ahead, True
+            else:
+                ahead = None
+            earlier = self._awaits_analysis(channel)
             pending = self._pending[segment.index] = _Pending(segment, given)
             if earlier and self._detect_language:
                 pending.waiting = work
@@ -427,27 +464,37 @@ class Session:
             return
         self._work.append(work)
 
-    @property
-    def _likely_language(self) -> str | None:
-        """The language of the last analysed turn that has one; None unless languages are detected."""
+    def _awaits_analysis(self, channel: int | None) -> bool:
+        """Return whether a turn of the channel has been found and not yet analysed."""
+        return any(p.analysis is None and p.channel == channel for p in self._pending.values())
+
+    def _likely_language(self, channel: int | None) -> str | None:
+        """Return the language of the channel's last analysed turn that has one.
+
+        It is None unless languages are detected.
+        """
         if not self._detect_language:
             return None
         for _, pending in sorted(self._pending.items(), reverse=True):
+            if pending.channel != channel:
+                continue
             heard = pending.analysis.hypothesis if isinstance(pending.analysis, Analysis) else None
             if heard is not None and heard.language is not None:
                 return heard.language
-        return self._tracker.current.language
+        now = self._tracker.current
+        return now.language if channel is None else now.channels.language(channel)
 
-    def _analyze_next(self) -> None:
-        """Request the analysis that waited for the language of the turn before it."""
-        waiting = [pending for _, pending in sorted(self._pending.items()) if pending.waiting]
-        if waiting and waiting[0].waiting:
-            self._work.append(replace(waiting[0].waiting, likely=self._likely_language))
-            waiting[0].waiting = None
-        elif self._ahead and self._ahead.waiting:
-            self._ahead.work = replace(self._ahead.work, likely=self._likely_language)
-            self._ahead.waiting = False
-            self._work.append(self._ahead.work)
+    def _analyze_next(self, channel: int | None) -> None:
+        """Request the analysis that waited for the language of the turn before it in its channel."""
+        pending = [p for _, p in sorted(self._pending.items()) if p.waiting and p.channel == channel]
+        ahead = self._aheads.get(channel)
+        if pending and pending[0].waiting:
+            self._work.append(replace(pending[0].waiting, likely=self._likely_language(channel)))
+            pending[0].waiting = None
+        elif ahead and ahead.waiting:
+            ahead.work = replace(ahead.work, likely=self._likely_language(channel))
+            ahead.waiting = False
+            self._work.append(ahead.work)
 
     # --- classification ---------------------------------------------------------------------------
 
@@ -472,10 +519,10 @@ class Session:
 
     def _classify(self, analyzed: AnalyzedTurn) -> None:
         """Classify a turn, or take the result if it was classified ahead, in the same conversation."""
-        now, ahead = self._tracker.current, self._ahead
+        now, ahead = self._tracker.current, self._aheads.get(analyzed.turn.channel)
         begun = ahead.classify if ahead else None
         if ahead and begun and _same_input(begun, analyzed, now):
-            self._ahead = None
+            del self._aheads[analyzed.turn.channel]
             if ahead.classification:
                 work = self._tracker.start(self._new_id(), analyzed)
                 before = ahead.analysis.elapsed_ms if ahead.analysis else 0.0
@@ -505,8 +552,8 @@ class Session:
     def _fail(self, index: int, message: str) -> None:
         """Report a failed turn; the conversation continues without it."""
         segment = self._pending[index].segment if index in self._pending else None
-        start, end = (segment.start, segment.end) if segment else (None, None)
-        self._report(TurnFailed(index, start, end, message))
+        start, end, channel = (segment.start, segment.end, segment.channel) if segment else (None, None, None)
+        self._report(TurnFailed(index, start, end, message, channel))
         self._failed += 1
         self._tracker.skip(index)
         if self._pending.pop(index, None) is not None:
@@ -518,29 +565,33 @@ class Session:
     @property
     def held_for(self) -> AnalyzeSegment | None:
         """The unfinished work on a pause that decides whether the turn has ended, None if nothing waits."""
-        ahead = self._ahead
-        held = self._audio.awaits_words and ahead is not None and ahead.analysis is None
-        return ahead.work if held and ahead is not None and not ahead.waiting else None
+        for channel, ahead in sorted(self._aheads.items(), key=lambda item: item[0] or 0):
+            undone = ahead.analysis is None and not ahead.waiting
+            if undone and self._audio.awaits_words_of(channel):
+                return ahead.work
+        return None
 
     def _begin_ahead(self, work: AnalyzeSegment) -> None:
         """Request the analysis of a turn that may have ended."""
         if not self._adaptive and self._pending:
             return  # earlier turns come first
-        self._ahead = ahead = _Ahead(replace(work, awaited=self._adaptive))
-        ahead.waiting = self._detect_language and any(p.analysis is None for p in self._pending.values())
+        channel = work.segment.channel
+        self._aheads[channel] = ahead = _Ahead(replace(work, awaited=self._adaptive))
+        ahead.waiting = self._detect_language and self._awaits_analysis(channel)
         if not ahead.waiting:
             self._work.append(ahead.work)
 
     def _receive_ahead(self, work: AnalyzeSegment, result: Analysis | Failure) -> None:
         """Keep an analysis for the turn that may have ended, and request its classification."""
-        ahead = self._ahead
+        channel = work.segment.channel
+        ahead = self._aheads.get(channel)
         if ahead is None or ahead.work is not work:
             return  # speech went on, or the turn ended before
         index = work.segment.index
         heard = result.hypothesis if isinstance(result, Analysis) else None
         if isinstance(result, Failure):
-            self._ahead = None  # it will be done, or fail, in its time
-        elif index not in self._pending:
+            del self._aheads[channel]  # it will be done, or fail, in its time
+        elif not ahead.ended:
             ahead.analysis = result
             if self._is_next(index):
                 ahead.guess = guess = self._tracker.identify(
@@ -562,7 +613,7 @@ class Session:
             self._report_partial(guess, None)
 
     def _receive_emotion_ahead(self, work: ClassifyTurn, result: Classification | Failure) -> None:
-        ahead = self._ahead
+        ahead = self._aheads.get(work.turn.channel)
         if ahead is None or ahead.classify is not work:
             return
         if isinstance(result, Failure):
@@ -606,7 +657,9 @@ class Session:
         turn = guess.analyzed.turn
         assert turn.start is not None and turn.end is not None
         name = guess.conversation.names[turn.speaker]
-        self._events.append(PartialTurn(turn.index, name, turn.text, turn.start, turn.end, emotion))
+        self._events.append(
+            PartialTurn(turn.index, name, turn.text, turn.start, turn.end, emotion, turn.channel)
+        )
 
     # --- end --------------------------------------------------------------------------------------
 

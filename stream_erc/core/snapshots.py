@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_erc.core.channels import ChannelMemory
 from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.conversation import AnalyzedTurn, Conversation, Memory, Step
 from stream_erc.core.endpointing import EndpointState, Phase
@@ -22,7 +23,7 @@ from stream_erc.core.work import ConversationState
 from stream_erc.events import Features, Latency, Turn, Word
 from stream_erc.exceptions import InputError
 
-VERSION = 2
+VERSION = 3
 
 T = TypeVar("T")
 
@@ -53,6 +54,13 @@ class _Mark(msgspec.Struct, frozen=True, array_like=True):
     endpoint: tuple[str, int, int, int, int, float, int] | None
     partial_at: int | None
     last_end: int
+    channels: tuple["_Mark", ...]
+
+
+class _Channels(msgspec.Struct, frozen=True, array_like=True):
+    voices: tuple[tuple[int, int], ...]
+    clusterings: tuple[tuple[int, dict[str, object]], ...]
+    languages: tuple[tuple[int, str], ...]
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):
@@ -68,6 +76,7 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     events: int
     inputs: int
     language: str | None
+    channels: _Channels
 
 
 class _Step(msgspec.Struct, frozen=True, array_like=True):
@@ -75,6 +84,7 @@ class _Step(msgspec.Struct, frozen=True, array_like=True):
     before: _Memory
     turn: tuple[int, int, str, int | None, int | None, str | None, str | None]
     words: tuple[tuple[str, int, int, float], ...]
+    channel: int | None
     acoustic: bytes | None
     latency: tuple[float, float, float, float, float]
     revision: int
@@ -97,6 +107,11 @@ def encode_header(snapshot: Snapshot, codec: StateCodec) -> bytes:
             snapshot.events,
             snapshot.inputs,
             now.language,
+            _Channels(
+                now.channels.voices,
+                tuple((channel, state.to_blob()) for channel, state in now.channels.clusterings),
+                now.channels.languages,
+            ),
         )
     )
 
@@ -111,6 +126,7 @@ def encode_step(step: Step, codec: StateCodec) -> bytes:
             _from_memory(step.before, codec),
             (turn.index, turn.speaker, turn.text, turn.start, turn.end, turn.language, turn.translation),
             tuple((word.text, word.start, word.end, word.probability) for word in turn.words),
+            turn.channel,
             None if acoustic is None else _bytes(acoustic),
             (latency.endpointing, latency.asr, latency.features, latency.emotion, latency.total),
             analyzed.revision,
@@ -142,6 +158,11 @@ def decode(header: bytes, steps: Mapping[int, bytes], codec: StateCodec) -> Snap
         spoken=memory.spoken,
         renamed=kept.renamed,
         language=kept.language,
+        channels=ChannelMemory(
+            kept.channels.voices,
+            tuple((k, ClusteringState.from_blob(state)) for k, state in kept.channels.clusterings),
+            kept.channels.languages,
+        ),
     )
     done = tuple(_to_step(_decode(steps[turn], _Step), codec) for turn in sorted(steps))
     return Snapshot(conversation, _to_mark(kept.mark), kept.failed, done, kept.events, kept.inputs)
@@ -188,6 +209,7 @@ def _from_mark(mark: SegmenterMark) -> _Mark:
         ),
         mark.partial_at,
         mark.last_end,
+        tuple(map(_from_mark, mark.channels)),
     )
 
 
@@ -200,13 +222,20 @@ def _to_mark(kept: _Mark) -> SegmenterMark:
     if kept.endpoint is not None:
         endpoint = EndpointState(Phase(kept.endpoint[0]), *kept.endpoint[1:])
     return SegmenterMark(
-        kept.position, kept.audio_from, kept.segments, vad, endpoint, kept.partial_at, kept.last_end
+        kept.position,
+        kept.audio_from,
+        kept.segments,
+        vad,
+        endpoint,
+        kept.partial_at,
+        kept.last_end,
+        tuple(map(_to_mark, kept.channels)),
     )
 
 
 def _to_step(kept: _Step, codec: StateCodec) -> Step:
     acoustic = None if kept.acoustic is None else _array(kept.acoustic)
-    turn = Turn(*kept.turn, tuple(Word(*word) for word in kept.words))
+    turn = Turn(*kept.turn, tuple(Word(*word) for word in kept.words), kept.channel)
     analyzed = AnalyzedTurn(turn, Features(acoustic), Latency(*kept.latency), kept.revision)
     return Step(_to_memory(kept.before, codec), analyzed)
 

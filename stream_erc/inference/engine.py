@@ -195,6 +195,7 @@ class Engine:
         *,
         given: Sequence[GivenTurn] | None = None,
         appended: bool = False,
+        channels: Sequence[str | None] | None = None,
         resume: Snapshot | None = None,
     ) -> Session:
         """Open a session whose work this engine can run; without VAD and given turns it is text only."""
@@ -208,6 +209,7 @@ class Engine:
             clustering=clustering,
             given=given,
             appended=appended,
+            channels=channels,
             resume=resume,
             detect_language=self.languages != () and (config.language or self.language) is None,
         )

@@ -101,7 +101,7 @@ class _Client:
     def __init__(self, on_result: Callable[[], None] = lambda: None, *, low_priority: bool = False) -> None:
         self.results: queue.SimpleQueue[tuple[Work, Result, float]] = queue.SimpleQueue()
         self.in_flight = 0
-        self.analysing: dict[int, float] = {}  # turn that waits for its analysis -> when that was requested
+        self.analysing: dict[int, float] = {}  # work that a turn's end waits for -> when it was requested
         self.on_result, self.low_priority, self.detached = on_result, low_priority, False
         self._analysed: dict[int, float] = {}  # finished turn -> when its analysis was taken
         self._ahead: dict[int, _Ahead] = {}  # by the id of the work
@@ -161,7 +161,7 @@ class _Client:
         now = time.perf_counter()
         if isinstance(work, AnalyzeSegment):
             if work.segment.final or work.awaited:
-                self.analysing.pop(work.segment.index, None)
+                self.analysing.pop(work.id, None)
             if work.segment.final:
                 self._analysed[work.segment.index] = now
         elif not (work.provisional or work.ahead):
@@ -293,7 +293,7 @@ class ThreadWorker:
     def _submit(self, work: Work, client: _Client) -> None:
         now = time.perf_counter()
         if isinstance(work, AnalyzeSegment) and (work.segment.final or work.awaited):
-            client.analysing[work.segment.index] = now
+            client.analysing[work.id] = now
         if work.ahead and client.low_priority and not _is_awaited(work):
             client.put(work, NOT_RUN, now)
             return

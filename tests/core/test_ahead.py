@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from fakes import CONFIG, HashEngine, conversation, drive, open_session, silence, tone
+from fakes import CONFIG, HashEngine, Late, Talking, conversation, drive, open_session, silence, tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,44 +130,6 @@ def test_a_failed_turn_fails_either_way(audio, ahead):
     events = feed(InlineWorker(engine, ahead=ahead), open_session(), audio)
     turns = [event for event in events if isinstance(event, EmotionEvent | TurnFailed)]
     assert [type(event) for event in turns] == [TurnFailed, EmotionEvent]
-
-
-class Late:
-    """Delivers results when it is told to: those of final work in order, those ahead of it at any time."""
-
-    def __init__(self, choose):
-        self.choose, self.engine = choose, Talking()
-        self.waiting = []
-
-    def advance(self, session, *, wait=False):
-        while True:
-            works = session.work_to_do()
-            for work in works:
-                self.waiting.append(work)
-            delivered = False
-            for work in list(self.waiting):
-                if wait or self.choose() < (3 if work.ahead else 7):
-                    self.waiting.remove(work)
-                    awaited = isinstance(work, AnalyzeSegment) and work.awaited
-                    dropped = work.ahead and not awaited and self.choose() == 0
-                    session.receive_result(
-                        work, Failure("dropped") if dropped else self.engine.run([work])[0]
-                    )
-                    delivered = True
-            if not (works or delivered):
-                return session.events_received()
-
-
-class Talking(HashEngine):
-    """Hears words that end a turn, and words that do not."""
-
-    def _one(self, work):
-        result = super()._one(work)
-        if isinstance(work, AnalyzeSegment) and result.hypothesis:
-            ends = (".", " and", "", ",")
-            text = result.hypothesis.text + ends[int(abs(work.segment.samples).sum() * 10) % 4]
-            result = dataclasses.replace(result, hypothesis=Hypothesis(text))
-        return result
 
 
 def test_words_decide_how_long_a_pause_is():
