@@ -1,6 +1,8 @@
 """The sample rate of all stages, conversions of samples, and the streaming resampler."""
 
 import functools
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import soxr
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 
 from stream_erc.events import Samples
 from stream_erc.exceptions import AudioError, ProtocolMisuse
+from stream_erc.mixing import Mixer
 
 SAMPLE_RATE = 16_000
 """Every stage works on mono float32 at this rate, in Hz."""
@@ -80,8 +83,8 @@ def _mulaw_table() -> Samples:
 class Resampler:
     """A streaming converter of audio of any rate and channel count to 16 kHz mono.
 
-    It sanitizes the samples, averages the channels with equal weight, then resamples with soxr's HQ filter.
-    The output does not depend on the chunking of the input, bit for bit. The filter looks ahead: output lags
+    It sanitizes the samples, mixes the channels (see `Mixer`), then resamples with soxr's HQ filter. The
+    output does not depend on the chunking of the input, bit for bit. The filter looks ahead: output lags
     by 30 ms from 8 kHz, 37 ms from 48 kHz and up to 84 ms from other rates; `flush` returns the rest. 16 kHz
     has no lag. From 8 kHz, the filter is soxr's for variable rates: the one for fixed rates collects blocks,
     and would lag by 115 ms. It is exact there; from other rates it would delay the signal by up to .1 ms.
@@ -102,6 +105,7 @@ class Resampler:
         self.rate_hz = rate_hz
         self.channels = channels
         self._flushed = False
+        self._mixer = Mixer(rate_hz, channels)
         self._stream: soxr.ResampleStream | None = None
         if rate_hz != SAMPLE_RATE:
             self._stream = soxr.ResampleStream(
@@ -135,17 +139,53 @@ class Resampler:
         return self._resample(self._stream, np.zeros(0, dtype=np.float32), last=True)
 
     def _mix_down(self, chunk: NDArray[np.float32]) -> Samples:
-        """Return the sanitized mean over channels, (N,)."""
-        shaped = chunk[:, np.newaxis] if chunk.ndim == 1 else chunk
-        if shaped.ndim != 2 or shaped.shape[1] != self.channels:
-            raise AudioError(f"expected a chunk of shape (N, {self.channels}), got {chunk.shape}")
-        clean = sanitize(shaped)
-        mono = clean[:, 0].copy()
-        for channel in range(1, self.channels):  # np.mean's order of summation may change with N
-            mono += clean[:, channel]
-        return mono / np.float32(self.channels) if self.channels > 1 else mono
+        """Return the sanitized samples as one channel, (N,)."""
+        return self._mixer.push(sanitize(_by_channel(chunk, self.channels)))
 
     @staticmethod
     def _resample(stream: soxr.ResampleStream, mono: Samples, *, last: bool) -> Samples:
         resampled: Samples = stream.resample_chunk(mono, last=last)
         return np.clip(resampled, -1.0, 1.0)  # the filter overshoots at full scale
+
+
+class MonoStream(Protocol):
+    """A streaming converter of one channel to 16 kHz."""
+
+    def push(self, chunk: Samples, /) -> Samples:
+        """Convert the next samples, (N,), to (M,)."""
+
+    def flush(self) -> Samples:
+        """End the stream and return the rest."""
+
+
+class SeparateChannels:
+    """A streaming converter of several channels to 16 kHz, each as if it were alone.
+
+    Args:
+        streams: the converter of each channel.
+    """
+
+    def __init__(self, streams: Sequence[MonoStream]) -> None:
+        self._streams = streams
+
+    def push(self, chunk: Samples) -> Samples:
+        """Convert the next samples, (N, C), to (M, C).
+
+        Raises:
+            AudioError: another number of channels.
+        """
+        shaped = _by_channel(chunk, len(self._streams))
+        channels = [stream.push(shaped[:, number]) for number, stream in enumerate(self._streams)]
+        return np.stack(channels, axis=1)
+
+    def flush(self) -> Samples:
+        """End the stream and return the rest, (M, C)."""
+        return np.stack([stream.flush() for stream in self._streams], axis=1)
+
+
+def _by_channel(chunk: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    """Return a chunk as (N, channels)."""
+    shaped = chunk[:, np.newaxis] if chunk.ndim == 1 else chunk
+    if shaped.ndim != 2 or shaped.shape[1] != channels:
+        raise AudioError(f"expected a chunk of shape (N, {channels}), got {chunk.shape}")
+    return shaped

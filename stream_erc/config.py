@@ -5,7 +5,7 @@ import difflib
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -234,7 +234,36 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
 
 
+MAX_CHANNELS = 8
+"""Channels of one conversation that can be heard separately: each costs the work of a stream of its own."""
+
+MAX_CHANNEL_NAME = 100
+"""Characters of a channel's name."""
+
 T = TypeVar("T")
+
+
+def check_channels(names: Sequence[str | None]) -> None:
+    """Check the channels of a conversation.
+
+    Args:
+        names: the name of each channel, None for one without a name.
+
+    Raises:
+        ConfigError: no channel, too many, or a name that is empty, too long or given twice.
+    """
+    if not 1 <= len(names) <= MAX_CHANNELS:
+        raise ConfigError(f"channels: expected 1 to {MAX_CHANNELS} to hear separately, got {len(names)}")
+    given = [name for name in names if name is not None]
+    for name in given:
+        if not name.strip() or len(name) > MAX_CHANNEL_NAME:
+            given_name = name[:MAX_CHANNEL_NAME]
+            raise ConfigError(
+                f"channels: expected names of 1 to {MAX_CHANNEL_NAME} characters, got {given_name!r}"
+            )
+    twice = [name for name in given if given.count(name) > 1]
+    if twice:
+        raise ConfigError(f"channels: expected a different name for each, got {twice[0]!r} twice")
 
 
 def load(path: Path) -> Config:

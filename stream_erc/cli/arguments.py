@@ -5,10 +5,14 @@ import dataclasses
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from stream_erc import config as configuration
-from stream_erc.config import DEFAULT_MODEL, Config, ServerConfig
+from stream_erc.config import DEFAULT_MODEL, Config, ServerConfig, check_channels
+from stream_erc.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from stream_erc.sources.channels import ChannelChoice
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--speed", type=_speed, metavar="max|N", help="N times real time, as if it were live (default: max)"
     )
+    replay.add_argument(
+        "--channels",
+        type=_channels,
+        metavar="auto|mix|separate|NAME,NAME",
+        help="hear channels as one, or each by itself, with a name for each or without (default: auto)",
+    )
     _conversation_options(replay)
 
     listen = commands.add_parser("listen", help="hear the microphone, live, until Ctrl-C")
@@ -196,6 +206,17 @@ def _speed(text: str) -> float | None:
     if not 0 < speed < float("inf"):
         raise argparse.ArgumentTypeError(f"expected max or a number above 0, got {text!r}")
     return speed
+
+
+def _channels(text: str) -> "ChannelChoice":
+    if text in ("auto", "mix", "separate"):
+        return text  # type: ignore[return-value]
+    names = tuple(name.strip() for name in text.split(","))
+    try:
+        check_channels(names)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("channels: ")) from error
+    return names
 
 
 def _positive(text: str) -> int:

@@ -30,6 +30,7 @@ from stream_erc.server.stores.opening import open_store
 
 if TYPE_CHECKING:
     from stream_erc.inference.engine import Engine
+    from stream_erc.sources.channels import ChannelChoice
     from stream_erc.sources.microphone import Microphone
 
 T = TypeVar("T")
@@ -37,6 +38,12 @@ T = TypeVar("T")
 INTERRUPTED = 130
 MOMENTARY = ("speech.started", "speech.stopped", "turn.partial")
 """Momentary messages, which a report ignores."""
+
+_CHOSEN = {
+    True: "the two channels carry different speech and are heard separately (--channels mix: as one)",
+    False: "the two channels carry the same speech and are heard as one (--channels separate: each alone)",
+}
+"""What is said of two channels, by whether they are heard separately."""
 
 LIVE_CHUNK_MS = 10  # results are looked for after each
 """Chunk length of live audio (a microphone, or a paced file); each chunk also fetches finished work."""
@@ -74,20 +81,28 @@ def _replay(args: argparse.Namespace) -> int:
 
     check_outputs([("--out", args.out), ("--report", args.report)], [args.input, args.turns, args.config])
     if turns.is_text_input(args.input):
-        for option, value in (("--turns", args.turns), ("--speed", args.speed)):
+        given_options = (("--turns", args.turns), ("--speed", args.speed), ("--channels", args.channels))
+        for option, value in given_options:
             if value is not None:
                 raise InputError(f"{option}: expected an audio or video file with it, got text: {args.input}")
         return _replay_text(args)
     from stream_erc.sources.audio_files import AudioFile, paced
+    from stream_erc.sources.channels import choose_channels
 
     live = args.speed is not None
     config = read_config(args, partials=live)
     audio = AudioFile(args.input)
     given = turns.read_turns(args.turns, args.input.stem) if args.turns else None
+    choice: ChannelChoice = args.channels or ("auto" if given is None else "mix")
+    channels = choose_channels(audio, choice)
+    if given is not None and channels is not None:
+        raise InputError("--channels: expected mix with --turns, got channels to hear separately")
+    if audio.channels == 2 and choice == "auto":
+        print(f"stream-erc: {_CHOSEN[channels is not None]}", file=sys.stderr)
     total_ms = None if audio.duration_s is None else round(1000 * audio.duration_s)
-    source = _Source(_name(args.input), total_ms, args.input)
-    chunks = paced(audio.chunks(LIVE_CHUNK_MS), args.speed) if live else audio.chunks()
-    return _run_audio(args, config, chunks, source, given=given, live=live)
+    source = _Source(_name(args.input), total_ms, args.input, channels)
+    chunks = audio.chunks(LIVE_CHUNK_MS if live else 100, separate=channels is not None)
+    return _run_audio(args, config, paced(chunks, args.speed), source, given=given, live=live)
 
 
 def _replay_text(args: argparse.Namespace) -> int:
@@ -145,6 +160,7 @@ def _run_audio(
             name=source.name,
             duration_ms=source.duration_ms,
             given=given,
+            channels=source.channels,
             on_progress=lambda samples: processed.__setitem__(0, samples),
         )
         try:
@@ -263,11 +279,18 @@ def _devices(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The source of a conversation: its name, its length if known, and the file that a report can play."""
+    """The source of a conversation.
+
+    Attributes:
+        duration_ms: its length, if known.
+        audio: the file that a report can play.
+        channels: the name of each channel that is heard separately, None for one without.
+    """
 
     name: str
     duration_ms: int | None = None
     audio: Path | None = None
+    channels: tuple[str | None, ...] | None = None
 
 
 def _name(path: Path) -> str:

@@ -24,6 +24,7 @@ def replay_audio(
     name: str,
     duration_ms: int | None = None,
     given: Sequence[GivenTurn] | None = None,
+    channels: Sequence[str | None] | None = None,
     session_id: str = "session-1",
     on_progress: Callable[[int], None] = lambda samples: None,
 ) -> Iterator[Message]:
@@ -33,19 +34,20 @@ def replay_audio(
         engine: opens the session.
         worker: runs its work.
         config: the session's settings.
-        chunks: the audio, 16 kHz mono float32; after an error in it, the turns so far are finished first.
+        chunks: the audio, float32 at 16 kHz; after an error in it, the turns so far are finished first.
         name: the name of the source, for the first message.
         duration_ms: its length, if known.
         given: all turns, if known, in order of start.
+        channels: the name of each channel, if channels are heard separately; see `Session`.
         session_id: the session's name.
         on_progress: called with the number of samples processed so far.
 
     Raises:
         InputError: an error in the audio, given turns past its end, or no speech; after the last message.
     """
-    session = engine.open_session(config, given=given)
+    session = engine.open_session(config, given=given, channels=channels)
     encoder = FileEncoder(session_id)
-    yield _created(encoder, engine, name, duration_ms)
+    yield _created(encoder, engine, name, duration_ms, channels)
     samples = turns = 0
     broken: InputError | None = None
     try:
@@ -81,7 +83,7 @@ def replay_text(
     for number, dialogue in enumerate(dialogues, 1):
         session = engine.open_session(config)
         encoder = FileEncoder(f"session-{number}", dialogue.dialogue)
-        yield _created(encoder, engine, name, None)
+        yield _created(encoder, engine, name)
         for turn in dialogue.turns:
             session.submit(turn)
             yield from map(encoder.encode, worker.advance(session))
@@ -89,7 +91,13 @@ def replay_text(
         yield from map(encoder.encode, worker.advance(session, wait=True))
 
 
-def _created(encoder: FileEncoder, engine: "Engine", name: str, duration_ms: int | None) -> Message:
+def _created(
+    encoder: FileEncoder,
+    engine: "Engine",
+    name: str,
+    duration_ms: int | None = None,
+    channels: Sequence[str | None] | None = None,
+) -> Message:
     classifier = engine.classifier
     return encoder.created(
         model=classifier.name,
@@ -97,4 +105,5 @@ def _created(encoder: FileEncoder, engine: "Engine", name: str, duration_ms: int
         labels=classifier.labels,
         name=name,
         duration_ms=duration_ms,
+        channels=channels,
     )

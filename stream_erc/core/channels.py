@@ -15,37 +15,9 @@ from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.diarization import Assignment, OnlineClustering
 from stream_erc.core.segmentation import BEGINNING, SegmenterMark, SegmenterOutput, SpeechSegmenter
 from stream_erc.events import Samples, SpeechSegment, Vector
-from stream_erc.exceptions import ConfigError, ProtocolMisuse
-
-MAX_CHANNELS = 8
-"""Channels of one conversation that can be heard separately: each costs the work of a stream of its own."""
-
-MAX_NAME = 100
-"""Characters of a channel's name."""
+from stream_erc.exceptions import ProtocolMisuse
 
 T = TypeVar("T")
-
-
-def check_channels(names: Sequence[str | None]) -> None:
-    """Check the channels of a conversation.
-
-    Args:
-        names: the name of each channel, None for one without a name.
-
-    Raises:
-        ConfigError: no channel, too many, or a name that is empty, too long or given twice.
-    """
-    if not 1 <= len(names) <= MAX_CHANNELS:
-        raise ConfigError(f"channels: expected 1 to {MAX_CHANNELS} to hear separately, got {len(names)}")
-    given = [name for name in names if name is not None]
-    for name in given:
-        if not name.strip() or len(name) > MAX_NAME:
-            raise ConfigError(
-                f"channels: expected names of 1 to {MAX_NAME} characters, got {name[:MAX_NAME]!r}"
-            )
-    twice = [name for name in given if given.count(name) > 1]
-    if twice:
-        raise ConfigError(f"channels: expected a different name for each, got {twice[0]!r} twice")
 
 
 class ChannelSegmenter:

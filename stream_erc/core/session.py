@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from stream_erc.audio import SAMPLE_RATE, ms_to_samples
-from stream_erc.config import SessionConfig
+from stream_erc.config import SessionConfig, check_channels
 from stream_erc.core.audio_input import AudioInput
-from stream_erc.core.channels import ChannelSegmenter, check_channels
+from stream_erc.core.channels import ChannelSegmenter
 from stream_erc.core.conversation import (
     AnalyzedTurn,
     Conversation,

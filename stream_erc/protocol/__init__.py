@@ -24,10 +24,10 @@ Beginning
     2. The client may send ``session.update`` before any audio or turn; ``session.updated`` answers. Fields
        that it leaves out have their defaults. If it is refused, an ``error`` says why, and the previous
        configuration still holds. A later ``session.update`` replaces an earlier one as a whole.
-    3. The client sends audio in binary frames: mono, in the agreed encoding and sample rate. A frame may have
-       any length up to ``limits.max_frame_ms``; 20 to 100 ms are usual. Samples are the only clock, so
-       silence must be sent too. (A client that does not wait for ``session.updated`` must be sure that the
-       server supports what it requested.)
+    3. The client sends audio in binary frames, in the agreed encoding and sample rate. A frame may have any
+       length up to ``limits.max_frame_ms``; 20 to 100 ms are usual. Samples are the only clock, so silence
+       must be sent too. (A client that does not wait for ``session.updated`` must be sure that the server
+       supports what it requested.)
 
 Listening
     For each turn that it hears, the server sends ``speech.started``, then ``turn.partial`` during the turn
@@ -47,6 +47,25 @@ Listening
     for ten seconds. ``pong`` answers ``ping``. If a client sends no frame for ``limits.idle_timeout_ms``
     while the server is ready to read one, the server closes the connection (4408); the session can be
     resumed. WebSocket's own pings and pongs do not count.
+
+Channels
+    Audio is mono unless ``audio.channels`` in ``session.update`` says how many channels it has, up to 8, as
+    of a call whose two ends are recorded apart. A frame then holds a sample of each channel in turn, the
+    first channel first, and only whole turns of them: 2 bytes a channel with ``pcm_s16le``. Each channel is
+    heard as if it were alone, and all of them are one conversation. ``opus`` has one channel. Channels cannot
+    be combined with appended turns.
+
+    ``channel_names`` names the speaker of each channel. Where there is none, or a null in its place, the
+    speakers of the channel are told by their voices; a speaker is never in two channels. ``speakers`` is
+    their number in each of these channels. One channel may be named as well.
+
+    ``channel`` (0, 1 ...) on ``speech.started``, ``speech.stopped``, ``turn.partial``, ``turn.final``,
+    ``turn.revised`` and ``turn.failed`` says which one it was. Turns of different channels may overlap in
+    time: they are numbered, and classified, in the order in which their ends are decided, the first channel
+    first where that is at the same moment. So a turn may begin before the one before it. Several turns may be
+    spoken at a time: a partial turn replaces the one before it in its channel, and the final turn of the
+    channel replaces both. Times, ``audio_ms`` included, count each moment once, whatever the number of
+    channels. ``limits.max_frame_ms`` counts the audio of all channels together.
 
 Turns that the client knows
     With ``turns: "appended"`` in ``session.update``, the client sends each turn as ``turn.append``, in order:

@@ -76,10 +76,12 @@ class MessageEncoder:
         """Return the message of an event; one that is never lost gets the next event number."""
         envelope = self.envelope()
         match event:
-            case SpeechStarted(start):
-                return messages.SpeechStarted(**envelope, audio_start_ms=to_ms(start))
-            case SpeechStopped(end):
-                return messages.SpeechStopped(**envelope, audio_end_ms=to_ms(end))
+            case SpeechStarted(start, channel):
+                return messages.SpeechStarted(
+                    **envelope, audio_start_ms=to_ms(start), channel=_channel(channel)
+                )
+            case SpeechStopped(end, channel):
+                return messages.SpeechStopped(**envelope, audio_end_ms=to_ms(end), channel=_channel(channel))
             case PartialTurn():
                 return messages.TurnPartial(
                     **envelope,
@@ -89,6 +91,7 @@ class MessageEncoder:
                     audio_end_ms=to_ms(event.end),
                     text=event.text,
                     emotion=None if event.emotion is None else _reading(event.emotion),
+                    channel=_channel(event.channel),
                 )
             case InputRejected(number, given, reason):
                 code = "invalid_speaker" if isinstance(given, SpeakerRenaming) else "invalid_turn"
@@ -113,6 +116,7 @@ class MessageEncoder:
                     emotion=_reading(event.emotion),
                     latency_ms=_latency(event.latency),
                     revision=event.revision,
+                    channel=_channel(event.turn.channel),
                 )
             case TurnFailed():
                 return messages.TurnFailed(
@@ -122,6 +126,7 @@ class MessageEncoder:
                     audio_start_ms=to_ms(event.start),
                     audio_end_ms=to_ms(event.end),
                     message=event.message,
+                    channel=_channel(event.channel),
                 )
             case SpeakerRenamed():
                 return messages.SpeakerUpdated(
@@ -150,10 +155,18 @@ class FileEncoder:
         self._encoder, self._seq = MessageEncoder(session_id, dialogue), itertools.count()
 
     def created(
-        self, *, model: str, asr: str, labels: Sequence[str], name: str, duration_ms: int | None
+        self,
+        *,
+        model: str,
+        asr: str,
+        labels: Sequence[str],
+        name: str,
+        duration_ms: int | None,
+        channels: Sequence[str | None] | None = None,
     ) -> Message:
         """Return the ``session.created`` message of a recording."""
-        source = messages.Source(name=name, duration_ms=duration_ms)
+        separate = UNSET if channels is None else tuple(channels)
+        source = messages.Source(name=name, duration_ms=duration_ms, channels=separate)
         created = messages.SessionCreated(
             **self._encoder.envelope(), model=model, asr=asr, labels=tuple(labels), source=source
         )
@@ -212,6 +225,10 @@ def schema() -> Message:
         "anyOf": [{"$ref": "#/$defs/FromClient"}, {"$ref": "#/$defs/FromServer"}],
         "$defs": cast(Message, {"FromClient": client, "FromServer": server, **parts}),
     }
+
+
+def _channel(channel: int | None) -> int | UnsetType:
+    return UNSET if channel is None else channel
 
 
 def _timed_word(word: Word) -> messages.TimedWord:

@@ -191,7 +191,7 @@ class LiveSession:
         """Accept a binary frame on its arrival, to be taken in with `hear`.
 
         Returns:
-            Samples at the client's rate, (N,), and how many milliseconds they last.
+            Samples at the client's rate, (N,) or (N, C), and how many milliseconds they last.
 
         Raises:
             Refusal: ``invalid_audio``, ``session_full``, or ``out_of_order`` after ``session.close``.
@@ -203,9 +203,10 @@ class LiveSession:
         except AudioError as error:
             raise Refusal("invalid_audio", str(error)) from error
         duration_ms, longest = self._audio.duration_ms(samples), self.terms.offer.server.max_frame_ms
-        if duration_ms > longest:
+        total_ms = duration_ms * self.terms.requested.audio.channels
+        if total_ms > longest:
             raise Refusal(
-                "invalid_audio", f"expected at most {longest} ms of audio in a frame, got {duration_ms:.2f}"
+                "invalid_audio", f"expected at most {longest} ms of audio in a frame, got {total_ms:.2f}"
             )
         self.begun = True
         return samples, duration_ms
@@ -340,9 +341,13 @@ class LiveSession:
     def _open(self, snapshot: Snapshot | None) -> None:
         """Open the session and its audio, from the beginning or from a snapshot."""
         requested = self.terms.requested
-        self._audio = WireAudio(requested.audio, 0 if snapshot is None else snapshot.acknowledged)
+        resume_at = 0 if snapshot is None else snapshot.acknowledged
+        self._audio = WireAudio(requested.audio, resume_at, separate=self.terms.channels is not None)
         self.session: Session = self.terms.engine.open_session(
-            self.terms.session_config(), appended=requested.turns == "appended", resume=snapshot
+            self.terms.session_config(),
+            appended=requested.turns == "appended",
+            channels=self.terms.channels,
+            resume=snapshot,
         )
 
     def _check_room(self) -> None:

@@ -11,6 +11,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from stream_erc.config import MAX_CHANNELS
+
 PROTOCOL_VERSION = 1
 
 Encoding: TypeAlias = Literal["pcm_s16le", "pcm_f32le", "mulaw", "opus"]
@@ -23,6 +25,9 @@ Id: TypeAlias = Annotated[str, Meta(max_length=100)]
 Language: TypeAlias = Annotated[str, Meta(max_length=16)]
 Speakers: TypeAlias = Annotated[int, Meta(ge=1, le=16)]
 Pause: TypeAlias = Annotated[int, Meta(ge=100, le=5_000)]
+Channel: TypeAlias = Annotated[
+    int | UnsetType, Meta(description="where channels are heard separately: which one, 0, 1 ...")
+]
 Token: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4_096)]
 
 
@@ -38,13 +43,16 @@ class ClientMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class AudioFormat(Part, frozen=True, kw_only=True):
-    """How the binary frames are to be read: mono, little-endian."""
+    """How the binary frames are to be read: little-endian, with the samples of several channels in turn."""
 
     encoding: Annotated[
         Encoding,
         Meta(description="`opus`: one packet a frame, of 2.5 to 40 ms, no container; at 48000 Hz"),
     ] = "pcm_s16le"
     sample_rate_hz: Annotated[int, Meta(ge=8_000, le=48_000, description="samples a second")] = 16_000
+    channels: Annotated[
+        int, Meta(ge=1, le=MAX_CHANNELS, description="heard separately where more than 1; `opus`: 1 only")
+    ] = 1
 
 
 class SessionAuthenticate(ClientMessage, tag="session.authenticate", frozen=True, kw_only=True):
@@ -58,6 +66,10 @@ class SessionUpdate(ClientMessage, tag="session.update", frozen=True, kw_only=Tr
 
     protocol: Annotated[int, Meta(description="the version that the client speaks")] = PROTOCOL_VERSION
     audio: Annotated[AudioFormat, Meta(description="of the binary frames")] = AudioFormat()
+    channel_names: Annotated[
+        tuple[Name | None, ...] | None,
+        Meta(description="the speaker of each channel; null for one whose speakers are told by the voice"),
+    ] = None
     turns: Annotated[
         Literal["heard", "appended"],
         Meta(description="`heard`: found in the audio; `appended`: the client says them with `turn.append`"),
@@ -164,6 +176,10 @@ class Source(Part, frozen=True, kw_only=True):
 
     name: str
     duration_ms: int | None
+    channels: Annotated[
+        tuple[str | None, ...] | UnsetType,
+        Meta(description="the names of the channels that are heard separately, null for one without"),
+    ] = UNSET
 
 
 class ModelInfo(Part, frozen=True, kw_only=True):
@@ -188,6 +204,7 @@ class Configuration(Part, frozen=True, kw_only=True):
     """How the conversation is heard."""
 
     audio: AudioFormat
+    channel_names: tuple[str | None, ...] | None = None
     turns: str
     model: str
     labels: tuple[str, ...]
@@ -247,12 +264,14 @@ class SpeechStarted(ServerMessage, tag="speech.started", frozen=True, kw_only=Tr
     """Speech began; a turn follows."""
 
     audio_start_ms: Annotated[int | None, Meta(description="where")]
+    channel: Channel = UNSET
 
 
 class SpeechStopped(ServerMessage, tag="speech.stopped", frozen=True, kw_only=True):
-    """The speech that began last has ended; its turn is being understood."""
+    """The speech that began last (in the channel) has ended; its turn is being understood."""
 
     audio_end_ms: Annotated[int | None, Meta(description="where; the pause that tells it came after")]
+    channel: Channel = UNSET
 
 
 class EmotionReading(Part, frozen=True, kw_only=True):
@@ -276,12 +295,15 @@ class LatencyParts(Part, frozen=True, kw_only=True):
 class TurnPartial(ServerMessage, tag="turn.partial", frozen=True, kw_only=True):
     """A turn that is still being spoken. Another one or the final one replaces it."""
 
-    turn: Annotated[int, Meta(description="that of the final turn to come")]
+    turn: Annotated[
+        int, Meta(description="that of the final turn to come, unless another channel's turn ends before")
+    ]
     speaker: Annotated[str | None, Meta(description="so far")]
     audio_start_ms: int | None
     audio_end_ms: int | None
     text: Annotated[str, Meta(description="so far")]
     emotion: Annotated[EmotionReading | None, Meta(description="provisional")]
+    channel: Channel = UNSET
 
 
 class TimedWord(Part, frozen=True, kw_only=True):
@@ -313,6 +335,7 @@ class TurnFields(SessionEvent, frozen=True, kw_only=True):
     emotion: EmotionReading
     latency_ms: LatencyParts
     revision: Annotated[int, Meta(description="0; 1, 2 ... where a correction changed the turn")]
+    channel: Channel = UNSET
 
 
 class TurnFinal(TurnFields, tag="turn.final", frozen=True, kw_only=True):
@@ -330,6 +353,7 @@ class TurnFailed(SessionEvent, tag="turn.failed", frozen=True, kw_only=True):
     audio_start_ms: int | None
     audio_end_ms: int | None
     message: Annotated[str, Meta(description="what was expected and what came")]
+    channel: Channel = UNSET
 
 
 class SpeakerUpdated(SessionEvent, tag="speaker.updated", frozen=True, kw_only=True):

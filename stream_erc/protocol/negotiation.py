@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from stream_erc.config import ServerConfig, SessionConfig
+from stream_erc.config import ServerConfig, SessionConfig, check_channels
 from stream_erc.core.input_queue import APPENDED_AUDIO_MS
 from stream_erc.events import Emotion, EmotionEvent, Event, PartialTurn
 from stream_erc.exceptions import ConfigError
@@ -74,6 +74,27 @@ class SessionTerms:
             raise ConfigError(f"expected some of the labels {', '.join(known)}, got {', '.join(labels)}")
         if requested.language is not None and languages and requested.language not in languages:
             raise ConfigError(f"expected a language of {', '.join(languages)}, got {requested.language!r}")
+        self._check_channels()
+
+    def _check_channels(self) -> None:
+        audio, names = self.requested.audio, self.requested.channel_names
+        if names is not None and len(names) != audio.channels:
+            raise ConfigError(
+                f"channel_names: expected one for each of {audio.channels} channel(s), got {len(names)}"
+            )
+        if self.channels is None:
+            return
+        check_channels(self.channels)
+        if audio.encoding == "opus" and audio.channels > 1:
+            raise ConfigError(f"audio: expected opus with 1 channel, got {audio.channels}")
+        if self.requested.turns != "heard":
+            raise ConfigError("audio: expected turns heard in several channels, got turns appended")
+
+    @property
+    def channels(self) -> tuple[str | None, ...] | None:
+        """The name of each channel that is heard separately, None for one without; None for mono audio."""
+        names, count = self.requested.channel_names, self.requested.audio.channels
+        return names if names is not None or count == 1 else (None,) * count
 
     @property
     def engine(self) -> Engine:
@@ -102,6 +123,7 @@ class SessionTerms:
         requested, engine, config = self.requested, self.engine, self.session_config()
         return messages.Configuration(
             audio=requested.audio,
+            channel_names=requested.channel_names,
             turns=requested.turns,
             model=requested.model or next(iter(self.offer.engines)),
             labels=engine.classifier.labels if requested.labels is None else requested.labels,

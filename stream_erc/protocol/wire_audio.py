@@ -5,7 +5,16 @@ from typing import Protocol
 
 import numpy as np
 
-from stream_erc.audio import SAMPLE_RATE, Resampler, from_float32, from_mulaw, from_pcm16, ms_to_samples
+from stream_erc.audio import (
+    SAMPLE_RATE,
+    MonoStream,
+    Resampler,
+    SeparateChannels,
+    from_float32,
+    from_mulaw,
+    from_pcm16,
+    ms_to_samples,
+)
 from stream_erc.events import Samples
 from stream_erc.exceptions import AudioError, ConfigError
 from stream_erc.protocol.messages import AudioFormat
@@ -19,7 +28,7 @@ class FrameDecoder(Protocol):
     """A decoder of binary frames."""
 
     def __call__(self, data: bytes) -> Samples:
-        """Return the samples of one frame at the client's rate, (N,)."""
+        """Return the samples of one frame at the client's rate, (N,); channels stay interleaved."""
 
 
 class WireAudio:
@@ -28,6 +37,7 @@ class WireAudio:
     Args:
         audio: the format that the client sends.
         resume_at: the sample, at 16 kHz, that the session needs next.
+        separate: whether channels are heard separately; samples are then (N, C), otherwise (N,).
 
     Attributes:
         send_from_ms: the position from which the client must send audio, to provide that sample.
@@ -36,12 +46,12 @@ class WireAudio:
         ConfigError: the encoding does not support the sample rate.
     """
 
-    def __init__(self, audio: AudioFormat, resume_at: int = 0) -> None:
+    def __init__(self, audio: AudioFormat, resume_at: int = 0, *, separate: bool = False) -> None:
         self._decode, self._rate_hz = _decoder(audio), audio.sample_rate_hz
+        self._channels = audio.channels if separate else None
         self.send_from_ms = send_from_ms(audio, resume_at)
-        self._resampler: Resampler | RestartableResampler = Resampler(audio.sample_rate_hz)
-        if audio.sample_rate_hz != SAMPLE_RATE:
-            self._resampler = RestartableResampler(audio.sample_rate_hz, self.send_from_ms // 1000)
+        streams = [_resampler(self._rate_hz, self.send_from_ms // 1000) for _ in range(audio.channels)]
+        self._resampler: MonoStream = SeparateChannels(streams) if separate else streams[0]
         self._skip = resume_at - ms_to_samples(self.send_from_ms)
         self._heard = 0
 
@@ -51,19 +61,26 @@ class WireAudio:
         return self.send_from_ms + self._heard * 1000 // self._rate_hz
 
     def decode(self, data: bytes) -> Samples:
-        """Return a frame's samples at the client's rate, (N,), without taking them in.
+        """Return a frame's samples at the client's rate, (N,) or (N, C), without taking them in.
 
         Raises:
-            AudioError: the bytes are not audio of the encoding.
+            AudioError: the bytes are not audio of the encoding, or not a sample of every channel.
         """
-        return self._decode(data)
+        samples = self._decode(data)
+        if self._channels is None:
+            return samples
+        if len(samples) % self._channels:
+            raise AudioError(
+                f"expected a sample of each of {self._channels} channels in turn, got {len(samples)} samples"
+            )
+        return samples.reshape(-1, self._channels)
 
     def duration_ms(self, samples: Samples) -> float:
         """Return the duration of samples at the client's rate."""
         return 1000 * len(samples) / self._rate_hz
 
     def push(self, samples: Samples) -> Samples:
-        """Take decoded samples in, (N,); return what is ready at 16 kHz, (M,)."""
+        """Take decoded samples in, (N,) or (N, C); return what is ready at 16 kHz, (M,) or (M, C)."""
         self._heard += len(samples)
         return self._from_resume_point(self._resampler.push(samples))
 
@@ -76,6 +93,10 @@ class WireAudio:
         skipped = min(self._skip, len(samples))
         self._skip -= skipped
         return samples[skipped:]
+
+
+def _resampler(rate_hz: int, begin_s: int) -> MonoStream:
+    return Resampler(rate_hz) if rate_hz == SAMPLE_RATE else RestartableResampler(rate_hz, begin_s)
 
 
 class RestartableResampler:

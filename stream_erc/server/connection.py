@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from stream_erc.events import Samples
 from stream_erc.protocol import messages
 from stream_erc.protocol.encoding import event_id_of, parse
 from stream_erc.protocol.errors import Refusal
@@ -243,7 +244,7 @@ class Connection:
         samples, duration_ms = self.live.decode(data)
         due = self._inbox.due(duration_ms) if self.live.paced else 0.0
         self._count_accepted()
-        self._shared.telemetry.audio.inc(duration_ms / 1000)
+        self._shared.telemetry.audio.inc(duration_ms * _channels_of(samples) / 1000)
         await self._inbox.put(samples, due=due, wait=not self.live.paced)
 
     async def _hear(self) -> None:
@@ -257,8 +258,9 @@ class Connection:
                     self.live.receive(item)
                     self._count_accepted()
                 else:
-                    for at in range(0, max(1, len(item)), AUDIO_SLICE_SAMPLES):
-                        self.live.hear(item[at : at + AUDIO_SLICE_SAMPLES])
+                    size = AUDIO_SLICE_SAMPLES // _channels_of(item)
+                    for at in range(0, max(1, len(item)), size):
+                        self.live.hear(item[at : at + size])
                         self._heard_at = time.monotonic()
                         await self._wait_for_room()
             except Refusal as refusal:
@@ -433,3 +435,8 @@ def _now() -> str:
 def _seconds(iso: str) -> float:
     """Return an ISO 8601 time as seconds since the epoch, 0 for an empty text."""
     return datetime.fromisoformat(iso).timestamp() if iso else 0.0
+
+
+def _channels_of(samples: Samples) -> int:
+    """Return the number of channels of (N,) or (N, C)."""
+    return 1 if samples.ndim == 1 else samples.shape[1]

@@ -1,4 +1,4 @@
-"""Audio from a file: decoded as a stream of 16 kHz mono chunks, and paced like a live source if asked to.
+"""Audio from a file: decoded as a stream of 16 kHz chunks, and paced like a live source if asked to.
 
 A shell: it may use the clock.
 """
@@ -16,7 +16,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from stream_erc.audio import SAMPLE_RATE, Resampler, ms_to_samples
+from stream_erc.audio import SAMPLE_RATE, Resampler, SeparateChannels, ms_to_samples
 from stream_erc.events import Samples
 from stream_erc.exceptions import AudioError, ConfigError
 from stream_erc.sources.containers import cut_short, declares_duration
@@ -45,6 +45,7 @@ class AudioFile:
 
     Attributes:
         duration_s: the declared duration in seconds, None if the file declares none.
+        channels: the number of its channels.
 
     Raises:
         AudioError: no such file, a folder, empty, not audio, or without an audio stream.
@@ -56,18 +57,38 @@ class AudioFile:
         container, stream = self._open()
         with container:
             self.duration_s = _duration_s(container, stream)
+            self.channels = stream.codec_context.layout.nb_channels
             self._format = container.format.name
 
-    def chunks(self, chunk_ms: int = 100) -> Iterator[Samples]:
-        """Decode from the beginning.
+    def chunks(self, chunk_ms: int = 100, *, separate: bool = False) -> Iterator[Samples]:
+        """Decode from the beginning, to mono, (N,), or to separate channels, (N, channels).
 
         Args:
             chunk_ms: length of the chunks in milliseconds; the last one may be shorter.
+            separate: whether channels stay separate; by default they are mixed.
 
         Raises:
-            AudioError: truncated, corrupt, or without samples; raised after all samples before the fault.
+            AudioError: truncated, corrupt, or without samples; raised after all samples before the fault. If
+                channels stay separate, another number of them further on.
         """
-        return _rechunk(self._decoded(), ms_to_samples(chunk_ms))
+        return _rechunk(self._decoded(separate), ms_to_samples(chunk_ms))
+
+    def frames(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Decode from the beginning; yield the sample rate and the samples, (N, C), as they are stored.
+
+        Raises:
+            AudioError: as from `chunks`.
+        """
+        container, stream = self._open()
+        decoded_s, fault = 0.0, None
+        with container:
+            try:
+                for frame in container.decode(stream):
+                    decoded_s += frame.samples / frame.sample_rate
+                    yield frame.sample_rate, self._floats(frame)
+            except av.FFmpegError as error:
+                fault = _reason(error)
+        self._check(decoded_s, fault)
 
     def _open(self) -> tuple[InputContainer, AudioStream]:
         try:
@@ -81,26 +102,33 @@ class AudioFile:
             raise AudioError(f"{self.path}: expected an audio stream, got {found} only")
         return container, container.streams.audio[0]
 
-    def _decoded(self) -> Iterator[Samples]:
-        """Yield the decoded audio at 16 kHz mono, then raise the fault, if any."""
-        container, stream = self._open()
-        resampler: Resampler | None = None
-        decoded_s, fault = 0.0, None
-        with container:
-            try:
-                for frame in container.decode(stream):
-                    rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
-                    if resampler is None or (resampler.rate_hz, resampler.channels) != (rate_hz, channels):
-                        if resampler is not None:  # chained streams may change their format
-                            yield resampler.flush()
-                        resampler = Resampler(rate_hz, channels)
-                    decoded_s += frame.samples / rate_hz
-                    yield resampler.push(self._floats(frame))
-            except av.FFmpegError as error:
-                fault = _reason(error)
+    def _decoded(self, separate: bool) -> Iterator[Samples]:
+        """Yield the decoded audio at 16 kHz, then raise the fault, if any."""
+        resampler: Resampler | SeparateChannels | None = None
+        form: tuple[int, int] | None = None  # sample rate, channels
+        fault: AudioError | None = None
+        try:
+            for rate_hz, samples in self.frames():
+                if form != (rate_hz, samples.shape[1]):
+                    if resampler is not None:  # chained streams may change their format
+                        yield resampler.flush()
+                    resampler, form = None, (rate_hz, samples.shape[1])
+                    resampler = self._resampler(*form, separate)
+                assert resampler is not None
+                yield resampler.push(samples)
+        except AudioError as error:
+            fault = error
         if resampler is not None:
             yield resampler.flush()
-        self._check(decoded_s, fault)
+        if fault is not None:
+            raise fault
+
+    def _resampler(self, rate_hz: int, channels: int, separate: bool) -> Resampler | SeparateChannels:
+        if not separate:
+            return Resampler(rate_hz, channels)
+        if channels != self.channels:
+            raise AudioError(f"{self.path}: expected {self.channels} channels throughout, got {channels}")
+        return SeparateChannels([Resampler(rate_hz) for _ in range(channels)])
 
     def _floats(self, frame: AudioFrame) -> NDArray[np.float32]:
         """Convert the samples of a frame to float, (N, channels), full scale at 1."""
@@ -146,7 +174,7 @@ def paced(
     """Yield each chunk when a live source would: at the time of its last sample.
 
     Args:
-        chunks: 16 kHz mono.
+        chunks: 16 kHz.
         speed: 1.0 is real time, 2.0 twice as fast; None does not pace.
         clock: returns seconds from any origin.
         sleep: waits for some seconds.

@@ -410,3 +410,70 @@ def test_a_name_that_is_no_unicode(replay, tmp_path, talk) -> None:
     ended = replay(path, "--report", tmp_path / "r.html")
     whole(ended)
     assert ended.messages[0]["source"]["name"] == "a?.wav"
+
+
+# --- channels -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def call(talk, tmp_path) -> Path:
+    """A call whose second side overlaps the first: its turns are the same, 1.5 s later."""
+    other = np.pad(talk[:-24_000], (24_000, 0))
+    soundfile.write(tmp_path / "call.wav", np.stack([talk, other], axis=1), SAMPLE_RATE)
+    return tmp_path / "call.wav"
+
+
+@pytest.mark.parametrize("names", ["agent", "agent,caller,other"])
+def test_more_or_fewer_names_than_channels(replay, call, names) -> None:
+    refused(replay(call, "--channels", names), "a name for each of 2 channel(s), got", names.split(",")[0])
+
+
+@pytest.mark.parametrize("names", ["agent,agent", "agent,", ",", "a," + "b" * 101])
+def test_names_that_cannot_be_used(call, names, capsys) -> None:
+    assert main(["replay", str(call), "--channels", names]) == 2
+    error = capsys.readouterr().err
+    assert "--channels: expected" in error and error.count("\n") == 1
+
+
+def test_ten_channels(replay, talk, tmp_path) -> None:
+    path = tmp_path / "ten.wav"
+    soundfile.write(path, np.repeat(talk[:, np.newaxis], 10, axis=1), SAMPLE_RATE)
+    refused(replay(path, "--channels", "separate"), "expected 1 to 8 to hear separately, got 10")
+    mixed = replay(path)
+    whole(mixed)
+    assert len(mixed.turns) == 2 and "channel" not in mixed.turns[0]
+
+
+def test_separate_channels_with_known_turns(replay, call, tmp_path) -> None:
+    turns = tmp_path / "call.rttm"
+    turns.write_text(TURN.format(0.6, 3.4))
+    refused(replay(call, "--turns", turns, "--channels", "separate"), "expected mix with --turns")
+    whole(replay(call, "--turns", turns))
+
+
+def test_a_text_has_no_channels(replay, tmp_path) -> None:
+    text = tmp_path / "a.jsonl"
+    text.write_text('{"dialogue": "a", "turns": [{"speaker": "b", "text": "c"}]}\n')
+    refused(replay(text, "--channels", "mix"), "--channels: expected an audio or video file with it")
+
+
+def test_a_call_is_heard_channel_by_channel_and_that_is_said(replay, call) -> None:
+    named, auto = replay(call, "--channels", "agent,caller"), replay(call)
+    whole(named)
+    assert [(turn["channel"], turn["speaker"]) for turn in named.turns] == [
+        (0, "agent"), (1, "caller"), (0, "agent"), (1, "caller"),
+    ]  # fmt: skip
+    assert named.messages[0]["source"]["channels"] == ["agent", "caller"]
+    assert auto.code == 0 and "different speech and are heard separately" in auto.error
+    assert auto.messages[0]["source"]["channels"] == [None, None]
+    assert [turn["channel"] for turn in auto.turns] == [0, 1, 0, 1]
+    mixed = replay(call, "--channels", "mix")
+    assert "channels" not in mixed.messages[0]["source"] and len(mixed.turns) < 4
+
+
+def test_the_same_speech_in_two_channels_is_heard_once_even_in_opposite_phase(replay, talk, tmp_path) -> None:
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([talk, -talk], axis=1), SAMPLE_RATE)
+    heard = replay(path)
+    assert heard.code == 0 and "the same speech and are heard as one" in heard.error
+    assert len(heard.turns) == 2

@@ -6,6 +6,7 @@ import subprocess
 import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes import conversation
 from paths import ROOT
@@ -14,6 +15,7 @@ from serving import serve
 from stream_erc.audio import SAMPLE_RATE, to_pcm16
 
 FOLDER = ROOT / "tests" / "clients" / "independent"
+NAMES = "agent,caller"
 EVENTS = {"turn.final", "turn.revised", "turn.failed", "speaker.updated", "session.closed"}
 
 pytestmark = [
@@ -50,6 +52,26 @@ def test_it_hears_the_same_however_often_it_is_cut(tmp_path: Path) -> None:
         cut = run(*common, "--cut", 4, "--events", tmp_path / "cut.jsonl")
     assert [m["event_id"] for m in whole] == list(range(1, len(whole) + 1))
     assert whole[-1]["turns"] == 12
+    assert cut == whole
+
+
+def test_it_sends_a_call_of_two_channels(tmp_path: Path) -> None:
+    agent, caller = conversation([(1.0, 200), (0.8, 200)] * 3), conversation([(1.4, 900)] * 4, gap=0.3)
+    longest = max(len(agent), len(caller))
+    call = np.stack([np.pad(side, (0, longest - len(side))) for side in (agent, caller)], axis=1)
+    recording = tmp_path / "call.wav"
+    with wave.open(str(recording), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(to_pcm16(call))
+    with serve() as running:
+        common = ("client.mjs", running.socket_url, recording, "--pace", "replay", "--channels", NAMES)
+        whole = run(*common, "--events", tmp_path / "whole.jsonl")
+        cut = run(*common, "--cut", 3, "--events", tmp_path / "cut.jsonl")
+    turns = [m for m in whole if m["type"] == "turn.final"]
+    assert {(m["channel"], m["speaker"]) for m in turns} == {(0, "agent"), (1, "caller")} and len(turns) == 10
+    assert whole[-1]["audio_ms"] == round(longest / 16)
     assert cut == whole
 
 

@@ -1162,7 +1162,7 @@ def test_a_mistake_in_the_background_is_raised_and_not_waited_for(
 def test_a_file_that_stops_being_readable_ends_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError("expected a disk")
 
     async def once() -> None:
@@ -1388,6 +1388,12 @@ def test_channels_are_mixed(tmp_path: Path) -> None:
     frames = struct.pack("<6h", 100, 300, -32_768, -32_768, 32_767, 32_767)
     with WavFile(write_wav(tmp_path / "a.wav", frames, channels=2)) as wav:
         assert b"".join(wav.chunks()) == struct.pack("<3h", 200, -32_768, 32_767)
+
+
+def test_channels_can_stay_separate(tmp_path: Path) -> None:
+    frames = struct.pack("<6h", 100, 300, -32_768, -32_768, 32_767, 32_767)
+    with WavFile(write_wav(tmp_path / "a.wav", frames, channels=2)) as wav:
+        assert wav.channels == 2 and b"".join(wav.chunks(separate=True)) == frames
 
 
 def test_what_is_no_wav_file_is_told(tmp_path: Path) -> None:
@@ -1729,6 +1735,43 @@ def test_the_real_server_is_heard_the_same_over_cuts() -> None:
     assert len([event for event in whole if event.type == "turn.final"]) == len(TONES)
     assert lasting(cut) == lasting(whole)
     assert [event.type for event in cut].count("reconnected") >= 5
+
+
+def test_a_call_is_heard_channel_by_channel_over_cuts(tmp_path: Path) -> None:
+    agent, caller = spoken(), np.roll(spoken(), 20_000)
+    frames = list(chunks(pcm(np.stack([agent, caller], axis=1)), 80))  # 40 ms of both
+    path = write_wav(tmp_path / "call.wav", b"".join(frames), channels=2)
+
+    async def played(url: str) -> list[erc.Event]:
+        async with erc.connect(url, pace="replay", channels=("agent", "caller")) as session:
+            assert session.configuration.channel_names == ("agent", "caller")
+            with pytest.raises(erc.InvalidInput, match="expected a session of 1 channel, got 2"):
+                session.listen()
+            with pytest.raises(erc.AudioError, match="expected 2 channels like the session, got 1"):
+                session.play(write_wav(tmp_path / "mono.wav", samples(1)))
+            with pytest.raises(erc.InvalidInput, match="whole samples of 4 bytes, got 6"):
+                await session.send_audio(bytes(6))
+            session.play(path)
+            return [event async for event in session]
+
+    with serve() as running:
+        whole = run(streamed(running.url, frames, channels=("agent", "caller")))
+        cut = run(streamed(running.url, frames, cuts=5, channels=("agent", "caller")))
+        file = run(played(running.url))
+        unnamed = run(streamed(running.url, frames, channels=2))
+    turns = [event for event in whole if event.type == "turn.final"]
+    assert {(event.channel, event.speaker) for event in turns} == {(0, "agent"), (1, "caller")}
+    assert [event.channel for event in turns].count(0) == len(TONES)
+    assert lasting(cut) == lasting(whole) == lasting(file)
+    voices = [{e.speaker for e in unnamed if e.type == "turn.final" and e.channel == k} for k in (0, 1)]
+    assert len(voices[0]) > 1 and not voices[0] & voices[1]
+
+
+def test_channels_that_there_are_not_are_told() -> None:
+    with pytest.raises(erc.InvalidInput, match="expected 1 or more, and 1 with opus, got 0"):
+        erc.connect("ws://127.0.0.1:1", channels=())
+    with pytest.raises(erc.InvalidInput, match="1 with opus, got 2"):
+        erc.connect("ws://127.0.0.1:1", channels=2, audio_encoding="opus", sample_rate_hz=48_000)
 
 
 def encoded(encoding: str, rate_hz: int) -> list[bytes]:

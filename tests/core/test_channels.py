@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import FakeClassifier
 
-from stream_erc.core.channels import MAX_CHANNELS
+from stream_erc.config import MAX_CHANNELS
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.session import Session
 from stream_erc.core.snapshots import decode, encode_header, encode_step

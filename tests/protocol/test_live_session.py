@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -292,6 +293,15 @@ def test_a_session_may_have_a_language_of_its_own(monkeypatch: pytest.MonkeyPatc
         (SessionUpdate(language="de"), "expected a language of en, got 'de'"),
         (SessionUpdate(protocol=2), "expected protocol 1, got 2"),
         (SessionUpdate(audio=AudioFormat(encoding="opus")), "48000, got 16000"),
+        (SessionUpdate(channel_names=("a", "b")), "one for each of 1 channel.s., got 2"),
+        (SessionUpdate(audio=AudioFormat(channels=3), channel_names=("a", None)), "3 channel.s., got 2"),
+        (SessionUpdate(audio=AudioFormat(channels=2), channel_names=("a", "a")), "got 'a' twice"),
+        (SessionUpdate(audio=AudioFormat(channels=2), channel_names=("a", " ")), "1 to 100 characters"),
+        (SessionUpdate(audio=AudioFormat(channels=2), turns="appended"), "got turns appended"),
+        (
+            SessionUpdate(audio=AudioFormat(encoding="opus", sample_rate_hz=48_000, channels=2)),
+            "opus with 1 channel, got 2",
+        ),
     ],
 )
 def test_what_is_not_there_is_refused_and_the_session_stays_as_it_was(
@@ -385,3 +395,78 @@ def test_random_chunks_give_the_same_events() -> None:
         received = [m for m in sent(live) if m["type"] == "turn.final"]
         undisturbed = Wire(SessionUpdate(partials=False), [s for s in HEARD if s[0] != "input"], []).run()
         assert [m["emotion"] for m in received] == [m["emotion"] for m in undisturbed[:-1]]
+
+
+# --- several channels -----------------------------------------------------------------------------
+
+AGENT = conversation([(1.0, 200), (1.4, 200), (0.6, 200)], gap=0.4)
+CALLER = conversation([(0.5, 900), (1.5, 300), (0.9, 900)], gap=0.6)
+CALL = np.stack([np.pad(AGENT, (0, max(0, len(CALLER) - len(AGENT)))), CALLER[: len(CALLER)]], axis=1)
+
+
+def call(asked: SessionUpdate, audio: np.ndarray, encode: Callable, cuts: list[int]) -> list[dict]:
+    """Send a call in frames, cut after some of them, and return the events."""
+    rate = asked.audio.sample_rate_hz
+    store, engine, received, at, sent_frames = MemoryStore(), HashEngine(), [], 0, 0
+    live = LiveSession(OFFER, "s", lambda: "now")
+    live.update(asked)
+    owner = store.create("s", b"t", live.save_point(always=True).header, now=0, expires_at=9)
+
+    def advance() -> None:
+        live.report(drive(live.session, engine))
+        while (due := live.save_point()) is not None:
+            keep(store, owner, due)
+            live.saved(due)
+        received.extend(m for m in sent(live) if "event_id" in m)
+
+    while at < len(audio):
+        frame = audio[at : at + rate // 10]
+        live.hear(live.decode(encode(frame))[0])
+        at, sent_frames = at + len(frame), sent_frames + 1
+        if sent_frames in cuts:
+            saved = store.claim(b"t", now=0, expires_at=9)
+            live, owner = LiveSession(OFFER, "s", lambda: "now", (saved.header, saved.steps)), saved.owner
+            at = live.resumed(saved.last_event_id).audio_ms * rate // 1000
+        advance()
+    live.close()
+    advance()
+    return plain(received)
+
+
+@pytest.mark.parametrize("names", [None, ("agent", "caller"), (None, "caller")])
+def test_a_call_is_heard_channel_by_channel_over_any_cut(names: tuple[str | None, ...] | None) -> None:
+    asked = SessionUpdate(audio=AudioFormat(channels=2), channel_names=names, partials=False)
+    whole = call(asked, CALL, to_pcm16, [])
+    turns = [m for m in whole if m["type"] == "turn.final"]
+    assert sorted({(m["channel"], m["speaker"]) for m in turns if names}) == (
+        sorted({0: names[0] or "speaker_1", 1: names[1]}.items()) if names else []
+    )
+    assert len(turns) == 6 and whole[-1]["audio_ms"] == round(len(CALL) / 16)
+    for cut in range(1, len(CALL) // 1600):
+        assert call(asked, CALL, to_pcm16, [cut, cut + 7]) == whole, cut
+
+
+def test_a_telephone_call_is_cut_without_a_trace() -> None:
+    asked = SessionUpdate(
+        audio=AudioFormat(encoding="mulaw", sample_rate_hz=8_000, channels=2),
+        channel_names=("agent", "caller"),
+        partials=False,
+    )
+    audio = np.ascontiguousarray(CALL[::2])
+    whole = call(asked, audio, to_mulaw, [])
+    assert len(whole) == 7
+    assert all(call(asked, audio, to_mulaw, [cut]) == whole for cut in (5, 19, 28, 33, 41))
+
+
+def test_frames_hold_a_sample_of_each_channel_and_all_of_them_count() -> None:
+    live = LiveSession(OFFER, "s", lambda: "now")
+    configured = live.update(SessionUpdate(audio=AudioFormat(channels=2), channel_names=("a", None)))
+    assert configured.configuration.audio.channels == 2
+    assert configured.configuration.channel_names == ("a", None)
+    with pytest.raises(Refusal, match="a sample of each of 2 channels in turn, got 3 samples"):
+        live.decode(bytes(6))
+    samples, duration_ms = live.decode(bytes(2 * 2 * 1600))
+    assert samples.shape == (1600, 2) and duration_ms == 100
+    with pytest.raises(Refusal, match=r"at most 10000 ms of audio in a frame, got 10000\.12"):
+        live.decode(bytes(2 * 2 * (80_000 + 1)))
+    live.decode(bytes(2 * 2 * 80_000))

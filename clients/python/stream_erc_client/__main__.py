@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--token", default=os.environ.get("STREAM_ERC_TOKEN"), help="or STREAM_ERC_TOKEN")
     parser.add_argument("--model", help="one of the server's")
     parser.add_argument("--language", help="ISO 639-1")
+    parser.add_argument(
+        "--channels", metavar="NAME,NAME", help="the speaker of each channel of the file, heard separately"
+    )
     parser.add_argument("--fast", action="store_true", help="send the file as fast as the server reads it")
     return parser
 
@@ -66,6 +69,7 @@ async def _run(args: argparse.Namespace) -> int:
             rate_hz = wav.sample_rate_hz
     session = connect(
         args.url,
+        channels=args.channels.split(",") if args.channels else 1,
         token=args.token,
         model=args.model,
         language=args.language,

@@ -1,4 +1,4 @@
-"""WAV files as 16-bit mono audio."""
+"""WAV files as 16-bit audio."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ class WavFile:
     """A WAV file of integer samples.
 
     Args:
-        path: the file; several channels are averaged.
+        path: the file.
 
     Attributes:
         sample_rate_hz: its sample rate.
+        channels: the number of its channels.
         duration_ms: the duration in its header.
 
     Raises:
@@ -37,7 +38,7 @@ class WavFile:
             raise AudioError(f"{path}: expected a WAV file, got {error.strerror or error}") from error
         except (wave.Error, EOFError) as error:
             raise AudioError(f"{path}: expected a WAV file of integers, got {error or 'its end'}") from error
-        self.sample_rate_hz = self._wave.getframerate()
+        self.sample_rate_hz, self.channels = self._wave.getframerate(), self._wave.getnchannels()
         if not self.sample_rate_hz or not self._wave.getnframes():
             self._wave.close()
             raise AudioError(f"{path}: expected audio, got a file without samples, or at 0 Hz")
@@ -55,13 +56,19 @@ class WavFile:
         """Close the file."""
         self._wave.close()
 
-    def chunks(self, chunk_ms: int = CHUNK_MS) -> Iterator[bytes]:
-        """Yield signed 16-bit little-endian mono in chunks of `chunk_ms`; the last one may be shorter."""
-        width, channels = self._wave.getsampwidth(), self._wave.getnchannels()
+    def chunks(self, chunk_ms: int = CHUNK_MS, *, separate: bool = False) -> Iterator[bytes]:
+        """Yield signed 16-bit little-endian samples in chunks of `chunk_ms`; the last one may be shorter.
+
+        Args:
+            chunk_ms: length of a chunk.
+            separate: whether channels stay separate, interleaved; otherwise they are averaged.
+        """
+        width, channels = self._wave.getsampwidth(), self.channels
         size = max(1, self.sample_rate_hz * chunk_ms // 1000)
         while data := self._wave.readframes(size):
             whole = len(data) // (width * channels) * width * channels  # a file may end within a frame
-            yield _mono(_sixteen_bits(data[:whole], width), channels)
+            samples = _sixteen_bits(data[:whole], width)
+            yield samples if separate else _mono(samples, channels)
 
 
 def _sixteen_bits(data: bytes, width: int) -> bytes:

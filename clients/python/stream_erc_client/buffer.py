@@ -39,20 +39,24 @@ class Buffer:
     Args:
         encoding: `pcm_s16le`, `pcm_f32le`, `mulaw` or `opus`.
         sample_rate_hz: sample rate of the audio; 48000 with opus.
+        channels: the number of channels, whose samples are interleaved; 1 with opus.
 
     Attributes:
-        end: number of samples appended so far.
+        end: number of samples (of each channel) appended so far.
         input_id: id of the last appended input, 0 if there was none.
     """
 
-    def __init__(self, encoding: str, sample_rate_hz: int) -> None:
+    def __init__(self, encoding: str, sample_rate_hz: int, channels: int = 1) -> None:
         if encoding != "opus" and encoding not in BYTES_PER_SAMPLE:
             raise InvalidInput(
                 f"encoding: expected one of {', '.join(BYTES_PER_SAMPLE)}, opus, got {encoding}"
             )
         if encoding == "opus" and sample_rate_hz != OPUS_RATE_HZ:
             raise InvalidInput(f"opus: expected a sample rate of {OPUS_RATE_HZ} Hz, got {sample_rate_hz}")
-        self.encoding, self.sample_rate_hz = encoding, sample_rate_hz
+        if channels < 1 or (encoding == "opus" and channels > 1):
+            raise InvalidInput(f"channels: expected 1 or more, and 1 with opus, got {channels}")
+        self.encoding, self.sample_rate_hz, self.channels = encoding, sample_rate_hz, channels
+        self._size = BYTES_PER_SAMPLE.get(encoding, 1) * channels  # of a sample of all channels
         self.end = 0
         self.input_id = 0
         self._sent: deque[Audio | Input] = deque()  # on this connection
@@ -77,19 +81,20 @@ class Buffer:
         return round(self.end * 1000 / self.sample_rate_hz)
 
     def append_audio(self, data: bytes) -> None:
-        """Append audio: whole samples, or one opus packet; any bytes-like object.
+        """Append audio: whole samples of all channels, or one opus packet; any bytes-like object.
 
         Raises:
-            InvalidInput: half a sample, or not an opus packet.
+            InvalidInput: half a sample, not a sample of each channel, or not an opus packet.
         """
         data = memoryview(data).tobytes()  # a copy, whose length is in bytes
         if self.encoding == "opus":
             samples = packet_samples(data)
         else:
-            size = BYTES_PER_SAMPLE[self.encoding]
-            samples, rest = divmod(len(data), size)
+            samples, rest = divmod(len(data), self._size)
             if rest:
-                raise InvalidInput(f"expected audio in whole samples of {size} bytes, got {len(data)} bytes")
+                raise InvalidInput(
+                    f"expected audio in whole samples of {self._size} bytes, got {len(data)} bytes"
+                )
         if samples:
             self._unsent.append(Audio(self.end, self.end + samples, memoryview(data)))
             self.end += samples
@@ -117,7 +122,7 @@ class Buffer:
         if isinstance(item, Audio) and self.encoding != "opus" and item.end - item.start > max_samples:
             cut = item.start + max(1, max_samples)
             self._unsent.appendleft(self._from(item, cut))
-            item = Audio(item.start, cut, item.data[: (cut - item.start) * BYTES_PER_SAMPLE[self.encoding]])
+            item = Audio(item.start, cut, item.data[: (cut - item.start) * self._size])
         self._sent.append(item)
         if isinstance(item, Input):
             return item.text
@@ -175,7 +180,7 @@ class Buffer:
     def _from(self, audio: Audio, position: int) -> Audio:
         if self.encoding == "opus" or position == audio.start:
             return audio
-        at = (position - audio.start) * BYTES_PER_SAMPLE[self.encoding]
+        at = (position - audio.start) * self._size
         return Audio(position, audio.end, audio.data[at:])
 
 

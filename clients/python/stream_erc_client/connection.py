@@ -88,9 +88,11 @@ class Connection:
         InvalidInput: an unknown encoding, or a text that UTF-8 cannot encode.
     """
 
-    def __init__(self, update: Mapping[str, object], encoding: str, sample_rate_hz: int) -> None:
+    def __init__(
+        self, update: Mapping[str, object], encoding: str, sample_rate_hz: int, channels: int = 1
+    ) -> None:
         self._update = as_text({"type": "session.update", **update})
-        self.buffer = Buffer(encoding, sample_rate_hz)
+        self.buffer = Buffer(encoding, sample_rate_hz, channels)
         self.phase = Phase.CLOSED
         self.created: SessionCreated | None = None
         self.configuration: Configuration | None = None
@@ -268,7 +270,7 @@ class Connection:
         limits, buffer = self.limits, self.buffer
         if limits is None:
             return buffer.sample_rate_hz
-        return max(1, limits.max_frame_ms * buffer.sample_rate_hz // 1000)
+        return max(1, limits.max_frame_ms * buffer.sample_rate_hz // (1000 * buffer.channels))
 
     def _samples(self, ms: int) -> int:
         samples, rest = divmod(ms * self.buffer.sample_rate_hz, 1000)

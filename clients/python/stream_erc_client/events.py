@@ -15,18 +15,20 @@ from typing import Any, ClassVar, TypeAlias
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """Encoding and sample rate of the audio."""
+    """Encoding, sample rate and number of channels of the audio."""
 
     encoding: str
     sample_rate_hz: int
+    channels: int = 1
 
 
 @dataclass(frozen=True)
 class Source:
-    """The source of the audio; in event files only."""
+    """The source of the audio, and the names of channels heard separately; in event files only."""
 
     name: str
     duration_ms: int | None
+    channels: tuple[str | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Configuration:
     min_silence_ms: int
     pace: str
     words: bool = False
+    channel_names: tuple[str | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,19 +169,21 @@ class SpeechStarted(ServerMessage):
 
     type = "speech.started"
     audio_start_ms: int | None
+    channel: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechStopped(ServerMessage):
-    """The speech that began last has ended; its turn is being processed."""
+    """The speech that began last (in the channel) has ended; its turn is being processed."""
 
     type = "speech.stopped"
     audio_end_ms: int | None
+    channel: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TurnPartial(ServerMessage):
-    """A turn that is still being spoken. The next partial or the final turn replaces it."""
+    """A turn that is still being spoken. The next partial or the final turn (of its channel) replaces it."""
 
     type = "turn.partial"
     turn: int
@@ -187,6 +192,7 @@ class TurnPartial(ServerMessage):
     audio_end_ms: int | None
     text: str
     emotion: EmotionReading | None
+    channel: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +210,8 @@ class TurnFields(SessionEvent):
     """A turn: speaker, text and expressed emotion. `revision` is 0 at first.
 
     `language` is that of `text`, None where the text was given. `translation` is the text in English, from
-    which the emotion was read. `words` are told on request (`connect(words=True)`).
+    which the emotion was read. `words` are told on request (`connect(words=True)`). `channel` is None in
+    mono audio.
     """
 
     turn: int
@@ -218,6 +225,7 @@ class TurnFields(SessionEvent):
     emotion: EmotionReading
     latency_ms: LatencyParts
     revision: int
+    channel: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +251,7 @@ class TurnFailed(SessionEvent):
     audio_start_ms: int | None
     audio_end_ms: int | None
     message: str
+    channel: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,7 @@ def connect(
     token: str | None = None,
     audio_encoding: str = "pcm_s16le",
     sample_rate_hz: int = 16_000,
+    channels: int | Sequence[str | None] = 1,
     turns: Literal["heard", "appended"] = "heard",
     model: str | None = None,
     labels: Sequence[str] | None = None,
@@ -61,6 +62,8 @@ def connect(
         token: the server's bearer token.
         audio_encoding: `pcm_s16le`, `pcm_f32le`, `mulaw` or `opus` (one packet a call, at 48000 Hz).
         sample_rate_hz: sample rate of the audio, 8000 to 48000.
+        channels: the number of channels, which are heard separately if there are several, their samples
+            interleaved; or the speaker of each channel, None for one whose speakers are told by the voice.
         turns: `heard` in the audio, or `appended` by `append_turn`.
         model: one of the server's models; None for its default.
         labels: answer in these labels of the model only.
@@ -75,11 +78,16 @@ def connect(
         silence_timeout_s: a server that sends nothing for this long counts as lost.
 
     Raises:
-        InvalidInput: not an address, or an unknown encoding.
+        InvalidInput: not an address, an unknown encoding, or no channel.
     """
+    names = None if isinstance(channels, int) else list(channels)
+    count = channels if isinstance(channels, int) else len(channels)
+    audio: dict[str, object] = {"encoding": audio_encoding, "sample_rate_hz": sample_rate_hz}
+    if count != 1:
+        audio["channels"] = count
     update = {
         "protocol": PROTOCOL_VERSION,
-        "audio": {"encoding": audio_encoding, "sample_rate_hz": sample_rate_hz},
+        "audio": audio,
         "turns": turns,
         "model": model,
         "labels": None if labels is None else list(labels),
@@ -90,7 +98,9 @@ def connect(
         "min_silence_ms": min_silence_ms,
         "pace": pace,
     }
-    connection, inbox = Connection(update, audio_encoding, sample_rate_hz), Inbox(MAX_EVENTS)
+    if names is not None:
+        update["channel_names"] = names
+    connection, inbox = Connection(update, audio_encoding, sample_rate_hz, count), Inbox(MAX_EVENTS)
     connector = Connector(
         socket_url(url),
         connection,
@@ -178,7 +188,7 @@ class Session:
     # --- input ---
 
     async def send_audio(self, data: bytes) -> None:
-        """Send audio: whole samples, or one opus packet.
+        """Send audio: whole samples of all channels, interleaved, or one opus packet.
 
         Waits while the socket is slow. Without a connection, live audio is kept and the call returns at once;
         with `pace="replay"` the call waits for the connection.
@@ -234,26 +244,38 @@ class Session:
         """Send a WAV file in the background, then close.
 
         Args:
-            path: a file of integer samples at the session's rate; channels are mixed.
+            path: a file of integer samples at the session's rate; its channels are mixed if the session has
+                one channel, and must be as many as the session's otherwise.
             pace: `live` in real time, `replay` as fast as the server reads; None for the session's pace.
 
         Raises:
-            AudioError: no such file, or not at the session's rate.
+            AudioError: no such file, not at the session's rate, or with another number of channels.
         """
         self._require_pcm()
-        wav = WavFile(path)
-        rate_hz = self._connection.buffer.sample_rate_hz
-        if wav.sample_rate_hz != rate_hz:
+        wav, buffer = WavFile(path), self._connection.buffer
+        if wav.sample_rate_hz != buffer.sample_rate_hz:
             wav.close()
-            raise AudioError(f"{path}: expected {rate_hz} Hz like the session, got {wav.sample_rate_hz} Hz")
+            raise AudioError(
+                f"{path}: expected {buffer.sample_rate_hz} Hz like the session, got {wav.sample_rate_hz} Hz"
+            )
+        if buffer.channels not in (1, wav.channels):
+            wav.close()
+            raise AudioError(
+                f"{path}: expected {buffer.channels} channels like the session, got {wav.channels}"
+            )
         return self._start(lambda: self._play(wav, pace or self._pace))
 
     def listen(self, device: int | str | None = None) -> asyncio.Task[None]:
         """Send the microphone's audio in the background, until `close`.
 
         A microphone that does not work ends the session with an AudioError.
+
+        Raises:
+            InvalidInput: the session has several channels, or an encoding other than pcm_s16le.
         """
         self._require_pcm()
+        if self._connection.buffer.channels != 1:
+            raise InvalidInput(f"expected a session of 1 channel, got {self._connection.buffer.channels}")
         return self._start(lambda: self._listen(device))
 
     # --- events ---
@@ -298,8 +320,9 @@ class Session:
         loop = asyncio.get_running_loop()
         began, sent = loop.time(), 0
         with wav:
-            for chunk in wav.chunks():
-                sent += len(chunk) // 2
+            channels = self._connection.buffer.channels
+            for chunk in wav.chunks(separate=channels > 1):
+                sent += len(chunk) // (2 * channels)
                 if pace == "live":
                     await asyncio.sleep(began + sent / wav.sample_rate_hz - loop.time())
                 await self._send_audio(chunk, patient=True)

@@ -2,6 +2,7 @@
 //
 //   node client.mjs URL FILE.wav [--pace live|replay] [--rate 8000|16000|48000]
 //     [--encoding pcm_s16le|pcm_f32le|mulaw] [--rename old=new] [--events out.jsonl]
+//     [--channels NAME,NAME: the speaker of each channel, heard separately; mixed without]
 //     [--token TOKEN] [--cut N]
 //
 // `Session` can be imported: it keeps what the server has not acknowledged and resumes by itself.
@@ -30,7 +31,7 @@ export class Session extends EventEmitter {
     this.token = token;
     this.configuration = configuration;
     this.format = { encoding: 'pcm_s16le', sample_rate_hz: 16000, ...configuration.audio };
-    this.sampleBytes = SAMPLE_BYTES[this.format.encoding];
+    this.sampleBytes = SAMPLE_BYTES[this.format.encoding] * (this.format.channels ?? 1); // of all channels
     this.log = []; // audio and inputs not yet acknowledged, in the order in which they were given
     this.next = 0; // first entry of the log that this connection has not sent
     this.samples = 0; // given so far
@@ -384,8 +385,8 @@ export function follow(session, { eventsPath } = {}) {
   });
 }
 
-// A WAV file of 16-bit samples, mixed to mono.
-export function readWav(path) {
+// A WAV file of 16-bit samples: mixed to mono, or with the samples of its channels in turn.
+export function readWav(path, { separate = false } = {}) {
   const file = readFileSync(path);
   if (file.toString('latin1', 0, 4) !== 'RIFF' || file.toString('latin1', 8, 12) !== 'WAVE') throw new Error(`${path} is not a WAV file`);
   let format = null;
@@ -397,13 +398,18 @@ export function readWav(path) {
       format = { channels: body.readUInt16LE(2), rate: body.readUInt32LE(4), bits: body.readUInt16LE(14) };
       if (format.bits !== 16) throw new Error(`${path} has ${format.bits} bits a sample, not 16`);
     } else if (name === 'data') {
+      if (separate) {
+        const count = Math.floor(body.length / 2 / format.channels) * format.channels;
+        const samples = Int16Array.from({ length: count }, (_, i) => body.readInt16LE(i * 2));
+        return { rate: format.rate, channels: format.channels, samples };
+      }
       const samples = new Int16Array(Math.floor(body.length / 2 / format.channels));
       for (let i = 0; i < samples.length; i++) {
         let sum = 0;
         for (let c = 0; c < format.channels; c++) sum += body.readInt16LE((i * format.channels + c) * 2);
         samples[i] = Math.round(sum / format.channels);
       }
-      return { rate: format.rate, samples };
+      return { rate: format.rate, channels: 1, samples };
     }
     at += 8 + size + (size & 1);
   }
@@ -437,19 +443,25 @@ async function main() {
       rename: { type: 'string' },
       events: { type: 'string' },
       token: { type: 'string' },
+      channels: { type: 'string' },
       cut: { type: 'string', default: '0' },
     },
   });
   const [url, path] = positionals;
   if (!url || !path) throw new Error('usage: node client.mjs URL FILE.wav [--pace live|replay] [--rate HZ] [--encoding NAME] ...');
   if (!(values.encoding in SAMPLE_BYTES)) throw new Error(`--encoding has to be one of ${Object.keys(SAMPLE_BYTES).join(', ')}`);
-  const { rate, samples } = readWav(path);
+  const names = values.channels?.split(',') ?? null;
+  const { rate, channels, samples } = readWav(path, { separate: Boolean(names) });
   if (values.rate && Number(values.rate) !== rate) throw new Error(`${path} has ${rate} samples a second, not ${values.rate}`);
   const live = values.pace === 'live';
 
   const session = new Session(url, {
     token: values.token,
-    configuration: { audio: { encoding: values.encoding, sample_rate_hz: rate }, pace: values.pace },
+    configuration: {
+      audio: { encoding: values.encoding, sample_rate_hz: rate, channels },
+      channel_names: names,
+      pace: values.pace,
+    },
   });
   const finished = follow(session, { eventsPath: values.events });
   finished.catch(() => {});
@@ -471,7 +483,7 @@ async function main() {
   session.connect();
   await Promise.race([once(session, 'ready'), finished]);
 
-  const frame = Math.round((rate * (live ? 40 : 100)) / 1000);
+  const frame = Math.round((rate * (live ? 40 : 100)) / 1000) * channels;
   const beginning = Date.now();
   for (let at = 0; at < samples.length && session.state !== 'done'; at += frame) {
     session.audio(encode(samples.subarray(at, at + frame), values.encoding));
