@@ -30,7 +30,17 @@ from hypothesis import strategies as st
 from paths import ROOT
 from stream_erc_agents import media_streams
 from stream_erc_agents.feed import Feed, Server
-from stream_erc_agents.media_streams import BadMessage, Media, Sequence, Started, Stopped, Track, parse
+from stream_erc_agents.media_streams import (
+    LONGEST_LAG,
+    BadMessage,
+    Media,
+    Sequence,
+    Started,
+    Stopped,
+    Track,
+    Tracks,
+    parse,
+)
 from stream_erc_agents.prefix import (
     PrefixStyle,
     mean,
@@ -420,7 +430,7 @@ class Talk:
     def audio_ms(self) -> int:
         form = self.update["audio"]
         size = {"pcm_s16le": 2, "mulaw": 1}[form["encoding"]]
-        return len(self.audio) * 1000 // (size * form["sample_rate_hz"])
+        return len(self.audio) * 1000 // (size * form["sample_rate_hz"] * form.get("channels", 1))
 
 
 class StandIn:
@@ -510,6 +520,8 @@ class StandIn:
         fields["emotion"] = {"label": label, "confidence": 0.8, "probabilities": shares}
         speaker = append["speaker"] or "speaker_1"
         fields |= {"turn": index, "speaker": speaker, "latency_ms": latency, "revision": 0}
+        if "channel_names" in talk.update:
+            fields["channel"] = 0
         await say("turn.final", event=True, **fields)
 
 
@@ -808,7 +820,7 @@ def test_a_call_reaches_the_server_byte_for_byte() -> None:
     (talk,) = server.talks
     assert talk.audio == audio
     assert talk.update["audio"] == {"encoding": "mulaw", "sample_rate_hz": 8000}
-    assert (talk.update["turns"], talk.update["speakers"]) == ("heard", 1)
+    assert (talk.update["turns"], talk.update["channel_names"]) == ("heard", ["inbound"])
     (final,) = handler.turns()
     assert (final.emotion.label, final.audio_end_ms) == ("anger", 4000)
     assert isinstance(handler.events[-1][1], SessionClosed)
@@ -843,12 +855,57 @@ def test_a_bad_line_costs_silence_and_never_the_call(caplog: pytest.LogCaptureFi
     assert caplog.text.count("refused a message") == 5
 
 
-def test_both_tracks_are_two_conversations() -> None:
+def test_both_tracks_are_one_conversation() -> None:
     audio = mulaw(np.arange(8_000, dtype=np.int16))
     both = call_messages(audio, ("inbound", "outbound"))
     server, handler = run_call([json.dumps(message) for message in both])
-    assert [talk.audio for talk in server.talks] == [audio, audio]
-    assert len(handler.turns("inbound")) == len(handler.turns("outbound")) == 1
+    (talk,) = server.talks
+    assert talk.audio[::2] == talk.audio[1::2] == audio
+    assert talk.update["audio"] == {"encoding": "mulaw", "sample_rate_hz": 8000, "channels": 2}
+    assert talk.update["channel_names"] == ["inbound", "outbound"]
+    assert len(handler.turns("inbound")) == 1
+    assert [where for where, event in handler.events if isinstance(event, SessionClosed)] == [None]
+
+
+def side_by_side(packets: list[Media]) -> tuple[bytes, bytes]:
+    """Feed messages to both tracks, and return the audio of each."""
+    tracks = Tracks(("inbound", "outbound"))
+    heard = b"".join(map(tracks.receive, packets)) + tracks.finish()
+    return heard[::2], heard[1::2]
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 99), max_size=60), st.integers(0, 4), st.integers(0, 3000))
+def test_tracks_stay_aligned_whatever_is_missing_or_late(missing: set[int], late: int, start_ms: int) -> None:
+    def packet(k: int, track: str) -> Media:
+        return Media(0, track, start_ms + 20 * k, bytes([k + (128 if track == "outbound" else 0)]) * 160)
+
+    due = [(k + late, packet(k, "inbound")) for k in range(50) if k not in missing]
+    due += [(k, packet(k, "outbound")) for k in range(50) if k + 50 not in missing]
+    packets = [one for _, one in sorted(due, key=lambda item: item[0])]
+    if not packets:
+        return
+    begin = (packets[0].timestamp_ms - start_ms) * 8
+    inbound, outbound = side_by_side(packets)
+    assert len(inbound) == len(outbound)
+    for side, track in ((inbound, "inbound"), (outbound, "outbound")):
+        expected = bytearray(b"\xff" * len(side))
+        for one in packets:
+            at = (one.timestamp_ms - start_ms) * 8 - begin
+            if one.track == track and at >= 0:
+                expected[at : at + 160] = one.audio
+        assert side == bytes(expected)
+
+
+def test_a_track_that_says_nothing_does_not_hold_up_the_other() -> None:
+    tracks, heard = Tracks(("inbound", "outbound")), 0
+    for k in range(50):
+        heard += len(tracks.receive(Media(0, "outbound", 20 * k, bytes([k]) * 160))) // 2
+        assert (k + 1) * 160 - heard <= LONGEST_LAG
+    late = tracks.receive(Media(0, "inbound", 0, b"x" * 160))  # its time is over
+    rest = tracks.receive(Media(0, "inbound", 980, b"y" * 160))
+    both = late + rest + tracks.finish()
+    assert b"x" not in both and both[::2].endswith(b"y" * 160)
 
 
 def test_a_call_that_is_cut_is_finished_and_what_comes_before_the_start_is_refused() -> None:
@@ -910,7 +967,8 @@ def test_a_handler_answers_into_the_call_and_hears_keys_and_marks() -> None:
         {"event": "mark", "mark": {"name": "played"}, "streamSid": "MZ1"},
         {"event": "clear", "streamSid": "MZ1"},
     ]
-    assert [event for track, event in handler.events if track is None] == [
+    own = media_streams.Dtmf | media_streams.Mark
+    assert [event for _, event in handler.events if isinstance(event, own)] == [
         media_streams.Dtmf(2, "1"),
         media_streams.Mark(3, "played"),
     ]
@@ -1330,6 +1388,34 @@ def test_a_feed_and_the_real_server_agree() -> None:
             assert (closed.audio_ms, closed.turns, closed.failed_turns) == (2000, len(finals), 0)
 
         asyncio.run(talk())
+
+
+def test_a_call_of_both_tracks_and_the_real_server_agree() -> None:
+    import_serving = serving()
+    from fakes import conversation
+
+    sides = {
+        "inbound": conversation([(0.8, 300), (0.9, 300)])[::2],
+        "outbound": conversation([(1.9, 600)], gap=0.7)[::2],
+    }
+    messages = call_messages(mulaw((sides["inbound"] * 32767).astype(np.int16)), tuple(sides))
+    other = mulaw((sides["outbound"] * 32767).astype(np.int16))
+    spoken = [k for k, message in enumerate(messages) if message.get("media", {}).get("track") == "outbound"]
+    for place, k in enumerate(spoken):
+        audio = other[160 * place : 160 * (place + 1)].ljust(160, b"\xff")
+        messages[k] = changed(messages[k], payload=base64.b64encode(audio).decode())
+    handler = Heard()
+    with import_serving.serve() as running:
+        asyncio.run(send_call(running.url, [json.dumps(message) for message in messages], handler))
+    finals = [(track, event) for track, event in handler.events if isinstance(event, TurnFinal)]
+    assert [(track, event.speaker) for track, event in finals] == [
+        ("inbound", "inbound"), ("outbound", "outbound"), ("inbound", "inbound"),
+    ]  # fmt: skip
+    starts = [event.audio_start_ms for _, event in finals]
+    assert all(abs(at - due) < 150 for at, due in zip(starts, (500, 700, 1800), strict=True))
+    closed = handler.events[-1][1]
+    assert isinstance(closed, SessionClosed) and closed.turns == 3
+    assert abs(closed.audio_ms - len(sides["inbound"]) / 8) <= 25
 
 
 def test_a_call_and_the_real_server_agree() -> None:

@@ -10,7 +10,7 @@ import inspect
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -79,10 +79,10 @@ class Feed:
 
     Args:
         server: the server and the requested configuration.
-        encoding: of the audio, ``pcm_s16le`` or ``mulaw``; mono.
+        encoding: of the audio, ``pcm_s16le`` or ``mulaw``.
         sample_rate_hz: of the audio.
+        channels: the speaker of each channel, whose samples are interleaved; None for mono audio.
         turns: ``appended`` by `append_turn`, or ``heard`` in the audio by the server.
-        speakers: number of speakers, if known.
         on_event: called with every event of the client package. May be a coroutine function; its exceptions
             are logged.
     """
@@ -93,12 +93,14 @@ class Feed:
         *,
         encoding: Literal["pcm_s16le", "mulaw"] = "pcm_s16le",
         sample_rate_hz: int = 16_000,
+        channels: Sequence[str] | None = None,
         turns: Literal["appended", "heard"] = "appended",
-        speakers: int | None = None,
         on_event: Listener | None = None,
     ) -> None:
         self.server, self.encoding, self.sample_rate_hz = server, encoding, sample_rate_hz
-        self.turns, self.speakers, self._on_event = turns, speakers, on_event
+        self.turns, self.channels, self._on_event = turns, channels, on_event
+        count = 1 if channels is None else len(channels)
+        self._size = count * SAMPLE_BYTES[encoding]  # of a sample of all channels
         self._queue: asyncio.Queue[bytes | _Append | None] = asyncio.Queue()
         self._received = self._taken = 0  # samples since the feed began: received, taken from the queue
         self._origin = 0  # position at which the session's audio begins
@@ -116,10 +118,9 @@ class Feed:
         return self._received
 
     def send_audio(self, data: bytes) -> None:
-        """Queue audio, whole samples of the feed's encoding; return at once."""
-        size = SAMPLE_BYTES[self.encoding]
-        if len(data) % size:
-            raise ValueError(f"expected whole samples of {size} bytes, got {len(data)} bytes")
+        """Queue audio, whole samples of all channels in the feed's encoding; return at once."""
+        if len(data) % self._size:
+            raise ValueError(f"expected whole samples of {self._size} bytes, got {len(data)} bytes")
         if self._closing or not data:
             return
         if self._received - self._taken > MAX_QUEUE_S * self.sample_rate_hz:
@@ -127,7 +128,7 @@ class Feed:
                 self._start_again()
             else:
                 self._abandon()
-        self._received += len(data) // size
+        self._received += len(data) // self._size
         if self._pausing:
             self._taken = self._received  # dropped: there is no session
         else:
@@ -210,7 +211,7 @@ class Feed:
                     model=self.server.model,
                     labels=self.server.labels,
                     language=self.server.language,
-                    speakers=self.speakers,
+                    channels=1 if self.channels is None else self.channels,
                     partials=self.turns == "heard",
                 ) as session:
                     pause = FIRST_PAUSE_S
@@ -246,7 +247,7 @@ class Feed:
     async def _send(self, session: Session) -> None:
         while (item := await self._queue.get()) is not None:
             if isinstance(item, bytes):
-                self._taken += len(item) // SAMPLE_BYTES[self.encoding]
+                self._taken += len(item) // self._size
                 await session.send_audio(item)
                 continue
             start_ms, end_ms = self._span_ms(session, item.span)
@@ -308,7 +309,7 @@ class Feed:
         while not self._queue.empty():
             item = self._queue.get_nowait()
             if isinstance(item, bytes):
-                self._taken += len(item) // SAMPLE_BYTES[self.encoding]
+                self._taken += len(item) // self._size
             elif item is not None:
                 _settle(item.answer, None)
         if self._closing:

@@ -1,4 +1,4 @@
-"""Twilio Media Streams without I/O: messages, their order, and a track's continuous audio.
+"""Twilio Media Streams without I/O: messages, their order, and the continuous audio of the tracks.
 
 Every message is JSON text with an ``event``. Numbers are strings. Audio is mu-law at 8 kHz, one byte a
 sample, in base64; its ``timestamp`` is the number of milliseconds of the stream before it.
@@ -7,7 +7,7 @@ sample, in base64; its ``timestamp`` is the number of milliseconds of the stream
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -22,6 +22,9 @@ HELD_MESSAGES = 10
 
 TOLERANCE = RATE_HZ * 15 // 1000
 """Jitter of the timestamps in samples (15 ms): a smaller difference is no gap."""
+
+LONGEST_LAG = RATE_HZ // 10
+"""How far a track may be behind another one, in samples (0.1 s), before its silence is taken for granted."""
 
 LONGEST_HOLE = 60 * RATE_HZ
 """Longest gap that is filled with silence, in samples (a minute)."""
@@ -167,13 +170,16 @@ class Sequence:
 class Track:
     """A track's audio as one stream without gaps: a sample's position is its time.
 
+    Args:
+        origin_ms: the timestamp at which the stream begins; None for that of the first message.
+
     Attributes:
         jumps: number of timestamps that jumped by more than `LONGEST_HOLE`; there the audio simply continues.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, origin_ms: int | None = None) -> None:
         self.jumps = 0
-        self._origin: int | None = None  # the first timestamp, in samples
+        self._origin = None if origin_ms is None else origin_ms * RATE_HZ // 1000  # in samples
         self._end = 0  # samples so far
 
     def receive(self, media: Media) -> bytes:
@@ -191,6 +197,50 @@ class Track:
             audio = SILENCE * gap + media.audio if gap > 0 else media.audio[-gap:]
         self._end += len(audio)
         return audio
+
+    def pad(self, samples: int) -> bytes:
+        """Return silence to append; audio that comes for this time later is left out."""
+        self._end += samples
+        return SILENCE * samples
+
+
+class Tracks:
+    """The audio of a call's tracks side by side, by their timestamps: a sample of each track in turn.
+
+    A track that sends nothing is silent: the others wait for it no longer than `LONGEST_LAG`.
+
+    Args:
+        names: the tracks, in the order of their samples.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+        self._tracks: dict[str, Track] = {}
+        self._waiting = {name: bytearray() for name in self._names}
+
+    def receive(self, media: Media) -> bytes:
+        """Return the audio of all tracks that can be appended."""
+        if not self._tracks:
+            self._tracks = {name: Track(media.timestamp_ms) for name in self._names}
+        self._waiting[media.track] += self._tracks[media.track].receive(media)
+        ahead = len(self._waiting[media.track])
+        return self._ready(0 if len(self._names) == 1 else ahead - LONGEST_LAG)
+
+    def finish(self) -> bytes:
+        """Return the rest, with silence at the end of the tracks that are shorter."""
+        return self._ready(max(map(len, self._waiting.values())))
+
+    def _ready(self, least: int) -> bytes:
+        """Take what all tracks have, and at least `least` samples."""
+        count = max(least, min(map(len, self._waiting.values())))
+        for name, waiting in self._waiting.items():
+            if len(waiting) < count:
+                waiting += self._tracks[name].pad(count - len(waiting))
+        ready = bytearray(count * len(self._names))
+        for place, name in enumerate(self._names):
+            ready[place :: len(self._names)] = self._waiting[name][:count]
+            del self._waiting[name][:count]
+        return bytes(ready)
 
 
 def _numbered(kind: str, sequence: int, message: Mapping[str, object]) -> Message:

@@ -10,21 +10,19 @@ audio on to the server as it is, mu-law at 8 kHz, and calls a handler with the s
     async with serve(Server("ws://127.0.0.1:8765"), handler, port=8766):
         await asyncio.Future()
 
-A stream of both tracks is two conversations with the server, each of one speaker: no diarization is needed,
-and people may speak at the same time. The cost is that a turn is classified without the other side's words.
+A stream of both tracks is one conversation of two channels, aligned by their timestamps. Each track is one
+speaker, named like it: no diarization is needed, and people may speak at the same time.
 
 Twilio connects by TLS on port 443 and signs its requests (``X-Twilio-Signature``): both are left to a proxy
 in front. By default the bridge accepts connections from this machine only.
 """
 
-import asyncio
 import base64
 import inspect
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeAlias
 
 from stream_erc_agents.feed import Feed, Server
@@ -40,7 +38,7 @@ from stream_erc_agents.media_streams import (
     Sequenced,
     Started,
     Stopped,
-    Track,
+    Tracks,
     parse,
 )
 from stream_erc_client import Event
@@ -52,7 +50,7 @@ from websockets.exceptions import ConnectionClosed
 log = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[["Call", str | None, Event | Mark | Dtmf], Awaitable[None] | None]
-"""Called with the call, the track (None for marks and keys) and the event; may be a coroutine function."""
+"""Called with the call, the track (None for what is of none) and the event; may be a coroutine function."""
 
 MAX_MESSAGE_BYTES = 2**16
 MAX_REFUSALS_TOLD = 5
@@ -75,8 +73,8 @@ class Call:
         self.parameters: dict[str, str] = {}
         self.refused = 0
         self._sequence = Sequence()
-        self._audio: dict[str, Track] = {}
-        self._feeds: dict[str, Feed] = {}
+        self._audio: Tracks | None = None
+        self._feed: Feed | None = None
 
     @property
     def lost(self) -> int:
@@ -107,7 +105,9 @@ class Call:
         except ConnectionClosed:
             log.info("call %s: the connection was lost", self.call_sid)
         finally:
-            await asyncio.gather(*(feed.close() for feed in self._feeds.values()))
+            if self._feed is not None and self._audio is not None:
+                self._feed.send_audio(self._audio.finish())
+                await self._feed.close()
 
     def _parsed(self, text: str | bytes) -> Sequenced | None:
         try:
@@ -119,12 +119,11 @@ class Call:
 
     async def _take(self, message: Sequenced) -> None:
         match message:
-            case Started() if not self._feeds:
+            case Started() if self._feed is None:
                 self._start(message)
-            case Media() if message.track in self._feeds:
-                audio = self._audio[message.track].receive(message)
-                self._feeds[message.track].send_audio(audio)
-            case Mark() | Dtmf() if self._feeds:
+            case Media() if self._feed and self._audio and message.track in self.tracks:
+                self._feed.send_audio(self._audio.receive(message))
+            case Mark() | Dtmf() if self._feed:
                 await self._notify(message)
             case Refused():
                 pass
@@ -134,16 +133,19 @@ class Call:
     def _start(self, message: Started) -> None:
         self.stream_sid, self.call_sid = message.stream_sid, message.call_sid
         self.tracks, self.parameters = message.tracks, dict(message.parameters)
-        for track in message.tracks:
-            self._audio[track] = Track()
-            self._feeds[track] = Feed(
-                self._server,
-                encoding="mulaw",
-                sample_rate_hz=RATE_HZ,
-                turns="heard",
-                speakers=1,
-                on_event=partial(self._handler, self, track),
-            )
+        self._audio = Tracks(message.tracks)
+        self._feed = Feed(
+            self._server,
+            encoding="mulaw",
+            sample_rate_hz=RATE_HZ,
+            channels=message.tracks,
+            turns="heard",
+            on_event=self._tell,
+        )
+
+    def _tell(self, event: Event) -> Awaitable[None] | None:
+        channel = getattr(event, "channel", None)
+        return self._handler(self, None if channel is None else self.tracks[channel], event)
 
     async def _notify(self, message: Mark | Dtmf) -> None:
         try:
