@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from stream_erc.core.clustering_state import ClusteringState
+from stream_erc.core.crosstalk import CrosstalkGate
 from stream_erc.core.diarization import Assignment, OnlineClustering
 from stream_erc.core.segmentation import BEGINNING, SegmenterMark, SegmenterOutput, SpeechSegmenter
 from stream_erc.events import Samples, SpeechSegment, Vector
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 class ChannelSegmenter:
     """Finds the speech segments of several channels, as if each were heard alone.
+
+    What leaks from one into another is silenced before (see `CrosstalkGate`).
 
     Args:
         channels: the number of channels.
@@ -40,6 +43,7 @@ class ChannelSegmenter:
             raise ProtocolMisuse(f"expected a resume point of {channels} channels, got one of {len(marks)}")
         self._resumed, self.position = mark, mark.audio_from
         self._channels = [open_segmenter(channel) for channel in marks]
+        self._gate = CrosstalkGate(channels)
         self._segments = mark.segments  # over all channels
         self._ended = [channel.segments for channel in marks]
         self._decided: dict[int, tuple[SpeechSegment, int]] = {}  # channel -> pause and its needed silence
@@ -62,7 +66,7 @@ class ChannelSegmenter:
 
     def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
         """Segment the next 512 samples of each channel, (512, C)."""
-        return self._advance(window, SpeechSegmenter.advance)
+        return self._advance(self._gate.push(window), SpeechSegmenter.advance)
 
     def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
         """Segment the rest of the audio, less than a window, (N, C), and close running segments."""
@@ -114,7 +118,7 @@ class ChannelSegmenter:
         if self.position < self._resumed.position:
             return self._resumed
         marks = tuple(channel.mark() for channel in self._channels)
-        audio_from = min(mark.audio_from for mark in marks)
+        audio_from = max(0, min(mark.audio_from for mark in marks) - CrosstalkGate.CONTEXT)
         return SegmenterMark(self.position, audio_from, self._segments, channels=marks)
 
     def _advance(
