@@ -20,6 +20,8 @@ TOGETHER = {
     "test_web.py::test_the_sample_with_the_real_engine": REAL_ENGINE,
     "test_python.py::test_the_example_of_the_readme_runs": REAL_ENGINE,
     "test_live_equals_replay.py::test_property_2_live_equals_replay": REAL_ENGINE,
+    "test_channels.py::test_words_and_features_are_those_of_each_channel_alone": REAL_ENGINE,
+    "test_channels.py::test_a_turn_is_classified_after_the_turns_of_the_other_channel": REAL_ENGINE,
     "test_web.py::test_cut_connections_lose_nothing": RECONNECTING,
     "test_web.py::test_a_reload_shows_everything_again_and_sends_what_was_kept": RECONNECTING,
     "test_web.py::test_a_reload_while_a_file_plays_says_what_is_missing": RECONNECTING,

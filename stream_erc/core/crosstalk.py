@@ -12,27 +12,30 @@ MAX_DELAY = 160
 MIN_LOUDER = 10**1.2
 """Ratio of power (12 dB) by which the source must be louder than its leak."""
 
-MIN_EXPLAINED = 0.5
+MIN_EXPLAINED = 0.6
 """Share of a channel's power that one delayed copy of the source must explain."""
+
+IN_A_ROW = 2
+"""Windows that must look like a leak. The first is heard, which is too short for a turn."""
 
 
 class CrosstalkGate:
     """Silences the windows of a channel that are a delayed and weaker copy of another channel.
 
     It compares the last two windows (64 ms) with the same time, and up to `MAX_DELAY` before it, of each
-    louder channel; what looks like a leak twice in a row is one. Speech of two people is too unlike for that,
-    however faint one of them is; where both are in one window, it stays as it is.
+    louder channel; what looks like a leak `IN_A_ROW` times is one. Speech of two people is too unlike for
+    that, however faint one of them is; where both are in one window, it stays as it is.
 
     Args:
         channels: the number of channels.
     """
 
-    CONTEXT = 3 * WINDOW
+    CONTEXT = (IN_A_ROW + 1) * WINDOW
     """Samples before a window on which its outcome depends."""
 
     def __init__(self, channels: int) -> None:
         self._past = np.zeros((2 * WINDOW, channels), dtype=np.float32)
-        self._like_leak = np.zeros(channels, dtype=bool)  # in the last window
+        self._row = np.zeros(channels, dtype=np.int64)  # windows in a row that look like a leak
 
     def push(self, window: Samples) -> Samples:
         """Return the next 512 samples of each channel, (512, C), with leaks silenced."""
@@ -50,7 +53,8 @@ class CrosstalkGate:
                 for channel in channels
             ]
         )
-        leaks, self._like_leak = like_leak & self._like_leak, like_leak
+        self._row = np.where(like_leak, self._row + 1, 0)
+        leaks = self._row >= IN_A_ROW
         if not leaks.any():
             return window
         clean = window.copy()
