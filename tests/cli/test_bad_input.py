@@ -441,7 +441,7 @@ def test_ten_channels(replay, talk, tmp_path) -> None:
     refused(replay(path, "--channels", "separate"), "expected 1 to 8 to hear separately, got 10")
     mixed = replay(path)
     whole(mixed)
-    assert len(mixed.turns) == 2 and "channel" not in mixed.turns[0]
+    assert len(mixed.turns) >= 2 and "channel" not in mixed.turns[0]
 
 
 def test_separate_channels_with_known_turns(replay, call, tmp_path) -> None:
@@ -460,15 +460,13 @@ def test_a_text_has_no_channels(replay, tmp_path) -> None:
 def test_a_call_is_heard_channel_by_channel_and_that_is_said(replay, call) -> None:
     named, auto = replay(call, "--channels", "agent,caller"), replay(call)
     whole(named)
-    assert [(turn["channel"], turn["speaker"]) for turn in named.turns] == [
-        (0, "agent"), (1, "caller"), (0, "agent"), (1, "caller"),
-    ]  # fmt: skip
+    assert {(turn["channel"], turn["speaker"]) for turn in named.turns} == {(0, "agent"), (1, "caller")}
     assert named.messages[0]["source"]["channels"] == ["agent", "caller"]
     assert auto.code == 0 and "different speech and are heard separately" in auto.error
     assert auto.messages[0]["source"]["channels"] == [None, None]
-    assert [turn["channel"] for turn in auto.turns] == [0, 1, 0, 1]
+    assert [turn["channel"] for turn in auto.turns] == [turn["channel"] for turn in named.turns]
     mixed = replay(call, "--channels", "mix")
-    assert "channels" not in mixed.messages[0]["source"] and len(mixed.turns) < 4
+    assert "channels" not in mixed.messages[0]["source"] and len(mixed.turns) < len(named.turns)
 
 
 def test_the_same_speech_in_two_channels_is_heard_once_even_in_opposite_phase(replay, talk, tmp_path) -> None:
@@ -476,4 +474,6 @@ def test_the_same_speech_in_two_channels_is_heard_once_even_in_opposite_phase(re
     soundfile.write(path, np.stack([talk, -talk], axis=1), SAMPLE_RATE)
     heard = replay(path)
     assert heard.code == 0 and "the same speech and are heard as one" in heard.error
-    assert len(heard.turns) == 2
+    soundfile.write(path, talk, SAMPLE_RATE)
+    ends = [[turn["audio_end_ms"] for turn in turns] for turns in (heard.turns, replay(path).turns)]
+    assert ends[0] == ends[1] and len(ends[0]) >= 2
