@@ -2,7 +2,6 @@
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +9,7 @@ from numpy.typing import NDArray
 from stream_erc.core.vad import CONTEXT, HIDDEN, WINDOW, VadState, frozen
 from stream_erc.events import Samples
 from stream_erc.exceptions import EngineUnavailable
-
-if TYPE_CHECKING:
-    import onnxruntime
+from stream_erc.inference.onnx_network import open_network
 
 MAX_BATCH = 4_096  # windows per run: bounds the memory for a long file, about 25 MB
 
@@ -31,7 +28,7 @@ class SileroVad:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path if path is not None else _bundled()
-        self._session = _load(self.path)
+        self._session = open_network(self.path, "Silero VAD")
 
     def __call__(self, window: Samples, state: VadState) -> tuple[float, VadState]:
         """Return the speech probability of the next window, and the state after it.
@@ -63,25 +60,6 @@ class SileroVad:
         probabilities, hidden, cell = self._session.run(["speech_probs", "hn", "cn"], feeds)
         after = VadState(frozen(hidden), frozen(cell), frozen(windows[-1, -CONTEXT:]))
         return np.asarray(probabilities, dtype=np.float32).reshape(-1), after
-
-
-def _load(path: Path) -> "onnxruntime.InferenceSession":
-    if not path.is_file():
-        raise EngineUnavailable(f"expected the Silero VAD network, got no file {path}")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EngineUnavailable("speech detection expected onnxruntime: pip install onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a window takes 0.2 ms: threads would only add latency
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # an arena would never free the memory of the largest batch
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises pybind classes without a public base
-        reason = str(error).splitlines()[0]
-        raise EngineUnavailable(f"{path}: expected the Silero VAD network, got {reason}") from error
 
 
 def _bundled() -> Path:

@@ -91,12 +91,15 @@ def folders() -> list[Path]:
 
 
 def available(parents: Sequence[Path] | None = None) -> dict[str, Path]:
-    """List the shipped checkpoints, name -> folder, in `parents` or else in `folders()`."""
+    """List the shipped checkpoints, name -> folder, in `parents` or else in `folders()`.
+
+    Beside them lie networks of speakers (``model.onnx``), which are no checkpoints.
+    """
     return {
         folder.name: folder
         for parent in (folders() if parents is None else parents)
         for folder in sorted(parent.iterdir())
-        if (folder / "config.json").is_file()
+        if (folder / "config.json").is_file() and not (folder / "model.onnx").is_file()
     }
 
 
