@@ -57,7 +57,7 @@ class DiarizationConfig:
     """Parameters of the online clustering of voice vectors, tuned with `scripts/tune_diarization`.
 
     Attributes:
-        encoder: ``ge2e`` (ships with its package), or a transformers x-vector model by path or hub name,
+        encoder: ``campplus`` (ships with the project), or a transformers x-vector model by path or hub name,
             such as ``microsoft/wavlm-base-plus-sv``.
         speakers: the number of speakers, None if unknown.
         max_speakers: an upper bound if the number is unknown.
@@ -70,7 +70,7 @@ class DiarizationConfig:
         memory_turns: the number of past turns that are clustered again, and can be corrected.
     """
 
-    encoder: str = "ge2e"
+    encoder: str = "campplus"
     speakers: int | None = None
     max_speakers: int = 8
     tau_active_ms: int = 1_000

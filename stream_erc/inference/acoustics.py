@@ -22,7 +22,6 @@ from stream_erc.exceptions import CheckpointError, EngineUnavailable
 from stream_erc.inference.level import at_level, speech_level_dbfs
 from stream_erc.inference.pool import Pool
 from stream_erc.inference.prosody import DESCRIPTORS, measure
-from stream_erc.inference.speaker_encoder import SpeakerEncoder
 from stream_erc.inference.voice_states import ENCODERS, VoiceStates
 
 SET_DIMS: Mapping[str, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
@@ -140,7 +139,6 @@ class AcousticExtractor:
         voice_states: the encoder whose states follow the functionals, ``GE2E`` or "" for none.
         prosody: the prosodic descriptors at the end, of `stream_erc.inference.prosody.DESCRIPTORS`.
         level_dbfs: the speech level of openSMILE's input; None for no scaling.
-        speaker_encoder: a loaded encoder whose weights the voice states can share, or None.
 
     Raises:
         CheckpointError: an unknown feature set, encoder or prosodic descriptor.
@@ -154,7 +152,6 @@ class AcousticExtractor:
         voice_states: str = "",
         prosody: Sequence[str] = (),
         level_dbfs: float | None = SPEECH_LEVEL_DBFS,
-        speaker_encoder: SpeakerEncoder | None = None,
     ) -> None:
         if set_name not in SET_DIMS:
             raise CheckpointError(f"feature set: expected one of {', '.join(SET_DIMS)}, got {set_name!r}")
@@ -172,7 +169,7 @@ class AcousticExtractor:
         self._smiles = Pool(lambda: _Smile(set_name))
         self._level_dbfs = level_dbfs
         self._prosody = [DESCRIPTORS.index(name) for name in prosody]
-        self._voice_states = VoiceStates(speaker_encoder) if voice_states else None
+        self._voice_states = VoiceStates() if voice_states else None
         with self._smiles.lend() as smile:
             functionals = smile.names
         states = self._voice_states.names if self._voice_states else ()
@@ -221,12 +218,11 @@ class AcousticExtractor:
             return smile.run(to_int16(samples))
 
 
-def load_extractor(spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = None) -> AcousticExtractor:
+def load_extractor(spec: FeatureSpec) -> AcousticExtractor:
     """Return an extractor of the features that a checkpoint's network was trained on.
 
     Args:
         spec: the checkpoint's features.
-        speaker_encoder: see `AcousticExtractor`.
 
     Raises:
         CheckpointError: this runtime computes other features.
@@ -237,7 +233,6 @@ def load_extractor(spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = N
         voice_states=spec.voice_states,
         prosody=spec.prosody,
         level_dbfs=spec.speech_level_dbfs,
-        speaker_encoder=speaker_encoder,
     )
     check(extractor.spec, spec)
     return extractor
@@ -248,11 +243,10 @@ class DeferredExtractor:
 
     Args:
         spec: the checkpoint's features.
-        speaker_encoder: see `AcousticExtractor`.
     """
 
-    def __init__(self, spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = None) -> None:
-        self._spec, self._speaker_encoder = spec, speaker_encoder
+    def __init__(self, spec: FeatureSpec) -> None:
+        self._spec = spec
         self._extractor: AcousticExtractor | None = None
 
     def warm_up(self) -> AcousticExtractor:
@@ -262,7 +256,7 @@ class DeferredExtractor:
             CheckpointError, EngineUnavailable: see `load_extractor`.
         """
         if self._extractor is None:
-            self._extractor = load_extractor(self._spec, self._speaker_encoder)
+            self._extractor = load_extractor(self._spec)
         return self._extractor
 
     def __call__(self, samples: Samples) -> Vector:

@@ -134,7 +134,7 @@ class Engine:
         acoustics: DeferredExtractor | None = None
         heard = stages.audio or any(example.audio for example in examples)
         if heard and classifier.acoustic_spec is not None:
-            acoustics = DeferredExtractor(classifier.acoustic_spec, speaker_encoder)
+            acoustics = DeferredExtractor(classifier.acoustic_spec)
             if warm or examples:
                 acoustics.warm_up()
         if examples:
@@ -162,7 +162,7 @@ class Engine:
         if classifier.acoustic_spec is None:
             other._acoustics = None
         elif classifier.acoustic_spec != self.classifier.acoustic_spec:
-            acoustics = DeferredExtractor(classifier.acoustic_spec, self._speaker_encoder)
+            acoustics = DeferredExtractor(classifier.acoustic_spec)
             if classifier.warm:
                 acoustics.warm_up()
             other._acoustics = acoustics

@@ -1,11 +1,12 @@
 """Speaker encoders: the audio of a turn -> a voice vector of unit length.
 
 An encoder holds read-only weights, shared by all sessions; the speakers of a session are in
-`stream_erc.core.diarization`. GE2E (Wan et al., 2018, arXiv:1710.10467) is the default, because its weights
-ship inside the Resemblyzer package and need no model hub.
+`stream_erc.core.diarization`. CAM++ is the default: it ships with the project. It was trained on some 200,000
+speakers to ignore the words, but not the manner of speaking, so statistics of its inner states tell emotions
+apart, too, and come from the same pass.
 """
 
-import importlib.util
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -19,6 +20,10 @@ from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import DiarizationConfig
 from stream_erc.events import Samples, Vector
 from stream_erc.exceptions import DeviceError, EngineUnavailable
+from stream_erc.inference.filter_banks import BANDS, filter_banks
+from stream_erc.inference.level import at_level
+from stream_erc.inference.onnx_network import open_network, shipped_network
+from stream_erc.inference.prosody import MIN_SAMPLES, speech_span
 
 MIN_SPEECH_MS = 400
 """The least speech for a voice vector: a shorter one would depend on the vowel more than on the voice."""
@@ -44,15 +49,19 @@ class SpeakerEncoder(Protocol):
             batch: segments of any lengths, (N,) each, perhaps of different sessions.
         """
 
+    def hear(self, samples: Samples) -> tuple[Vector | None, Vector | None]:
+        """Return a segment's voice vector as `embed` does, and its inner states, None if there are none."""
+
 
 def load_encoder(config: DiarizationConfig, device: Device = "auto") -> SpeakerEncoder:
-    """Load the encoder that `config.encoder` names: ``ge2e``, or a model by path or hub name.
+    """Load the encoder that `config.encoder` names: ``campplus``, or a model by path or hub name.
 
     Raises:
         EngineUnavailable: its package or its weights are not available.
         DeviceError: ``cuda`` was requested, but is not available.
     """
-    return Ge2eEncoder(device) if config.encoder == "ge2e" else HubEncoder(config.encoder, device)
+    torch_device = _device(device)
+    return CampplusEncoder() if config.encoder == "campplus" else HubEncoder(config.encoder, torch_device)
 
 
 def _device(wanted: Device) -> torch.device:
@@ -72,153 +81,91 @@ def unit(vector: NDArray[np.floating]) -> Vector | None:
     return scaled
 
 
-# --- GE2E -----------------------------------------------------------------------------------------
+# --- CAM++ ----------------------------------------------------------------------------------------
 
-N_MELS = 40
-FRAME = SAMPLE_RATE // 100  # 10 ms
-FFT = SAMPLE_RATE // 40  # 25 ms
-WINDOW = 160  # frames: 1.6 s, the length that GE2E was trained on
-HOP = 40  # frames: 0.4 s between the windows of a long turn
-TARGET_DBFS = -30.0
-SILENCE_DB = 25.0
-MAX_WINDOWS = 128  # per call of the network: bounds memory for any batch
+LEVEL_DBFS = -30.0
+"""The speech level that segments are scaled to: filter banks have a floor, which gain must not move."""
+
+MAX_FRAMES = 3_000
+"""Frames of equally long segments that go through the network together: bounds the memory."""
 
 
-class Ge2eEncoder:
-    """The GE2E voice encoder of Resemblyzer: a three-layer LSTM over 1.6 s windows, 256 dimensions.
+class CampplusEncoder:
+    """CAM++ (Wang et al., 2023, arXiv:2303.00332) of 3D-Speaker: 192 dimensions; it ships.
 
-    Only the weights come from the package. Its module imports webrtcvad and librosa, which takes seconds and
-    warns, and it encodes one utterance per call. The network here is a dozen lines; a test checks that it
-    equals the original.
+    It always computes on the CPU, in the calling thread; thread-safe.
+
+    Args:
+        path: the ONNX file beside its config.json; None for the shipped one.
+
+    Raises:
+        EngineUnavailable: no such file, onnxruntime cannot read it, or it is another network.
     """
 
-    name = "ge2e"
-    dim = 256
+    name = "campplus"
+    dim = 192
 
-    def __init__(self, device: Device = "auto") -> None:
-        self.device = _device(device)
-        spec = importlib.util.find_spec("resemblyzer")
-        if spec is None or spec.origin is None:
-            raise EngineUnavailable(
-                "speaker encoder ge2e: expected the package Resemblyzer, got none installed"
-            )
-        path = Path(spec.origin).with_name("pretrained.pt")
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
-        except OSError as error:
-            raise EngineUnavailable(
-                f"speaker encoder ge2e: expected weights at {path}, got {error}"
-            ) from error
-        self._lstm = nn.LSTM(N_MELS, 256, num_layers=3, batch_first=True)
-        self._linear = nn.Linear(256, self.dim)
-        for prefix, layer in (("lstm.", self._lstm), ("linear.", self._linear)):
-            part = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-            layer.load_state_dict(part)
-            layer.to(self.device).eval().requires_grad_(False)
-        self._layers = _layers(self._lstm)
-        self._mel = torch.from_numpy(_mel_filters()).to(self.device)  # (n_mels, FFT // 2 + 1)
-        self._hann = torch.hann_window(FFT, device=self.device)
+    def __init__(self, path: Path | None = None) -> None:
+        path = path if path is not None else shipped_network("campplus")
+        self._network = open_network(path, "CAM++")
+        config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+        self.state_names: tuple[str, ...] = tuple(
+            f"CAM++_{stage}_{statistic}_{channel}"
+            for stage, channels in config["stages"].items()
+            for statistic in ("mean", "deviation")
+            for channel in range(channels)
+        )
+        """Names of the states, in order."""
+        sizes = {output.name: output.shape[-1] for output in self._network.get_outputs()}
+        wanted = {"embedding": self.dim, "states": len(self.state_names)}
+        if sizes != wanted:
+            raise EngineUnavailable(f"{path}: expected the CAM++ network with {wanted}, got {sizes}")
 
-    @torch.inference_mode()
     def embed(self, batch: Sequence[Samples]) -> list[Vector | None]:
-        """See `SpeakerEncoder.embed`; the windows of all segments form one batch."""
-        pieces = [self._windows(samples) for samples in batch]  # [(W_i, WINDOW, n_mels)]
-        if not sum(len(piece) for piece in pieces):
-            return [None] * len(batch)
-        vectors = self._network(torch.cat(pieces))  # (sum of W_i, D)
-        means = [
-            v.mean(0) if len(v) else v.new_zeros(self.dim)
-            for v in torch.split(vectors, [len(p) for p in pieces])
-        ]
-        return [unit(mean) for mean in torch.stack(means).cpu().numpy()]
-
-    @property
-    def layer_dims(self) -> tuple[int, ...]:
-        """Number of units in each layer."""
-        return tuple(layer.hidden_size for layer in self._layers)
-
-    @torch.inference_mode()
-    def layer_states(self, samples: Samples) -> list[Tensor]:
-        """Return each layer's states (frames, 256) for a segment (N,), pauses included; 10 ms per frame."""
-        states = self._mel_power(torch.from_numpy(np.array(samples, dtype=np.float32)).to(self.device))
-        found = []
-        for layer in self._layers:
-            states, _ = layer(states)
-            found.append(states)
+        """See `SpeakerEncoder.embed`; segments of one length form a batch, since padding changes a vector."""
+        heard = [speech_features(samples) for samples in batch]
+        alike: dict[int, list[int]] = {}
+        for i, (frames, speech_ms) in enumerate(heard):
+            if speech_ms >= MIN_SPEECH_MS:
+                alike.setdefault(len(frames), []).append(i)
+        found: list[Vector | None] = [None] * len(batch)
+        for length, places in alike.items():
+            size = max(1, MAX_FRAMES // length)
+            for first in range(0, len(places), size):
+                some = places[first : first + size]
+                together = np.stack([heard[i][0] for i in some])
+                (vectors,) = self._network.run(["embedding"], {"filter_banks": together})
+                for i, vector in zip(some, vectors, strict=True):
+                    found[i] = unit(vector)
         return found
 
-    def _network(self, windows: Tensor) -> Tensor:
-        """Run mel windows (W, frames, n_mels) -> voice vectors (W, D) of unit length, all values >= 0."""
-        vectors = []
-        for part in torch.split(windows, MAX_WINDOWS):
-            _, (hidden, _) = self._lstm(part)
-            vectors.append(torch.relu(self._linear(hidden[-1])))
-        return nn.functional.normalize(torch.cat(vectors), dim=1)
-
-    def _windows(self, samples: Samples) -> Tensor:
-        """Cut a segment's speech into overlapping windows (W, WINDOW, n_mels); W = 0 if it is too short.
-
-        Short speech is repeated to fill a window: the network was trained on full windows, and zeros would
-        fill its memory with silence.
-        """
-        mel = self._speech_frames(samples)  # (frames, n_mels)
-        if len(mel) * 10 < MIN_SPEECH_MS:
-            return mel.new_zeros(0, WINDOW, N_MELS)
-        if len(mel) < WINDOW:
-            mel = mel.repeat(-(-WINDOW // len(mel)), 1)[:WINDOW]
-        starts = list(range(0, len(mel) - WINDOW + 1, HOP))
-        if len(mel) - WINDOW > starts[-1]:
-            starts.append(len(mel) - WINDOW)  # so that the end counts as much as the beginning
-        return torch.stack([mel[s : s + WINDOW] for s in starts])
-
-    def _speech_frames(self, samples: Samples) -> Tensor:
-        """Return the mel power of the frames that are not silence, (frames, n_mels).
-
-        Quiet audio is raised to -30 dBFS, since the network was trained on power at that level, not on its
-        logarithm. Frames 25 dB below the loud ones are pauses, pre-roll or trailing silence.
-        """
-        if len(samples) < FFT:
-            return self._mel.new_zeros(0, N_MELS)
-        mel = self._mel_power(torch.from_numpy(np.ascontiguousarray(samples)).to(self.device))
-        level = mel.sum(1)
-        loud = level.quantile(0.95)  # not the maximum: a click would turn all speech into silence
-        voiced = level > loud * 10 ** (-SILENCE_DB / 10)  # NaN and digital silence give no frames
-        return mel[voiced]
-
-    def _mel_power(self, samples: Tensor) -> Tensor:
-        """Compute the mel power (frames, n_mels) of samples (N,), raised to `TARGET_DBFS` if quieter."""
-        rms = samples.square().mean().sqrt()
-        samples = samples * torch.clamp(10 ** (TARGET_DBFS / 20) / rms, min=1.0) if rms > 0 else samples
-        spectrum = torch.stft(
-            samples, FFT, FRAME, window=self._hann, center=True, pad_mode="constant", return_complex=True
-        )
-        return (self._mel @ spectrum.abs().square()).T
+    def hear(self, samples: Samples) -> tuple[Vector | None, Vector | None]:
+        """See `SpeakerEncoder.hear`; the states, (2816,), need 100 ms of speech."""
+        frames, speech_ms = speech_features(samples)
+        if not len(frames):
+            return None, None
+        vectors, states = self._network.run(["embedding", "states"], {"filter_banks": frames[np.newaxis]})
+        return unit(vectors[0]) if speech_ms >= MIN_SPEECH_MS else None, states[0]
 
 
-def _layers(stack: nn.LSTM) -> list[nn.LSTM]:
-    """Split a stack into single layers that share its weights."""
-    layers = []
-    for k in range(stack.num_layers):
-        inputs = stack.input_size if k == 0 else stack.hidden_size
-        layer = nn.LSTM(inputs, stack.hidden_size, device="meta")
-        mine = {name: value for name, value in stack.state_dict().items() if name.endswith(f"_l{k}")}
-        layer.load_state_dict({n.replace(f"_l{k}", "_l0"): v for n, v in mine.items()}, assign=True)
-        layers.append(layer.eval().requires_grad_(False))
-    return layers
+def speech_features(samples: Samples) -> tuple[NDArray[np.float32], float]:
+    """Compute the filter banks of a segment's speech, less their mean over time.
 
+    The segment is cut from the first to the last sound within 35 dB of the loudest, since silence around it
+    must change nothing, and scaled to one level. Its pauses stay: without them voices are told apart worse.
 
-def _mel_filters() -> NDArray[np.float32]:
-    """Return triangular filters of equal area on Slaney's mel scale, 0 to 8 kHz, (n_mels, FFT // 2 + 1)."""
-    knee_hz, knee, step = 1_000.0, 15.0, np.log(6.4) / 27.0  # linear below 1 kHz, logarithmic above
-    top = knee + np.log(SAMPLE_RATE / 2 / knee_hz) / step
-    mels = np.linspace(0.0, top, N_MELS + 2)
-    edges = np.where(
-        mels < knee, mels * knee_hz / knee, knee_hz * np.exp(step * np.maximum(mels - knee, 0.0))
-    )
-    slopes = edges[:, None] - np.linspace(0.0, SAMPLE_RATE / 2, FFT // 2 + 1)[None, :]  # (n_mels + 2, bins)
-    width = np.diff(edges)[:, None]
-    triangles = np.maximum(0.0, np.minimum(-slopes[:-2] / width[:-1], slopes[2:] / width[1:]))
-    return (triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)
+    Args:
+        samples: (N,); NaN counts as silence.
+
+    Returns:
+        (T, 80), T = 0 below 100 ms of speech; and the speech in milliseconds.
+    """
+    samples = np.nan_to_num(np.asarray(samples, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+    start, end = speech_span(samples)
+    if end - start < MIN_SAMPLES:
+        return np.zeros((0, BANDS), dtype=np.float32), 0.0
+    frames = filter_banks(at_level(samples[start:end], LEVEL_DBFS))
+    return frames - frames.mean(axis=0), 1_000 * (end - start) / SAMPLE_RATE
 
 
 # --- encoders from the hub ------------------------------------------------------------------------
@@ -233,9 +180,9 @@ class HubEncoder:
     to another's length would change its vector.
     """
 
-    def __init__(self, name: str, device: Device = "auto") -> None:
+    def __init__(self, name: str, device: torch.device) -> None:
         self.name = name
-        self.device = _device(device)
+        self.device = device
         self._extract, model, self.dim = _load_xvector(name)
         self._model = model.to(self.device).eval().requires_grad_(False)
 
@@ -243,6 +190,10 @@ class HubEncoder:
     def embed(self, batch: Sequence[Samples]) -> list[Vector | None]:
         """See `SpeakerEncoder.embed`; speech under 1 s is repeated to fill it."""
         return [self._embed_one(samples) for samples in batch]
+
+    def hear(self, samples: Samples) -> tuple[Vector | None, Vector | None]:
+        """See `SpeakerEncoder.hear`; there are no states."""
+        return self.embed([samples])[0], None
 
     def _embed_one(self, samples: Samples) -> Vector | None:
         if len(samples) < ms_to_samples(MIN_SPEECH_MS) or not np.any(samples):
@@ -264,7 +215,9 @@ def _load_xvector(name: str) -> tuple[Callable[..., Mapping[str, Tensor]], nn.Mo
     """
     from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
-    wanted = f"speaker encoder {name}: expected ge2e, or a transformers x-vector model by path or hub name"
+    wanted = (
+        f"speaker encoder {name}: expected campplus, or a transformers x-vector model by path or hub name"
+    )
     try:
         extract = AutoFeatureExtractor.from_pretrained(name)  # type: ignore[no-untyped-call]
         model, report = AutoModelForAudioXVector.from_pretrained(name, output_loading_info=True)

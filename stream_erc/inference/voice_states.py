@@ -11,9 +11,9 @@ import torch
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.events import Samples, Vector
 from stream_erc.exceptions import EngineUnavailable
+from stream_erc.inference.ge2e import TARGET_DBFS, Ge2eEncoder
 from stream_erc.inference.level import at_level
 from stream_erc.inference.prosody import MIN_SAMPLES, speech_span
-from stream_erc.inference.speaker_encoder import TARGET_DBFS, Ge2eEncoder, SpeakerEncoder
 
 ENCODERS = ("GE2E",)
 """The supported encoders, by their names in checkpoints."""
@@ -27,21 +27,15 @@ class VoiceStates:
 
     It always computes on the CPU, so the numbers equal those that networks were trained on.
 
-    Args:
-        encoder: the speaker encoder in use. Its weights are shared if it is GE2E on the CPU; otherwise GE2E
-            is loaded here (6 MB).
-
     Raises:
         EngineUnavailable: GE2E's weights are not available.
     """
 
-    def __init__(self, encoder: SpeakerEncoder | None = None) -> None:
-        if not isinstance(encoder, Ge2eEncoder) or encoder.device.type != "cpu":
-            try:
-                encoder = Ge2eEncoder("cpu")
-            except EngineUnavailable as error:
-                raise EngineUnavailable(f"voice states need GE2E: {error}") from error
-        self._encoder = encoder
+    def __init__(self) -> None:
+        try:
+            self._encoder = encoder = Ge2eEncoder()
+        except EngineUnavailable as error:
+            raise EngineUnavailable(f"voice states need GE2E: {error}") from error
         self.names: tuple[str, ...] = tuple(
             f"GE2E_layer{layer}_{statistic}_{unit}"
             for layer, width in enumerate(encoder.layer_dims)

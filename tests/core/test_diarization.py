@@ -1,38 +1,24 @@
 import dataclasses
 import json
-import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paths import CORPORA
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import DiarizationConfig
 from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.diarization import Assignment, OnlineClustering
-from stream_erc.exceptions import ConfigError, DeviceError, EngineUnavailable, InputError, ProtocolMisuse
-from stream_erc.inference.speaker_encoder import Ge2eEncoder, HubEncoder, load_encoder, unit
+from stream_erc.exceptions import ConfigError, InputError, ProtocolMisuse
+from stream_erc.inference.speaker_encoder import unit
 
 DIM = 16
 SECOND = SAMPLE_RATE
 
 
-@pytest.fixture(scope="module")
-def ge2e():
-    return Ge2eEncoder("cpu")
-
-
-def buzz(pitch_hz, seconds, seed=0):
-    """Make a voice-like sound: harmonics with a little noise, (N,) float32."""
-    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    x = sum(np.sin(2 * np.pi * pitch_hz * k * t) / k for k in range(1, 20))
-    return (0.1 * x + 0.005 * np.random.default_rng(seed).standard_normal(len(t))).astype(np.float32)
-
-
 def voice(speaker, seed, spread=0.35):
-    """Draw a voice vector near the speaker's axis; two speakers have a cosine of about 0.5, as with GE2E."""
+    """Draw a voice vector near the speaker's axis; two speakers have a cosine of about 0.5."""
     centre = np.eye(DIM)[speaker] + np.eye(DIM)[DIM - 1]
     noise = np.random.default_rng(seed).standard_normal(DIM) * spread / np.sqrt(DIM)
     return unit(centre / np.sqrt(2) + noise)
@@ -59,131 +45,6 @@ def run(cluster, turns, state=None):
 
 def conversation(speakers, seed=0, seconds=2.0):
     return [(voice(s, 100 * seed + i), round(seconds * SECOND)) for i, s in enumerate(speakers)]
-
-
-# --- encoders -------------------------------------------------------------------------------------
-
-
-def test_ge2e_equals_the_original_network_and_spectrogram(ge2e):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # webrtcvad's pkg_resources and scipy's old namespaces
-        from resemblyzer import VoiceEncoder, audio
-
-        original = VoiceEncoder("cpu", verbose=False)
-        for level in (1.0, 0.01):
-            samples = level * buzz(140, 1.595)  # 160 frames: exactly one window
-            expected = original.embed_utterance(audio.normalize_volume(samples, -30, increase_only=True))
-            assert np.allclose(ge2e.embed([samples])[0], expected, atol=1e-5)
-
-
-def test_ge2e_gives_read_only_unit_vectors_whatever_the_batch(ge2e):
-    batch = [buzz(120, 0.8), buzz(200, 3.0), buzz(90, 7.3)]
-    together = ge2e.embed(batch)
-    for samples, vector in zip(batch, together, strict=True):
-        assert vector.shape == (ge2e.dim,) and vector.dtype == np.float32 and not vector.flags.writeable
-        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
-        assert np.allclose(ge2e.embed([samples])[0], vector, atol=1e-5)
-
-
-def test_silence_around_speech_hardly_changes_the_voice(ge2e):
-    speech = buzz(150, 2.0)
-    padded = np.concatenate([np.zeros(SECOND // 5), speech, np.zeros(SECOND)]).astype(np.float32)
-    a, b = ge2e.embed([speech, padded])
-    assert a @ b > 0.99
-
-
-def test_a_click_does_not_hide_the_speech(ge2e):
-    speech = buzz(150, 2.0)
-    clicked = speech.copy()
-    clicked[SECOND : SECOND + 20] = 1.0
-    assert ge2e.embed([clicked])[0] is not None
-
-
-@pytest.mark.parametrize(
-    "samples",
-    [
-        np.zeros(0, np.float32),
-        buzz(120, 0.003),
-        buzz(120, 0.3),
-        np.zeros(2 * SECOND, np.float32),
-        np.full(SECOND, np.nan, np.float32),
-    ],
-    ids=["empty", "3 ms", "0.3 s", "silence", "NaN"],
-)
-def test_too_little_speech_gives_none_and_spoils_no_other(ge2e, samples):
-    good = buzz(120, 1.0)
-    nothing, vector = ge2e.embed([samples, good])
-    assert nothing is None
-    assert np.allclose(vector, ge2e.embed([good])[0], atol=1e-5)
-    assert ge2e.embed([samples]) == [None]
-
-
-def test_ge2e_tells_real_voices_apart(ge2e):
-    soundfile = pytest.importorskip("soundfile")
-    folder = CORPORA / "speechocean762" / "wav"
-    if not folder.is_dir():
-        pytest.skip("no speech recordings beside the checkout")
-    people = sorted(p for p in folder.iterdir() if len(list(p.glob("*.flac"))) >= 3)[:5]
-    clips = [(p.name, soundfile.read(f, dtype="float32")[0]) for p in people for f in sorted(p.glob("*"))[:3]]
-    vectors = np.stack(ge2e.embed([samples for _, samples in clips]))
-    similarity, names = vectors @ vectors.T, np.array([name for name, _ in clips])
-    same = (names[:, None] == names) & ~np.eye(len(names), dtype=bool)
-    assert similarity[same].mean() > similarity[names[:, None] != names].mean() + 0.2
-
-
-@pytest.fixture(scope="module")
-def tiny_xvector(tmp_path_factory):
-    """Save a randomly initialised WavLM x-vector model in a folder."""
-    torch = pytest.importorskip("torch")
-    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
-
-    path = tmp_path_factory.mktemp("xvector")
-    config = WavLMConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        conv_dim=(8, 8, 8), conv_stride=(5, 8, 8), conv_kernel=(10, 8, 8), num_feat_extract_layers=3,
-        tdnn_dim=(8, 8, 8, 8, 12), xvector_output_dim=10, num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=2,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    WavLMForXVector(config).save_pretrained(path)
-    Wav2Vec2FeatureExtractor().save_pretrained(path)
-    return path
-
-
-def test_hub_encoder_loads_a_folder(tiny_xvector):
-    encoder = load_encoder(DiarizationConfig(encoder=str(tiny_xvector)), "cpu")
-    assert isinstance(encoder, HubEncoder) and encoder.dim == 10 and encoder.name == str(tiny_xvector)
-    batch = [buzz(120, 0.5), buzz(200, 2.0), buzz(120, 0.1), buzz(90, 12.0)]
-    short, middle, nothing, long = encoder.embed(batch)
-    assert nothing is None
-    for vector in (short, middle, long):
-        assert vector.shape == (10,) and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
-    assert np.allclose(middle, encoder.embed([batch[1]])[0], atol=1e-6)
-    assert not np.allclose(short, middle, atol=1e-4)
-
-
-def test_a_model_without_speaker_head_is_refused(tiny_xvector, tmp_path):
-    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
-
-    config = WavLMConfig.from_pretrained(tiny_xvector)
-    WavLMModel(config).save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
-    with pytest.raises(EngineUnavailable, match="without weights for"):
-        HubEncoder(str(tmp_path), "cpu")
-
-
-def test_a_missing_encoder_is_one_clear_line(tmp_path):
-    with pytest.raises(EngineUnavailable, match="expected ge2e, or a transformers x-vector model") as caught:
-        load_encoder(DiarizationConfig(encoder=str(tmp_path / "none")), "cpu")
-    assert "\n" not in str(caught.value)
-
-
-def test_cuda_without_cuda_is_a_device_error():
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
-    with pytest.raises(DeviceError, match="expected a CUDA device"):
-        load_encoder(DiarizationConfig(), "cuda")
 
 
 # --- clustering -----------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ from stream_erc.inference.acoustics import (
     load_extractor,
     to_int16,
 )
+from stream_erc.inference.ge2e import Ge2eEncoder
 from stream_erc.inference.level import at_level, speech_level_dbfs
 from stream_erc.inference.prosody import DESCRIPTORS, measure
-from stream_erc.inference.speaker_encoder import Ge2eEncoder
 from stream_erc.inference.voice_states import VoiceStates
 
 
@@ -143,12 +143,12 @@ def test_some_prosody_follows_the_functionals(egemaps: AcousticExtractor) -> Non
 
 @pytest.fixture(scope="module")
 def ge2e() -> Ge2eEncoder:
-    return Ge2eEncoder("cpu")
+    return Ge2eEncoder()
 
 
 @pytest.fixture(scope="module")
-def whole(ge2e: Ge2eEncoder) -> AcousticExtractor:
-    return AcousticExtractor("eGeMAPSv02", voice_states="GE2E", prosody=DESCRIPTORS, speaker_encoder=ge2e)
+def whole() -> AcousticExtractor:
+    return AcousticExtractor("eGeMAPSv02", voice_states="GE2E", prosody=DESCRIPTORS)
 
 
 def stack_of_the_package() -> nn.LSTM:
@@ -179,22 +179,21 @@ def test_voice_states_are_mean_and_deviation_of_each_layer_around_the_speech(ge2
     padded = np.concatenate([np.zeros(n), speech, np.zeros(2 * n)]).astype(np.float32)
     layers = ge2e.layer_states(at_level(padded[n - 3_200 : 2 * n + 3_200], -30.0))
     expected = torch.cat([x for s in layers for x in (s.mean(0), s.std(0, correction=0))]).numpy()
-    states = VoiceStates(ge2e)
+    states = VoiceStates()
     assert len(states.names) == len(set(states.names)) == 1536
     assert states.names[0] == "GE2E_layer0_mean_0" and states.names[256 + 3] == "GE2E_layer0_deviation_3"
     np.testing.assert_allclose(states(padded), expected, atol=1e-5)
-    np.testing.assert_allclose(VoiceStates()(padded), expected, atol=1e-5)  # with weights of its own
 
 
 def test_voice_states_stand_between_functionals_and_prosody(
-    whole: AcousticExtractor, egemaps: AcousticExtractor, ge2e: Ge2eEncoder
+    whole: AcousticExtractor, egemaps: AcousticExtractor
 ) -> None:
     samples = voice()
     came = whole(samples)
     assert whole.spec.dim == len(whole.names) == len(came) == 88 + 1536 + 8
     assert whole.spec.voice_states == "GE2E"
     assert np.array_equal(came[:88], egemaps(samples)[:88])
-    assert np.array_equal(came[88:-8], VoiceStates(ge2e)(samples))
+    assert np.array_equal(came[88:-8], VoiceStates()(samples))
     assert np.array_equal(came[-8:], measure(samples))
     assert np.isfinite(came).all()
     louder = whole(samples * np.float32(8))  # whatever the gain
@@ -311,11 +310,11 @@ def test_a_damaged_spec_is_refused(table: dict[str, object], shown: str) -> None
     assert shown in str(caught.value)
 
 
-def test_voice_states_are_loaded_for_their_spec(whole: AcousticExtractor, ge2e: Ge2eEncoder) -> None:
-    assert load_extractor(whole.spec, ge2e).spec == whole.spec
+def test_voice_states_are_loaded_for_their_spec(whole: AcousticExtractor) -> None:
+    assert load_extractor(whole.spec).spec == whole.spec
     other = dataclasses.replace(whole.spec, voice_states="ECAPA")
     with pytest.raises(CheckpointError, match="voice states: expected none or GE2E, got 'ECAPA'"):
-        load_extractor(other, ge2e)
+        load_extractor(other)
 
 
 def test_an_extractor_is_loaded_for_its_spec_or_not_at_all(egemaps: AcousticExtractor) -> None:
