@@ -61,12 +61,10 @@ class DiarizationConfig:
             such as ``microsoft/wavlm-base-plus-sv``.
         speakers: the number of speakers, None if unknown.
         max_speakers: an upper bound if the number is unknown.
-        tau_active_ms: the speech that a turn needs for full weight. A shorter turn weighs less, so it can
-            hardly open a new speaker or move a known one.
-        delta_new: the threshold at which two groups of turns are two speakers: the squared distance of their
-            mean voices times a power of their size. A larger threshold gives fewer speakers.
-        delta_known: the same threshold if `speakers` is given.
-        growth: the power in that threshold: 0 is the distance alone, 1 is Ward's criterion.
+        tau_active_ms: the speech that makes a speaker. A voice with less joins the most similar one.
+        delta_new: groups of turns are one speaker if their voices are at least as similar as this share of
+            what is expected of so much speech by one. A larger share gives more speakers.
+        delta_known: the same if `speakers` is given.
         memory_turns: the number of past turns that are clustered again, and can be corrected.
     """
 
@@ -75,8 +73,7 @@ class DiarizationConfig:
     max_speakers: int = 8
     tau_active_ms: int = 1_000
     delta_new: float = 0.65
-    delta_known: float = 0.4
-    growth: float = 0.6
+    delta_known: float = 0.75
     memory_turns: int = 32
 
 

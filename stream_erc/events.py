@@ -32,6 +32,7 @@ class SpeechSegment:
         paused: whether it is such a snapshot at the beginning of a pause. If the segment ends with this
             pause, these are the very samples of the final segment.
         channel: 0-based channel that it was found in; None in mono audio, here and in all types below.
+        overlap: share of a final segment's speech in which somebody else spoke as well, 0 to 1.
     """
 
     index: int
@@ -43,6 +44,42 @@ class SpeechSegment:
     final: bool = True
     paused: bool = False
     channel: int | None = None
+    overlap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunningSpeech:
+    """The audio of a turn that is still running, in which it is to be told who speaks.
+
+    Attributes:
+        position: the sample at which it was asked.
+        samples: the audio up to there, (N,).
+        samples_from: the position of the first of these samples.
+        stretch: samples [start, end) whose voice is to be measured, None if there is too little new speech.
+        channel: as in `SpeechSegment`.
+    """
+
+    position: int
+    samples: Samples
+    samples_from: int
+    stretch: tuple[int, int] | None
+    channel: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpeakerActivity:
+    """The speakers in `RunningSpeech`.
+
+    Attributes:
+        samples_from, stretch: as in `RunningSpeech`.
+        active: which of three local speakers, in no order, speak in each frame, bool (F, 3).
+        voice: the voice vector (D,) of the stretch, None if it has none.
+    """
+
+    samples_from: int
+    stretch: tuple[int, int] | None
+    active: NDArray[np.bool_]
+    voice: Vector | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +149,9 @@ class Turn:
         start, end: samples, None for a text-only turn.
         language, translation, words: as in `Hypothesis`, with times since the session's audio began; None
             and empty if the text was given.
+        channel: as in `SpeechSegment`.
+        overlap: share of the turn's speech in which somebody else spoke as well, 0 to 1.
+        unsure: whether the voice told little about who spoke, such as that of a short answer.
     """
 
     index: int
@@ -123,6 +163,8 @@ class Turn:
     translation: str | None = None
     words: tuple[Word, ...] = ()
     channel: int | None = None
+    overlap: float = 0.0
+    unsure: bool = False
 
     @property
     def read(self) -> str:
@@ -223,6 +265,7 @@ class EmotionEvent:
     Attributes:
         speaker_name: the given name, or ``speaker_1`` ... by order of appearance.
         revision: 0 at first; each speaker correction that affects the turn adds 1.
+        others: the names of those whose earlier turns go on into this one, by order of their turns.
     """
 
     turn: Turn
@@ -230,6 +273,7 @@ class EmotionEvent:
     emotion: Emotion
     latency: Latency
     revision: int = 0
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,29 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE
-from stream_erc.config import EndpointingConfig, SessionConfig, VadConfig
+from stream_erc.config import DiarizationConfig, EndpointingConfig, SessionConfig, VadConfig
 from stream_erc.core.diarization import OnlineClustering
-from stream_erc.core.session import Session
+from stream_erc.core.session import Session, Snapshot
+from stream_erc.core.snapshots import StateCodec, decode, encode_header, encode_step
+from stream_erc.core.speaker_change import FIRST_FRAME, FRAME, LOCAL_SPEAKERS
 from stream_erc.core.vad import VadState
-from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
-from stream_erc.events import Emotion, Event, Features, Hypothesis, Samples
+from stream_erc.core.work import (
+    Analysis,
+    AnalyzeSegment,
+    Classification,
+    ClassifyTurn,
+    Failure,
+    Result,
+    SegmentSpeakers,
+    Work,
+)
+from stream_erc.events import Emotion, Event, Features, Hypothesis, Samples, SpeakerActivity
 
 LABELS = ("neutral", "joy", "anger")
 CONFIG = SessionConfig(
     vad=VadConfig(threshold=0.5, release=0.4),
     endpointing=EndpointingConfig(pre_roll_ms=100, min_speech_ms=100, min_silence_ms=200, max_turn_ms=4000),
+    diarization=DiarizationConfig(tau_active_ms=400),
 )
 
 
@@ -54,14 +66,13 @@ class HashEngine:
                 return Failure("expected to work, was told to fail")
             digest = hashlib.sha256(np.round(segment.samples * 1000).astype(np.int32).tobytes()).hexdigest()
             text = f"heard {digest[:8]}" if work.transcribe else None
-            pitch = float(np.abs(np.fft.rfft(segment.samples, 4096)).argmax())
-            voice = np.zeros(8, dtype=np.float32)
-            voice[int(pitch // 8) % 8] = 1.0
             return Analysis(
                 Hypothesis(text) if text else None,
-                voice if work.embed_speaker else None,
+                voice(segment.samples) if work.embed_speaker else None,
                 Features(np.array([len(segment.samples), segment.samples.sum()], dtype=np.float32)),
             )
+        if isinstance(work, SegmentSpeakers):
+            return activity(work)
         assert isinstance(work, ClassifyTurn)
         seen = (work.state, work.turn.speaker, work.turn.text, work.past)
         state = hashlib.sha256(repr(seen).encode()).hexdigest()
@@ -69,6 +80,36 @@ class HashEngine:
         probabilities = {label: r / sum(raw) for label, r in zip(LABELS, raw, strict=True)}
         label = max(probabilities, key=probabilities.__getitem__)
         return Classification(Emotion(label, probabilities[label], probabilities), state)
+
+
+def voice(samples: Samples) -> Samples:
+    """Return a voice vector that depends on the pitch of a tone."""
+    pitch = np.abs(np.fft.rfft(samples)).argmax() * 4096 / len(samples)
+    found = np.zeros(8, dtype=np.float32)
+    found[int(pitch // 8) % 8] = 1.0
+    return found
+
+
+def activity(work: SegmentSpeakers) -> SpeakerActivity:
+    """Tell tones apart as speakers: each frame's strongest bands, numbered by their first appearance."""
+    speech = work.speech
+    middles = np.arange(FIRST_FRAME, len(speech.samples) - FIRST_FRAME, FRAME)
+    active = np.zeros((len(middles), LOCAL_SPEAKERS), dtype=bool)
+    bands: list[int] = []
+    for frame, middle in enumerate(middles):
+        around = speech.samples[middle - FIRST_FRAME : middle + FIRST_FRAME]
+        power = np.abs(np.fft.rfft(around * np.hanning(len(around)), 4096))
+        for band in range(8):
+            if power[band * 32 : (band + 1) * 32].max() > 20:
+                if band not in bands:
+                    bands.append(band)
+                if bands.index(band) < LOCAL_SPEAKERS:
+                    active[frame, bands.index(band)] = True
+    heard = None
+    if speech.stretch is not None:
+        start, end = (at - speech.samples_from for at in speech.stretch)
+        heard = voice(speech.samples[start:end])
+    return SpeakerActivity(speech.samples_from, speech.stretch, active, heard)
 
 
 class Talking(HashEngine):
@@ -153,3 +194,9 @@ def play(
         at, k = at + size, k + 1
     session.receive_eof()
     return events + drive(session, engine)
+
+
+def through_bytes(snapshot: Snapshot, codec: StateCodec) -> Snapshot:
+    """Return a snapshot that was stored and read again."""
+    steps = {step.analyzed.turn.index: encode_step(step, codec) for step in snapshot.done}
+    return decode(encode_header(snapshot, codec), steps, codec)

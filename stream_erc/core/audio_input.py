@@ -14,7 +14,7 @@ from stream_erc.core.segmentation import (
     SpeechSegmenter,
 )
 from stream_erc.core.vad import WINDOW
-from stream_erc.events import Samples, SpeechSegment
+from stream_erc.events import RunningSpeech, Samples, SpeakerActivity, SpeechSegment
 from stream_erc.exceptions import ProtocolMisuse
 
 
@@ -107,13 +107,15 @@ class AudioInput:
     def advance(self, until: int | None) -> tuple[SegmenterOutput, ...] | None:
         """Segment the next window; None if there is none, or if it would end after `until`."""
         segmenter = self._segmenter
-        if self.awaits_words:
+        if self.awaits_words or (self._spoken is not None and self._spoken.awaits_speakers):
             return None
         if segmenter is None or (until is not None and self._appended is None and self.reached(until)):
             return None
         if self._buffered >= WINDOW:
             found = segmenter.advance(self._take(WINDOW))
         elif self.eof and not self._finished:
+            if self._spoken is not None and self._spoken.asks_for_speakers:
+                return None
             self._finished = True
             found = segmenter.finish(self._take(self._buffered))
         elif self._buffered and self.turn_awaits_audio:
@@ -122,6 +124,14 @@ class AudioInput:
             return None
         self._count(found)
         return found
+
+    def hear(self, speech: RunningSpeech, activity: SpeakerActivity) -> None:
+        """Receive who speaks in `speech`."""
+        if isinstance(self._spoken, ChannelSegmenter):
+            assert speech.channel is not None
+            self._spoken.hear(speech.channel, speech.position, activity)
+        elif self._spoken is not None:
+            self._spoken.hear(speech.position, activity)
 
     @property
     def awaits_words(self) -> bool:

@@ -15,7 +15,7 @@ from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.crosstalk import CrosstalkGate
 from stream_erc.core.diarization import Assignment, OnlineClustering
 from stream_erc.core.segmentation import BEGINNING, SegmenterMark, SegmenterOutput, SpeechSegmenter
-from stream_erc.events import Samples, SpeechSegment, Vector
+from stream_erc.events import Samples, SpeakerActivity, SpeechSegment, Vector
 from stream_erc.exceptions import ProtocolMisuse
 
 T = TypeVar("T")
@@ -28,21 +28,21 @@ class ChannelSegmenter:
 
     Args:
         channels: the number of channels.
-        open_segmenter: opens the segmenter of a channel at a resume point.
+        open_segmenter: opens the segmenter of a channel (its number) at a resume point.
         mark: the resume point of all channels.
     """
 
     def __init__(
         self,
         channels: int,
-        open_segmenter: Callable[[SegmenterMark], SpeechSegmenter],
+        open_segmenter: Callable[[int, SegmenterMark], SpeechSegmenter],
         mark: SegmenterMark = BEGINNING,
     ) -> None:
         marks = mark.channels or (BEGINNING,) * channels
         if len(marks) != channels:
             raise ProtocolMisuse(f"expected a resume point of {channels} channels, got one of {len(marks)}")
         self._resumed, self.position = mark, mark.audio_from
-        self._channels = [open_segmenter(channel) for channel in marks]
+        self._channels = [open_segmenter(number, channel) for number, channel in enumerate(marks)]
         self._gate = CrosstalkGate(channels)
         self._segments = mark.segments  # over all channels
         self._ended = [channel.segments for channel in marks]
@@ -63,6 +63,20 @@ class ChannelSegmenter:
     def awaits_words(self) -> bool:
         """Whether a segment that is running ends here or not, depending on its words."""
         return any(channel.awaits_words for channel in self._channels)
+
+    @property
+    def awaits_speakers(self) -> bool:
+        """Whether an answer of `hear` must come before the next window."""
+        return any(channel.awaits_speakers for channel in self._channels)
+
+    @property
+    def asks_for_speakers(self) -> bool:
+        """Whether any answer of `hear` is missing."""
+        return any(channel.asks_for_speakers for channel in self._channels)
+
+    def hear(self, channel: int, position: int, activity: SpeakerActivity) -> None:
+        """Receive who speaks in the `RunningSpeech` of this channel and position."""
+        self._channels[channel].hear(position, activity)
 
     def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
         """Segment the next 512 samples of each channel, (512, C)."""

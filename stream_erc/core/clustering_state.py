@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from stream_erc.events import Vector
 from stream_erc.exceptions import InputError
 
-MAX_ANCHOR_WEIGHT = 8.0
-"""The largest weight of a speaker's older turns, so that a voice may drift over hours."""
+MAX_ANCHOR_WEIGHT = 30.0
+"""The largest weight of a speaker's older turns, in seconds, so that a voice may drift over hours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClusteringState:
     """The speakers of one session: an immutable value with read-only arrays.
 
-    A turn's weight is 1 if it has at least `tau_active` of speech, less if it is shorter.
+    A turn's weight is its speech in seconds.
 
     Attributes:
         sums: weighted sum of the anchored voice vectors of each speaker, float32 (S, D).
@@ -72,7 +72,7 @@ class ClusteringState:
     def to_blob(self) -> dict[str, object]:
         """Encode the state as a JSON value; `from_blob` restores it bit for bit."""
         return {
-            "version": 1,
+            "version": 2,
             "dim": self.dim,
             "turns": self.turns,
             "last": self.last,
@@ -88,7 +88,7 @@ class ClusteringState:
             InputError: any other value.
         """
         try:
-            if blob["version"] != 1:
+            if blob["version"] != 2:
                 raise ValueError(f"version {blob['version']!r}")
             dim, turns, last, names = blob["dim"], blob["turns"], blob["last"], blob["names"]
             if not (isinstance(dim, int) and isinstance(turns, int) and isinstance(last, int)):
@@ -116,7 +116,7 @@ class ClusteringState:
             if len({len(array) for array in memory}) != 1:
                 raise ValueError(f"{len(state.recent)} vectors of {len(state.recent_turns)} turns")
         except (KeyError, ValueError, TypeError) as error:
-            raise InputError(f"expected a clustering state of version 1, got one with {error}") from error
+            raise InputError(f"expected a clustering state of version 2, got one with {error}") from error
         return state
 
 

@@ -173,6 +173,7 @@ class ConversationTracker:
         channel = segment.channel if segment else None
         named = None if channel is None else self._channels[channel]
         corrections: tuple[tuple[int, int], ...] = ()
+        unsure = False
         if given.speaker is not None:
             name = given.speaker
         elif named is not None:
@@ -183,6 +184,7 @@ class ConversationTracker:
                 self._clustering, channel, analysis.speaker_embedding, duration, index
             )
             name, corrections = self._voice_name(assignment.speaker), assignment.corrections
+            unsure = assignment.unsure
         elif self._clustering is not None and segment is not None:
             clustering, assignment = self._clustering.assign(
                 clustering or self._clustering.initial(),
@@ -191,6 +193,7 @@ class ConversationTracker:
                 index,
             )
             name, corrections = self._voice_name(assignment.speaker), assignment.corrections
+            unsure = assignment.unsure
         else:
             name = self._voice_name(channel or 0)
         names = _with_name(names, name)
@@ -205,6 +208,8 @@ class ConversationTracker:
             heard.translation,
             _shifted(heard.words, segment.samples_from if segment else 0),
             channel,
+            segment.overlap if segment else 0.0,
+            unsure,
         )
         analyzed = AnalyzedTurn(turn, analysis.features, _latency(segment, analysis))
         return IdentifiedTurn(
@@ -264,8 +269,27 @@ class ConversationTracker:
         self._done.append(step)
         self._settle()
         return EmotionEvent(
-            turn, self.current.names[turn.speaker], result.emotion, latency, analyzed.revision
+            turn,
+            self.current.names[turn.speaker],
+            result.emotion,
+            latency,
+            analyzed.revision,
+            self._others(turn),
         )
+
+    def _others(self, turn: Turn) -> tuple[str, ...]:
+        """Return the names of others whose earlier turns go on into `turn`."""
+        earlier = (step.analyzed.turn for step in self._done)
+        names = [
+            self.current.names[other.speaker]
+            for other in earlier
+            if other.index < turn.index
+            and other.speaker != turn.speaker
+            and other.end is not None
+            and turn.start is not None
+            and other.end > turn.start
+        ]
+        return tuple(dict.fromkeys(names))
 
     def skip(self, index: int) -> None:
         """Advance past turn `index`, which failed."""

@@ -210,6 +210,20 @@ def is_undecided(state: EndpointState, endpointing: EndpointingConfig) -> bool:
     return endpointing.adaptive and pausing and not state.needed
 
 
+def shortest_silence(endpointing: EndpointingConfig) -> int:
+    """Return the silence that may end a segment, at least, in samples."""
+    usual = endpointing.min_silence_ms
+    return ms_to_samples(min(usual, endpointing.short_silence_ms) if endpointing.adaptive else usual)
+
+
+def divide(state: EndpointState, start: int) -> EndpointState:
+    """Return the state of a running segment whose part before `start` has been told apart.
+
+    How long a pause must be that has begun is decided anew, by the words of the rest.
+    """
+    return replace(state, start=start, quietest_at=-1, quietest=1.0, needed=0)
+
+
 def decide(
     state: EndpointState, silence: int, endpointing: EndpointingConfig
 ) -> tuple[EndpointState, tuple[Boundary, ...]]:

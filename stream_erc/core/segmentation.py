@@ -8,7 +8,7 @@ needed to continue from there except the audio, whose last part the client sends
 import sys
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -16,13 +16,23 @@ import numpy as np
 from stream_erc.audio import ms_to_samples
 from stream_erc.config import SessionConfig
 from stream_erc.core import endpointing
+from stream_erc.core.speaker_change import HOP, LAG, Change
+from stream_erc.core.speaker_watch import Question, SpeakerWatch, WatchState
 from stream_erc.core.vad import WINDOW, Vad, VadState
-from stream_erc.events import GivenTurn, Samples, SpeechSegment, SpeechStarted, SpeechStopped
+from stream_erc.events import (
+    GivenTurn,
+    RunningSpeech,
+    Samples,
+    SpeakerActivity,
+    SpeechSegment,
+    SpeechStarted,
+    SpeechStopped,
+)
 
 PARTIAL_GROWTH = 4
 """The next partial turn is due when the segment has grown by 1/4, and by `partial_interval_ms` at least."""
 
-SegmenterOutput: TypeAlias = SpeechStarted | SpeechStopped | SpeechSegment
+SegmenterOutput: TypeAlias = SpeechStarted | SpeechStopped | SpeechSegment | RunningSpeech
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +47,7 @@ class SegmenterMark:
         partial_at: the sample at which the next partial turn is due.
         last_end: the end of the last segment; no pre-roll reaches before it.
         channels: the resume point of each channel, if there are several.
+        watch: what is known of who holds the running turn.
     """
 
     position: int
@@ -47,6 +58,7 @@ class SegmenterMark:
     partial_at: int | None = None
     last_end: int = 0
     channels: tuple["SegmenterMark", ...] = ()
+    watch: WatchState = field(default_factory=WatchState)
 
 
 class Segmenter(Protocol):
@@ -110,9 +122,18 @@ class AudioTail:
 
 
 class SpeechSegmenter:
-    """Finds segments with a VAD and the endpointing table."""
+    """Finds segments with a VAD and the endpointing table, and divides them where the speaker changes.
 
-    def __init__(self, vad: Vad, config: SessionConfig, mark: SegmenterMark | None = None) -> None:
+    Args:
+        vad: the voice activity detector.
+        config: the session's settings.
+        mark: the point to resume from.
+        watches: whether somebody tells who speaks in running speech; see `hear`.
+    """
+
+    def __init__(
+        self, vad: Vad, config: SessionConfig, mark: SegmenterMark | None = None, *, watches: bool = False
+    ) -> None:
         self._vad, self._config = vad, config
         self._resumed = mark = mark or BEGINNING
         self.position = mark.audio_from
@@ -124,6 +145,8 @@ class SpeechSegmenter:
         self._last_end = mark.last_end
         self._pre_roll = ms_to_samples(config.endpointing.pre_roll_ms)
         endpointing.validate(config.vad, config.endpointing)
+        lag = min(LAG, endpointing.shortest_silence(config.endpointing) - endpointing.TRAIL - WINDOW)
+        self._watch = SpeakerWatch(max(0, lag), mark.watch) if watches else None
 
     @property
     def idle(self) -> bool:
@@ -137,6 +160,7 @@ class SpeechSegmenter:
 
     def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
         """Segment the next 512 samples."""
+        changed = self._take_answers()
         self._tail.push(window)
         self.position += len(window)
         if self.position <= self._resumed.position:  # segmented before the session was resumed
@@ -144,13 +168,28 @@ class SpeechSegmenter:
             if self.position < self._resumed.position:
                 return ()
             undecided = endpointing.is_undecided(self._endpoint, self._config.endpointing)
-            return self._paused() if undecided else ()
+            return (*(self._paused() if undecided else ()), *self._ask_again())
         probability, self._vad_state = self._vad(window, self._vad_state)
         self._endpoint, boundaries = endpointing.step(
             self._endpoint, probability, self._config.vad, self._config.endpointing
         )
         found = self._collect(boundaries)
-        return found or self._pause() or self._partial()
+        return (*changed, *(found or self._pause() or self._partial()), *self._ask())
+
+    @property
+    def awaits_speakers(self) -> bool:
+        """Whether an answer of `hear` must come before the next window."""
+        return self._watch is not None and self._watch.awaits(self.position)
+
+    @property
+    def asks_for_speakers(self) -> bool:
+        """Whether any answer of `hear` is missing."""
+        return self._watch is not None and self._watch.asking
+
+    def hear(self, position: int, activity: SpeakerActivity) -> None:
+        """Receive who speaks in the `RunningSpeech` of this position."""
+        if self._watch is not None:
+            self._watch.answer(position, activity)
 
     @property
     def awaits_words(self) -> bool:
@@ -174,15 +213,19 @@ class SpeechSegmenter:
         self._endpoint, boundaries = endpointing.finish(
             self._endpoint, self.position, self._config.endpointing
         )
-        return self._collect(boundaries)
+        found = self._collect(boundaries)
+        if self._watch is not None:
+            self._watch.stop()
+        return found
 
     def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
         """Segment the rest of the audio and close a running segment."""
+        changed = self._take_answers(at_end=True)
         self._tail.push(rest)
         self.position += len(rest)
         ended_at = max(self.position, self._resumed.position)
         self._endpoint, boundaries = endpointing.finish(self._endpoint, ended_at, self._config.endpointing)
-        return self._collect(boundaries)
+        return (*changed, *self._collect(boundaries))
 
     def mark(self) -> SegmenterMark:
         """Return the resume point here."""
@@ -196,6 +239,7 @@ class SpeechSegmenter:
             self._endpoint,
             self._partial_at,
             self._last_end,
+            watch=WatchState() if self._watch is None else self._watch.state,
         )
 
     def _collect(self, boundaries: Sequence[endpointing.Boundary]) -> tuple[SegmenterOutput, ...]:
@@ -204,22 +248,92 @@ class SpeechSegmenter:
             if isinstance(boundary, endpointing.Started):
                 found.append(SpeechStarted(boundary.start))
                 self._partial_at = boundary.start + ms_to_samples(self._config.partial_interval_ms)
+                if self._watch is not None:
+                    self._watch.begin(boundary.start)
             elif isinstance(boundary, endpointing.Ended):
                 found += (
                     SpeechStopped(boundary.end),
-                    self._segment(boundary.start, boundary.end, boundary.heard_to, boundary.decided_at),
+                    self._ended(boundary),
                 )
                 self._segments += 1
                 self._partial_at, self._last_end = None, boundary.end
+        if self.idle and boundaries and self._watch is not None:
+            self._watch.stop()
         needed = (self.position if self.idle else self._endpoint.start) - self._pre_roll
         self._tail.trim(min(needed, self.position - WINDOW))  # the VAD needs the previous window
         return tuple(found)
 
     def _segment(self, start: int, end: int, heard_to: int, decided_at: int | None = None) -> SpeechSegment:
         """Return a segment with the audio from its pre-roll to `heard_to`."""
-        samples = self._tail.cut(max(start - self._pre_roll, self._last_end), heard_to)
+        samples = self._tail.cut(self._audio_from(start), heard_to)
         first = heard_to - len(samples)
         return SpeechSegment(self._segments, start, end, samples, first, decided_at or self.position)
+
+    def _ended(self, ended: endpointing.Ended) -> SpeechSegment:
+        segment = self._segment(ended.start, ended.end, ended.heard_to, ended.decided_at)
+        if self._watch is None:
+            return segment
+        return replace(segment, overlap=self._watch.overlap(ended.start, ended.end))
+
+    def _audio_from(self, start: int) -> int:
+        """Return the first sample of a segment's audio: its pre-roll does not reach into the one before."""
+        return min(start, max(start - self._pre_roll, self._last_end))
+
+    def _ask(self) -> tuple[RunningSpeech, ...]:
+        """Return the running speech whenever it is to be told who speaks in it."""
+        state = self._endpoint
+        paused = endpointing.begins_pause(state)
+        speaking = state.phase == endpointing.Phase.SPEECH and self.position % HOP == 0
+        if self._watch is None or not (paused or speaking):
+            return ()
+        question = Question(self.position, state.end if paused else self.position, paused)
+        return self._watch.ask(question, self._audio_from(state.start), self._tail.cut)
+
+    def _ask_again(self) -> tuple[RunningSpeech, ...]:
+        """Return the running speech for the questions that were open where the session is resumed."""
+        if self._watch is None:
+            return ()
+        first = self._audio_from(self._endpoint.start)
+        questions = self._watch.state.questions
+        return tuple(speech for q in questions for speech in self._watch.ask(q, first, self._tail.cut))
+
+    def _take_answers(self, *, at_end: bool = False) -> tuple[SegmenterOutput, ...]:
+        """Divide the running segment as the answers tell that are due now, or all at the end of the audio."""
+        found: list[SegmenterOutput] = []
+        watch, due = self._watch, sys.maxsize if at_end else self.position
+        while watch is not None and (question := watch.take(due)) is not None:
+            while (change := self._change(watch, question)) is not None:
+                state, end = self._endpoint, change.end
+                heard_to = max(end, min(end + endpointing.TRAIL, change.start))
+                ended = endpointing.Ended(state.start, end, self.position, heard_to)
+                self._endpoint = endpointing.divide(state, change.start)
+                found += self._collect((ended, endpointing.Started(change.start)))
+                found += self._repaused()
+        return tuple(found)
+
+    def _change(self, watch: SpeakerWatch, question: Question) -> Change | None:
+        """Return the change of speaker that an answer tells of in the running segment."""
+        state = self._endpoint
+        if state.phase not in (endpointing.Phase.SPEECH, endpointing.Phase.MAYBE_SILENCE):
+            return None
+        silent = state.phase == endpointing.Phase.MAYBE_SILENCE
+        end = min(question.end, state.end) if silent else question.end
+        last = question.paused and silent and state.end == question.end
+        return watch.change(state.start, end, last, self._quietest)
+
+    def _quietest(self, start: int, end: int) -> int:
+        """Return the middle of the quietest window of 32 ms in samples [start, end)."""
+        count = (end - start) // WINDOW
+        if count < 1:
+            return start
+        windows = self._tail.cut(start, start + count * WINDOW).reshape(count, WINDOW)
+        return start + int((windows**2).sum(1).argmin()) * WINDOW + WINDOW // 2
+
+    def _repaused(self) -> tuple[SegmenterOutput, ...]:
+        """Return the rest of a divided segment, if it is in the pause that may be its end."""
+        state = self._endpoint
+        pausing = state.phase == endpointing.Phase.MAYBE_SILENCE
+        return self._paused() if pausing and state.position - state.end >= endpointing.TRAIL else ()
 
     def _pause(self) -> tuple[SegmenterOutput, ...]:
         """Return the running segment as it will be if the pause that just began is its end."""

@@ -15,7 +15,8 @@ in turn order. A session must be used by one thread at a time.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+
+import numpy as np
 
 from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import SessionConfig, check_channels
@@ -39,9 +40,19 @@ from stream_erc.core.segmentation import (
     SegmenterOutput,
     SpeechSegmenter,
 )
+from stream_erc.core.speaker_change import LOCAL_SPEAKERS
 from stream_erc.core.turn_end import needed_silence_ms
 from stream_erc.core.vad import Vad
-from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
+from stream_erc.core.work import (
+    Analysis,
+    AnalyzeSegment,
+    Classification,
+    ClassifyTurn,
+    Failure,
+    Result,
+    SegmentSpeakers,
+    Work,
+)
 from stream_erc.events import (
     ClientInput,
     Emotion,
@@ -51,8 +62,10 @@ from stream_erc.events import (
     InputRejected,
     LastingEvent,
     PartialTurn,
+    RunningSpeech,
     Samples,
     SessionClosed,
+    SpeakerActivity,
     SpeakerRenaming,
     SpeechSegment,
     TurnCorrection,
@@ -155,6 +168,8 @@ class Session:
         resume: a snapshot to resume from.
         detect_language: whether languages are detected; each turn then waits for the one before it, since a
             session (each channel of it) keeps to its language unless it is sure of a change.
+        watches: whether the engine can tell who speaks in running speech, so that turns end where the speaker
+            changes, pause or not.
 
     Raises:
         ConfigError: channels that cannot be heard separately, or along with turns that are given or appended.
@@ -171,6 +186,7 @@ class Session:
         channels: Sequence[str | None] | None = None,
         resume: Snapshot | None = None,
         detect_language: bool = False,
+        watches: bool = False,
     ) -> None:
         self._snapshot = resume or Snapshot(Conversation(), BEGINNING, 0)
         segmenter: Segmenter | None = None
@@ -184,10 +200,14 @@ class Session:
             segmenter = AppendedSegmenter(ms_to_samples(APPENDED_AUDIO_MS), self._snapshot.mark)
         elif vad is not None and channels is not None:
             segmenter = ChannelSegmenter(
-                len(channels), partial(SpeechSegmenter, vad, config), self._snapshot.mark
+                len(channels),
+                lambda channel, mark: SpeechSegmenter(
+                    vad, config, mark, watches=watches and channels[channel] is None
+                ),
+                self._snapshot.mark,
             )
         elif vad is not None:
-            segmenter = SpeechSegmenter(vad, config, self._snapshot.mark)
+            segmenter = SpeechSegmenter(vad, config, self._snapshot.mark, watches=watches)
         self._audio = AudioInput(
             segmenter,
             self._snapshot.mark,
@@ -320,6 +340,8 @@ class Session:
                     self._classify_next()
                 else:
                     self._receive_partial(work, result)
+            case SegmentSpeakers(), SpeakerActivity() | Failure():
+                self._receive_speakers(work.speech, result)
             case ClassifyTurn(ahead=True), Classification() | Failure():
                 self._receive_emotion_ahead(work, result)
             case ClassifyTurn(provisional=True), Classification() | Failure():
@@ -409,6 +431,8 @@ class Session:
         for item in found:
             if isinstance(item, SpeechSegment):
                 self._analyze(item)
+            elif isinstance(item, RunningSpeech):
+                self._work.append(SegmentSpeakers(self._new_id(), item))
             else:
                 self._events.append(item)
 
@@ -420,6 +444,13 @@ class Session:
                 f"which ends at {self._audio.received / SAMPLE_RATE:.2f} s"
             )
             self._pending[index] = _Pending(None, given, Failure(message))
+
+    def _receive_speakers(self, speech: RunningSpeech, result: SpeakerActivity | Failure) -> None:
+        """Tell the segmenter who speaks; if it could not be told, nobody new does."""
+        if isinstance(result, Failure):
+            nobody = np.zeros((0, LOCAL_SPEAKERS), dtype=bool)
+            result = SpeakerActivity(speech.samples_from, None, nobody, None)
+        self._audio.hear(speech, result)
 
     def _analyze(self, segment: SpeechSegment) -> None:
         """Request the analysis of a segment."""

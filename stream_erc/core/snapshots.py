@@ -18,6 +18,8 @@ from stream_erc.core.conversation import AnalyzedTurn, Conversation, Memory, Ste
 from stream_erc.core.endpointing import EndpointState, Phase
 from stream_erc.core.segmentation import SegmenterMark
 from stream_erc.core.session import Snapshot
+from stream_erc.core.speaker_change import Stretch
+from stream_erc.core.speaker_watch import Question, WatchState
 from stream_erc.core.vad import CONTEXT, VadState
 from stream_erc.core.work import ConversationState
 from stream_erc.events import Features, Latency, Turn, Word
@@ -55,6 +57,8 @@ class _Mark(msgspec.Struct, frozen=True, array_like=True):
     partial_at: int | None
     last_end: int
     channels: tuple["_Mark", ...]
+    questions: tuple[tuple[int, int, bool], ...]
+    stretches: tuple[tuple[int, int, bytes], ...]
 
 
 class _Channels(msgspec.Struct, frozen=True, array_like=True):
@@ -85,6 +89,8 @@ class _Step(msgspec.Struct, frozen=True, array_like=True):
     turn: tuple[int, int, str, int | None, int | None, str | None, str | None]
     words: tuple[tuple[str, int, int, float], ...]
     channel: int | None
+    overlap: float
+    unsure: bool
     acoustic: bytes | None
     latency: tuple[float, float, float, float, float]
     revision: int
@@ -127,6 +133,8 @@ def encode_step(step: Step, codec: StateCodec) -> bytes:
             (turn.index, turn.speaker, turn.text, turn.start, turn.end, turn.language, turn.translation),
             tuple((word.text, word.start, word.end, word.probability) for word in turn.words),
             turn.channel,
+            turn.overlap,
+            turn.unsure,
             None if acoustic is None else _bytes(acoustic),
             (latency.endpointing, latency.asr, latency.features, latency.emotion, latency.total),
             analyzed.revision,
@@ -210,6 +218,8 @@ def _from_mark(mark: SegmenterMark) -> _Mark:
         mark.partial_at,
         mark.last_end,
         tuple(map(_from_mark, mark.channels)),
+        tuple((q.position, q.end, q.paused) for q in mark.watch.questions),
+        tuple((s.start, s.end, _bytes(s.voice)) for s in mark.watch.stretches),
     )
 
 
@@ -230,12 +240,18 @@ def _to_mark(kept: _Mark) -> SegmenterMark:
         kept.partial_at,
         kept.last_end,
         tuple(map(_to_mark, kept.channels)),
+        WatchState(
+            tuple(Question(*question) for question in kept.questions),
+            tuple(Stretch(start, end, _array(voice)) for start, end, voice in kept.stretches),
+        ),
     )
 
 
 def _to_step(kept: _Step, codec: StateCodec) -> Step:
     acoustic = None if kept.acoustic is None else _array(kept.acoustic)
-    turn = Turn(*kept.turn, tuple(Word(*word) for word in kept.words), kept.channel)
+    turn = Turn(
+        *kept.turn, tuple(Word(*word) for word in kept.words), kept.channel, kept.overlap, kept.unsure
+    )
     analyzed = AnalyzedTurn(turn, Features(acoustic), Latency(*kept.latency), kept.revision)
     return Step(_to_memory(kept.before, codec), analyzed)
 

@@ -5,9 +5,18 @@ with `Session.receive_result`. Work is a value: running it needs only the work a
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
-from stream_erc.events import Emotion, Features, Hypothesis, SpeechSegment, Turn, Vector
+from stream_erc.events import (
+    Emotion,
+    Features,
+    Hypothesis,
+    RunningSpeech,
+    SpeakerActivity,
+    SpeechSegment,
+    Turn,
+    Vector,
+)
 
 ConversationState: TypeAlias = object
 """The network's memory of a conversation: an immutable value, opaque outside `stream_erc.inference.emotion`.
@@ -74,7 +83,18 @@ class ClassifyTurn:
     begun: int | None = None
 
 
-Work: TypeAlias = AnalyzeSegment | ClassifyTurn
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentSpeakers:
+    """The question who speaks in a running turn. It is stateless, and never begun ahead."""
+
+    ahead: ClassVar[bool] = False
+    begun: ClassVar[int | None] = None
+
+    id: int
+    speech: RunningSpeech
+
+
+Work: TypeAlias = AnalyzeSegment | SegmentSpeakers | ClassifyTurn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,4 +134,4 @@ class Failure:
     message: str
 
 
-Result: TypeAlias = Analysis | Classification | Failure
+Result: TypeAlias = Analysis | SpeakerActivity | Classification | Failure

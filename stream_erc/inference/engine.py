@@ -17,8 +17,17 @@ from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.session import Session, Snapshot
 from stream_erc.core.vad import Vad
-from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
-from stream_erc.events import Features, GivenTurn, Samples, Vector
+from stream_erc.core.work import (
+    Analysis,
+    AnalyzeSegment,
+    Classification,
+    ClassifyTurn,
+    Failure,
+    Result,
+    SegmentSpeakers,
+    Work,
+)
+from stream_erc.events import Features, GivenTurn, Samples, SpeakerActivity, Vector
 from stream_erc.exceptions import ConfigError, LabelsError
 from stream_erc.inference.acoustics import DeferredExtractor
 from stream_erc.inference.asr import Recognizer, check_engine, load_recognizer
@@ -26,6 +35,7 @@ from stream_erc.inference.emotion import EmotionClassifier
 from stream_erc.inference.label_examples import Decode, LabelExample, load_speech, read_label_examples
 from stream_erc.inference.silero import SileroVad
 from stream_erc.inference.speaker_encoder import SpeakerEncoder, load_encoder
+from stream_erc.inference.speaker_segmentation import SpeakerSegmentation
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +82,7 @@ class Engine:
 
     Args:
         classifier: the emotion network with its text encoder.
-        vad, recognizer, speaker_encoder, acoustics: None if no session needs them.
+        vad, recognizer, speaker_encoder, speaker_segmentation, acoustics: None if no session needs them.
         clock: returns seconds, for the latency of each stage; by default latencies are 0.
         max_batch: the largest number of turns in one classification batch.
         language: ISO 639-1 code for sessions that ask for no language; None if the recognizer detects it.
@@ -85,6 +95,7 @@ class Engine:
         vad: Vad | None = None,
         recognizer: Recognizer | None = None,
         speaker_encoder: SpeakerEncoder | None = None,
+        speaker_segmentation: SpeakerSegmentation | None = None,
         acoustics: Callable[[Samples], Vector] | None = None,
         clock: Callable[[], float] = lambda: 0.0,
         max_batch: int = 64,
@@ -95,6 +106,7 @@ class Engine:
         self.language = language
         self._vad, self._recognizer = vad, recognizer
         self._speaker_encoder, self._acoustics = speaker_encoder, acoustics
+        self._speaker_segmentation = speaker_segmentation
         self._clock = clock
 
     @classmethod
@@ -144,6 +156,7 @@ class Engine:
             vad=SileroVad() if stages.segmentation else None,
             recognizer=load_recognizer(config.asr) if stages.words else None,
             speaker_encoder=speaker_encoder,
+            speaker_segmentation=SpeakerSegmentation() if stages.segmentation and stages.speakers else None,
             acoustics=acoustics,
             clock=clock,
             max_batch=config.max_batch,
@@ -212,15 +225,38 @@ class Engine:
             channels=channels,
             resume=resume,
             detect_language=self.languages != () and (config.language or self.language) is None,
+            watches=self._speaker_segmentation is not None and clustering is not None,
         )
 
     def run(self, works: Sequence[Work]) -> list[Result]:
         """Run `works`, classifications together; return the results in the same order."""
         turns = [work for work in works if isinstance(work, ClassifyTurn)]
         classified = iter(self.classify(turns) if turns else ())
-        return [
-            self.analyze(work) if isinstance(work, AnalyzeSegment) else next(classified) for work in works
-        ]
+        results: list[Result] = []
+        for work in works:
+            match work:
+                case AnalyzeSegment():
+                    results.append(self.analyze(work))
+                case SegmentSpeakers():
+                    results.append(self.segment_speakers(work))
+                case ClassifyTurn():
+                    results.append(next(classified))
+        return results
+
+    def segment_speakers(self, work: SegmentSpeakers) -> SpeakerActivity | Failure:
+        """Tell who speaks in a running turn, and measure the voice of its last stretch."""
+        speech, voice = work.speech, None
+        if self._speaker_segmentation is None or self._speaker_encoder is None:
+            return Failure("expected an engine that tells who speaks, got one that does not")
+        try:
+            active = self._speaker_segmentation(speech.samples)
+            if speech.stretch is not None:
+                start, end = (at - speech.samples_from for at in speech.stretch)
+                voice = self._speaker_encoder.embed([speech.samples[start:end]])[0]
+        except Exception as error:  # the boundary: see below
+            log.exception("the speakers at sample %d could not be told", speech.position)
+            return Failure(f"speakers could not be told: {error}")
+        return SpeakerActivity(speech.samples_from, speech.stretch, active, voice)
 
     def analyze(self, work: AnalyzeSegment, beside: Beside = in_turn) -> Analysis | Failure:
         """Transcribe a segment; compute its speaker embedding and acoustic features.

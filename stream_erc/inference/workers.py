@@ -17,7 +17,16 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from stream_erc.core.session import Session
-from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure, Result, Work
+from stream_erc.core.work import (
+    Analysis,
+    AnalyzeSegment,
+    Classification,
+    ClassifyTurn,
+    Failure,
+    Result,
+    SegmentSpeakers,
+    Work,
+)
 from stream_erc.events import Event
 from stream_erc.inference.engine import Engine, Voice
 
@@ -164,7 +173,7 @@ class _Client:
                 self.analysing.pop(work.id, None)
             if work.segment.final:
                 self._analysed[work.segment.index] = now
-        elif not (work.provisional or work.ahead):
+        elif isinstance(work, ClassifyTurn) and not (work.provisional or work.ahead):
             since = self._analysed.pop(work.turn.index, since)
         if isinstance(result, Analysis | Classification):
             result = replace(result, elapsed_ms=1000 * (now - since))
@@ -304,6 +313,8 @@ class ThreadWorker:
         if isinstance(work, AnalyzeSegment):
             priority = _LOW if client.low_priority else _priority(work)
             self._analyses.put(_Job(priority, next(self._numbers), now, work, client))
+        elif isinstance(work, SegmentSpeakers):
+            self._voices.submit(self._segment_speakers, work, client, now)
         else:
             self._turns.put((now, work, client))
 
@@ -322,6 +333,11 @@ class ThreadWorker:
                 segment = job.work.segment
                 self._count("final" if segment.final else "ahead" if segment.paused else "partial")
             job.client.finish(job.work, result, job.since)
+
+    def _segment_speakers(self, work: SegmentSpeakers, client: _Client, since: float) -> None:
+        """Tell who speaks in a running turn, before an analysis can want a thread for its voice."""
+        result = self._engine.segment_speakers(work) if client.begin(work) else NOT_RUN
+        client.finish(work, result, since)
 
     def _count(self, kind: str) -> None:
         with self._counting:

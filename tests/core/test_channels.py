@@ -68,7 +68,7 @@ def alone(channel, config=ADAPTIVE):
     """Return (start, end, text) of the turns of a channel that is heard alone, and its language's."""
     session = Session(config, vad=LoudnessVad(), clustering=OnlineClustering(config.diarization, 8))
     events = play(session, np.ascontiguousarray(channel), [1600], Talking())
-    return [(e.turn.start, e.turn.end, e.turn.text) for e in finals(events)]
+    return [(e.turn.start, e.turn.end, e.turn.text) for e in finals(events) if not e.revision]
 
 
 def of_channel(events, channel):

@@ -5,23 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import CONFIG, HashEngine, conversation, drive, open_session, play
+from fakes import CONFIG, HashEngine, conversation, drive, open_session, play, through_bytes
 from serving import FakeClassifier
 
 from stream_erc.config import EngineConfig, SessionConfig
-from stream_erc.core.session import Session, Snapshot
-from stream_erc.core.snapshots import StateCodec, decode, encode_header, encode_step
+from stream_erc.core.session import Session
+from stream_erc.core.snapshots import decode, encode_header, encode_step
 from stream_erc.events import EmotionEvent, GivenTurn, SpeakerRenaming, TurnCorrection
 from stream_erc.exceptions import InputError
 from stream_erc.inference.engine import TEXT_ONLY, Engine
 from stream_erc.inference.workers import InlineWorker
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900), (0.9, 200), (1.1, 900)])
-
-
-def through_bytes(snapshot: Snapshot, codec: StateCodec) -> Snapshot:
-    steps = {step.analyzed.turn.index: encode_step(step, codec) for step in snapshot.done}
-    return decode(encode_header(snapshot, codec), steps, codec)
 
 
 def heard(samples: int) -> Session:
