@@ -142,6 +142,9 @@ class ContextLayer(nn.Module):
 class SentEmoContext(StreamingModel[SentEmoContextState]):
     """The network: modality fusion, context attention, the embedding space and a head."""
 
+    VOICE_ONLY = ("reduce.audio.",)
+    VOICE_ROWS = ("reduce.norm.", "trust")
+
     def __init__(self, config: SentEmoContextConfig) -> None:
         super().__init__()
         d, self.config = config.width, config

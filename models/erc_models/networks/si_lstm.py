@@ -236,6 +236,9 @@ class SpeakerLstm(nn.Module):
 class SiLstm(StreamingModel[SiLstmState]):
     """The network: encoders, SI-LSTM, cross-modal attention, weighted fusion and head."""
 
+    VOICE_ONLY = ("reduce.voice.", "reduce.audio.")
+    VOICE_ROWS = ("reduce.norm.", "encoder.")
+
     def __init__(self, config: SiLstmConfig) -> None:
         super().__init__()
         d, self.config = config.width, config

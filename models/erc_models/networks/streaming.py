@@ -112,10 +112,14 @@ class StreamingModel(nn.Module, Generic[S]):
     A subclass defines `initial_state`, `grow` and `advance`; it may vectorise `forward` and extend `learn`.
     The module holds weights only; everything about a conversation is in its state.
 
-    `TRAINING_ONLY` names the submodules that only `learn` uses; checkpoints leave them out.
+    `TRAINING_ONLY` names the submodules that only `learn` uses; checkpoints leave them out. `VOICE_ONLY`
+    begins the names of parameters that conversations without audio never use, `VOICE_ROWS` those of
+    parameters with two rows, text and audio, of which they never use the second.
     """
 
     TRAINING_ONLY: ClassVar[tuple[str, ...]] = ()
+    VOICE_ONLY: ClassVar[tuple[str, ...]] = ()
+    VOICE_ROWS: ClassVar[tuple[str, ...]] = ()
     config: NetworkConfig
 
     def initial_state(self, batch: int = 1, speakers: int = 0) -> S:

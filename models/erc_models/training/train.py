@@ -27,9 +27,18 @@ from erc_models.evaluation import results
 from erc_models.evaluation.evaluation_report import command_of
 from erc_models.evaluation.metrics import Predictions
 from erc_models.evaluation.prediction import positions
-from erc_models.networks.checkpoint import ARCHITECTURES, Checkpoint, build, save, text_encoder_folder
+from erc_models.networks.checkpoint import (
+    ARCHITECTURES,
+    Checkpoint,
+    build,
+    load,
+    resolve,
+    save,
+    text_encoder_folder,
+)
 from erc_models.networks.checkpoint import read_config as read_checkpoint_config
 from erc_models.networks.si_lstm import SiLstm
+from erc_models.networks.streaming import StreamingModel
 from erc_models.networks.text_encoder import TextEncoder, TextEncoderConfig
 from erc_models.training import label_bias
 from erc_models.training.fine_tuning import prepare_encoder
@@ -50,6 +59,7 @@ class Sources:
     text_encoder: str | None = None
     device: str = "cpu"
     voice: Path | None = None
+    words: str | None = None
 
 
 def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[Trained, dict[str, Corpus]]:
@@ -87,6 +97,10 @@ def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[
         if not isinstance(model, SiLstm):
             raise ValueError(f"--voice: expected the architecture si_lstm, got {config.architecture}")
         model.load_voice(sources.voice)
+    settings = config.training
+    if sources.words is not None:
+        keep_words(model, load(resolve(sources.words), text_encoder=False).network)
+        settings = replace(settings, weight_decay=0.0)  # it would move what is kept
     log.info(
         "%d parameters, %d dialogues, %d utterances, dev %s",
         sum(p.numel() for p in model.parameters()), len(training.features), len(training.features.text),
@@ -96,7 +110,7 @@ def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[
         Learner(model, encoder).to(sources.device),
         training,
         dev,
-        config.training,
+        settings,
         select=config.data.select,
         corpus_weights=config.data.corpus_weights,
         tuning=config.text_encoder,
@@ -105,6 +119,36 @@ def run(config: RunConfig, sources: Sources, keep: Path | None = None) -> tuple[
     if config.data.decide:
         trained = decided(trained, dev, config.data.decide)
     return trained, dev
+
+
+@torch.no_grad()
+def keep_words(model: StreamingModel, former: StreamingModel) -> None:
+    """Take over a network's reading of words and let only the voice learn.
+
+    Whatever a conversation without audio uses is the former network's and stays, so that words alone are read
+    exactly as before; the former voice may have had other features.
+
+    Raises:
+        ValueError: the network has no voice of its own, or the former one is of another architecture or size.
+    """
+    if type(model) is not type(former) or not model.VOICE_ONLY:
+        raise ValueError(
+            f"--words: expected a checkpoint of {type(model).__name__} with parameters of a voice, "
+            f"got {type(former).__name__}"
+        )
+    known = dict(former.named_parameters())
+    for name, parameter in model.named_parameters():
+        if name.startswith(model.VOICE_ONLY):
+            continue
+        if name not in known or known[name].shape != parameter.shape:
+            raise ValueError(f"--words: expected {name} of shape {tuple(parameter.shape)} in the checkpoint")
+        parameter.copy_(known[name])
+        if name.startswith(model.VOICE_ROWS):
+            second = torch.zeros_like(parameter)
+            second[1] = 1.0
+            parameter.register_hook(lambda gradient, second=second: gradient * second.to(gradient.device))
+        else:
+            parameter.requires_grad_(False)
 
 
 def decided(trained: Trained, dev: Mapping[str, Corpus], by: str) -> Trained:
@@ -237,6 +281,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=Path,
         help="acoustic encoder of erc_models.training.train_voice to start from (si_lstm)",
     )
+    parser.add_argument(
+        "--words",
+        metavar="CHECKPOINT",
+        help="keep this checkpoint's reading of words as it is, and learn the voice alone",
+    )
     parser.add_argument("--card", type=Path, help="model card to use instead of the minimal one")
     parser.add_argument("--seed", type=int, help="instead of the configuration's")
     parser.add_argument("--seeds", help="seeds, comma-separated: a checkpoint each, in OUT/seed_N")
@@ -245,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = read_config(args.config)
-    sources = Sources(args.features, args.corpora, args.text_encoder, args.device, args.voice)
+    sources = Sources(args.features, args.corpora, args.text_encoder, args.device, args.voice, args.words)
     if args.seeds:
         seeds = {int(seed): args.out / f"seed_{int(seed)}" for seed in args.seeds.split(",")}
     else:

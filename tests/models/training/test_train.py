@@ -19,8 +19,8 @@ from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
 from erc_models.networks.streaming import TurnInput
 from erc_models.training import label_bias
 from erc_models.training.learner import Corpus, Learner, fit_temperature, labelled_logits
-from erc_models.training.run_config import Data, Training, read_config
-from erc_models.training.train import Sources, main, run
+from erc_models.training.run_config import Data, RunConfig, Training, read_config
+from erc_models.training.train import Sources, main, run, write
 from erc_models.training.trainer import Trained, train
 from erc_models.training.training_sets import corpus_dialogues
 from paths import ROOT
@@ -325,6 +325,44 @@ def test_a_bias_is_chosen_on_what_nothing_was_trained_on(tmp_path: Path) -> None
     wrong = replace(plain, data=replace(plain.data, decide="hold:text"))
     with pytest.raises(ValueError, match="decide: expected SET:CONDITION with one of dev, held"):
         run(wrong, sources)
+
+
+@pytest.mark.parametrize("architecture", ["si_lstm", "sentemocontext"])
+def test_a_voice_is_learned_beside_words_that_stay(architecture: str, tmp_path: Path) -> None:
+    echoes(30, 0).save(tmp_path / "train.safetensors")
+    echoes(20, 1).save(tmp_path / "dev.safetensors")
+    model = {"width": 16, "feedforward": 16, "heads": 1, "window": 2, "dropout": 0.1}
+    data = Data(train=("train",), dev=("dev",), select=("dev:all",))
+    settings = replace(SETTINGS, epochs=2, weight_decay=0.1)
+    config = RunConfig(architecture, model, data, settings)
+    former, dev = run(config, Sources(features=tmp_path))
+    write(tmp_path / "former", config, former, dev, Sources(), None, "text_encoder")
+    for name in ("train", "dev"):
+        heard = FeatureSet.load(tmp_path / f"{name}.safetensors")
+        # the new voice has one feature more
+        audio = torch.cat([heard.audio, heard.audio[:, :1] + heard.label[:, None]], 1)
+        replace(heard, audio=audio, audio_groups=(3, 3)).save(tmp_path / f"{name}.safetensors")
+    words = str(tmp_path / "former")
+    after, _ = run(config, Sources(features=tmp_path, words=words))
+    turns = TurnInput(
+        torch.randn(3, 6, 4),
+        torch.zeros(3, 6, 5),
+        torch.ones(3, 6, dtype=torch.bool),
+        torch.zeros(3, 6, 2) > 0,
+    )
+    more = replace(turns, audio=torch.zeros(3, 6, 6))
+    speaker = torch.randint(0, 2, (3, 6))
+    kept = load(tmp_path / "former").network
+    with torch.no_grad():
+        assert torch.equal(after.model.eval()(more, speaker), kept(turns, speaker))
+        more = replace(more, audio=torch.randn(3, 6, 6), audio_mask=torch.ones(3, 6, 2, dtype=torch.bool))
+        assert not torch.equal(after.model(more, speaker), kept(turns, speaker))
+    rows = dict(after.model.named_parameters())["reduce.norm.gain"]
+    before = dict(kept.named_parameters())["reduce.norm.gain"]
+    assert torch.equal(rows[0], before[0]) and not torch.equal(rows[1], before[1])
+    other = replace(config, architecture="sentemocontext" if architecture == "si_lstm" else "si_lstm")
+    with pytest.raises(ValueError, match="--words: expected a checkpoint of"):
+        run(other, Sources(features=tmp_path, words=words))
 
 
 def test_a_split_has_two_parts_and_dev_one_without_repeats(tmp_path: Path) -> None:
