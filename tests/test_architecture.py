@@ -25,7 +25,7 @@ PROCESSES = frozenset({"subprocess", "signal", "resource"})
 TERMINAL = frozenset({"argparse", "rich"})
 NUMBERS = frozenset({"torch", "safetensors"})
 WHISPER = frozenset({"ctranslate2", "faster_whisper", "huggingface_hub"})
-ENGINES = WHISPER | {"onnxruntime", "opensmile", "pocketsphinx", "resemblyzer", "transformers"}
+ENGINES = WHISPER | {"kaldi_native_fbank", "onnxruntime", "opensmile", "pocketsphinx", "transformers"}
 CODECS = frozenset({"av", "pysubs2"})
 OTHERS = frozenset({"erc_models", "prometheus_client", "ray", "redis", "sounddevice", "websockets"})
 GROUPS = (CLOCK, THREADS, LOOP, NETWORK, DISK, SQL, PROCESSES, TERMINAL, NUMBERS, ENGINES, CODECS)
@@ -353,7 +353,7 @@ def test_what_is_allowed_is_no_breach(room: str, file: str, source: str) -> None
 
 # --- importing ------------------------------------------------------------------------------------
 
-NEVER_AT_THE_TOP = ENGINES - {"transformers"} | {"librosa", "numba", "sklearn", "sounddevice"}
+NEVER_AT_THE_TOP = ENGINES - {"transformers"} | {"sklearn", "sounddevice"}
 """Slow to import, or absent from a machine: imported where they are used, by no module at its top."""
 
 BEFORE_THE_MODELS = ("stream_erc", "stream_erc.sources", "stream_erc.core", "stream_erc.cli")

@@ -1,11 +1,11 @@
-"""The acoustic features of a turn, in the order that a checkpoint expects.
+"""The acoustic features of a turn, in a checkpoint's order: functionals, voice states, prosody.
 
-openSMILE (Eyben et al., 2010) computes frame-wise descriptors and summarises each over the segment, so a
-segment of any length gives one vector. All segments are first scaled to one speech level: functionals of
-energy, loudness and flux depend on the microphone's gain, which says nothing about the speaker, and openSMILE
-reads 16-bit integers, in which a quiet recording loses detail. Voice states
-(`stream_erc.inference.voice_states`) and prosody (`stream_erc.inference.prosody`) follow the functionals if a
-network was trained on them.
+Each is there if a network was trained on it. Voice states are the states of CAM++
+(`stream_erc.inference.speaker_encoder`), from the same pass as the voice vector; prosody is
+`stream_erc.inference.prosody`. For functionals openSMILE (Eyben et al., 2010) computes frame-wise descriptors
+and summarises each over the segment. Segments are first scaled to one speech level: functionals of energy,
+loudness and flux depend on the microphone's gain, which says nothing about the speaker, and openSMILE reads
+16-bit integers, in which a quiet recording loses detail.
 """
 
 import dataclasses
@@ -22,13 +22,16 @@ from stream_erc.exceptions import CheckpointError, EngineUnavailable
 from stream_erc.inference.level import at_level, speech_level_dbfs
 from stream_erc.inference.pool import Pool
 from stream_erc.inference.prosody import DESCRIPTORS, measure
-from stream_erc.inference.voice_states import ENCODERS, VoiceStates
+from stream_erc.inference.speaker_encoder import CampplusEncoder, SpeakerEncoder
 
 SET_DIMS: Mapping[str, int] = {"ComParE_2016": 6373, "eGeMAPSv02": 88}
 """Number of functionals in each set; ComParE_2016 is the corrected successor of the IS13 ComParE set."""
 
+VOICE_STATES = "CAM++"
+"""The encoder of the voice states, by its name in checkpoints."""
+
 MIN_SAMPLES = 960
-"""60 ms, openSMILE's longest window: a shorter segment has no functionals."""
+"""60 ms, openSMILE's longest window: a shorter segment has no features."""
 
 SPEECH_LEVEL_DBFS = -26.0
 """The speech level of scaled segments (customary with ITU-T P.56); peaks are about 8 dB below full scale."""
@@ -39,15 +42,15 @@ class FeatureSpec:
     """A description of acoustic features; that of the checkpoint and that of the runtime must agree.
 
     Attributes:
-        set: the openSMILE feature set.
+        set: the openSMILE feature set, "" for none.
         level: ``functionals``, one vector for each segment.
         sample_rate_hz: sample rate of the audio that openSMILE reads.
         dim: length of the whole vector: functionals, then voice states, then prosody.
         names_sha256: hash of the feature names in order.
-        opensmile: version of the opensmile library.
-        speech_level_dbfs: the level that segments are scaled to, None for no scaling.
+        opensmile: version of the opensmile library, "" without functionals.
+        speech_level_dbfs: the level that openSMILE's segments are scaled to, None for no scaling.
         prosody: names of the prosodic descriptors at the end, possibly none.
-        voice_states: the speaker encoder whose states follow the functionals (``GE2E``), or "" for none.
+        voice_states: the speaker encoder whose states follow the functionals (``CAM++``), or "" for none.
     """
 
     set: str
@@ -135,44 +138,41 @@ class AcousticExtractor:
     object, which is configured once and reset between segments (configuring takes 4 ms).
 
     Args:
-        set_name: ``ComParE_2016`` (6,373 functionals) or ``eGeMAPSv02`` (88).
-        voice_states: the encoder whose states follow the functionals, ``GE2E`` or "" for none.
+        set_name: ``ComParE_2016`` (6,373 functionals), ``eGeMAPSv02`` (88), or "" for none.
+        voice_states: the encoder whose states follow the functionals, ``CAM++`` (2,816) or "" for none.
         prosody: the prosodic descriptors at the end, of `stream_erc.inference.prosody.DESCRIPTORS`.
         level_dbfs: the speech level of openSMILE's input; None for no scaling.
+        speaker_encoder: a loaded encoder; if it is not CAM++, that is loaded for the voice states.
 
     Raises:
         CheckpointError: an unknown feature set, encoder or prosodic descriptor.
-        EngineUnavailable: opensmile or GE2E's weights are not installed, or do not support this machine.
+        EngineUnavailable: opensmile or CAM++ cannot be had, or does not support this machine.
     """
 
     def __init__(
         self,
-        set_name: str,
+        set_name: str = "",
         *,
         voice_states: str = "",
         prosody: Sequence[str] = (),
         level_dbfs: float | None = SPEECH_LEVEL_DBFS,
+        speaker_encoder: SpeakerEncoder | None = None,
     ) -> None:
-        if set_name not in SET_DIMS:
+        if set_name and set_name not in SET_DIMS:
             raise CheckpointError(f"feature set: expected one of {', '.join(SET_DIMS)}, got {set_name!r}")
-        if voice_states and voice_states not in ENCODERS:
-            raise CheckpointError(
-                f"voice states: expected none or {', '.join(ENCODERS)}, got {voice_states!r}"
-            )
+        if voice_states not in ("", VOICE_STATES):
+            raise CheckpointError(f"voice states: expected none or {VOICE_STATES}, got {voice_states!r}")
         for name in prosody:
             if name not in DESCRIPTORS:
                 raise CheckpointError(f"prosody: expected some of {', '.join(DESCRIPTORS)}, got {name!r}")
-        try:
-            import opensmile
-        except (ImportError, OSError, RuntimeError) as error:
-            raise EngineUnavailable(f"acoustic features need the package opensmile: {error}") from error
-        self._smiles = Pool(lambda: _Smile(set_name))
+        self._smiles, functionals, version = _functionals(set_name)
         self._level_dbfs = level_dbfs
         self._prosody = [DESCRIPTORS.index(name) for name in prosody]
-        self._voice_states = VoiceStates() if voice_states else None
-        with self._smiles.lend() as smile:
-            functionals = smile.names
-        states = self._voice_states.names if self._voice_states else ()
+        self._encoder: CampplusEncoder | None = None
+        if voice_states:
+            shared = speaker_encoder if isinstance(speaker_encoder, CampplusEncoder) else None
+            self._encoder = shared or CampplusEncoder()
+        states = self._encoder.state_names if self._encoder else ()
         self._states = slice(len(functionals), len(functionals) + len(states))
         self.names: tuple[str, ...] = (*functionals, *states, *prosody)
         self.spec = FeatureSpec(
@@ -181,17 +181,18 @@ class AcousticExtractor:
             sample_rate_hz=SAMPLE_RATE,
             dim=len(self.names),
             names_sha256=hash_names(self.names),
-            opensmile=str(opensmile.__version__),
+            opensmile=version,
             speech_level_dbfs=level_dbfs,
             prosody=tuple(prosody),
             voice_states=voice_states,
         )
 
-    def __call__(self, samples: Samples) -> Vector:
+    def __call__(self, samples: Samples, states: Vector | None = None) -> Vector:
         """Return the functionals of a segment, then its voice states, then its prosody.
 
         Args:
             samples: the segment, (N,); NaN counts as silence.
+            states: its voice states, if they came with the voice vector; otherwise they are computed here.
 
         Returns:
             (D,) in the order of `names`; NaN for a value that could not be measured, all NaN if the segment
@@ -201,28 +202,47 @@ class AcousticExtractor:
         values = np.full(self.spec.dim, np.nan, dtype=np.float32)
         if len(samples) < MIN_SAMPLES or not np.isfinite(speech_level_dbfs(samples)):
             return values
-        functionals = self._functionals(samples)
+        functionals = self._measure_functionals(samples)
         if functionals is not None:
             values[: len(functionals)] = functionals
-        if self._voice_states is not None:
-            values[self._states] = self._voice_states(samples)
+        if self._encoder is not None:
+            if states is None:
+                _, states = self._encoder.hear(samples)
+            if states is not None:
+                values[self._states] = states
         if self._prosody:
             values[-len(self._prosody) :] = measure(samples)[self._prosody]
         values[~np.isfinite(values)] = np.nan
         return values
 
-    def _functionals(self, samples: Samples) -> Vector | None:
+    def _measure_functionals(self, samples: Samples) -> Vector | None:
+        if self._smiles is None:
+            return None
         if self._level_dbfs is not None:
             samples = at_level(samples, self._level_dbfs)
         with self._smiles.lend() as smile:
             return smile.run(to_int16(samples))
 
 
-def load_extractor(spec: FeatureSpec) -> AcousticExtractor:
+def _functionals(set_name: str) -> "tuple[Pool[_Smile] | None, tuple[str, ...], str]":
+    """Return openSMILE objects to borrow, the names of the set, and the library's version; nothing for ""."""
+    if not set_name:
+        return None, (), ""
+    try:
+        import opensmile
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EngineUnavailable(f"functionals need the package opensmile: {error}") from error
+    smiles = Pool(lambda: _Smile(set_name))
+    with smiles.lend() as smile:
+        return smiles, smile.names, str(opensmile.__version__)
+
+
+def load_extractor(spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = None) -> AcousticExtractor:
     """Return an extractor of the features that a checkpoint's network was trained on.
 
     Args:
         spec: the checkpoint's features.
+        speaker_encoder: see `AcousticExtractor`.
 
     Raises:
         CheckpointError: this runtime computes other features.
@@ -233,6 +253,7 @@ def load_extractor(spec: FeatureSpec) -> AcousticExtractor:
         voice_states=spec.voice_states,
         prosody=spec.prosody,
         level_dbfs=spec.speech_level_dbfs,
+        speaker_encoder=speaker_encoder,
     )
     check(extractor.spec, spec)
     return extractor
@@ -243,10 +264,11 @@ class DeferredExtractor:
 
     Args:
         spec: the checkpoint's features.
+        speaker_encoder: see `AcousticExtractor`.
     """
 
-    def __init__(self, spec: FeatureSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: FeatureSpec, speaker_encoder: SpeakerEncoder | None = None) -> None:
+        self._spec, self._speaker_encoder = spec, speaker_encoder
         self._extractor: AcousticExtractor | None = None
 
     def warm_up(self) -> AcousticExtractor:
@@ -256,12 +278,12 @@ class DeferredExtractor:
             CheckpointError, EngineUnavailable: see `load_extractor`.
         """
         if self._extractor is None:
-            self._extractor = load_extractor(self._spec)
+            self._extractor = load_extractor(self._spec, self._speaker_encoder)
         return self._extractor
 
-    def __call__(self, samples: Samples) -> Vector:
+    def __call__(self, samples: Samples, states: Vector | None = None) -> Vector:
         """Return the features of a segment, (D,); see `AcousticExtractor`."""
-        return self.warm_up()(samples)
+        return self.warm_up()(samples, states)
 
 
 def hash_names(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -77,6 +77,13 @@ TEXT_ONLY = Stages(audio=False, segmentation=False, words=False, speakers=False)
 """The stages of a text-only conversation."""
 
 
+class Acoustics(Protocol):
+    """An extractor of acoustic features, such as `stream_erc.inference.acoustics.AcousticExtractor`."""
+
+    def __call__(self, samples: Samples, states: Vector | None = None) -> Vector:
+        """Return the features of a segment (N,), given its voice states if they are known."""
+
+
 class Engine:
     """Runs the work of sessions on shared weights.
 
@@ -96,7 +103,7 @@ class Engine:
         recognizer: Recognizer | None = None,
         speaker_encoder: SpeakerEncoder | None = None,
         speaker_segmentation: SpeakerSegmentation | None = None,
-        acoustics: Callable[[Samples], Vector] | None = None,
+        acoustics: Acoustics | None = None,
         clock: Callable[[], float] = lambda: 0.0,
         max_batch: int = 64,
         language: str | None = None,
@@ -146,7 +153,7 @@ class Engine:
         acoustics: DeferredExtractor | None = None
         heard = stages.audio or any(example.audio for example in examples)
         if heard and classifier.acoustic_spec is not None:
-            acoustics = DeferredExtractor(classifier.acoustic_spec)
+            acoustics = DeferredExtractor(classifier.acoustic_spec, speaker_encoder)
             if warm or examples:
                 acoustics.warm_up()
         if examples:
@@ -175,7 +182,7 @@ class Engine:
         if classifier.acoustic_spec is None:
             other._acoustics = None
         elif classifier.acoustic_spec != self.classifier.acoustic_spec:
-            acoustics = DeferredExtractor(classifier.acoustic_spec)
+            acoustics = DeferredExtractor(classifier.acoustic_spec, self._speaker_encoder)
             if classifier.warm:
                 acoustics.warm_up()
             other._acoustics = acoustics
@@ -295,10 +302,10 @@ class Engine:
 
     def _analyze_voice(self, work: AnalyzeSegment) -> Voice:
         started, samples = self._clock(), work.segment.samples
-        embedding = None
+        embedding, states = None, None
         if work.embed_speaker and self._speaker_encoder is not None:
-            embedding = self._speaker_encoder.embed([samples])[0]
-        acoustic = self._acoustics(samples) if self._acoustics is not None else None
+            embedding, states = self._speaker_encoder.hear(samples)
+        acoustic = self._acoustics(samples, states) if self._acoustics is not None else None
         return embedding, acoustic, 1000 * (self._clock() - started)
 
     def classify(self, works: Sequence[ClassifyTurn]) -> list[Classification | Failure]:
@@ -325,7 +332,7 @@ class Engine:
 def _with_labels(
     classifier: EmotionClassifier,
     examples: Sequence[LabelExample],
-    acoustics: Callable[[Samples], Vector] | None,
+    acoustics: Acoustics | None,
     decode: Decode | None,
 ) -> EmotionClassifier:
     """Return a classifier of the labels of `examples`."""

@@ -1,15 +1,12 @@
 """Acoustic features: openSMILE's own numbers at any gain, and NaN for silence."""
 
 import dataclasses
-import importlib.util
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from stream_erc.events import Samples
 from stream_erc.exceptions import CheckpointError, EngineUnavailable
@@ -22,10 +19,9 @@ from stream_erc.inference.acoustics import (
     load_extractor,
     to_int16,
 )
-from stream_erc.inference.ge2e import Ge2eEncoder
 from stream_erc.inference.level import at_level, speech_level_dbfs
 from stream_erc.inference.prosody import DESCRIPTORS, measure
-from stream_erc.inference.voice_states import VoiceStates
+from stream_erc.inference.speaker_encoder import CampplusEncoder
 
 
 def voice(seconds: float = 1.0, f0: float = 140.0, level: float = 0.1, seed: int = 0) -> Samples:
@@ -142,62 +138,46 @@ def test_some_prosody_follows_the_functionals(egemaps: AcousticExtractor) -> Non
 
 
 @pytest.fixture(scope="module")
-def ge2e() -> Ge2eEncoder:
-    return Ge2eEncoder()
+def campplus() -> CampplusEncoder:
+    return CampplusEncoder()
 
 
 @pytest.fixture(scope="module")
-def whole() -> AcousticExtractor:
-    return AcousticExtractor("eGeMAPSv02", voice_states="GE2E", prosody=DESCRIPTORS)
-
-
-def stack_of_the_package() -> nn.LSTM:
-    """Load GE2E's three layers as one LSTM from the package's file."""
-    spec = importlib.util.find_spec("resemblyzer")
-    assert spec is not None and spec.origin is not None
-    path = Path(spec.origin).with_name("pretrained.pt")
-    weights = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
-    stack = nn.LSTM(40, 256, num_layers=3).eval()
-    stack.load_state_dict({n.removeprefix("lstm."): v for n, v in weights.items() if n.startswith("lstm.")})
-    return stack
-
-
-@torch.inference_mode()
-def test_the_layers_are_those_of_the_stack(ge2e: Ge2eEncoder) -> None:
-    stack = stack_of_the_package()
-    samples = at_level(voice(1.3), -30.0)
-    output, (hidden, _) = stack(ge2e._mel_power(torch.from_numpy(samples)))
-    layers = ge2e.layer_states(samples)
-    assert [tuple(layer.shape) for layer in layers] == [(131, 256)] * 3
-    torch.testing.assert_close(layers[-1], output, atol=1e-5, rtol=0)
-    torch.testing.assert_close(torch.stack([layer[-1] for layer in layers]), hidden, atol=1e-5, rtol=0)
-
-
-@torch.inference_mode()
-def test_voice_states_are_mean_and_deviation_of_each_layer_around_the_speech(ge2e: Ge2eEncoder) -> None:
-    speech, n = voice(1.0), 16_000
-    padded = np.concatenate([np.zeros(n), speech, np.zeros(2 * n)]).astype(np.float32)
-    layers = ge2e.layer_states(at_level(padded[n - 3_200 : 2 * n + 3_200], -30.0))
-    expected = torch.cat([x for s in layers for x in (s.mean(0), s.std(0, correction=0))]).numpy()
-    states = VoiceStates()
-    assert len(states.names) == len(set(states.names)) == 1536
-    assert states.names[0] == "GE2E_layer0_mean_0" and states.names[256 + 3] == "GE2E_layer0_deviation_3"
-    np.testing.assert_allclose(states(padded), expected, atol=1e-5)
+def whole(campplus: CampplusEncoder) -> AcousticExtractor:
+    return AcousticExtractor(
+        "eGeMAPSv02", voice_states="CAM++", prosody=DESCRIPTORS, speaker_encoder=campplus
+    )
 
 
 def test_voice_states_stand_between_functionals_and_prosody(
-    whole: AcousticExtractor, egemaps: AcousticExtractor
+    whole: AcousticExtractor, egemaps: AcousticExtractor, campplus: CampplusEncoder
 ) -> None:
     samples = voice()
     came = whole(samples)
-    assert whole.spec.dim == len(whole.names) == len(came) == 88 + 1536 + 8
-    assert whole.spec.voice_states == "GE2E"
+    assert whole.spec.dim == len(whole.names) == len(came) == 88 + 2816 + 8
+    assert whole.spec.voice_states == "CAM++" and whole.names[88:-8] == campplus.state_names
     assert np.array_equal(came[:88], egemaps(samples)[:88])
-    assert np.array_equal(came[88:-8], VoiceStates()(samples))
+    assert np.array_equal(came[88:-8], campplus.hear(samples)[1])
     assert np.array_equal(came[-8:], measure(samples))
     assert np.isfinite(came).all()
     louder = whole(samples * np.float32(8))  # whatever the gain
-    np.testing.assert_allclose(louder[88:-8], came[88:-8], atol=1e-4)
+    np.testing.assert_allclose(louder[88:-8], came[88:-8], atol=1e-3)
+
+
+def test_states_that_came_with_the_voice_vector_are_taken(whole: AcousticExtractor) -> None:
+    samples, states = voice(), np.arange(2816, dtype=np.float32)
+    assert np.array_equal(whole(samples, states)[88:-8], states)
+    assert np.array_equal(whole(samples, states)[:88], whole(samples)[:88])
+
+
+def test_without_functionals_opensmile_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opensmile", None)
+    plain = AcousticExtractor(voice_states="CAM++", prosody=DESCRIPTORS)
+    assert (plain.spec.set, plain.spec.opensmile, plain.spec.dim) == ("", "", 2816 + 8)
+    assert np.isfinite(plain(voice())).all()
+    assert FeatureSpec.from_dict(json.loads(json.dumps(plain.spec.to_dict()))) == plain.spec
+    with pytest.raises(EngineUnavailable, match="functionals need the package opensmile"):
+        AcousticExtractor("eGeMAPSv02")
 
 
 def test_less_than_100_ms_has_functionals_but_no_voice_states(whole: AcousticExtractor) -> None:
@@ -215,21 +195,6 @@ def test_threads_share_the_weights_and_agree(whole: AcousticExtractor) -> None:
         came = list(threads.map(whole, voices))
     for a, b in zip(expected, came, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
-
-
-def test_the_weights_are_those_of_the_speaker_encoder(ge2e: Ge2eEncoder) -> None:
-    there = {p.data_ptr() for p in ge2e._lstm.parameters()}
-    assert {p.data_ptr() for layer in ge2e._layers for p in layer.parameters()} == there
-
-
-def test_voice_states_without_their_package_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda n, *a: None if n == "resemblyzer" else find(n, *a)
-    )
-    AcousticExtractor("eGeMAPSv02")  # which needs none
-    with pytest.raises(EngineUnavailable, match=r"voice states need GE2E: .* the package Resemblyzer"):
-        AcousticExtractor("eGeMAPSv02", voice_states="GE2E")
 
 
 # --- the level ------------------------------------------------------------------------------------
@@ -259,7 +224,7 @@ def test_a_spec_survives_json() -> None:
     spec = dataclasses.replace(SPEC, prosody=DESCRIPTORS, dim=96)
     assert FeatureSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert FeatureSpec.from_dict(json.loads(json.dumps(SPEC.to_dict()))) == SPEC
-    hearing = dataclasses.replace(SPEC, voice_states="GE2E")
+    hearing = dataclasses.replace(SPEC, voice_states="CAM++")
     assert FeatureSpec.from_dict(json.loads(json.dumps(hearing.to_dict()))) == hearing
 
 
@@ -280,7 +245,7 @@ def test_an_older_checkpoint_has_no_voice_states() -> None:
         ({"opensmile": "2.5.1"}, "expected opensmile 2.5.1, the runtime computes 2.6.0"),
         ({"speech_level_dbfs": None}, "expected speech_level_dbfs none, the runtime computes -26.0"),
         ({"prosody": ("duration",)}, "expected prosody duration, the runtime computes none"),
-        ({"voice_states": "GE2E"}, "expected voice_states GE2E, the runtime computes none"),
+        ({"voice_states": "CAM++"}, "expected voice_states CAM++, the runtime computes none"),
     ],
 )
 def test_a_checkpoint_of_other_features_is_refused(change: dict[str, object], shown: str) -> None:
@@ -310,11 +275,11 @@ def test_a_damaged_spec_is_refused(table: dict[str, object], shown: str) -> None
     assert shown in str(caught.value)
 
 
-def test_voice_states_are_loaded_for_their_spec(whole: AcousticExtractor) -> None:
-    assert load_extractor(whole.spec).spec == whole.spec
-    other = dataclasses.replace(whole.spec, voice_states="ECAPA")
-    with pytest.raises(CheckpointError, match="voice states: expected none or GE2E, got 'ECAPA'"):
-        load_extractor(other)
+def test_voice_states_are_loaded_for_their_spec(whole: AcousticExtractor, campplus: CampplusEncoder) -> None:
+    assert load_extractor(whole.spec, campplus).spec == whole.spec
+    other = dataclasses.replace(whole.spec, voice_states="GE2E")  # of former checkpoints
+    with pytest.raises(CheckpointError, match=r"voice states: expected none or CAM\+\+, got 'GE2E'"):
+        load_extractor(other, campplus)
 
 
 def test_an_extractor_is_loaded_for_its_spec_or_not_at_all(egemaps: AcousticExtractor) -> None:

@@ -29,8 +29,8 @@ class Repeater:
 class OneVoice:
     dim = 2
 
-    def embed(self, batch):
-        return [np.array([1.0, 0.0], dtype=np.float32) for _ in batch]
+    def hear(self, samples):
+        return np.array([1.0, 0.0], dtype=np.float32), np.full(3, 5.0, dtype=np.float32)
 
 
 def segment(index: int, samples: Samples = SPOKEN, **asked: bool) -> AnalyzeSegment:
@@ -54,7 +54,7 @@ def engine(classifier) -> Engine:
         classifier,
         recognizer=Repeater(),
         speaker_encoder=OneVoice(),
-        acoustics=lambda samples: np.zeros(88, dtype=np.float32),
+        acoustics=lambda samples, states=None: np.full(88, 0 if states is None else states[0], np.float32),
         clock=lambda: float(next(ticks)),
     )
 
@@ -121,9 +121,10 @@ def test_results_come_in_the_order_of_work(engine) -> None:
 def test_only_what_was_asked_for_is_done(engine) -> None:
     (both,) = engine.run([segment(0)])
     assert (both.hypothesis.text, both.speaker_embedding.tolist()) == ("hello", [1.0, 0.0])
+    assert both.features.acoustic[0] == 5.0  # the states that came with the vector
     (neither,) = engine.run([segment(0, transcribe=False, embed_speaker=False)])
     assert (neither.hypothesis, neither.speaker_embedding) == (None, None)
-    assert neither.features.acoustic is not None
+    assert neither.features.acoustic[0] == 0.0
 
 
 def test_stages_are_timed_by_the_clock(engine) -> None:

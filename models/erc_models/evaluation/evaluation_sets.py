@@ -135,12 +135,12 @@ def clips(path: Path, checkpoint: Checkpoint) -> tuple[list[Dialogue], np.ndarra
     """
     spec = checkpoint.features.get("acoustic") or {}
     column = {"ComParE_2016": "functionals_compare", "eGeMAPSv02": "functionals_egemaps"}.get(spec.get("set"))
-    parts = [column, "voice_states"] if spec.get("voice_states") else [column]
+    parts = [*([column] if column else []), *(["voice_states"] if spec.get("voice_states") else [])]
     with np.load(path) as file:
         wanted = {"label", "speaker", "text", "augmentation", "split", "prosody", *parts}
         if not wanted <= set(file.files):
             raise ValueError(
-                f"{path}: expected acoustic features of clips with {' and '.join(map(str, parts))}, "
+                f"{path}: expected acoustic features of clips with {' and '.join(parts)}, "
                 f"got {', '.join(file.files)}"
             )
         keep = (file["split"] == "dev") & (file["augmentation"] == "plain")

@@ -10,8 +10,8 @@ with the text features of the checkpoint's encoder and the corpus's own prosody 
 ``--corpus emorynlp`` or ``dailydialog`` writes ``<corpus>_train`` and ``<corpus>_dev``, words only, and for
 DailyDialog also ``dailydialog_dev_new``, without the dialogues that train repeats.
 
-With ``--acoustics DIR`` (of `scripts/extract_features`) the acoustic features are openSMILE functionals, the
-speaker encoder's voice states and the same prosody, a group each, and it also writes
+With ``--acoustics DIR`` (of `scripts/extract_features`) the acoustic features are the speaker encoder's voice
+states and the same prosody, a group each, and it also writes
 
 - ``acted_train``, ``acted_dev``: dialogues of acted clips with their own (uninformative) words;
 - ``composed_train``, ``composed_dev``: MELD's words in acted or read voices, see `compose`, and
@@ -37,6 +37,7 @@ from erc_models.data.text_features import default_cache, text_features
 from erc_models.evaluation.evaluation_sets import misheard, windows_of
 from erc_models.networks.text_encoder import TextEncoder
 from erc_models.training.train import load_text_encoder
+from erc_models.training.train_voice import GROUPS
 from erc_models.training.training_sets import corpus_dialogues, corpus_labels, feature_set
 
 NEUTRAL = MELD_LABELS.index("neutral")
@@ -64,7 +65,7 @@ class Clips:
                 keep &= file["split"] == split
             columns = {name: file[name][keep] for name in ("label", "speaker", "text")}
             spec = json.loads(str(file["feature_specs"]))["whole"]
-            parts = [file[name][keep] for name in ("functionals_compare", "voice_states", "prosody")]
+            parts = [file[name][keep] for name in GROUPS]
         audio = np.concatenate(parts, 1)
         groups = tuple(part.shape[1] for part in parts)
         return cls(audio.astype(np.float32), **columns, spec=spec, groups=groups)

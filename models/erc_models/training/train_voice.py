@@ -4,9 +4,9 @@
 ``tess.npz`` (of `scripts/extract_features`), trains on the speakers of split train, and writes the encoder
 with its head.
 
-There are many features and few clips, so the network is trained on principal components of ComParE and of the
-speaker encoder's voice states. Prosody stays as it is, since its few values would be lost among the others.
-The linear maps are then multiplied to one projection.
+There are many features and few clips, so the network is trained on principal components of the speaker
+encoder's voice states. Prosody stays as it is, since its few values would be lost among the others. The
+linear maps are then multiplied to one projection.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from erc_models.data.datasets import MELD_LABELS
 from erc_models.networks.acoustic_encoder import AcousticEncoder, AcousticEncoderConfig
 
-GROUPS = ("functionals_compare", "voice_states", "prosody")
+GROUPS = ("voice_states", "prosody")
 """The groups of acoustic features, in the order in which networks read them."""
 
 COMPONENTS = {"functionals_compare": 320, "functionals_egemaps": 88, "voice_states": 192, "prosody": 8}
