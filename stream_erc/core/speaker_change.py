@@ -55,7 +55,7 @@ LEAST = ms_to_samples(250)
 BREATH = ms_to_samples(300)
 """Gaps in somebody's speech that do not divide it."""
 
-CHANGE = 0.55
+CHANGE = 0.58
 """Two stretches are by different people if they are less similar than this share of what is expected."""
 
 HALF_LIKE = 1.2

@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from stream_erc.audio import SAMPLE_RATE, ms_to_samples
@@ -86,6 +88,8 @@ def unit(vector: NDArray[np.floating]) -> Vector | None:
 LEVEL_DBFS = -30.0
 """The speech level that segments are scaled to: filter banks have a floor, which gain must not move."""
 
+NUISANCE = "nuisance.safetensors"
+
 MAX_FRAMES = 3_000
 """Frames of equally long segments that go through the network together: bounds the memory."""
 
@@ -93,10 +97,15 @@ MAX_FRAMES = 3_000
 class CampplusEncoder:
     """CAM++ (Wang et al., 2023, arXiv:2303.00332) of 3D-Speaker: 192 dimensions; it ships.
 
+    The few directions in which emotions move one person's voice most are taken out of its vectors (nuisance
+    attribute projection: Solomonoff et al., 2005), so that an angry voice is no new person. They are learned
+    by `scripts/learn_nuisance`.
+
     It always computes on the CPU, in the calling thread; thread-safe.
 
     Args:
-        path: the ONNX file beside its config.json; None for the shipped one.
+        path: the ONNX file beside its config.json and nuisance.safetensors; None for the shipped one.
+        project: whether to take the nuisance out.
 
     Raises:
         EngineUnavailable: no such file, onnxruntime cannot read it, or it is another network.
@@ -105,7 +114,7 @@ class CampplusEncoder:
     name = "campplus"
     dim = 192
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, project: bool = True) -> None:
         path = path if path is not None else shipped_network("campplus")
         self._network = open_network(path, "CAM++")
         config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
@@ -120,6 +129,7 @@ class CampplusEncoder:
         wanted = {"embedding": self.dim, "states": len(self.state_names)}
         if sizes != wanted:
             raise EngineUnavailable(f"{path}: expected the CAM++ network with {wanted}, got {sizes}")
+        self._nuisance = _read_nuisance(path.with_name(NUISANCE), self.dim) if project else None
 
     def embed(self, batch: Sequence[Samples]) -> list[Vector | None]:
         """See `SpeakerEncoder.embed`; segments of one length form a batch, since padding changes a vector."""
@@ -136,7 +146,7 @@ class CampplusEncoder:
                 together = np.stack([heard[i][0] for i in some])
                 (vectors,) = self._network.run(["embedding"], {"filter_banks": together})
                 for i, vector in zip(some, vectors, strict=True):
-                    found[i] = unit(vector)
+                    found[i] = unit(self._projected(vector))
         return found
 
     def hear(self, samples: Samples) -> tuple[Vector | None, Vector | None]:
@@ -145,7 +155,24 @@ class CampplusEncoder:
         if not len(frames):
             return None, None
         vectors, states = self._network.run(["embedding", "states"], {"filter_banks": frames[np.newaxis]})
-        return unit(vectors[0]) if speech_ms >= MIN_SPEECH_MS else None, states[0]
+        vector = unit(self._projected(vectors[0])) if speech_ms >= MIN_SPEECH_MS else None
+        return vector, states[0]
+
+    def _projected(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._nuisance is None:
+            return vector
+        return np.asarray(vector - (self._nuisance @ vector) @ self._nuisance, dtype=np.float32)
+
+
+def _read_nuisance(path: Path, dim: int) -> NDArray[np.float32]:
+    """Read orthonormal directions (K, D)."""
+    try:
+        directions = load_file(path)["directions"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise EngineUnavailable(f"{path}: expected the directions of a nuisance, got {error}") from error
+    if directions.ndim != 2 or directions.shape[1] != dim:
+        raise EngineUnavailable(f"{path}: expected directions (K, {dim}), got {directions.shape}")
+    return np.asarray(directions, dtype=np.float32)
 
 
 def speech_features(samples: Samples) -> tuple[NDArray[np.float32], float]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from paths import CORPORA
+from safetensors.numpy import load_file
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import DiarizationConfig
@@ -147,6 +148,10 @@ def test_a_missing_or_another_network_is_one_clear_line(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"stages": stages}))
     with pytest.raises(EngineUnavailable, match=r"expected the CAM\+\+ network with .*, got .*log_prob"):
         CampplusEncoder(tmp_path / "model.onnx")
+    for name in ("model.onnx", "config.json"):
+        shutil.copy(shipped_network("campplus").with_name(name), tmp_path / name)
+    with pytest.raises(EngineUnavailable, match="expected the directions of a nuisance, got"):
+        CampplusEncoder(tmp_path / "model.onnx")
     with pytest.raises(EngineUnavailable, match="expected the network none at"):
         shipped_network("none")
 
@@ -209,3 +214,14 @@ def test_cuda_without_cuda_is_a_device_error():
         pytest.skip("there is a CUDA device")
     with pytest.raises(DeviceError, match="expected a CUDA device"):
         load_encoder(DiarizationConfig(), "cuda")
+
+
+def test_what_emotions_change_is_taken_out_of_a_vector():
+    samples = buzz(140, 2.0)
+    (plain,) = CampplusEncoder(project=False).embed([samples])
+    (vector,) = CampplusEncoder().embed([samples])
+    directions = load_file(shipped_network("campplus").with_name("nuisance.safetensors"))["directions"]
+    np.testing.assert_allclose(directions @ directions.T, np.eye(8), atol=1e-5)
+    np.testing.assert_allclose(directions @ vector, 0, atol=1e-6)
+    expected = plain - (directions @ plain) @ directions
+    np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-6)
