@@ -6,18 +6,14 @@ The scripts that evaluate speakers share this.
 import csv
 import subprocess
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from pyannote.core import Annotation, Segment
 from scipy.optimize import linear_sum_assignment
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # pyannote's own deprecations
-    from pyannote.core import Annotation, Segment
 
 COLLAR_S = 0.25
 """The collar of a diarization error rate as pyannote counts it: half of it before and after each boundary."""

@@ -1,16 +1,32 @@
 import itertools
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from paths import SAMPLE
 
+from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import AsrConfig, EngineConfig, SessionConfig
 from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure
-from stream_erc.events import Features, GivenTurn, Hypothesis, Samples, SpeechSegment, Turn
+from stream_erc.events import (
+    Emotion,
+    EmotionEvent,
+    Features,
+    GivenTurn,
+    Hypothesis,
+    Samples,
+    SpeechSegment,
+    Turn,
+    TurnCorrection,
+)
 from stream_erc.exceptions import CheckpointError, ProtocolMisuse
 from stream_erc.inference.emotion import EmotionClassifier
 from stream_erc.inference.engine import TEXT_ONLY, Engine, Stages
+from stream_erc.inference.workers import InlineWorker
+from stream_erc.sources.audio_files import AudioFile
+from stream_erc.sources.turn_files import read_turns
 
 SPOKEN = np.full(16_000, 0.1, dtype=np.float32)
 
@@ -209,3 +225,31 @@ def test_another_model_shares_everything_but_its_network(tiny_checkpoint, tmp_pa
     assert other.asr_name == engine.asr_name and other.classifier is not engine.classifier
     with pytest.raises(CheckpointError):
         engine.with_model(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.slow
+def test_property_6_corrected_speakers_equal_true_ones_with_the_shipped_model() -> None:
+    config, truth = SessionConfig(), read_turns(SAMPLE / "conversation.json")[:8]
+    stages = Stages(segmentation=False, words=False, speakers=False)
+    engine = Engine.load(EngineConfig(asr=AsrConfig(engine="none")), config, stages)
+    samples = np.concatenate(list(AudioFile(SAMPLE / "conversation.flac").chunks()))[: 32 * SAMPLE_RATE]
+    wrong = {1: "Anna", 2: "Zoe", 5: "Anna"}
+
+    def final_turns(speakers: dict[int, str], corrected: bool) -> list[tuple[str, str, Emotion]]:
+        given = [replace(turn, speaker=speakers.get(k, turn.speaker)) for k, turn in enumerate(truth)]
+        session, worker, events = engine.open_session(config, given=given), InlineWorker(engine), []
+        session.receive_audio(samples)
+        events += worker.advance(session)
+        for k in speakers if corrected else ():
+            session.submit(TurnCorrection(k, truth[k].speaker))
+            events += worker.advance(session)
+        session.receive_eof()
+        events += worker.advance(session, wait=True)
+        last = {event.turn.index: event for event in events if isinstance(event, EmotionEvent)}
+        return [(last[k].speaker_name, last[k].turn.text, last[k].emotion) for k in sorted(last)]
+
+    knew = final_turns({}, corrected=False)
+    assert [(who, text) for who, text, _ in knew] == [(turn.speaker, turn.text) for turn in truth]
+    assert final_turns(wrong, corrected=True) == knew
+    misled = final_turns(wrong, corrected=False)
+    assert sum(a[2] != b[2] for a, b in zip(misled, knew, strict=True)) >= 6

@@ -11,8 +11,8 @@ intervals over dialogues; ``--json`` prints them as JSON and ``--store FILE`` wr
 
 ``--wer 0,10,20,35,50`` simulates a recognizer's errors (percent of the words; 0 removes only casing and
 punctuation), ``--speaker-swaps 0,10,20,40`` assigns that percentage of the turns to another speaker of the
-dialogue. With several conditions (``--condition all,text``) the first is compared with each of the others on
-the same turns.
+dialogue, ``--one-speaker`` all turns to one. With several conditions (``--condition all,text``) the first is
+compared with each of the others on the same turns.
 """
 
 import argparse
@@ -65,8 +65,10 @@ def _cases(checkpoint: Checkpoint, request: Request) -> Iterator[tuple[str, str,
     if not path.exists():
         raise ValueError(f"{path}: expected a corpus, a feature set or features of clips, found no such file")
     text = any(condition != "audio" for condition in request.conditions)
-    if path.suffix in (".safetensors", ".npz") and (request.wer or request.swaps or request.audio):
-        raise ValueError(f"{path}: --wer, --speaker-swaps and --audio need a corpus, got {path.suffix}")
+    asked = request.wer or request.swaps or request.one_speaker or request.audio
+    if path.suffix in (".safetensors", ".npz") and asked:
+        wanted = "--wer, --speaker-swaps, --one-speaker and --audio need a corpus"
+        raise ValueError(f"{path}: {wanted}, got {path.suffix}")
 
     def read(dialogues: Sequence[Dialogue], audio: np.ndarray) -> FeatureSet:
         return evaluation_sets.featurise(checkpoint, dialogues, audio, text=text, cache=request.cache)
@@ -96,6 +98,8 @@ def _cases(checkpoint: Checkpoint, request: Request) -> Iterator[tuple[str, str,
         for share in request.swaps:
             changed = evaluation_sets.swapped(dialogues, share, request.seed)
             yield "", f"speaker swaps {100 * share:g}%", read(changed, audio), clean
+        if request.one_speaker:
+            yield "", "one speaker", read(evaluation_sets.merged(dialogues), audio), clean
 
 
 def _fitting(features: FeatureSet, checkpoint: Checkpoint, path: Path) -> FeatureSet:
@@ -158,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--audio", type=Path, help="feature set with the voices of the corpus")
     parser.add_argument("--wer", type=_percentages, default=(), help="percentages, comma-separated")
     parser.add_argument("--speaker-swaps", type=_percentages, default=(), help="percentages")
+    parser.add_argument("--one-speaker", action="store_true", help="as if nobody told speakers apart")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of text features")
@@ -167,7 +172,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         checkpoint = load(resolve(args.checkpoint), torch.device(args.device))
         request = Request(
-            args.data, args.condition, args.audio, args.wer, args.speaker_swaps, args.seed, args.cache
+            args.data,
+            args.condition,
+            args.audio,
+            args.wer,
+            args.speaker_swaps,
+            args.one_speaker,
+            args.seed,
+            args.cache,
         )
         found = evaluate(checkpoint, request)
     except (ValueError, OSError, RuntimeError) as error:

@@ -39,6 +39,7 @@ class Request:
         audio: a feature set with the voices of the corpus.
         wer: word error rates to simulate, 0 to 1.
         swaps: shares of turns to assign to another speaker.
+        one_speaker: whether to assign all turns of a dialogue to one speaker, too.
         seed: of the simulated changes.
         cache: folder of text features.
     """
@@ -48,6 +49,7 @@ class Request:
     audio: Path | None = None
     wer: tuple[float, ...] = ()
     swaps: tuple[float, ...] = ()
+    one_speaker: bool = False
     seed: int = 0
     cache: Path | None = None
 

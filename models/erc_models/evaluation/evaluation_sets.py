@@ -203,3 +203,11 @@ def swapped(dialogues: Sequence[Dialogue], share: float, seed: int) -> list[Dial
             utterances.append(replace(u, speaker=rng.choice(others)) if moved else u)
         made.append(replace(dialogue, utterances=tuple(utterances)))
     return made
+
+
+def merged(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """Assign all turns of a dialogue to its first speaker, as without diarization."""
+    return [
+        replace(d, utterances=tuple(replace(u, speaker=d.utterances[0].speaker) for u in d.utterances))
+        for d in dialogues
+    ]

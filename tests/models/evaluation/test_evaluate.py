@@ -140,6 +140,15 @@ def test_speaker_swaps_move_a_share_of_the_turns_within_their_dialogue() -> None
     assert changed / total == pytest.approx(0.4, abs=0.05)
 
 
+def test_one_speaker_has_all_turns_of_a_dialogue() -> None:
+    dialogues = talk(20)
+    merged = evaluation_sets.merged(dialogues)
+    for before, after in zip(dialogues, merged, strict=True):
+        assert {u.speaker for u in after.utterances} == {before.utterances[0].speaker}
+        told = [[(u.text, u.emotion, u.prosody) for u in d.utterances] for d in (before, after)]
+        assert told[0] == told[1]
+
+
 def test_misheard_words_keep_everything_else() -> None:
     dialogues = talk(40)
     heard = evaluation_sets.misheard(dialogues, 0.3, 0)
@@ -219,10 +228,11 @@ def test_voices_are_found_by_dialogue_and_a_feature_set_is_scored_itself(
 
 def test_changed_data_are_scored_on_the_same_turns(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = write(tmp_path / "talk.jsonl", talk(20))
-    request = Request(path, ("text",), wer=(0.9,), swaps=(0.4,))
-    clean, heard, swapped = evaluate(checkpoint, request)
-    assert (heard.change, swapped.change) == ("WER 90%", "speaker swaps 40%")
-    for other in (heard, swapped):
+    request = Request(path, ("text",), wer=(0.9,), swaps=(0.4,), one_speaker=True)
+    clean, heard, swapped, merged = evaluate(checkpoint, request)
+    changes = (heard.change, swapped.change, merged.change)
+    assert changes == ("WER 90%", "speaker swaps 40%", "one speaker")
+    for other in (heard, swapped, merged):
         np.testing.assert_array_equal(other.predictions.gold, clean.predictions.gold)
         assert np.abs(other.predictions.probabilities - clean.predictions.probabilities).max() > 1e-4
     with pytest.raises(ValueError, match="something to read in condition 'audio', got none"):
