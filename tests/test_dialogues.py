@@ -97,7 +97,7 @@ def test_turns_are_counted_at_first_and_in_the_end_sure_and_unsure() -> None:
         heard(5, 92, 93, "speaker_2", "speaker_2"),  # nobody speaks there
     ]
     turns = evaluation.Turns()
-    turns.add(events, truth, 100.0)
+    turns.add(events, truth, 130.0)
     scores = turns.scores()
     assert scores["right, first %"] == pytest.approx(60)  # turns 0, 2 and 3
     assert scores["right, end %"] == pytest.approx(80)  # all but turn 4
