@@ -34,9 +34,12 @@ Listening
     (with ``partials``), then ``speech.stopped`` as soon as the pause is long enough, and finally
     ``turn.final``, with the speaker, the words, the emotion and its probabilities, and the latency of each
     stage. Speech in another language than English comes in its own words and, if the recognizer translates,
-    in English too: the emotion is read from that. ``turn.revised`` replaces an earlier turn when later
-    voices, or a ``turn.correct``, show that somebody else spoke it. The turns after it are sent again too,
-    since the conversation's memory has changed. ``turn.failed`` reports a turn that could not be processed.
+    in English too: the emotion is read from that. A turn whose voice told little about who spoke says so
+    (``speaker_unsure``), and so does one in which others speak as well (``overlap``, ``others``; the names
+    are those of the moment, and ``speaker.updated`` holds for them too). ``turn.revised`` replaces an earlier
+    turn when later voices, or a ``turn.correct``, show that somebody else spoke it. The turns after it are
+    sent again too, since the conversation's memory has changed. ``turn.failed`` reports a turn that could not
+    be processed.
     All times are integer milliseconds of audio since the beginning of the session's audio.
 
     The pause that ends a turn depends on its words: it is shorter after a sentence, longer after words that

@@ -320,6 +320,9 @@ class TurnFields(SessionEvent, frozen=True, kw_only=True):
 
     turn: Annotated[int, Meta(description="0, 1, 2 ... in order")]
     speaker: Annotated[str, Meta(description="the given name, or `speaker_1` ... by order of appearance")]
+    speaker_unsure: Annotated[
+        bool | UnsetType, Meta(description="true where the voice told little about who spoke; else left out")
+    ] = UNSET
     audio_start_ms: Annotated[int | None, Meta(description="null for a turn without audio")]
     audio_end_ms: int | None
     text: Annotated[str, Meta(description="what was said, in its own language")]
@@ -331,6 +334,14 @@ class TurnFields(SessionEvent, frozen=True, kw_only=True):
     ] = UNSET
     words: Annotated[
         tuple[TimedWord, ...] | UnsetType, Meta(description="the words of `text`, where they were asked for")
+    ] = UNSET
+    overlap: Annotated[
+        float | UnsetType,
+        Meta(description="share of the turn in which somebody else spoke as well, 0 to 1; left out where 0"),
+    ] = UNSET
+    others: Annotated[
+        tuple[str, ...] | UnsetType,
+        Meta(description="those whose earlier turns go on into this one; left out where nobody's does"),
     ] = UNSET
     emotion: EmotionReading
     latency_ms: LatencyParts

@@ -748,12 +748,14 @@ def test_every_message_of_the_server_has_its_dataclass(struct: type[msgspec.Stru
     info = msgspec.inspect.type_info(struct)
     assert isinstance(info, msgspec.inspect.StructType)
     theirs, hints = {}, _hints(own)
+    defaults = {field.name: field.default for field in fields(own)}
     for field in info.fields:
         kind = kind_of(field.type)
         theirs[field.name] = kind
         absent = (msgspec.UNSET, msgspec.NODEFAULT)
         if not field.required and field.default in absent and not isinstance(kind, frozenset):
-            theirs[field.name] = frozenset({kind, None})  # absent there is None here
+            if defaults[field.name] is None:
+                theirs[field.name] = frozenset({kind, None})  # absent there is None here
     assert {name: kind_of(hint) for name, hint in hints.items()} == theirs
     is_event = "event_id" in theirs and tag != "session.resumed"  # that one tells of another message's
     assert issubclass(own, erc.SessionEvent) == is_event
@@ -761,6 +763,22 @@ def test_every_message_of_the_server_has_its_dataclass(struct: type[msgspec.Stru
     may_lack = {field.name for field in fields(own) if field.default is not MISSING}
     assert may_lack <= optional
     assert optional <= may_lack | {"encoding", "sample_rate_hz"}  # the server always says them
+
+
+def test_a_turn_tells_who_else_spoke_and_whether_its_speaker_is_unsure() -> None:
+    reading: Fields = {"label": "joy", "confidence": 1.0, "probabilities": {"joy": 1.0}}
+    parts: Fields = dict.fromkeys(("endpointing", "asr", "features", "emotion", "total"), 0)
+    message: Fields = {"type": "turn.final", "session_id": "s", "seq": 1, "event_id": 1, "turn": 0}
+    message |= {"speaker": "Anna", "audio_start_ms": 0, "audio_end_ms": 900, "text": "So.", "revision": 0}
+    message |= {"emotion": reading, "latency_ms": parts}
+    alone = erc.parse(json.dumps(message))
+    assert isinstance(alone, erc.TurnFinal)
+    assert (alone.speaker_unsure, alone.overlap, alone.others) == (False, 0.0, ())
+    told = erc.parse(json.dumps(message | {"speaker_unsure": True, "overlap": 1, "others": ["Bob"]}))
+    assert isinstance(told, erc.TurnFinal)
+    assert (told.speaker_unsure, told.overlap, told.others) == (True, 1.0, ("Bob",))
+    with pytest.raises(erc.ProtocolError, match=r"turn\.final\.others: expected"):
+        erc.parse(json.dumps(message | {"others": "Bob"}))
 
 
 def test_no_other_message_is_known() -> None:

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from paths import ROOT
@@ -42,6 +43,18 @@ def test_a_final_turn_is_the_message_that_users_know():
         "latency_ms": {"endpointing": 400, "asr": 120.0, "features": 31, "emotion": 8, "total": 560.1},
         "revision": 0,
     }
+
+
+def test_a_turn_tells_who_else_spoke_and_whether_its_speaker_is_unsure():
+    turn = replace(TURN.turn, overlap=0.3049, unsure=True)
+    for revision in (0, 1):
+        message = to_message(
+            MessageEncoder("s").encode(replace(TURN, turn=turn, others=("Bob", "Cem"), revision=revision))
+        )
+        assert message["overlap"] == 0.3 and message["speaker_unsure"] is True
+        assert message["others"] == ["Bob", "Cem"]
+    alone = to_message(MessageEncoder("s").encode(replace(TURN, turn=replace(TURN.turn, overlap=0.004))))
+    assert not {"overlap", "speaker_unsure", "others"} & set(alone)
 
 
 def test_a_text_turn_has_null_times_and_its_dialogue():

@@ -102,7 +102,8 @@ def _show(event: Event) -> None:
             at = "" if event.audio_start_ms is None else _clock(event.audio_start_ms)
             again = f" (turn {event.turn} again)" if event.revision else ""
             emotion = f"{event.emotion.label} {event.emotion.confidence:.0%}"
-            print(_plain(f"{at:>8}  {event.speaker}: {event.text}  [{emotion}]{again}"), flush=True)
+            speaker = event.speaker + "?" * event.speaker_unsure
+            print(_plain(f"{at:>8}  {speaker}: {event.text}  [{emotion}]{again}"), flush=True)
         case TurnFailed():
             print(_plain(f"turn {event.turn} failed: {event.message}"), file=sys.stderr)
         case Disconnected() if event.attempt > 1:

@@ -212,16 +212,22 @@ class TurnFields(SessionEvent):
     `language` is that of `text`, None where the text was given. `translation` is the text in English, from
     which the emotion was read. `words` are told on request (`connect(words=True)`). `channel` is None in
     mono audio.
+
+    `speaker_unsure` says that the voice told little about who spoke. `overlap` is the share of the turn's
+    speech in which somebody else spoke as well, 0 to 1; `others` are those whose earlier turns go on into it.
     """
 
     turn: int
     speaker: str
+    speaker_unsure: bool = False
     audio_start_ms: int | None
     audio_end_ms: int | None
     text: str
     language: str | None = None
     translation: str | None = None
     words: tuple[TimedWord, ...] | None = None
+    overlap: float = 0.0
+    others: tuple[str, ...] = ()
     emotion: EmotionReading
     latency_ms: LatencyParts
     revision: int
