@@ -11,6 +11,7 @@ export class Conversation {
     this.closed = null;
     this.events = [];          // the events for the session's file
     this.tally = null;         // cache of `speakers()`
+    this.seen = [];            // all speakers so far, in order of appearance; a correction does not move them
   }
 
   /**
@@ -46,7 +47,12 @@ export class Conversation {
   }
 
   rename(speaker, name) {
-    for (const turn of this.turns) if (turn?.speaker === speaker) turn.speaker = name;
+    for (const turn of this.turns) {
+      if (!turn) continue;
+      if (turn.speaker === speaker) turn.speaker = name;
+      turn.others = turn.others.map((other) => (other === speaker ? name : other));
+    }
+    this.seen = [...new Set(this.seen.map((other) => (other === speaker ? name : other)))];
     for (const speech of this.speeches) if (speech.partial?.speaker === speaker) speech.partial = { ...speech.partial, speaker: name };
     this.tally = null;
   }
@@ -59,6 +65,9 @@ export class Conversation {
       start: event.audio_start_ms,
       end: event.audio_end_ms,
       speaker: failed ? null : event.speaker,
+      unsure: event.speaker_unsure ?? false,
+      overlap: event.overlap ?? 0,
+      others: event.others ?? [],
       text: failed ? "" : event.text,
       language: event.language ?? null,
       translation: event.translation ?? null,
@@ -69,7 +78,9 @@ export class Conversation {
     };
     this.turns[event.turn] = turn;
     this.tally = null;
-    if (isNew) this.speeches = this.speeches.filter(({ start }) => event.audio_end_ms !== null && start >= event.audio_end_ms);
+    if (!failed && !this.seen.includes(turn.speaker)) this.seen.push(turn.speaker);
+    // Speech that began later is another turn's, even where it began before this one ended.
+    if (isNew) this.speeches = this.speeches.filter(({ start }) => turn.start !== null && start > turn.start);
     return { turn, isNew };
   }
 
@@ -90,7 +101,7 @@ export class Conversation {
     speech.partial = partial ?? speech.partial;
   }
 
-  /** Return the speakers in order of appearance: `{name, turns, ms, byLabel}`. */
+  /** Return the speakers that have turns, in order of appearance: `{name, turns, ms, byLabel}`. */
   speakers() {
     if (this.tally) return this.tally;
     const found = new Map();
@@ -102,28 +113,14 @@ export class Conversation {
       one.ms += turn.start === null ? 0 : turn.end - turn.start;
       one.byLabel.set(turn.emotion.label, (one.byLabel.get(turn.emotion.label) ?? 0) + 1);
     }
-    this.tally = [...found.values()];
+    this.tally = this.seen.filter((name) => found.has(name)).map((name) => found.get(name));
     return this.tally;
   }
 
-  /** Return the turns that overlap a span of audio, by binary search. */
+  /** Return the turns that overlap a span of audio, by their start: of two at once, the longer one comes first. */
   between(fromMs, toMs) {
-    const turns = this.turns;
-    let low = 0, high = turns.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      const end = turns[middle]?.end;
-      if (end !== undefined && end !== null && end < fromMs) low = middle + 1;
-      else high = middle;
-    }
-    const found = [];
-    for (let i = low; i < turns.length; i++) {
-      const turn = turns[i];
-      if (!turn || turn.start === null) continue;
-      if (turn.start > toMs) break;
-      found.push(turn);
-    }
-    return found;
+    return this.turns.filter((turn) => turn && turn.start !== null && turn.end >= fromMs && turn.start <= toMs)
+      .sort((a, b) => a.start - b.start || b.end - a.end);
   }
 
   /** Return the last turn that has an emotion. */

@@ -1,13 +1,14 @@
 // The emotion panel: the emotion of the last turn, with all probabilities.
 
 import { $, bar, el, face, percent } from "./elements.js";
+import { speakerText } from "./texts.js";
 
 /** Show a turn's emotion. @param {{emotion: object, speaker: string|null}|null} turn @param {boolean} partial whether it is still being spoken. */
 export function showEmotion(turn, partial, look) {
   if (!turn?.emotion) return;
   const { label, confidence, probabilities } = turn.emotion;
   const style = look.style(label);
-  const who = el("span", { class: "soft", dir: "auto" }, partial ? `${turn.speaker ?? "Somebody"} · is speaking` : turn.speaker);
+  const who = el("span", { class: "soft", dir: "auto" }, partial ? `${turn.speaker ?? "Somebody"} · is speaking` : speakerText(turn));
   // In the model's order, so that bars stay in place.
   const rows = [...look.styles.keys()].filter((name) => name in probabilities).map((name) => {
     const one = look.style(name);

@@ -2,6 +2,7 @@
 // visual only, and the transcript has the same turns for screen readers.
 
 import { $, clock, el, percent, plural, prepare } from "./elements.js";
+import { overlapText, speakerText } from "./texts.js";
 
 const LANE = 34;         // px, as in style.css
 const OVERVIEW = 22;
@@ -19,7 +20,8 @@ export class Lanes {
     this.overview = $("overview");
     this.tip = $("tip");
     this.current = null;         // index of the selected turn
-    this.drawn = [];             // [turn, x, y, width] of the last painting, to find the turn under the pointer
+    this.drawn = [];             // [turn, x, y, width] of the last painting, in its order, to find the turn under the pointer
+    this.items = new Map();      // speaker -> [content, element]: a name that did not change keeps its element
     this.editing = null;
     this.pending = new Map();    // speaker -> the requested name
     this.shown = null;
@@ -40,10 +42,21 @@ export class Lanes {
     const key = JSON.stringify([speakers.map((s) => [s.name, s.turns, [...s.byLabel]]), [...this.pending]]);
     if (key === this.shown || this.editing) return;
     this.shown = key;
-    const focused = [...this.names.children].indexOf(document.activeElement?.closest?.("#names li"));
-    this.names.replaceChildren(...speakers.map((speaker) => this.#item(speaker)));
-    this.names.children[focused]?.querySelector("button").focus();
+    const focused = document.activeElement?.closest?.("#names li"), at = [...this.names.children].indexOf(focused);
+    this.items = new Map(speakers.map((speaker) => {
+      const content = JSON.stringify([speaker.turns, [...speaker.byLabel], this.pending.get(speaker.name)]);
+      const [shown, item] = this.items.get(speaker.name) ?? [];
+      return [speaker.name, [content, shown === content && item.querySelector("button") ? item : this.#item(speaker)]];
+    }));
+    this.#place([...this.items.values()].map(([, item]) => item));
+    if (focused && !focused.isConnected) this.names.children[at]?.querySelector("button").focus({ preventScroll: true });
     $("no-lanes").hidden = speakers.length > 0;
+  }
+
+  /** Bring the list to these elements; those in their place stay there, as the focus in them does. */
+  #place(items) {
+    for (const old of [...this.names.children]) if (!items.includes(old)) old.remove();
+    items.forEach((item, i) => { if (this.names.children[i] !== item) this.names.insertBefore(item, this.names.children[i] ?? null); });
   }
 
   #item(speaker) {
@@ -114,15 +127,27 @@ export class Lanes {
     for (let i = 0; i < Math.max(1, speakers.length); i++) pen.fillRect(0, i * LANE, width, 1);
     const rows = new Map(speakers.map((name, i) => [name, i]));
     this.drawn = [];
+    const ends = new Map();      // speaker -> where the lane is painted up to
     for (const turn of conversation.between(axis.fromMs, axis.toMs)) {
-      const x = axis.x(turn.start, width), w = Math.max(2, axis.x(turn.end, width) - x - 1);
-      if (turn.failed === null) this.#paintTurn(pen, turn, x, rows.get(turn.speaker) * LANE, w);
+      if (turn.failed !== null) continue;
+      const x = axis.x(turn.start, width), w = Math.max(2, axis.x(turn.end, width) - x - 1), y = rows.get(turn.speaker) * LANE;
+      if (x < ends.get(turn.speaker)) this.#paintGap(pen, x, y, w);
+      this.#paintTurn(pen, turn, x, y, w);
+      ends.set(turn.speaker, Math.max(x + w, ends.get(turn.speaker) ?? 0));
     }
     for (const { start, end, over, partial } of conversation.speeches) {
       if (!rows.has(partial?.speaker)) continue;
       const x = axis.x(start, width), to = axis.x(over || !live ? end ?? start : axis.nowMs, width);
       this.#paintPartial(pen, partial, x, rows.get(partial.speaker) * LANE, Math.max(2, to - x));
     }
+  }
+
+  /** Keep a turn apart from an earlier one that it overlaps in the same lane. */
+  #paintGap(pen, x, y, width) {
+    pen.fillStyle = this.look.colours.surface;
+    pen.beginPath();
+    pen.roundRect(x - 1.5, y + 3.5, width + 3, LANE - 5, 4);
+    pen.fill();
   }
 
   #paintTurn(pen, turn, x, y, width) {
@@ -142,7 +167,9 @@ export class Lanes {
     pen.fillStyle = ink;
     pen.textBaseline = "middle";
     const left = Math.max(x, 0) + 7;          // the label stays visible while its turn moves out
-    const word = [style.label, style.code].find((text) => pen.measureText(text).width <= x + width - left - 4);
+    const right = x + width - 4, unsure = turn.unsure ? pen.measureText(" ?").width : 0;
+    if (unsure && x + unsure <= right) pen.fillText("?", right - unsure, y + 5 + height / 2 - 1);
+    const word = [style.label, style.code].find((text) => pen.measureText(text).width <= right - unsure - left);
     if (word) pen.fillText(word, left, y + 5 + height / 2 - 1);
     pen.restore();
     if (turn.index === this.current) {
@@ -204,7 +231,7 @@ export class Lanes {
     const under = (event) => {
       const box = this.canvas.getBoundingClientRect();
       const x = event.clientX - box.left, y = event.clientY - box.top;
-      return this.drawn.find(([, left, top, width]) => x >= left && x < left + width && y >= top && y < top + LANE)?.[0];
+      return this.drawn.findLast(([, left, top, width]) => x >= left && x < left + width && y >= top && y < top + LANE)?.[0];
     };
     this.canvas.addEventListener("pointermove", (event) => {
       const turn = under(event);
@@ -244,7 +271,8 @@ export class Lanes {
 
   #showTip(turn, event) {
     const what = `${turn.emotion.label} ${percent(turn.emotion.confidence)}`;
-    this.tip.replaceChildren(el("b", {}, `${turn.speaker} · ${what}`), el("div", {}, `${clock(turn.start, true)} – ${clock(turn.end, true)}`), el("p", { dir: "auto" }, turn.text));
+    const when = [`${clock(turn.start, true)} – ${clock(turn.end, true)}`, overlapText(turn)].filter(Boolean).join(" · ");
+    this.tip.replaceChildren(el("b", {}, `${speakerText(turn)} · ${what}`), el("div", {}, when), el("p", { dir: "auto" }, turn.text));
     this.tip.hidden = false;
     const { offsetWidth: w, offsetHeight: h } = this.tip;
     this.tip.style.left = `${Math.min(innerWidth - w - 8, Math.max(8, event.clientX - w / 2))}px`;

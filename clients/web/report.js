@@ -2,6 +2,7 @@
 
 import { clock, languageName, milliseconds, percent, plural } from "./elements.js";
 import { faceParts, inkOn, rgb, tint } from "./palette.js";
+import { overlapText, speakerText } from "./texts.js";
 
 const LANE = 34, TOP = 24, WIDTH = 1000;
 const SURFACE = { light: "#ffffff", dark: "#191c20" };
@@ -34,7 +35,8 @@ td.said{overflow-wrap:anywhere;width:100%}
 td.felt{white-space:nowrap}
 tr.failed td{color:var(--error)}
 .translation{color:var(--soft);font-size:.9rem}
-.from,.revised{font-size:.76rem;color:var(--soft);border:1px solid var(--line);border-radius:4px;padding:0 5px}
+.from,.overlap,.revised{font-size:.76rem;color:var(--soft);border:1px solid var(--line);border-radius:4px;padding:0 5px}
+.overlap{display:inline-block}
 .person{display:grid;grid-template-columns:minmax(90px,190px) minmax(0,1fr);gap:4px 24px;align-items:center;padding:7px 0}
 .person b{font-weight:590;overflow-wrap:anywhere}.person small{color:var(--soft);display:block}
 .share{display:flex;gap:2px;height:28px;border-radius:6px;overflow:hidden}
@@ -121,10 +123,10 @@ function timeline(turns, speakers, length, style) {
   const height = speakers.length * LANE;
   const x = (ms) => ((ms / length) * WIDTH).toFixed(2);
   const rows = new Map(speakers.map((speaker, i) => [speaker.name, i]));
-  const blocks = turns.filter((turn) => turn.start !== null).map((turn) => {
+  const blocks = turns.filter((turn) => turn.start !== null).sort((a, b) => a.start - b.start || b.end - a.end).map((turn) => {
     const look = style(turn.emotion.label);
     const y = rows.get(turn.speaker) * LANE + 4, width = Math.max(1, ((turn.end - turn.start) / length) * WIDTH).toFixed(2);
-    const tip = `${turn.speaker}, ${clock(turn.start)}: ${turn.emotion.label} ${percent(turn.emotion.confidence)}. ${turn.text}`;
+    const tip = `${speakerText(turn)}, ${clock(turn.start)}: ${turn.emotion.label} ${percent(turn.emotion.confidence)}. ${turn.text}`;
     return `<g><title>${escape(tip)}</title><rect class="t${turn.index}" x="${x(turn.start)}" y="${y}" width="${width}" height="26"/><rect class="${className(look)}" style="fill:var(--c)" x="${x(turn.start)}" y="${y + 23}" width="${width}" height="3"/></g>`;
   });
   const step = STEPS_MS.find((s) => length / s <= 10) ?? STEPS_MS.at(-1);
@@ -146,9 +148,11 @@ function row(turn, style) {
   const when = turn.start === null ? String(turn.index + 1) : clock(turn.start, true);
   if (turn.failed !== null) return `<tr class="failed"><td class="when">${when}</td><td class="who">failed</td><td class="said">${escape(turn.failed)}</td><td class="felt"></td></tr>`;
   const revised = turn.revision ? ' <span class="revised">revised</span>' : "";
+  const overlap = overlapText(turn) && ` <span class="overlap" dir="auto">${escape(overlapText(turn))}</span>`;
+  const named = turn.unsure ? ` aria-label="${escape(speakerText(turn))}" title="${escape(speakerText(turn))}"` : "";
   const lang = turn.text && turn.language ? ` lang="${escape(turn.language)}"` : "";
   const words = `<span${lang} dir="auto">${escape(turn.text) || '<i class="soft">no words</i>'}</span>`;
-  return `<tr><td class="when">${when}</td><td class="who" dir="auto">${escape(turn.speaker)}</td><td class="said" dir="auto">${words}${revised}${translated(turn)}</td><td class="felt">${face(style(turn.emotion.label))}${escape(turn.emotion.label)} <span class="soft">${percent(turn.emotion.confidence)}</span></td></tr>`;
+  return `<tr><td class="when">${when}</td><td class="who" dir="auto"${named}>${escape(turn.speaker)}${turn.unsure ? '<span class="soft">?</span>' : ""}</td><td class="said" dir="auto">${words}${overlap}${revised}${translated(turn)}</td><td class="felt">${face(style(turn.emotion.label))}${escape(turn.emotion.label)} <span class="soft">${percent(turn.emotion.confidence)}</span></td></tr>`;
 }
 
 function translated({ language, translation }) {

@@ -1,6 +1,6 @@
 // The page's texts on the connection and on the conversation.
 
-import { clock, plural } from "./elements.js";
+import { clock, percent, plural } from "./elements.js";
 
 const MANY_BEHIND = 2;       // turns being processed; more mean that the server is slow
 
@@ -79,6 +79,18 @@ export function recognizerText(asr) {
   if (asr === "none") return "Nothing is transcribed here: emotions are read from voices alone.";
   const rough = asr.startsWith("pocketsphinx") ? " and are rough; a Whisper model makes them far better" : "";
   return `Words are written by ${asr}${rough}.`;
+}
+
+/** Say who spoke a turn, in words; where it is shown, an unsure name has a question mark. */
+export const speakerText = ({ speaker, unsure }) => (unsure ? `probably ${speaker}` : speaker);
+
+/** Say who else spoke in a turn, and in how much of it; "" for nobody. */
+export function overlapText({ overlap, others }) {
+  if (!overlap && !others.length) return "";
+  const share = overlap ? percent(overlap) : "";
+  if (!others.length) return `overlap ${share}`;
+  const names = others.length > 1 ? `${others.slice(0, -1).join(", ")} and ${others.at(-1)}` : others[0];
+  return `overlaps ${names}${share && `, ${share}`}`;
 }
 
 /** Say why a session cannot be resumed. */

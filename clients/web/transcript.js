@@ -2,6 +2,7 @@
 // has only the last rows, until the user asks for earlier ones.
 
 import { $, bar, clock, el, face, languageName, percent, plural } from "./elements.js";
+import { overlapText, speakerText } from "./texts.js";
 
 export const SHOWN = 150;        // rows while following
 const MORE = 100;                // rows added by "Show earlier", and at most while the user looks back
@@ -63,7 +64,7 @@ export class Transcript {
 
   render(conversation) {
     this.conversation = conversation;
-    const turns = conversation.turns;
+    const turns = conversation.turns, kept = this.following ? null : this.#firstInView();
     if (this.following && turns.length - this.first > SHOWN + SLACK) this.#trim(turns.length - SHOWN);
     if (this.following) {
       for (; this.seen < turns.length; this.seen++) if (!this.rows.has(this.seen)) this.dirty.add(this.seen);
@@ -76,6 +77,7 @@ export class Transcript {
     this.earlier.hidden = this.first === 0;
     this.earlier.textContent = `Show earlier turns (${this.first.toLocaleString("en")})`;
     if (this.following) this.toEnd();
+    else if (kept) this.#keepInPlace(kept);
     this.latest.hidden = this.following;
     this.latest.textContent = turns.length > this.seen ? `${plural(turns.length - this.seen, "new turn")} ↓` : "To the latest ↓";
   }
@@ -92,7 +94,7 @@ export class Transcript {
     const old = this.rows.get(index);
     const row = this.#row(turn, previous);
     if (old) {
-      const focus = old.contains(document.activeElement) ? document.activeElement.className : null;
+      const focus = old.contains(document.activeElement) ? document.activeElement.classList[0] : null;
       old.replaceWith(row);
       if (focus) row.getElementsByClassName(focus)[0]?.focus({ preventScroll: true });
     } else {
@@ -123,14 +125,22 @@ export class Transcript {
     row.style.setProperty("--confidence", String(0.25 + 0.75 * turn.emotion.confidence));
     const same = previous && previous.failed === null && previous.speaker === turn.speaker;
     const who = el("button", { type: "button", class: same ? "who same" : "who", disabled: !this.correctable,
-      title: this.correctable ? `${turn.speaker}: press if somebody else said this` : turn.speaker, dir: "auto" },
-      turn.speaker, el("span", { class: "hush" }, this.correctable ? ": correct the speaker" : ""));
+      title: this.correctable ? `${speakerText(turn)}: press if somebody else said this` : speakerText(turn), dir: "auto" },
+      ...this.#name(turn), el("span", { class: "hush" }, this.correctable ? ": correct the speaker" : ""));
     who.addEventListener("click", () => this.onCorrect(turn, who));
     const said = el("p", { class: turn.text ? "said" : "said none", dir: "auto", lang: turn.text ? turn.language : null }, turn.text || "no words");
+    const overlap = overlapText(turn);
+    if (overlap) said.append(" ", el("span", { class: "overlap", title: "Others spoke in this turn as well, in this share of it", lang: "en", dir: "auto" }, overlap));
     if (turn.revision) said.append(" ", el("span", { class: "revised", title: "A correction changed this turn", lang: "en" }, "revised"));
     if (turn.translation) said.append(this.#translation(turn));
     row.append(who, said, ...this.#emotion(turn, style));
     return row;
+  }
+
+  /** A speaker's name; where it is unsure, with a question mark to see and a word to hear. */
+  #name({ speaker, unsure }) {
+    if (!unsure) return [speaker];
+    return [el("span", { class: "hush", dir: "ltr" }, "probably "), speaker, el("span", { class: "unsure", "aria-hidden": "true" }, "?")];
   }
 
   #translation({ language, translation }) {
@@ -196,6 +206,24 @@ export class Transcript {
     return getComputedStyle(this.box).overflowY === "auto" ? this.box : document.scrollingElement;
   }
 
+  /** The first row that is seen: [row's turn, its place on the screen]; null for none. */
+  #firstInView() {
+    const top = Math.max(0, this.box.getBoundingClientRect().top);
+    for (const row of this.list.children) {
+      const place = row.getBoundingClientRect();
+      if (place.bottom > top && row.dataset.turn) return [Number(row.dataset.turn), place.top];
+    }
+    return null;
+  }
+
+  /** Scroll by as much as rows above this one have grown. */
+  #keepInPlace([turn, top]) {
+    const grown = (this.rows.get(turn)?.getBoundingClientRect().top ?? top) - top;
+    if (Math.abs(grown) < 0.5) return;
+    this.#scroller.scrollTop += grown;
+    this.top = this.#scroller.scrollTop;
+  }
+
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.#scroller;
     // Only scrolling up stops following: the end also moves away when the timeline grows.
@@ -215,14 +243,11 @@ export class Transcript {
   }
 
   #showEarlier() {
-    const scroller = this.#scroller, before = scroller.scrollHeight - scroller.scrollTop;
     this.following = false;
     const was = this.first;
     this.first = Math.max(0, was - MORE);
     for (let index = this.first; index <= was; index++) this.dirty.add(index);
     this.render(this.conversation);
-    scroller.scrollTop = scroller.scrollHeight - before;
-    this.top = scroller.scrollTop;
     this.rows.get(this.first)?.querySelector("button").focus({ preventScroll: true });
   }
 

@@ -8,7 +8,7 @@ import { Lanes } from "./lanes.js";
 import { Departures, Latencies, showLatency } from "./latency.js";
 import { Look } from "./look.js";
 import { Playback } from "./playback.js";
-import { countText, emptyText, recognizerText } from "./texts.js";
+import { countText, emptyText, recognizerText, speakerText } from "./texts.js";
 import { Transcript } from "./transcript.js";
 import { Peaks, Waveform } from "./waveform.js";
 
@@ -104,7 +104,7 @@ export class View {
     if (isNew && turn.failed === null) {
       this.latencies.push(turn.latency, fresh ? this.departures.since(turn.end, performance.now()) : null);
     }
-    if (fresh && aloud && turn.failed === null) write("announce", `${turn.speaker}, ${turn.emotion.label} ${percent(turn.emotion.confidence)}: ${turn.text}${turn.translation ? ` In English: ${turn.translation}` : ""}`);
+    if (fresh && aloud && turn.failed === null) write("announce", `${speakerText(turn)}, ${turn.emotion.label} ${percent(turn.emotion.confidence)}: ${turn.text}${turn.translation ? ` In English: ${turn.translation}` : ""}`);
     this.changed();
   }
 

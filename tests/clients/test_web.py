@@ -574,6 +574,130 @@ def test_a_speaker_is_renamed_and_a_turn_corrected_by_keyboard(
     assert summary(events)[0][1] == "Clara" and summary(events)[1][1] == "Anna"
 
 
+# --- unsure speakers, overlap and late corrections --------------------------------------------------
+
+
+class Told:
+    """A page on a server that hears silence, and is told turns by the test."""
+
+    def __init__(self, page: "Page", path: Path) -> None:
+        self.page, self._event_id = page, 0
+        page.add_init_script(
+            """window.WebSocket = class extends WebSocket {
+                constructor(...to) { super(...to); window.socket = this; }
+            }"""
+        )
+        page.reload()
+        page.locator("#talk-button:enabled").wait_for()
+        choose(page, pace="replay")
+        page.set_input_files("#file", file_of(path, np.zeros(20 * 16_000, np.float32)))
+        expect(page.locator("#hint")).to_have_text(re.compile("The recording has ended:"))
+
+    def tell(self, *events: dict[str, Any]) -> None:
+        """Have the page receive these events at once, and wait until they are shown."""
+        lines = []
+        for fields in events:
+            self._event_id += 1
+            lines.append(json.dumps({"event_id": self._event_id} | fields))
+        self.page.evaluate(
+            """(lines) => {
+                for (const data of lines) socket.dispatchEvent(new MessageEvent("message", { data }));
+                return new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)));
+            }""",
+            lines,
+        )
+
+
+def told_turn(turn: int, speaker: str, span_ms: tuple[int, int], **fields: Any) -> dict[str, Any]:
+    """A `turn.final`, or a `turn.revised` where a revision is given."""
+    reading = {"label": "joy", "confidence": 0.8, "probabilities": {"neutral": 0.2, "joy": 0.8}}
+    latency = {"endpointing": 300, "asr": 100, "features": 10, "emotion": 5, "total": 415}
+    message = {"type": "turn.revised" if "revision" in fields else "turn.final", "session_id": "s", "seq": 9}
+    message |= {"turn": turn, "speaker": speaker, "audio_start_ms": span_ms[0], "audio_end_ms": span_ms[1]}
+    message |= {"text": f"words {turn}", "emotion": reading, "latency_ms": latency, "revision": 0}
+    return message | fields
+
+
+def test_an_unsure_speaker_and_overlap_are_seen_and_said(
+    watched: Watched, server: Running, tmp_path: Path
+) -> None:
+    page = watched.ready(server.url)
+    told_page = Told(page, tmp_path / "silence.wav")
+    told_page.tell(
+        told_turn(0, "Anna", (0, 4_000)),
+        told_turn(1, "Bob", (3_000, 5_000), speaker_unsure=True, overlap=0.3, others=["Anna"]),
+        told_turn(2, "Anna", (6_000, 7_000), overlap=0.05),
+    )
+    expect(turns(page).nth(0).locator(".unsure, .overlap")).to_have_count(0)
+    name = page.get_by_role("button", name=re.compile("^probably Bob ?: correct the speaker$"))
+    assert name.locator(".unsure").inner_text() == "?"
+    expect(turns(page).nth(1).locator(".overlap")).to_have_text("overlaps Anna, 30%")
+    expect(turns(page).nth(2).locator(".overlap")).to_have_text("overlap 5%")
+    lanes = page.locator("#lanes").bounding_box()
+    assert lanes is not None
+    for lane, who in ((17, "Anna · joy 80%"), (51, "probably Bob · joy 80%")):  # both at 3.5 s
+        page.mouse.move(lanes["x"] + lanes["width"] * 3.5 / 20, lanes["y"] + lane)
+        expect(page.locator("#tip b")).to_have_text(who)
+    expect(page.locator("#tip")).to_contain_text("overlaps Anna, 30%")
+    told_page.tell({"type": "speaker.updated", "session_id": "s", "seq": 9, "speaker": "Anna", "name": "Eve"})
+    expect(turns(page).nth(1).locator(".overlap")).to_have_text("overlaps Eve, 30%")
+
+
+def test_a_correction_changes_turns_in_place(watched: Watched, server: Running, tmp_path: Path) -> None:
+    page = watched.ready(server.url)
+    told_page = Told(page, tmp_path / "silence.wav")
+    speakers = ["Anna", "Cem", *["Bob", "Anna"] * 20]
+    spans = [(450 * turn, 450 * turn + 400) for turn in range(len(speakers))]
+    told_page.tell(*(told_turn(turn, who, spans[turn]) for turn, who in enumerate(speakers)))
+    expect(page.locator("#names .text")).to_have_text(["Anna", "Cem", "Bob"])
+    page.locator("#names .name").nth(2).focus()
+    page.evaluate("window.kept = document.activeElement")
+    told_page.tell(told_turn(42, "Bob", (19_000, 19_500)))
+    assert page.evaluate("kept === document.activeElement") is False  # Bob's count changed ...
+    assert page.evaluate("document.activeElement.closest('li').dataset.speaker") == "Bob"  # ... the focus not
+
+    page.locator("#transcript").evaluate("(box) => { box.scrollTop = 600 }")
+    page.wait_for_timeout(100)
+    turns(page).nth(20).locator(".who").focus()
+    page.evaluate(
+        """() => {
+            window.list = document.getElementById("turns");
+            const top = list.parentElement.getBoundingClientRect().top;
+            window.first = [...list.children].findIndex((row) => row.getBoundingClientRect().bottom > top);
+            const from = (element) => element.getBoundingClientRect().top;
+            window.place = () => from(list.children[first]) - from(list.parentElement);
+            window.before = place();
+            window.batches = 0;
+            window.watching = new MutationObserver(() => { batches += 1; });
+            watching.observe(list, { childList: true });
+        }"""
+    )
+    moved = {0: "Bob", 1: "Anna", 20: "Anna"}
+    told_page.tell(
+        *(
+            told_turn(
+                turn, moved.get(turn, who), spans[turn], revision=1, text=f"words {turn}, " * (turn // 2)
+            )
+            for turn, who in enumerate(speakers)
+        )
+    )
+    expect(page.locator("#names .text")).to_have_text(["Anna", "Bob"])  # Cem has no turn any more
+    assert page.evaluate("batches") == 1
+    assert 5 < page.evaluate("first") < 20
+    assert abs(page.evaluate("place() - before")) <= 1
+    assert page.evaluate("[...list.children].map((row) => Number(row.dataset.turn))") == list(range(43))
+    focused = page.evaluate(
+        "[document.activeElement.className, document.activeElement.closest('li').dataset.turn]"
+    )
+    assert focused == ["who same", "20"]
+    told_page.tell(told_turn(20, "Bob", spans[20], revision=2))
+    focused = page.evaluate(
+        "[document.activeElement.className, document.activeElement.closest('li').dataset.turn]"
+    )
+    assert focused == ["who", "20"]
+    assert page.evaluate("document.getElementById('latest').hidden") is False  # the user still looks back
+
+
 # --- losing nothing -------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import { emotionStyles, tint } from "../../../clients/web/palette.js";
 import { Playback } from "../../../clients/web/playback.js";
 import { reportPage } from "../../../clients/web/report.js";
 import { Resampler, toInt16 } from "../../../clients/web/resampler.js";
-import { hintText, connectionAnnouncement, connectionText, recognizerText } from "../../../clients/web/texts.js";
+import { hintText, connectionAnnouncement, connectionText, overlapText, recognizerText, speakerText } from "../../../clients/web/texts.js";
 import { wav } from "../../../clients/web/wav.js";
 import { Peaks } from "../../../clients/web/waveform.js";
 
@@ -36,6 +36,33 @@ test("a revised turn takes the place of the earlier one", () => {
   const conversation = talk(final(0), final(1), final(1, { type: "turn.revised", speaker: "A", revision: 1 }));
   assert.deepEqual(conversation.turns.map((turn) => turn.speaker), ["A", "A"]);
   assert.deepEqual(conversation.speakers().map(({ name, turns }) => [name, turns]), [["A", 2]]);
+});
+
+test("a correction does not move the other speakers, and a speaker without turns is gone", () => {
+  const revised = (turn, speaker) => final(turn, { type: "turn.revised", speaker, revision: 1 });
+  const conversation = talk(final(0), final(1), final(2, { speaker: "C" }), revised(0, "C"));
+  const names = () => conversation.speakers().map((one) => one.name);
+  assert.deepEqual(names(), ["B", "C"]);
+  conversation.apply(final(3, { speaker: "A" }));
+  assert.deepEqual(names(), ["A", "B", "C"]);      // where it was before
+});
+
+test("who else spoke in a turn is told in words, by the latest names", () => {
+  const conversation = talk(final(0), final(1, { overlap: 0.3, others: ["A", "C", "D"], speaker_unsure: true }), final(2, { overlap: 0.07 }), final(3, { others: ["A"] }));
+  conversation.apply({ type: "speaker.updated", event_id: ++ids, speaker: "A", name: "Anna" });
+  assert.deepEqual(conversation.turns.map(overlapText), ["", "overlaps Anna, C and D, 30%", "overlap 7%", "overlaps Anna"]);
+  assert.deepEqual(conversation.turns.map(speakerText), ["Anna", "probably B", "Anna", "B"]);
+  const page = reportPage(conversation, { title: "T", name: "n" }, (label) => ({ label, code: "J", css: "e0", light: "#e3a81f", dark: "#f0c050" }), []);
+  assert.match(page, /aria-label="probably B" title="probably B">B<span class="soft">\?<\/span><\/td>/);
+  assert.match(page, />overlaps Anna, C and D, 30%<\/span>/);
+});
+
+test("a turn that ends within another's speech leaves that speech, and both are found", () => {
+  const conversation = talk({ type: "speech.started", audio_start_ms: 0 }, { type: "speech.started", audio_start_ms: 700 }, final(0));
+  assert.deepEqual(conversation.speeches.map((speech) => speech.start), [700]);
+  const within = talk(final(0, { audio_start_ms: 2000, audio_end_ms: 2500 }), final(1, { audio_start_ms: 1000, audio_end_ms: 9000 }));
+  assert.deepEqual(within.between(0, 1500).map((turn) => turn.index), [1]);
+  assert.deepEqual(within.between(0, 9000).map((turn) => turn.index), [1, 0]);      // the longer one is painted first
 });
 
 test("a new name holds for earlier turns and for the one being spoken", () => {
