@@ -137,13 +137,16 @@ class TerminalView:
         self._sessions[str(message.get("session_id"))].add(speaker)
         revised = message["type"] == "turn.revised"
         text = self._clean(message.get("text"))
-        translation = self._translation(message)
+        translation, overlap = self._translation(message), self._overlap(message)
+        unsure = "?" if message.get("speaker_unsure") else ""
         if self._live is None:
             mark = "revised: " if revised else ""
             english = f"  ({translation})" if translation else ""
+            also = f"  [{overlap}]" if overlap else ""
             # No wrapping: one turn is one line, whatever the width.
             name = f"{self._clean(label):<{self._label_width}} {confidence:4.0%} {self._bar(confidence, 5)}"
-            self._line(f"{self._when(message):>7}  {speaker:<10}  {name}  {mark}{text}{english}".rstrip())
+            shown = f"{speaker + unsure:<10}"
+            self._line(f"{self._when(message):>7}  {shown}  {name}  {mark}{text}{also}{english}".rstrip())
             return
         style = self._styles.get(label)
         colour = style.dark if style is not None else "default"
@@ -152,8 +155,14 @@ class TerminalView:
             words = Text.assemble(
                 (f"{self._revised_sign()}turn {_int(message.get('turn')) + 1} revised  ", "italic dim"), words
             )
+        if overlap:
+            words.append(f"  {overlap}", "dim")
         if translation:
             words.append(f"\n{translation}", "dim")
+        who = Text(speaker, style=f"bold {self._colour(speaker)}")
+        if unsure:  # a name that is too long must not push its mark out
+            who.truncate(self._speaker_width - 1, overflow="ellipsis")
+            who.append(unsure, "dim")
         width = self._console.width
         bar = 4 if width < NARROW else 8 if width < WIDE else 12
         table = self._row()
@@ -162,7 +171,7 @@ class TerminalView:
         table.add_column(width=4, justify="right", no_wrap=True)
         table.add_row(
             Text(self._when(message), style="dim"),
-            Text(speaker, style=f"bold {self._colour(speaker)}"),
+            who,
             words,
             Text(self._clean(label), style=colour),
             Text(self._bar(confidence, bar), style=colour),
@@ -176,6 +185,19 @@ class TerminalView:
             return ""
         words = self._clean(message.get("translation"))
         return f"from {self._clean(message['language'])}: {words}" if message.get("language") else words
+
+    def _overlap(self, message: Message) -> str:
+        """Return who else spoke in a turn, and in how much of it, "" for nobody."""
+        share, others = _float(message.get("overlap")), message.get("others")
+        names = [self._clean(name) for name in others] if isinstance(others, list) else []
+        if not names:
+            return f"overlap {share:.0%}" if share else ""
+        told = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        return f"overlaps {told}" + (f", {share:.0%}" if share else "")
+
+    @property
+    def _speaker_width(self) -> int:
+        return 9 if self._console.width < NARROW else 12
 
     def _failed(self, message: Message) -> None:
         what = f"turn {_int(message.get('turn')) + 1} failed: {self._clean(message.get('message'))}"
@@ -192,7 +214,7 @@ class TerminalView:
         """Make a table with the first columns of a turn: time, speaker, words."""
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)
         table.add_column(width=9 if (self._total_ms or 0) >= 3_600_000 else 7, no_wrap=True, justify="right")
-        table.add_column(width=9 if self._console.width < NARROW else 12, no_wrap=True, overflow="ellipsis")
+        table.add_column(width=self._speaker_width, no_wrap=True, overflow="ellipsis")
         table.add_column(ratio=1, overflow="fold")
         return table
 

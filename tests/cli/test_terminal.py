@@ -175,6 +175,19 @@ def test_an_ascii_log_stays_ascii() -> None:
     assert "####-  revised: Gr??e ?" in text and "talk.wav | 00:10.0" in text
 
 
+def test_an_unsure_speaker_and_overlap_are_marked() -> None:
+    unsure = turn(0, "So.", speaker="speaker_12", speaker_unsure=True, overlap=0.3, others=["Bob", "Cem"])
+    messages = [created(), unsure, turn(1, overlap=0.07), turn(2, others=["Bob"]), closed()]
+    lines = play(plain(), messages).splitlines()
+    assert lines[1] == "00:00.0  speaker_12?  joy      75% ━━━━╌  So.  [overlaps Bob and Cem, 30%]"
+    assert lines[2].endswith("Hello.  [overlap 7%]") and lines[3].endswith("Hello.  [overlaps Bob]")
+    assert "Anna?" not in lines[2]
+    for width in (60, 100):  # the mark stays, however narrow the column of the names
+        seen = Screen(play(live(width), messages)).text
+        assert re.search(r"speaker_12\?|speaker…\?", seen), seen
+    assert "So.  overlaps Bob and Cem, 30%" in seen
+
+
 def test_a_translation_follows_the_words_and_names_their_language() -> None:
     german = turn(0, "Das Tuch liegt hier.", language="de", translation="The cloth lies here.")
     output = play(plain(), [created(), german, turn(1)])

@@ -643,6 +643,25 @@ def test_an_unsure_speaker_and_overlap_are_seen_and_said(
     expect(turns(page).nth(1).locator(".overlap")).to_have_text("overlaps Eve, 30%")
 
 
+def test_a_report_shows_unsure_speakers_and_overlap(watched: Watched, tmp_path: Path) -> None:
+    created = {"type": "session.created", "session_id": "s", "seq": 0, "model": "m", "asr": "a"}
+    messages: list[Any] = [
+        created | {"labels": ["neutral", "joy"]},
+        told_turn(0, "Bob", (3_000, 4_000), speaker_unsure=True, overlap=0.3, others=["Anna"]),
+        told_turn(1, "Bob", (1_000, 9_000)),
+    ]
+    write_report(messages, tmp_path / "report.html", title="report")
+    page = watched.context.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    expect(page.locator(".turn .who").first).to_have_text("Bob?")
+    expect(page.locator(".turn .overlap")).to_have_text("overlaps Anna, 30%")
+    page.get_by_role("button", name="Play turn 1, at 00:03.0, probably Bob").wait_for()
+    page.locator(".block").last.hover()  # the shorter one lies above the longer one
+    expect(page.locator("#tip b")).to_have_text("probably Bob · joy 80%")
+    page.fill("#search", "words")
+    expect(page.locator(".turn .overlap")).to_have_text("overlaps Anna, 30%")
+
+
 def test_a_correction_changes_turns_in_place(watched: Watched, server: Running, tmp_path: Path) -> None:
     page = watched.ready(server.url)
     told_page = Told(page, tmp_path / "silence.wav")

@@ -25,6 +25,17 @@
     try { return new Intl.DisplayNames(["en"], { type: "language" }).of(code) ?? code; } catch { return code; }
   }
   const percent = (p) => `${Math.round(100 * p)}%`;
+  /** Who spoke a turn, in words; where it is shown, an unsure name has a question mark. */
+  const speakerText = (turn) => (turn.unsure ? `probably ${turn.speaker}` : turn.speaker);
+  const shownName = (turn) => [turn.speaker, turn.unsure ? el("span", { class: "unsure" }, "?") : null];
+  /** Who else spoke in a turn, and in how much of it; "" for nobody. */
+  function overlapText({ overlap, others }) {
+    if (!overlap && !others.length) return "";
+    const share = overlap ? percent(overlap) : "";
+    if (!others.length) return `overlap ${share}`;
+    const names = others.length > 1 ? `${others.slice(0, -1).join(", ")} and ${others.at(-1)}` : others[0];
+    return `overlaps ${names}${share && `, ${share}`}`;
+  }
   const plural = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
   function clock(ms, tenths = true) {
     const t = tenths ? Math.floor(ms / 100) : Math.floor(ms / 1000) * 10;
@@ -83,7 +94,7 @@
   const sessions = data.sessions.map((raw, number) => {
     const turns = raw.turns.map((m, at) => ({
       at, session: null, index: m.turn, start: m.audio_start_ms ?? null, end: m.audio_end_ms ?? null,
-      speaker: m.speaker ?? null, text: m.text ?? "", language: m.language ?? null, translation: m.translation ?? "", emotion: m.emotion ?? null, latency: m.latency_ms ?? null,
+      speaker: m.speaker ?? null, unsure: m.speaker_unsure ?? false, overlap: m.overlap ?? 0, others: m.others ?? [], text: m.text ?? "", language: m.language ?? null, translation: m.translation ?? "", emotion: m.emotion ?? null, latency: m.latency_ms ?? null,
       revision: m.revision ?? 0, failed: m.type === "turn.failed" ? String(m.message) : null,
       blocks: [], row: null, shown: true,
     }));
@@ -191,7 +202,7 @@
     const turn = current;
     $("now").replaceChildren(...(turn === null ? every.length ? [el("span", {}, "Choose a turn to hear it")] : [] : turn.failed
       ? [el("span", {}, `Turn ${turn.index + 1} failed: ${turn.failed}`)]
-      : [face(turn.emotion.label), el("b", {}, turn.speaker), el("span", { dir: "auto" }, turn.text || turn.emotion.label)]));
+      : [face(turn.emotion.label), el("b", {}, ...shownName(turn)), el("span", { dir: "auto" }, turn.text || turn.emotion.label)]));
   }
   function showTime() {
     if (!heard) return;
@@ -241,7 +252,9 @@
         const failed = i >= session.speakers.length;
         names.append(name("lane-name", LANE, el("span", { title: failed ? "" : speaker, class: failed ? "failed" : "" }, failed ? "failed" : speaker)));
         const lane = el("div", { class: "lane", role: "group", "aria-label": failed ? "Failed turns" : `Turns of ${speaker}` });
-        for (const turn of session.turns) if (failed ? turn.failed : !turn.failed && turn.speaker === speaker) this.addBlock(lane, turn);
+        const own = session.turns.filter((t) => (failed ? t.failed : !t.failed && t.speaker === speaker));
+        // Of two at once, the longer one lies below.
+        for (const turn of this.timed ? own.sort((a, b) => a.start - b.start || b.end - a.end) : own) this.addBlock(lane, turn);
         this.inner.append(lane);
       }
       if (session.labels.length) this.inner.append(el("div", { class: "gap" }), this.rows);
@@ -261,8 +274,8 @@
       const what = turn.failed ? "failed" : `${turn.emotion.label} ${percent(turn.emotion.confidence)}`;
       const block = el("button", {
         type: "button", tabIndex: -1, class: `block ${turn.failed ? "failed" : emotions.get(turn.emotion.label).css}`,
-        "aria-label": `Turn ${turn.index + 1}, ${turn.speaker ?? ""} ${what}`,
-      }, el("span", {}, turn.failed ? "" : emotions.get(turn.emotion.label).code));
+        "aria-label": `Turn ${turn.index + 1}, ${speakerText(turn) ?? ""} ${what}`,
+      }, el("span", {}, turn.failed ? "" : emotions.get(turn.emotion.label).code), turn.unsure ? el("span", { class: "unsure" }, "?") : null);
       block.style.left = `${(100 * from) / this.total}%`;
       block.style.width = `${(100 * (to - from)) / this.total}%`;
       block.addEventListener("click", () => { hear(turn); if (turn.session !== heard || !audio.element) select(turn, true); });
@@ -439,7 +452,7 @@
   function showTip(turn, event) {
     const when = turn.start === null ? `Turn ${turn.index + 1}` : `${clock(turn.start)} – ${clock(turn.end)}`;
     const what = turn.failed ? `failed: ${turn.failed}` : `${turn.emotion.label} ${percent(turn.emotion.confidence)}`;
-    $("tip").replaceChildren(el("b", {}, turn.failed ? what : `${turn.speaker} · ${what}`), el("div", {}, when), el("p", { dir: "auto" }, turn.text));
+    $("tip").replaceChildren(el("b", {}, turn.failed ? what : `${speakerText(turn)} · ${what}`), el("div", {}, [when, overlapText(turn)].filter(Boolean).join(" · ")), el("p", { dir: "auto" }, turn.text));
     $("tip").hidden = false;
     const { offsetWidth: w, offsetHeight: h } = $("tip");
     $("tip").style.left = `${Math.min(innerWidth - w - 8, Math.max(8, event.clientX - w / 2))}px`;
@@ -458,7 +471,7 @@
   function rowOf(turn, previous) {
     const when = turn.start === null ? `${turn.index + 1}` : clock(turn.start);
     const spoken = turn.start === null ? `Turn ${turn.index + 1}` : `Play turn ${turn.index + 1}, at ${when}`;
-    const time = el("button", { type: "button", class: "when", "aria-label": `${spoken}, ${turn.failed ? "failed" : turn.speaker}` }, when);
+    const time = el("button", { type: "button", class: "when", "aria-label": `${spoken}, ${turn.failed ? "failed" : speakerText(turn)}` }, when);
     const row = el("li", { class: `turn ${turn.failed ? "failed" : emotions.get(turn.emotion.label).css}`, id: anchor(turn) }, time);
     turn.row = row;
     row.addEventListener("click", (event) => {
@@ -474,6 +487,8 @@
     const said = el("p", { class: turn.text ? "said" : "said none", dir: "auto" }, turn.text || "no words");
     if (turn.text && turn.language) said.lang = turn.language;
     turn.said = said;
+    const overlap = overlapText(turn);
+    if (overlap) said.append(el("span", { class: "overlap", title: "Others spoke in this turn as well, in this share of it", lang: "en", dir: "auto" }, overlap));
     if (turn.revision) said.append(el("span", { class: "revised", title: "The speaker was corrected", lang: "en" }, "revised"));
     if (turn.translation) {
       const from = turn.language ? [el("span", { class: "from" }, `from ${languageName(turn.language)}`), " "] : [];
@@ -490,7 +505,7 @@
       more.hidden = !more.hidden;
       felt.setAttribute("aria-expanded", String(!more.hidden));
     });
-    row.append(el("div", { class: same ? "who same" : "who", title: turn.speaker, dir: "auto" }, turn.speaker), said, felt, more);
+    row.append(el("div", { class: same ? "who same" : "who", title: speakerText(turn), dir: "auto" }, ...shownName(turn)), said, felt, more);
     return row;
   }
 
@@ -523,7 +538,7 @@
   }
   function highlight(turn) {
     if (!turn.said || !turn.text) return;
-    const kept = turn.said.querySelectorAll(".revised, .translation");
+    const kept = turn.said.querySelectorAll(".overlap, .revised, .translation");
     const parts = [];
     // Folding may change lengths in rare scripts; marks are only set where it does not.
     const folded = fold(turn.text), word = wanted.words;
