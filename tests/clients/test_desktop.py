@@ -259,6 +259,30 @@ def test_a_new_name_holds_for_all_turns_also_those_being_spoken() -> None:
     assert conversation.speakers == ["Anne", "Tom"]
 
 
+def test_a_correction_does_not_move_the_other_speakers_and_a_speaker_without_turns_is_gone() -> None:
+    conversation = told(final(0), final(1, speaker="Bob"), final(2, speaker="Tom"), revised(0))
+    assert conversation.speakers == ["Bob", "Tom"]
+    conversation.apply(final(3))
+    assert conversation.speakers == ["Anna", "Bob", "Tom"]  # where it was before
+
+
+def test_an_unsure_speaker_and_overlap_are_told_in_words() -> None:
+    also = {"overlap": 0.3, "others": ("Anna", "Tom", "Cem")}
+    conversation = told(final(0), final(1, speaker="Bob", speaker_unsure=True, **also))
+    conversation.apply(final(2, overlap=0.07))
+    conversation.apply(final(3, others=("Bob",)))
+    conversation.apply(renamed("Anna", "Eve"))
+    texts = [row.overlap_text for row in conversation.rows]
+    assert texts == ["", "overlaps Eve, Tom and Cem, 30%", "overlap 7%", "overlaps Bob"]
+    assert [row.who for row in conversation.rows] == ["Eve", "probably Bob", "Eve", "Eve"]
+    assert conversation.rows[1].sentence.startswith("probably Bob: hello, ")
+    assert conversation.rows[1].sentence.endswith(", overlaps Eve, Tom and Cem, 30%")
+
+
+def test_a_turn_that_ends_within_anothers_speech_leaves_that_speech() -> None:
+    assert told(started(0), started(700), final(0)).pending_ms == [(700, None)]
+
+
 def test_speech_is_pending_until_a_finished_turn_covers_it() -> None:
     conversation = told(started(0), stopped(800), started(1_000))
     assert conversation.pending_ms == [(0, 800), (1_000, None)]
@@ -955,6 +979,45 @@ def test_bands_of_speech_that_waits_leave_the_pauses_between(window: Window) -> 
     waveform = window.page.timeline.waveform
     assert waveform.speech == [(0, 800)]
     assert waveform.pending == [(1_000, 1_800), (2_500, 3_000), (4_200, 5_000)]
+
+
+def test_a_correction_changes_rows_in_place(window: Window) -> None:
+    speakers = ["Anna", "Cem", *["Bob", "Anna"] * 30]
+    tell(window, created(), *(final(turn, speaker=who) for turn, who in enumerate(speakers)))
+    transcript, lanes = window.page.transcript, window.page.timeline.lanes
+    until(lambda: transcript.verticalScrollBar().maximum() > 600)
+    transcript.setCurrentIndex(transcript.list.index(25))
+    transcript.setFocus()
+    transcript.verticalScrollBar().setValue(500)
+    QTest.qWait(50)
+    first = transcript.indexAt(QPoint(1, 1)).row()
+    top, bob = transcript.visualRect(transcript.list.index(first)).top(), lanes.name_of("Bob")
+    assert 3 < first < 25
+    changes: list[object] = []
+    transcript.list.dataChanged.connect(lambda *_: changes.append(1))
+    transcript.list.modelReset.connect(lambda: changes.append("reset"))
+    moved = {0: "Bob", 1: "Anna"}
+    longer = "words that need more than one line of the transcript " * 5
+    tell(window, *(revised(t, longer, moved.get(t, who), revision=1) for t, who in enumerate(speakers)))
+    QTest.qWait(50)
+    assert changes == [1]  # one update for all of them
+    assert transcript.list.rowCount() == len(speakers)
+    assert abs(transcript.visualRect(transcript.list.index(first)).top() - top) <= 1
+    assert (transcript.currentIndex().row(), transcript.hasFocus()) == (25, True)
+    assert window.course.conversation.speakers == ["Anna", "Bob"]  # Cem has no turn any more
+    assert lanes.name_of("Cem") is None and lanes.name_of("Bob") is bob
+
+
+def test_of_two_turns_at_once_in_a_lane_both_can_be_chosen(window: Window) -> None:
+    tell(window, created(), final(0, audio_start_ms=3_000, audio_end_ms=4_000, speaker_unsure=True))
+    tell(window, final(1, audio_start_ms=1_000, audio_end_ms=9_000))
+    strip = window.page.timeline.lanes.strip
+
+    def at(ms: float) -> int | None:
+        turn = strip.turn_at(strip.getViewBox().mapViewToScene(QPointF(ms, 0.5)))
+        return None if turn is None else turn.index
+
+    assert [at(ms) for ms in (500, 2_000, 3_500, 5_000)] == [None, 1, 0, 1]
 
 
 def test_the_panels_at_the_side_scroll_inside_their_card(window: Window) -> None:

@@ -24,8 +24,18 @@ from stream_erc_desktop.waveform import TimeItem, TimeView, Waveform
 LANE_PX, MARGIN_PX = 34, 4
 NAMES_PX = 132
 CODE_PX, LABEL_PX = 19, 34  # width from which a turn shows letters; room for the face beside the label
+UNSURE_PX = 11  # room for the mark of an unsure speaker
 MAX_LANES_SEEN = 8
 MAX_NAME = 100  # characters, the protocol's limit
+
+
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+
+
+def timed(turns: Sequence[Turn]) -> list[tuple[Turn, int, int]]:
+    """Return the turns with audio by their start, each with its span; a longer one comes first."""
+    spans = [(t, t.start_ms, t.end_ms) for t in turns if t.start_ms is not None and t.end_ms is not None]
+    return sorted(spans, key=lambda span: (span[1], -span[2]))
 
 
 class SpeakerName(QStackedWidget):
@@ -200,10 +210,8 @@ class Strip(TimeView):
         lane = int(place.y())
         if not 0 <= lane < len(self.speakers):
             return None
-        for turn in reversed(self.turns):
-            if turn.start_ms is None or turn.end_ms is None or turn.speaker != self.speakers[lane]:
-                continue
-            if turn.start_ms <= place.x() < turn.end_ms:
+        for turn, start_ms, end_ms in reversed(timed(self.turns)):
+            if turn.speaker == self.speakers[lane] and start_ms <= place.x() < end_ms:
                 return turn
         return None
 
@@ -225,7 +233,9 @@ class Strip(TimeView):
         emotion = f"{turn.emotion.label} {percent(turn.emotion.confidence)}" if turn.emotion else ""
         what = f"failed: {turn.failed}" if turn.failed else emotion
         when = f"{clock(turn.start_ms, tenths=True)} to {clock(turn.end_ms, tenths=True)}"
-        lines = (" · ".join(filter(None, (turn.speaker, what))), when, turn.text)
+        who = turn.who if turn.speaker else ""
+        span = " · ".join(filter(None, (when, turn.overlap_text)))
+        lines = (" · ".join(filter(None, (who, what))), span, turn.text)
         where = self.viewport().mapToGlobal(self.mapFromScene(position))
         QToolTip.showText(where, "\n".join(filter(None, lines)), self)
 
@@ -250,16 +260,19 @@ class _Turns(TimeItem):
         font.setPixelSize(11)
         font.setWeight(QFont.Weight.DemiBold)
         painter.setFont(font)
-        for turn in self.view.turns:
+        ends: dict[int, float] = {}  # lane -> where it is painted up to
+        for turn, turn_start_ms, turn_end_ms in timed(self.view.turns):
             at = lanes.get(turn.speaker or "")
-            if at is None or turn.start_ms is None or turn.end_ms is None:
+            if at is None or turn_end_ms < start_ms or turn_start_ms > end_ms:
                 continue
-            if turn.end_ms < start_ms or turn.start_ms > end_ms:
-                continue
-            left = turn.start_ms * px_per_ms + offset_px
-            wide = max(2.0, (turn.end_ms - turn.start_ms) * px_per_ms)
+            left = turn_start_ms * px_per_ms + offset_px
+            wide = max(2.0, (turn_end_ms - turn_start_ms) * px_per_ms)
             top = area.top() + at * LANE_PX + MARGIN_PX
-            self._draw_turn(painter, QRectF(left, top, wide, LANE_PX - 2 * MARGIN_PX), turn, theme)
+            box = QRectF(left, top, wide, LANE_PX - 2 * MARGIN_PX)
+            if left < ends.get(at, left):  # apart from an earlier one that it overlaps
+                painter.fillPath(rounded(box.adjusted(-1.5, -1.5, 1.5, 1.5), 4), QColor(theme.surface))
+            self._draw_turn(painter, box, turn, theme)
+            ends[at] = max(box.right(), ends.get(at, 0.0))
 
     def _draw_turn(self, painter: QPainter, box: QRectF, turn: Turn, theme: Theme) -> None:
         shape = rounded(box, 3)
@@ -280,7 +293,12 @@ class _Turns(TimeItem):
             painter.fillRect(
                 QRectF(box.left(), box.bottom() - 3, box.width(), 3), QColor(style.colour(theme))
             )
-        self._draw_label(painter, box, style, QColor(ink_on(fill)))
+        ink = QColor(ink_on(fill))
+        if turn.unsure and box.width() >= UNSURE_PX:
+            painter.setPen(ink)
+            painter.drawText(box.adjusted(0, 0, -4, -2), _RIGHT, "?")
+        room = box.adjusted(0, 0, -UNSURE_PX, 0) if turn.unsure else box
+        self._draw_label(painter, room, style, ink)
         painter.restore()
         if turn.partial:
             outline = QPen(QColor(style.colour(theme)), 1.2, Qt.PenStyle.DashLine)

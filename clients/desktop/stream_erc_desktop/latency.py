@@ -106,9 +106,7 @@ class ReadingPanel(Panel):
             return
         painter.setFont(self.small())
         when = "is speaking" if turn.partial else f"turn {turn.index + 1}"
-        self.text(
-            painter, QRectF(0, 0, self.width(), 18), f"{turn.speaker or 'Somebody'} · {when}", theme.soft
-        )
+        self.text(painter, QRectF(0, 0, self.width(), 18), f"{turn.who} · {when}", theme.soft)
         for row, (label, p) in enumerate(turn.emotion.probabilities.items()):
             style = self.styles.get(label)
             if style is None:

@@ -65,6 +65,9 @@ class Turn:
         failed: why it failed; "" if it did not.
         language: ISO 639-1 code of `text`, if it was recognized.
         translation: `text` in English, "" if it is English or was not translated.
+        unsure: whether the voice told little about who spoke.
+        overlap: share of the turn in which somebody else spoke as well, 0 to 1.
+        others: those whose earlier turns go on into this one.
     """
 
     index: int
@@ -78,18 +81,35 @@ class Turn:
     failed: str = ""
     language: str | None = None
     translation: str = ""
+    unsure: bool = False
+    overlap: float = 0.0
+    others: tuple[str, ...] = ()
+
+    @property
+    def who(self) -> str:
+        """Who spoke, in words; where the name is shown, an unsure one has a question mark."""
+        return f"probably {self.speaker}" if self.unsure else self.speaker or "Somebody"
+
+    @property
+    def overlap_text(self) -> str:
+        """Who else spoke, and in how much of the turn; "" for nobody."""
+        share = percent(self.overlap) if self.overlap else ""
+        if not self.others:
+            return f"overlap {share}" if share else ""
+        names = " and ".join(filter(None, (", ".join(self.others[:-1]), self.others[-1])))
+        return ", ".join(filter(None, (f"overlaps {names}", share)))
 
     @property
     def sentence(self) -> str:
         """The turn in one sentence, for screen readers."""
-        speaker = self.speaker or "Somebody"
         if self.failed:
             return f"Turn {self.index + 1} failed: {self.failed}"
         words = self.text or "no words"
         if self.translation:
             words += f", in English: {self.translation}"
         emotion = "" if self.emotion is None else f", {self.emotion.label} {percent(self.emotion.confidence)}"
-        return f"{speaker}{' is saying' if self.partial else ''}: {words}{emotion}"
+        overlap = f", {self.overlap_text}" if self.overlap_text else ""
+        return f"{self.who}{' is saying' if self.partial else ''}: {words}{emotion}{overlap}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +149,7 @@ class Conversation:
     dropped: int = 0
     _turns: dict[int, Turn] = field(default_factory=dict)  # by index, in order
     _partials: dict[int, Turn] = field(default_factory=dict)
+    _seen: list[str] = field(default_factory=list)  # all speakers so far, in order of appearance
     _speech: dict[int, int | None] = field(default_factory=dict)  # see `pending_ms`
 
     # --- what is shown ------------------------------------------------------------------------------
@@ -145,8 +166,9 @@ class Conversation:
 
     @property
     def speakers(self) -> list[str]:
-        """The speakers, in the order of their first turns."""
-        return list(dict.fromkeys(turn.speaker for turn in self.rows if turn.speaker is not None))
+        """The speakers that have turns, in order of appearance, which a correction does not change."""
+        present = {turn.speaker for turn in self.rows}
+        return [speaker for speaker in self._seen if speaker in present]
 
     @property
     def pending_ms(self) -> list[tuple[int, int | None]]:
@@ -240,6 +262,7 @@ class Conversation:
         if event.turn in self._turns:  # late: the turn is already finished
             return
         span = (event.audio_start_ms, event.audio_end_ms)
+        self._see(event.speaker)
         self._partials[event.turn] = Turn(
             event.turn, event.speaker, *span, event.text, event.emotion, partial=True
         )
@@ -257,7 +280,11 @@ class Conversation:
             event.revision,
             language=event.language,
             translation=event.translation or "",
+            unsure=event.speaker_unsure,
+            overlap=event.overlap,
+            others=event.others,
         )
+        self._see(turn.speaker)
         if isinstance(event, TurnFinal):
             self.latencies.add(event.latency_ms)
         self._keep(turn)
@@ -265,9 +292,11 @@ class Conversation:
     def _keep(self, turn: Turn) -> None:
         """Put a finished turn in its place, and remove its provisional form."""
         self._partials.pop(turn.index, None)
-        if turn.end_ms is not None:
-            end_ms = turn.end_ms
-            self._speech = {start: end for start, end in self._speech.items() if start >= end_ms}
+        if (
+            turn.start_ms is not None
+        ):  # speech that began later is another turn's, even if it overlaps this one
+            start_ms = turn.start_ms
+            self._speech = {start: end for start, end in self._speech.items() if start > start_ms}
         if turn.index < self.dropped:
             return
         late = turn.index not in self._turns and turn.index < next(reversed(self._turns), 0)
@@ -278,11 +307,18 @@ class Conversation:
             del self._turns[next(iter(self._turns))]
             self.dropped += 1
 
+    def _see(self, speaker: str | None) -> None:
+        if speaker is not None and speaker not in self._seen:
+            self._seen.append(speaker)
+
     def _rename(self, old: str, new: str) -> None:
+        self._seen = list(dict.fromkeys(new if speaker == old else speaker for speaker in self._seen))
         for turns in (self._turns, self._partials):
             for index, turn in turns.items():
-                if turn.speaker == old:
-                    turns[index] = replace(turn, speaker=new)
+                if old == turn.speaker or old in turn.others:
+                    speaker = new if turn.speaker == old else turn.speaker
+                    others = tuple(new if other == old else other for other in turn.others)
+                    turns[index] = replace(turn, speaker=speaker, others=others)
 
     def _drop_provisional(self) -> None:
         self._partials.clear()

@@ -114,9 +114,9 @@ class TurnDelegate(QStyledItemDelegate):
         words = self._text_box(QRect(0, 0, wide, 0).adjusted(PAD_X, PAD_Y, -PAD_X, -PAD_Y))
         room = QRect(0, 0, words.width(), 100_000)
         height = _height(self._view.fontMetrics(), room, _words(turn))
-        if turn.translation:
+        if below := _below(turn):
             quieter = QFontMetrics(_font(self._view.font(), TRANSLATION_SCALE))
-            height += TRANSLATION_GAP + _height(quieter, room, _translation(turn))
+            height += TRANSLATION_GAP + _height(quieter, room, below)
         return QSize(wide, max(words.top() - PAD_Y + height, beside) + 2 * PAD_Y)
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
@@ -162,8 +162,10 @@ class TurnDelegate(QStyledItemDelegate):
         painter.setFont(_font(self._view.font(), 1, bold=not quiet))
         painter.setPen(QColor(theme.error if turn.failed else theme.soft if quiet else theme.ink))
         who = "failed" if turn.failed else turn.speaker or "…"
+        mark = "?" if turn.unsure and not turn.failed else ""
         line = QRect(inner.left() + TIME_PX + GAP, inner.top(), SPEAKER_PX, metrics.height())
-        elided = painter.fontMetrics().elidedText(who, Qt.TextElideMode.ElideRight, SPEAKER_PX)
+        room = SPEAKER_PX - painter.fontMetrics().horizontalAdvance(mark)
+        elided = painter.fontMetrics().elidedText(who, Qt.TextElideMode.ElideRight, room) + mark
         painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, elided)
         if turn.revision:  # below the name; beside it in narrow rows, where the words are below
             if inner.width() < NARROW_PX:
@@ -192,12 +194,12 @@ class TurnDelegate(QStyledItemDelegate):
         painter.setPen(QColor(theme.error if turn.failed else theme.soft if quiet else theme.ink))
         box = self._text_box(inner)
         painter.drawText(box, int(Qt.TextFlag.TextWordWrap), _words(turn))
-        if turn.translation:
+        if quieter := _below(turn):
             below = _height(painter.fontMetrics(), QRect(0, 0, box.width(), 100_000), _words(turn))
             painter.setFont(_font(self._view.font(), TRANSLATION_SCALE))
             painter.setPen(QColor(theme.soft))
             box.setTop(box.top() + below + TRANSLATION_GAP)
-            painter.drawText(box, int(Qt.TextFlag.TextWordWrap), _translation(turn))
+            painter.drawText(box, int(Qt.TextFlag.TextWordWrap), quieter)
 
     def _paint_emotion(self, painter: QPainter, inner: QRect, emotion: EmotionReading, partial: bool) -> None:
         theme = self.theme
@@ -240,6 +242,11 @@ def on_name(x: float) -> bool:
 
 def _words(turn: Turn) -> str:
     return turn.failed or turn.text or ("…" if turn.partial else "no words")
+
+
+def _below(turn: Turn) -> str:
+    """Return what is shown beneath the words: their translation, and who else spoke."""
+    return "\n".join(filter(None, (_translation(turn), turn.overlap_text)))
 
 
 def _translation(turn: Turn) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QModelIndex, QPoint, Qt, Signal
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QPoint, Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QMouseEvent
 from PySide6.QtWidgets import QAbstractItemView, QInputDialog, QListView, QMenu, QWidget
 
@@ -53,7 +53,12 @@ class Transcript(QListView):
     ) -> None:
         """Show the turns; the newest stays in view unless the user scrolled away from it."""
         self._delegate.styles, self.speakers = styles, list(speakers)
+        first = QPersistentModelIndex() if self._at_end else QPersistentModelIndex(self.indexAt(QPoint(1, 1)))
+        top = self.visualRect(QModelIndex(first)).top()
         self.list.sync(turns)
+        if first.isValid():  # rows above may have grown: what the user looks at stays where it is
+            grown = self.visualRect(QModelIndex(first)).top() - top
+            self.verticalScrollBar().setValue(self.verticalScrollBar().value() + grown)
 
     def select(self, turn: int) -> None:
         """Select a turn."""
