@@ -126,6 +126,9 @@ class SessionConfig:
 DEFAULT_MODEL = "si-lstm"
 """The shipped checkpoint that is used unless another one is named."""
 
+DEFAULT_VOICES = "default"
+"""The word for the user's own voice file, where a path is expected."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:

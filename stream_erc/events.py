@@ -198,6 +198,14 @@ class Latency:
     total: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownVoice:
+    """A person's voice, known before it is heard: the name, and the voice vector (D,) of unit length."""
+
+    name: str
+    embedding: Vector
+
+
 @dataclass(frozen=True, slots=True)
 class TurnCorrection:
     """A client's correction: who really spoke a finished turn."""

@@ -7,6 +7,7 @@
     │   ├── AudioError            not audio, truncated, empty, unreadable
     │   ├── TurnsError            a turns file or a text dialogue that cannot be read
     │   ├── LabelsError           unusable examples of labels
+    │   ├── VoicesError           an unusable voice file, an unknown voice, a clip with too little speech
     │   ├── ConfigError           an unknown key, a value out of range
     │   ├── CheckpointError       no such checkpoint, or one made for other features
     │   ├── DeviceError           no such microphone, no PortAudio, no such compute device
@@ -37,6 +38,10 @@ class TurnsError(InputError):
 
 class LabelsError(InputError):
     """Examples of labels that cannot be read, or are too few."""
+
+
+class VoicesError(InputError):
+    """A voice file that cannot be used, an unknown voice, or a clip with too little speech."""
 
 
 class ConfigError(InputError):

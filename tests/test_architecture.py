@@ -106,6 +106,7 @@ ROOMS: Mapping[str, Room] = {
         imports=rooms(
             "stream_erc",
             "stream_erc.sources",
+            "stream_erc.core",
             "stream_erc.inference",
             "stream_erc.protocol",
             "stream_erc.server",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stream_erc import config as configuration
-from stream_erc.config import DEFAULT_MODEL, Config, ServerConfig, check_channels
+from stream_erc.config import DEFAULT_MODEL, DEFAULT_VOICES, Config, ServerConfig, check_channels
 from stream_erc.exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -137,11 +137,34 @@ def _parser() -> argparse.ArgumentParser:
     desktop.add_argument("--file", type=Path, metavar="FILE", help="hear this recording")
     _model_options(desktop)
 
+    voices = commands.add_parser("voices", help="add, list and remove the voices that are known by name")
+    _voices_commands(voices)
+
     models = commands.add_parser("models", help="list the checkpoints that are there")
     devices = commands.add_parser("devices", help="list microphones and compute devices")
-    for command in (replay, listen, serve, desktop, models, devices):
+    for command in (replay, listen, serve, desktop, voices, models, devices):
         command.add_argument("--verbose", default=argparse.SUPPRESS, **verbose)  # type: ignore[arg-type]
     return parser
+
+
+def _voices_commands(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="add|list|remove")
+    add = actions.add_parser("add", help="learn a voice from recordings of one person who agrees to it")
+    add.add_argument("name", metavar="NAME", help="the person's name")
+    add.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="audio or video in which nobody else speaks"
+    )
+    add.add_argument("--config", type=Path, metavar="FILE.toml", help="configuration: its speaker encoder")
+    listed = actions.add_parser("list", help="show the names, and what each voice was learned from")
+    remove = actions.add_parser("remove", help="delete a voice from the file")
+    remove.add_argument("name", metavar="NAME")
+    for action in (add, listed, remove):
+        action.add_argument(
+            "--voices",
+            default=DEFAULT_VOICES,
+            metavar="FILE",
+            help="the file that holds them (default: one in the user's data folder)",
+        )
 
 
 def _conversation_options(parser: argparse.ArgumentParser) -> None:

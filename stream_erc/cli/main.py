@@ -1,4 +1,4 @@
-"""The command line: ``stream-erc replay | listen | serve | desktop | models | devices``.
+"""The command line: ``stream-erc replay | listen | serve | desktop | voices | models | devices``.
 
 Exit codes: 0; 1 for a bug; 2 for unusable input (one line on standard error says what was expected and what
 it got; the output so far is kept); 130 for an interrupted replay.
@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         "desktop": _desktop,
         "models": _models,
         "devices": _devices,
+        "voices": _voices,
     }
     with plain_logs(args.verbose):
         try:
@@ -224,6 +225,12 @@ def _engines(config: Config, *, warm: bool = True) -> dict[str, "Engine"]:
         other = first.with_model(model, config.engine.device)
         engines[other.classifier.name] = other
     return engines
+
+
+def _voices(args: argparse.Namespace) -> int:
+    from stream_erc.cli.voices import run_voices
+
+    return run_voices(args)
 
 
 def _models(args: argparse.Namespace) -> int:
