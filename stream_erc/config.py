@@ -139,6 +139,8 @@ class EngineConfig:
         device: the device of the network and of its conversation states.
         labels_from: a folder or file with a few examples of each label (see `label_examples`); the model
             then predicts these labels. Its network needs an embedding space, as ``sentemocontext`` has.
+        voices: the known voices that sessions may tell by name: a voice file (see `stream-erc voices`), a
+            folder of such files, or ``default``; None knows nobody.
         max_batch: the largest number of turns (of different sessions) in a batch. A larger batch is faster,
             above all on a GPU, but makes the last digits of a probability depend on the other sessions.
     """
@@ -146,6 +148,7 @@ class EngineConfig:
     model: str = DEFAULT_MODEL
     device: Literal["auto", "cpu", "cuda"] = "auto"
     labels_from: str | None = None
+    voices: str | None = None
     asr: AsrConfig = field(default_factory=AsrConfig)
     max_batch: int = 1
 
@@ -195,6 +198,7 @@ class ServerConfig:
         heartbeat_s: a connection that was sent nothing for this long gets a heartbeat.
         drain_s: time limit for finishing the work on received audio when the server stops.
         threads: the number of analyses that run at the same time.
+        keep_voices: whether a client may keep a voice for other sessions, in the engine's voice file.
     """
 
     host: str = "127.0.0.1"
@@ -217,6 +221,7 @@ class ServerConfig:
     heartbeat_s: float = 10.0
     drain_s: float = 5.0
     threads: int = 2
+    keep_voices: bool = False
 
     def __post_init__(self) -> None:
         for name, (least, most) in SERVER_BOUNDS.items():

@@ -222,7 +222,29 @@ class SpeakerRenaming:
     name: str
 
 
-ClientInput: TypeAlias = GivenTurn | TurnCorrection | SpeakerRenaming
+@dataclass(frozen=True, slots=True)
+class TurnEnrolment:
+    """A client's name for the voice of a finished turn, which is known from then on.
+
+    Attributes:
+        keep: whether the voice is to be kept after the session; the session passes that on.
+    """
+
+    turn: int
+    name: str
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipEnrolment:
+    """A voice that a client makes known with a clip, mono audio at 16 kHz; `keep` as in `TurnEnrolment`."""
+
+    name: str
+    clip: Samples
+    keep: bool = False
+
+
+ClientInput: TypeAlias = GivenTurn | TurnCorrection | SpeakerRenaming | TurnEnrolment | ClipEnrolment
 """What a client submits about a conversation; ordered with its audio."""
 
 
@@ -304,6 +326,24 @@ class SpeakerRenamed:
     name: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class VoiceEnrolled:
+    """A voice is known by its name from now on.
+
+    Attributes:
+        turn: the turn that it was enrolled from, None for a clip.
+        embedding: the voice vector (D,) of the turn or clip, of unit length.
+        speech_s: seconds of speech in it.
+        keep: whether the client asked to keep it after the session.
+    """
+
+    name: str
+    turn: int | None
+    embedding: Vector
+    speech_s: float
+    keep: bool
+
+
 @dataclass(frozen=True, slots=True)
 class SessionClosed:
     """The end of a session, with totals to check against."""
@@ -327,7 +367,7 @@ class InputRejected:
     message: str
 
 
-LastingEvent: TypeAlias = EmotionEvent | TurnFailed | SpeakerRenamed | SessionClosed
+LastingEvent: TypeAlias = EmotionEvent | TurnFailed | SpeakerRenamed | VoiceEnrolled | SessionClosed
 """Events that become part of the session; the others are momentary."""
 
 Event: TypeAlias = SpeechStarted | SpeechStopped | PartialTurn | InputRejected | LastingEvent

@@ -13,6 +13,7 @@ import numpy as np
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import DiarizationConfig, EndpointingConfig, SessionConfig, VadConfig
 from stream_erc.core.diarization import OnlineClustering
+from stream_erc.core.enrolment import measure_voice
 from stream_erc.core.session import Session, Snapshot
 from stream_erc.core.snapshots import StateCodec, decode, encode_header, encode_step
 from stream_erc.core.speaker_change import FIRST_FRAME, FRAME, LOCAL_SPEAKERS
@@ -23,11 +24,14 @@ from stream_erc.core.work import (
     Classification,
     ClassifyTurn,
     Failure,
+    MeasuredVoice,
+    MeasureVoice,
     Result,
     SegmentSpeakers,
     Work,
 )
 from stream_erc.events import Emotion, Event, Features, Hypothesis, Samples, SpeakerActivity
+from stream_erc.exceptions import VoicesError
 
 LABELS = ("neutral", "joy", "anger")
 CONFIG = SessionConfig(
@@ -73,6 +77,8 @@ class HashEngine:
             )
         if isinstance(work, SegmentSpeakers):
             return activity(work)
+        if isinstance(work, MeasureVoice):
+            return self.measure(work)
         assert isinstance(work, ClassifyTurn)
         seen = (work.state, work.turn.speaker, work.turn.text, work.past)
         state = hashlib.sha256(repr(seen).encode()).hexdigest()
@@ -80,6 +86,12 @@ class HashEngine:
         probabilities = {label: r / sum(raw) for label, r in zip(LABELS, raw, strict=True)}
         label = max(probabilities, key=probabilities.__getitem__)
         return Classification(Emotion(label, probabilities[label], probabilities), state)
+
+    def measure(self, work: MeasureVoice) -> MeasuredVoice | Failure:
+        try:
+            return MeasuredVoice(*measure_voice([work.clip], LoudnessVad(), voice))
+        except VoicesError as error:
+            return Failure(str(error))
 
 
 def voice(samples: Samples) -> Samples:

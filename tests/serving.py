@@ -29,7 +29,15 @@ from stream_erc.audio import to_pcm16
 from stream_erc.config import AsrConfig, Config, EngineConfig, ServerConfig, SessionConfig
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.session import Session
-from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure
+from stream_erc.core.work import (
+    Analysis,
+    AnalyzeSegment,
+    Classification,
+    ClassifyTurn,
+    Failure,
+    MeasuredVoice,
+    MeasureVoice,
+)
 from stream_erc.events import Hypothesis, Samples
 from stream_erc.server.server import Server, web_folder
 from stream_erc.server.stores.base import SessionStore
@@ -79,6 +87,9 @@ class FakeEngine:
         (answer,) = self._answers.run([work])
         assert isinstance(answer, Analysis | Failure)
         return answer
+
+    def measure(self, work: MeasureVoice) -> MeasuredVoice | Failure:
+        return self._answers.measure(work)
 
     def classify(self, works: list[ClassifyTurn]) -> list[Classification | Failure]:
         return self._answers.run(works)  # type: ignore[return-value]
@@ -152,6 +163,7 @@ def start(
     store: SessionStore | None = None,
     session: SessionConfig | None = None,
     web: Path | None = None,
+    voices: Path | None = None,
     **options: object,
 ) -> Running:
     """Start a server, and wait until it listens.
@@ -161,11 +173,13 @@ def start(
         store: the store; a new one in memory if None.
         session: configuration of sessions; by default one for tones if all engines are fake.
         web: the page's folder; the project's page if None.
+        voices: the file of known voices.
         options: fields of `ServerConfig`; a free port by default.
     """
     fake = all(isinstance(engine, FakeEngine) for engine in (engines or {}).values())
     config = Config(
         session=session or (CONFIG if fake else SessionConfig()),
+        engine=EngineConfig(voices=None if voices is None else str(voices)),
         server=ServerConfig(**{"port": 0, "drain_s": 1.0, "penalty_s": 0.0} | options),  # type: ignore[arg-type]
     )
     server = Server(config, engines or {"hash": FakeEngine()}, store or MemoryStore(), web or web_folder())  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def test_what_a_file_says_and_nothing_else(tmp_path) -> None:
     [
         ("[sesion]\n", "unknown configuration key sesion: did you mean session?"),
         ("[session.vad]\ntreshold = 0.5\n", "session.vad.treshold: did you mean session.vad.threshold?"),
-        ("[engine]\nzzz = 1\n", "engine.zzz: known keys: model, device, labels_from, asr, max_batch"),
+        ("[engine]\nzzz = 1\n", "engine.zzz: known keys: model, device, labels_from, voices, asr, max_batch"),
         ("session = 1\n", "session: expected a table, got 1"),
         ("[session]\npartials = 1\n", "session.partials: expected bool, got 1"),
         ("[session]\nrewind_turns = true\n", "session.rewind_turns: expected int, got True"),

@@ -14,6 +14,8 @@ from stream_erc.exceptions import ConfigError
 if TYPE_CHECKING:
     from stream_erc.sources.channels import ChannelChoice
 
+KEEP_VOICES_HELP = "let clients keep the voices that they name, in the file of --voices"
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all errors of the program."""
@@ -67,7 +69,11 @@ def read_config(args: argparse.Namespace, *, partials: bool) -> Config:
         engine = dataclasses.replace(engine, model=args.model)
     if args.labels_from is not None:
         engine = dataclasses.replace(engine, labels_from=args.labels_from)
+    if args.voices is not None:
+        engine = dataclasses.replace(engine, voices=args.voices)
     server = _server_config(args, config.server) if args.command == "serve" else config.server
+    if args.command in ("serve", "desktop") and args.keep_voices:
+        server = dataclasses.replace(server, keep_voices=True)
     return Config(session, dataclasses.replace(engine, asr=asr), server)
 
 
@@ -127,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="serve conversations over WebSockets, and a page for them")
     _model_options(serve)
+    serve.add_argument("--keep-voices", action="store_true", help=KEEP_VOICES_HELP)
     _server_options(serve)
 
     desktop = commands.add_parser(
@@ -136,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     desktop.add_argument("--token-file", type=Path, metavar="FILE", help="the server's bearer token")
     desktop.add_argument("--file", type=Path, metavar="FILE", help="hear this recording")
     _model_options(desktop)
+    desktop.add_argument("--keep-voices", action="store_true", help=KEEP_VOICES_HELP)
 
     voices = commands.add_parser("voices", help="add, list and remove the voices that are known by name")
     _voices_commands(voices)
@@ -187,6 +195,11 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--language", metavar="CODE", help="ISO 639-1 code, or auto (default: en)")
     parser.add_argument("--speakers", type=_positive, metavar="N", help="how many there are, where known")
+    parser.add_argument(
+        "--voices",
+        metavar="FILE|DIR",
+        help=f"tell these known voices by name; {DEFAULT_VOICES}: those of `stream-erc voices`",
+    )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), help="where networks run (default: auto)"
     )

@@ -23,7 +23,7 @@ from stream_erc.cli.arguments import parse, read_config
 from stream_erc.cli.diagnostics import json_logs, plain_logs, print_error, silenced_stderr
 from stream_erc.cli.outputs import EventsFile, check_outputs
 from stream_erc.config import AsrConfig, Config
-from stream_erc.events import GivenTurn, Samples
+from stream_erc.events import GivenTurn, KnownVoice, Samples
 from stream_erc.exceptions import DeviceError, EngineUnavailable, InputError, StreamErcError, TurnsError
 from stream_erc.protocol.encoding import Message
 from stream_erc.server.stores.opening import open_store
@@ -82,10 +82,10 @@ def _replay(args: argparse.Namespace) -> int:
 
     check_outputs([("--out", args.out), ("--report", args.report)], [args.input, args.turns, args.config])
     if turns.is_text_input(args.input):
-        given_options = (("--turns", args.turns), ("--speed", args.speed), ("--channels", args.channels))
-        for option, value in given_options:
-            if value is not None:
-                raise InputError(f"{option}: expected an audio or video file with it, got text: {args.input}")
+        for option in ("turns", "speed", "channels", "voices"):
+            if getattr(args, option) is not None:
+                wanted = f"--{option}: expected an audio or video file with it"
+                raise InputError(f"{wanted}, got text: {args.input}")
         return _replay_text(args)
     from stream_erc.sources.audio_files import AudioFile, paced
     from stream_erc.sources.channels import choose_channels
@@ -147,6 +147,7 @@ def _run_audio(
     from stream_erc.inference.engine import Engine, Stages
     from stream_erc.inference.workers import InlineWorker, ThreadWorker
 
+    voices = _known_voices(config)
     engine = Engine.load(config.engine, config.session, Stages.of(given), time.perf_counter, _decode)
     processed = [0]
     with ExitStack() as stack:
@@ -162,6 +163,7 @@ def _run_audio(
             duration_ms=source.duration_ms,
             given=given,
             channels=source.channels,
+            voices=voices,
             on_progress=lambda samples: processed.__setitem__(0, samples),
         )
         try:
@@ -174,6 +176,16 @@ def _run_audio(
         return INTERRUPTED if stop.requested and args.command == "replay" else 0
 
 
+def _known_voices(config: Config) -> tuple[KnownVoice, ...]:
+    """Read the voices that the configuration names, before any model is loaded."""
+    if config.engine.voices is None:
+        return ()
+    from stream_erc.inference.voices import read_voices, voices_path
+
+    voices = read_voices(voices_path(config.engine.voices), config.session.diarization.encoder)
+    return voices.select(voices.names)
+
+
 def _serve(args: argparse.Namespace) -> int:
     import asyncio
 
@@ -184,7 +196,7 @@ def _serve(args: argparse.Namespace) -> int:
     print("stream-erc: loading the models ...", file=sys.stderr, flush=True)
     from stream_erc.server.server import Server, check_access, web_folder  # slow
 
-    check_access(config.server)
+    check_access(config)
     with closing(open_store(config.server.store)) as store:
         server = Server(config, _engines(config, warm=False), store, web_folder())
         with json_logs():

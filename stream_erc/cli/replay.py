@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
-from stream_erc.events import EmotionEvent, GivenTurn, Samples, TurnFailed
+from stream_erc.events import EmotionEvent, GivenTurn, KnownVoice, Samples, TurnFailed
 from stream_erc.exceptions import AudioError, InputError, TurnsError
 from stream_erc.protocol.encoding import FileEncoder, Message
 from stream_erc.sources.turn_files import TextDialogue
@@ -25,6 +25,7 @@ def replay_audio(
     duration_ms: int | None = None,
     given: Sequence[GivenTurn] | None = None,
     channels: Sequence[str | None] | None = None,
+    voices: Sequence[KnownVoice] = (),
     session_id: str = "session-1",
     on_progress: Callable[[int], None] = lambda samples: None,
 ) -> Iterator[Message]:
@@ -39,13 +40,15 @@ def replay_audio(
         duration_ms: its length, if known.
         given: all turns, if known, in order of start.
         channels: the name of each channel, if channels are heard separately; see `Session`.
+        voices: the voices to tell by name.
         session_id: the session's name.
         on_progress: called with the number of samples processed so far.
 
     Raises:
         InputError: an error in the audio, given turns past its end, or no speech; after the last message.
+        VoicesError: the voices cannot be told in this session; before the first.
     """
-    session = engine.open_session(config, given=given, channels=channels)
+    session = engine.open_session(config, given=given, channels=channels, voices=voices)
     encoder = FileEncoder(session_id)
     yield _created(encoder, engine, name, duration_ms, channels)
     samples = turns = 0

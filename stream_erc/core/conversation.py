@@ -15,19 +15,22 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.core.channels import ChannelMemory
 from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.diarization import OnlineClustering
+from stream_erc.core.enrolment import MIN_SPEECH_S, check_name, unit
 from stream_erc.core.work import Analysis, Classification, ClassifyTurn, ConversationState
 from stream_erc.events import (
     EmotionEvent,
     Features,
     GivenTurn,
     Hypothesis,
+    KnownVoice,
     Latency,
     SpeakerRenamed,
     SpeechSegment,
     Turn,
+    Vector,
     Word,
 )
-from stream_erc.exceptions import InputError
+from stream_erc.exceptions import InputError, VoicesError
 
 PAST_TURNS = 8
 """Past turns whose words are kept for the text encoder."""
@@ -48,6 +51,8 @@ class Conversation:
         renamed: (original name, current name) of each renamed voice.
         language: the language of the last turn with words, None if no recognizer told one.
         channels: voices and languages by channel, where channels are heard separately.
+        known: the number of voices that were known before any turn; they have the first indices in
+            `clustering`, and the numbers of unnamed speakers begin after them.
     """
 
     turns: int = 0
@@ -60,6 +65,7 @@ class Conversation:
     renamed: tuple[tuple[str, str], ...] = ()
     language: str | None = None
     channels: ChannelMemory = field(default_factory=ChannelMemory)
+    known: int = 0
 
     @property
     def memory(self) -> "Memory":
@@ -69,7 +75,8 @@ class Conversation:
     @property
     def speakers(self) -> tuple[str, ...]:
         """The names of all speakers with a turn, by order of appearance."""
-        return tuple(name for name, turns in zip(self.names, self.spoken, strict=False) if turns)
+        spoken = zip(self.names, self.spoken, strict=False)
+        return tuple(dict.fromkeys(name for name, turns in spoken if turns))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,8 +193,10 @@ class ConversationTracker:
             name, corrections = self._voice_name(assignment.speaker), assignment.corrections
             unsure = assignment.unsure
         elif self._clustering is not None and segment is not None:
-            clustering, assignment = self._clustering.assign(
-                clustering or self._clustering.initial(),
+            clustering = clustering or self._clustering.initial()
+            silent = sum(name not in (None, *self.current.speakers) for name in clustering.names)
+            clustering, assignment = self._clustering.allowing(silent).assign(
+                clustering,
                 analysis.speaker_embedding,
                 segment.end - segment.start,
                 index,
@@ -323,9 +332,99 @@ class ConversationTracker:
             raise InputError(f"expected the name of a speaker ({known}), got {speaker!r}")
         if name in names and name != speaker:
             raise InputError(f"expected a name that no other speaker has, got {name!r}")
-        self.current = _renamed(self.current, speaker, name)
-        self.settled = (_renamed(self.settled[0], speaker, name), self.settled[1])
-        return SpeakerRenamed(names.index(speaker), speaker, name)
+        return self._rename(speaker, name)
+
+    def enrol_clip(self, name: str, embedding: Vector) -> None:
+        """Make the voice of a clip known by its name, from the next turn on.
+
+        Raises:
+            VoicesError: an unusable name, or a session that does not tell voices apart.
+        """
+        check_name(name)
+        self._enrol(name, embedding, self._voice_of(name))
+
+    def enrol_turn(self, turn: int, name: str) -> tuple[SpeakerRenamed | None, Vector, float]:
+        """Name the speaker of a turn, whose voice is known from then on.
+
+        If another speaker or a known voice has the name, both are one: their turns that a correction can
+        still reach are queued again.
+
+        Returns:
+            The new name of the turn's speaker, None if it had that name; the turn's voice vector (D,); and
+            the seconds of its speech.
+
+        Raises:
+            VoicesError: an unusable name, no such turn, one that is out of reach or too short, or one of
+                another known voice.
+        """
+        check_name(name)
+        spoken, embedding = self._voice_in(turn)
+        now = self.current.names[spoken.speaker]
+        voice = self._voice_of(now)
+        if now != name and voice is not None and self._known_name(voice) is not None:
+            raise VoicesError(
+                f"expected a turn of somebody who is not known yet, got turn {turn} of {now!r}: "
+                "correct its speaker first"
+            )
+        renamed = None if now == name else self._rename(now, name)
+        self._enrol(name, embedding, self._voice_of(name))
+        first = self.current.names.index(name)
+        others = (step.analyzed.turn for step in self._done)
+        moved = {
+            other.index: name
+            for other in others
+            if other.speaker != first and self.current.names[other.speaker] == name
+        }
+        if moved:
+            self._rewind(moved)
+        self._settle()
+        return renamed, embedding, _seconds(spoken)
+
+    def _voice_in(self, turn: int) -> tuple[Turn, Vector]:
+        """Return a turn and its voice vector (D,), or say why there is none."""
+        state = self.current.clustering
+        held = {} if state is None else dict(zip(state.recent_turns.tolist(), state.recent, strict=True))
+        found = {t.index: t for step in self._done if (t := step.analyzed.turn).index in held}
+        if turn not in found:
+            reach = f"{min(found)} to {max(found)}" if found else "none"
+            raise VoicesError(f"expected a turn whose voice is in memory ({reach}), got {turn}")
+        embedding = unit(held[turn].astype(np.float32))
+        if embedding is None or _seconds(found[turn]) < MIN_SPEECH_S:
+            got = f"turn {turn} of {_seconds(found[turn]):.2f} s"
+            raise VoicesError(f"expected a turn with at least {MIN_SPEECH_S:g} s of speech, got {got}")
+        return found[turn], embedding
+
+    def _enrol(self, name: str, embedding: Vector, voice: int | None) -> None:
+        """Add an embedding to a voice, a new one if `voice` is None, and give it the name."""
+        if self._clustering is None:
+            raise VoicesError("expected a session that tells voices apart, got one without")
+        state = self.current.clustering or self._clustering.initial()
+        before = state.speakers()
+        state, known = self._clustering.enrol(state, name, embedding, voice), self.current.known
+        if len(before) == known and state.speakers() == list(range(known + 1)):
+            known += 1  # nobody else has spoken
+        self.current = replace(self.current, clustering=state, known=known)
+        self._settle()
+
+    def _rename(self, speaker: str, name: str) -> SpeakerRenamed:
+        """Rename a speaker, and merge the voice into that of a known voice with the new name.
+
+        Raises:
+            InputError: both are known voices.
+        """
+        event = SpeakerRenamed(self.current.names.index(speaker), speaker, name)
+        state, mine, other = self.current.clustering, self._voice_of(speaker), self._voice_of(name)
+        freed = None
+        if mine is not None and other is not None and mine != other:
+            assert state is not None and self._clustering is not None
+            if self._known_name(mine) is not None:
+                raise InputError(f"expected a name that no other voice has, got {name!r} for {speaker!r}")
+            state, freed = self._clustering.merge(state, mine, other), self._numbered(mine)
+        if state is not None:
+            state = replace(state, names=tuple(name if n == speaker else n for n in state.names))
+        self.current = replace(_renamed(self.current, speaker, name, freed), clustering=state)
+        self._settle()
+        return event
 
     def _rewind(self, speakers: dict[int, str]) -> None:
         """Rewind to before the first of the given turns, then queue it and all later turns again.
@@ -352,13 +451,38 @@ class ConversationTracker:
         )
 
     def _voice_name(self, speaker: int) -> str:
-        """Return the name of a voice that has no given name."""
-        name = f"{self._voice}_{speaker + 1}"
-        return dict(self.current.renamed).get(name, name)
+        """Return the name of a voice."""
+        name = self._numbered(speaker)
+        return self._known_name(speaker) or dict(self.current.renamed).get(name, name)
+
+    def _numbered(self, speaker: int) -> str:
+        """Return the name that a voice has until it is given one."""
+        return f"{self._voice}_{speaker + 1 - self.current.known}"
+
+    def _known_name(self, speaker: int) -> str | None:
+        """Return the name of a known voice, None for the others."""
+        names = self.current.clustering.names if self.current.clustering is not None else ()
+        return names[speaker] if speaker < len(names) else None
+
+    def _voice_of(self, name: str) -> int | None:
+        """Return the voice that has a name, None if none has."""
+        state = self.current.clustering
+        voices = state.speakers() if state is not None else []
+        return next((voice for voice in voices if self._voice_name(voice) == name), None)
 
     def _settle(self) -> None:
         if not self.busy:
             self.settled = (self.current, tuple(self._done))
+
+
+def with_voices(clustering: OnlineClustering, voices: Sequence[KnownVoice]) -> Conversation:
+    """Return the conversation before any turn in which `voices` are known."""
+    if not voices:
+        return Conversation()
+    state = clustering.initial()
+    for voice in voices:
+        state = clustering.enrol(state, voice.name, voice.embedding)
+    return Conversation(clustering=state, known=len(state.speakers()))
 
 
 def _latency(segment: SpeechSegment | None, analysis: Analysis) -> Latency:
@@ -377,14 +501,19 @@ def _shifted(words: Sequence[Word], by: int) -> tuple[Word, ...]:
     return tuple(replace(word, start=word.start + by, end=word.end + by) for word in words)
 
 
-def _renamed(conversation: Conversation, speaker: str, name: str) -> Conversation:
-    """Return the conversation with `speaker` renamed."""
+def _seconds(turn: Turn) -> float:
+    """Return the length of a turn in the audio, 0 without audio."""
+    return ((turn.end or 0) - (turn.start or 0)) / SAMPLE_RATE
+
+
+def _renamed(conversation: Conversation, speaker: str, name: str, freed: str | None = None) -> Conversation:
+    """Return the conversation with `speaker` renamed; `freed` is a voice's first name that nobody has now."""
     first = {now: given for given, now in conversation.renamed}.get(speaker, speaker)
     others = tuple(pair for pair in conversation.renamed if pair[0] != first)
     return replace(
         conversation,
         names=tuple(name if known == speaker else known for known in conversation.names),
-        renamed=(*others, (first, name)),
+        renamed=(*others, (first, name)) if first != freed else others,
     )
 
 

@@ -13,6 +13,7 @@ Parameters keep diart's names (Coria et al., 2021, arXiv:2109.06483) if their me
 `rho_update` is not needed: short turns get a lower weight instead of none.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -128,7 +129,22 @@ class OnlineClustering:
         corrections = tuple((int(state.recent_turns[i]), int(speakers[i])) for i in moved)
         return state, Assignment(speaker, similarity, is_new, corrections, self._unsure(state))
 
-    def enrol(self, state: ClusteringState, name: str, embedding: Vector) -> ClusteringState:
+    def allowing(self, silent: int) -> "OnlineClustering":
+        """Return the clustering for sessions with `silent` known voices that have not spoken.
+
+        They are no speakers of the session yet, so its number of speakers is bounded without them.
+        """
+        if not silent:
+            return self
+        config, given = self.config, self.config.speakers
+        speakers = None if given is None else given + silent
+        other = copy.copy(self)
+        other.config = replace(config, speakers=speakers, max_speakers=config.max_speakers + silent)
+        return other
+
+    def enrol(
+        self, state: ClusteringState, name: str, embedding: Vector, speaker: int | None = None
+    ) -> ClusteringState:
         """Return the state with the voice of `name` added; enrolling a name again adds to its voice.
 
         An enrolled voice takes the next free speaker index, and is never merged with another speaker's
@@ -138,9 +154,11 @@ class OnlineClustering:
             state: the state of a session, begun or not.
             name: the speaker's name.
             embedding: voice vector (D,) of unit length.
+            speaker: the index of a speaker whose voice it is, and who gets the name; None finds one by name.
         """
         self._check(embedding)
-        index = state.names.index(name) if name in state.names else _free_index(state.speakers())
+        found = state.names.index(name) if name in state.names else _free_index(state.speakers())
+        index = found if speaker is None else speaker
         state = _padded(state, index + 1)
         sums, weights = state.sums.copy(), state.weights.copy()
         sums[index] += ENROLMENT_WEIGHT * embedding

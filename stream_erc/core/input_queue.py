@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.core.audio_input import AudioInput
-from stream_erc.events import ClientInput, GivenTurn
+from stream_erc.events import ClientInput, ClipEnrolment, GivenTurn
 
 APPENDED_AUDIO_MS = 30_000
 """How far back into the received audio an appended turn may begin."""
@@ -42,6 +42,11 @@ class InputQueue:
         return len(self._waiting)
 
     @property
+    def clips(self) -> int:
+        """The number of queued clips with voices."""
+        return sum(isinstance(waiting.given, ClipEnrolment) for waiting in self._waiting)
+
+    @property
     def input_queue_full(self) -> bool:
         """Whether the caller should stop submitting inputs until queued ones are processed.
 
@@ -54,9 +59,10 @@ class InputQueue:
         """The audio position at which the next input takes effect, None if the queue is empty."""
         return self._waiting[0].at if self._waiting else None
 
-    def add(self, given: ClientInput) -> None:
-        """Queue an input behind the audio received so far."""
-        problem = self._problem(given) if isinstance(given, GivenTurn) else None
+    def add(self, given: ClientInput, problem: str | None = None) -> None:
+        """Queue an input behind the audio received so far; `problem` says why it is invalid, if it is."""
+        if problem is None and isinstance(given, GivenTurn):
+            problem = self._problem(given)
         self._waiting.append(QueuedInput(given, self._audio.received, problem))
         self._keep_audio()
 

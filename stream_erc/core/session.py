@@ -28,6 +28,7 @@ from stream_erc.core.conversation import (
     ConversationTracker,
     IdentifiedTurn,
     Step,
+    with_voices,
 )
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.input_queue import APPENDED_AUDIO_MS, InputQueue
@@ -49,17 +50,21 @@ from stream_erc.core.work import (
     Classification,
     ClassifyTurn,
     Failure,
+    MeasuredVoice,
+    MeasureVoice,
     Result,
     SegmentSpeakers,
     Work,
 )
 from stream_erc.events import (
     ClientInput,
+    ClipEnrolment,
     Emotion,
     Event,
     Features,
     GivenTurn,
     InputRejected,
+    KnownVoice,
     LastingEvent,
     PartialTurn,
     RunningSpeech,
@@ -69,7 +74,9 @@ from stream_erc.events import (
     SpeakerRenaming,
     SpeechSegment,
     TurnCorrection,
+    TurnEnrolment,
     TurnFailed,
+    VoiceEnrolled,
 )
 from stream_erc.exceptions import ConfigError, InputError, ProtocolMisuse
 
@@ -166,6 +173,7 @@ class Session:
             of any other channel are its own speakers. None for mono audio.
         appended: whether the client submits the turns, with or without a span of the audio.
         resume: a snapshot to resume from.
+        voices: the voices that are known from the beginning; a snapshot has them already.
         detect_language: whether languages are detected; each turn then waits for the one before it, since a
             session (each channel of it) keeps to its language unless it is sure of a change.
         watches: whether the engine can tell who speaks in running speech, so that turns end where the speaker
@@ -185,10 +193,12 @@ class Session:
         appended: bool = False,
         channels: Sequence[str | None] | None = None,
         resume: Snapshot | None = None,
+        voices: Sequence[KnownVoice] = (),
         detect_language: bool = False,
         watches: bool = False,
     ) -> None:
-        self._snapshot = resume or Snapshot(Conversation(), BEGINNING, 0)
+        begun = Conversation() if clustering is None else with_voices(clustering, voices)
+        self._snapshot = resume or Snapshot(begun, BEGINNING, 0)
         segmenter: Segmenter | None = None
         if channels is not None:
             check_channels(channels)
@@ -237,6 +247,7 @@ class Session:
         self._pending: dict[int, _Pending] = {}
         self._partial: Work | None = None
         self._guess: IdentifiedTurn | None = None
+        self._enrolling: tuple[ClipEnrolment, MeasureVoice] | None = None
         self._aheads: dict[int | None, _Ahead] = {}  # by channel
         self._events: list[Event] = []
         self._work: deque[Work] = deque()
@@ -262,7 +273,7 @@ class Session:
         self._audio.check(chunk)
         self._audio.receive(chunk)
 
-    def submit(self, given: ClientInput) -> None:
+    def submit(self, given: ClientInput, problem: str | None = None) -> None:
         """Queue an input behind the audio received so far; then call `work_to_do`.
 
         It takes effect once all earlier audio and inputs are processed, so the outcome does not depend on how
@@ -270,14 +281,20 @@ class Session:
         inputs wait for it. An invalid input changes nothing and is reported as `InputRejected`.
 
         A speaker correction reports the turn and all turns after it again, revised. The clustering keeps the
-        corrected turn as it is, but does not learn from it.
+        corrected turn as it is, but does not learn from it. An enrolment names a voice from then on: a turn's
+        speaker in all turns, earlier ones included; the voice of a clip from the next turn on, and in the
+        turns that the clustering then moves to it.
+
+        Args:
+            given: the input.
+            problem: why the caller rejects it, to be reported in input order; None if it does not.
 
         Raises:
             ProtocolMisuse: after `receive_eof`.
         """
         if self._audio.eof:
             raise ProtocolMisuse("expected no input after receive_eof, got one")
-        self._input_queue.add(given)
+        self._input_queue.add(given, problem)
 
     @property
     def speaking(self) -> bool:
@@ -302,6 +319,11 @@ class Session:
     def waiting(self) -> int:
         """The number of queued inputs."""
         return len(self._input_queue)
+
+    @property
+    def waiting_clips(self) -> int:
+        """The number of clips with voices among them."""
+        return self._input_queue.clips
 
     @property
     def input_queue_full(self) -> bool:
@@ -348,6 +370,8 @@ class Session:
                 self._receive_provisional(work, result)
             case ClassifyTurn(), Classification() | Failure():
                 self._receive_classification(work, result)
+            case MeasureVoice(), MeasuredVoice() | Failure():
+                self._receive_voice(work, result)
             case _:
                 raise ProtocolMisuse(
                     f"expected the result of a {type(work).__name__}, got a {type(result).__name__}"
@@ -381,25 +405,54 @@ class Session:
 
     def _take_inputs(self) -> None:
         """Process queued inputs while all earlier audio and inputs are processed."""
-        while not (self._appending or self._pending or self._tracker.busy):
+        while not (self._appending or self._enrolling or self._pending or self._tracker.busy):
             if (taken := self._input_queue.take()) is None:
                 return
             given = taken.given
             if isinstance(given, GivenTurn) and taken.problem is None:
                 self._begin_appended(given)
                 continue
-            try:
-                if taken.problem is not None:
-                    raise InputError(taken.problem)
-                if isinstance(given, TurnCorrection):
+            if isinstance(given, ClipEnrolment) and taken.problem is None:
+                self._enrolling = given, MeasureVoice(self._new_id(), given.clip)
+                self._work.append(self._enrolling[1])
+                continue
+            self._finish_input(given, taken.problem)
+
+    def _finish_input(
+        self, given: ClientInput, problem: str | None, voice: MeasuredVoice | None = None
+    ) -> None:
+        """Carry out an input that needs no work, or whose work is done, and count it as processed."""
+        try:
+            if problem is not None:
+                raise InputError(problem)
+            match given:
+                case TurnCorrection():
                     self._tracker.correct(given.turn, given.speaker)
-                elif isinstance(given, SpeakerRenaming):
+                case SpeakerRenaming():
                     self._report(self._tracker.rename(given.speaker, given.name))
-            except InputError as error:
-                self._events.append(InputRejected(self._inputs_done + 1, given, str(error)))
-            self._inputs_done += 1
-            self._update_snapshot()
-            self._classify_next()
+                case TurnEnrolment(turn, name, keep):
+                    renamed, embedding, speech_s = self._tracker.enrol_turn(turn, name)
+                    if renamed is not None:
+                        self._report(renamed)
+                    self._report(VoiceEnrolled(name, turn, embedding, speech_s, keep))
+                case ClipEnrolment(name, _, keep) if voice is not None:
+                    self._tracker.enrol_clip(name, voice.embedding)
+                    self._report(VoiceEnrolled(name, None, voice.embedding, voice.speech_s, keep))
+        except InputError as error:
+            self._events.append(InputRejected(self._inputs_done + 1, given, str(error)))
+        self._inputs_done += 1
+        self._update_snapshot()
+        self._classify_next()
+
+    def _receive_voice(self, work: MeasureVoice, result: MeasuredVoice | Failure) -> None:
+        """Enrol the voice of a clip, or reject it."""
+        if self._enrolling is None or self._enrolling[1] is not work:
+            raise ProtocolMisuse("expected the result of the running measurement, got another one")
+        (given, _), self._enrolling = self._enrolling, None
+        if isinstance(result, Failure):
+            self._finish_input(given, result.message)
+        else:
+            self._finish_input(given, None, result)
 
     def _begin_appended(self, turn: GivenTurn) -> None:
         self._appending, index = turn, self._tracker.current.turns
@@ -418,8 +471,8 @@ class Session:
     # --- audio ------------------------------------------------------------------------------------
 
     def _segment_window(self) -> bool:
-        """Segment one window; return False if there is none, or if a queued input comes first."""
-        found = self._audio.advance(self._input_queue.next_position)
+        """Segment one window; return False if there is none, or if an input comes first."""
+        found = None if self._enrolling else self._audio.advance(self._input_queue.next_position)
         if found is None:
             return False
         self._take_segments(found)
@@ -696,7 +749,8 @@ class Session:
 
     def _close_when_done(self) -> None:
         """Report the end, once, when all audio, inputs and turns are processed."""
-        done = not (self._work or self._pending or self._tracker.busy or self._input_queue or self._appending)
+        inputs = self._input_queue or self._appending or self._enrolling
+        done = not (self._work or self._pending or self._tracker.busy or inputs)
         if self._audio.eof and self._audio.exhausted and done and not self._closed:
             self._closed = True
             now, failed = self._tracker.current, self._failed

@@ -81,6 +81,7 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     inputs: int
     language: str | None
     channels: _Channels
+    known: int
 
 
 class _Step(msgspec.Struct, frozen=True, array_like=True):
@@ -118,6 +119,7 @@ def encode_header(snapshot: Snapshot, codec: StateCodec) -> bytes:
                 tuple((channel, state.to_blob()) for channel, state in now.channels.clusterings),
                 now.channels.languages,
             ),
+            now.known,
         )
     )
 
@@ -171,6 +173,7 @@ def decode(header: bytes, steps: Mapping[int, bytes], codec: StateCodec) -> Snap
             tuple((k, ClusteringState.from_blob(state)) for k, state in kept.channels.clusterings),
             kept.channels.languages,
         ),
+        known=kept.known,
     )
     done = tuple(_to_step(_decode(steps[turn], _Step), codec) for turn in sorted(steps))
     return Snapshot(conversation, _to_mark(kept.mark), kept.failed, done, kept.events, kept.inputs)

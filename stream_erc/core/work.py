@@ -12,6 +12,7 @@ from stream_erc.events import (
     Features,
     Hypothesis,
     RunningSpeech,
+    Samples,
     SpeakerActivity,
     SpeechSegment,
     Turn,
@@ -94,7 +95,18 @@ class SegmentSpeakers:
     speech: RunningSpeech
 
 
-Work: TypeAlias = AnalyzeSegment | SegmentSpeakers | ClassifyTurn
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasureVoice:
+    """The measuring of a voice in a clip, mono audio at 16 kHz. It is stateless, and never begun ahead."""
+
+    ahead: ClassVar[bool] = False
+    begun: ClassVar[int | None] = None
+
+    id: int
+    clip: Samples
+
+
+Work: TypeAlias = AnalyzeSegment | SegmentSpeakers | ClassifyTurn | MeasureVoice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +139,14 @@ class Classification:
     elapsed_ms: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredVoice:
+    """The result of `MeasureVoice`: a voice vector (D,) of unit length, and the seconds of speech."""
+
+    embedding: Vector
+    speech_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The result of failed work; the session reports it and continues."""
@@ -134,4 +154,4 @@ class Failure:
     message: str
 
 
-Result: TypeAlias = Analysis | SpeakerActivity | Classification | Failure
+Result: TypeAlias = Analysis | SpeakerActivity | Classification | MeasuredVoice | Failure

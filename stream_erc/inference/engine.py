@@ -15,6 +15,7 @@ import numpy as np
 
 from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.core.diarization import OnlineClustering
+from stream_erc.core.enrolment import measure_voice
 from stream_erc.core.session import Session, Snapshot
 from stream_erc.core.vad import Vad
 from stream_erc.core.work import (
@@ -23,12 +24,14 @@ from stream_erc.core.work import (
     Classification,
     ClassifyTurn,
     Failure,
+    MeasuredVoice,
+    MeasureVoice,
     Result,
     SegmentSpeakers,
     Work,
 )
-from stream_erc.events import Features, GivenTurn, Samples, SpeakerActivity, Vector
-from stream_erc.exceptions import ConfigError, LabelsError
+from stream_erc.events import Features, GivenTurn, KnownVoice, Samples, SpeakerActivity, Vector
+from stream_erc.exceptions import ConfigError, LabelsError, VoicesError
 from stream_erc.inference.acoustics import DeferredExtractor
 from stream_erc.inference.asr import Recognizer, check_engine, load_recognizer
 from stream_erc.inference.emotion import EmotionClassifier
@@ -217,9 +220,20 @@ class Engine:
         appended: bool = False,
         channels: Sequence[str | None] | None = None,
         resume: Snapshot | None = None,
+        voices: Sequence[KnownVoice] = (),
     ) -> Session:
-        """Open a session whose work this engine can run; without VAD and given turns it is text only."""
+        """Open a session whose work this engine can run; without VAD and given turns it is text only.
+
+        Raises:
+            VoicesError: voices in a session that does not tell them apart, or of another encoder.
+        """
         encoder = self._speaker_encoder
+        if voices and encoder is None:
+            raise VoicesError("expected turns whose speakers are to be told apart, got known voices and none")
+        for voice in voices:
+            if encoder is not None and voice.embedding.shape != (encoder.dim,):
+                got = f"{voice.name!r} with {voice.embedding.shape}"
+                raise VoicesError(f"expected voice vectors of {encoder.name} ({encoder.dim},), got {got}")
         clustering = OnlineClustering(config.diarization, encoder.dim) if encoder else None
         if not self.languages:  # no words, by which a pause could be judged
             config = replace(config, endpointing=replace(config.endpointing, adaptive=False))
@@ -231,6 +245,7 @@ class Engine:
             appended=appended,
             channels=channels,
             resume=resume,
+            voices=voices,
             detect_language=self.languages != () and (config.language or self.language) is None,
             watches=self._speaker_segmentation is not None and clustering is not None,
         )
@@ -248,7 +263,23 @@ class Engine:
                     results.append(self.segment_speakers(work))
                 case ClassifyTurn():
                     results.append(next(classified))
+                case MeasureVoice():
+                    results.append(self.measure(work))
         return results
+
+    def measure(self, work: MeasureVoice) -> MeasuredVoice | Failure:
+        """Measure the voice in a clip."""
+        vad, encoder = self._vad, self._speaker_encoder
+        if vad is None or encoder is None:
+            return Failure("expected a session that tells voices apart, got one without")
+        try:
+            embedding, speech_s = measure_voice([work.clip], vad, lambda speech: encoder.embed([speech])[0])
+            return MeasuredVoice(embedding, speech_s)
+        except VoicesError as error:
+            return Failure(str(error))
+        except Exception as error:  # the boundary: one bad clip must not end the session
+            log.exception("a clip could not be measured")
+            return Failure(f"clip could not be measured: {error}")
 
     def segment_speakers(self, work: SegmentSpeakers) -> SpeakerActivity | Failure:
         """Tell who speaks in a running turn, and measure the voice of its last stretch."""

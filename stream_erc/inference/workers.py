@@ -23,6 +23,7 @@ from stream_erc.core.work import (
     Classification,
     ClassifyTurn,
     Failure,
+    MeasureVoice,
     Result,
     SegmentSpeakers,
     Work,
@@ -182,12 +183,12 @@ class _Client:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Job:
-    """An analysis that waits for a thread, ordered by priority, then by age."""
+    """An analysis, or a voice to measure, that waits for a thread, ordered by priority, then by age."""
 
     priority: int
     number: int
     since: float = field(compare=False)
-    work: AnalyzeSegment | None = field(compare=False)
+    work: AnalyzeSegment | MeasureVoice | None = field(compare=False)
     client: _Client | None = field(compare=False)
 
 
@@ -310,13 +311,13 @@ class ThreadWorker:
             client.expect(work)
         elif client.join(work, now):
             return
-        if isinstance(work, AnalyzeSegment):
-            priority = _LOW if client.low_priority else _priority(work)
-            self._analyses.put(_Job(priority, next(self._numbers), now, work, client))
+        if isinstance(work, ClassifyTurn):
+            self._turns.put((now, work, client))
         elif isinstance(work, SegmentSpeakers):
             self._voices.submit(self._segment_speakers, work, client, now)
         else:
-            self._turns.put((now, work, client))
+            priority = _LOW if client.low_priority else _priority(work)
+            self._analyses.put(_Job(priority, next(self._numbers), now, work, client))
 
     def _analyze(self) -> None:
         _lower_priority()
@@ -325,6 +326,11 @@ class ThreadWorker:
             job = self._analyses.get()
             if job.work is None or job.client is None:
                 return
+            if isinstance(job.work, MeasureVoice):
+                wanted = job.client.begin(job.work)
+                measured = self._engine.measure(job.work) if wanted else NOT_RUN
+                job.client.finish(job.work, measured, job.since)
+                continue
             droppable = not (job.work.segment.final or job.work.awaited)
             stale = droppable and time.perf_counter() - job.since > STALE_S
             run = job.client.begin(job.work) and not stale
@@ -381,8 +387,10 @@ class ThreadWorker:
                 client.finish(work, result, since)
 
 
-def _priority(work: AnalyzeSegment) -> int:
+def _priority(work: AnalyzeSegment | MeasureVoice) -> int:
     """Return the priority of an analysis: what somebody waits for comes first."""
+    if isinstance(work, MeasureVoice):
+        return _FINAL
     return _FINAL if work.segment.final or work.awaited else _AHEAD if work.ahead else _PARTIAL
 
 

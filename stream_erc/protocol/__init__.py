@@ -82,6 +82,14 @@ Speakers
     ``speaker.rename`` gives a speaker another name; ``speaker.updated`` reports it, and it holds for all
     turns, earlier ones included. ``turn.correct`` says who spoke a turn.
 
+    Voices can be known by name. ``session.created`` lists the server's known ``voices``. A client that asks
+    for some of them in ``session.update`` gets their names as speakers; strangers remain ``speaker_1`` and
+    so on. ``voice.enrol`` makes another voice known to the session: from a turn, whose speaker then has the
+    name in all turns, or from a clip. ``voice.enrolled`` reports it. If somebody else has that name, both are
+    one speaker from then on, and the turns that a correction can still reach are sent again. With ``keep``, a
+    server that ``keeps_voices`` keeps the voice for later sessions; the ``warning`` ``voice_not_kept`` says
+    if it could not. A client must enrol nobody who has not agreed to it.
+
     An input takes effect when everything sent before it has been processed: audio, turns and other inputs. So
     its effect does not depend on the server's load. A rename sent right after an appended turn finds that
     turn's speaker.
@@ -93,16 +101,16 @@ Ending
     ``turns + failed_turns`` is the number of turns that the server reported.
 
 Losing nothing
-    ``turn.final``, ``turn.revised``, ``turn.failed``, ``speaker.updated`` and ``session.closed`` are
-    *events*. Their ``event_id`` is 1, 2, 3 ... without a gap over the whole session. The server stores the
-    session before it sends an event. Other messages (``speech.started``, ``speech.stopped``, partial turns,
-    acknowledgements) may be repeated or missing after a reconnection.
+    ``turn.final``, ``turn.revised``, ``turn.failed``, ``speaker.updated``, ``voice.enrolled`` and
+    ``session.closed`` are *events*. Their ``event_id`` is 1, 2, 3 ... without a gap over the whole session.
+    The server stores the session before it sends an event. Other messages (``speech.started``,
+    ``speech.stopped``, partial turns, acknowledgements) may be repeated or missing after a reconnection.
 
-    Inputs (``turn.append``, ``turn.correct``, ``speaker.rename``) may carry an ``input_id``: 1, 2, 3 ... in
-    the order in which they are sent. Either all inputs carry one or none does. The server ignores an input
-    whose ``input_id`` it has had before, without an answer and whatever its content. A refused input has used
-    its ``input_id`` too, unless the message or the ``input_id`` itself was wrong. Audio is identified by its
-    position.
+    Inputs (``turn.append``, ``turn.correct``, ``speaker.rename``, ``voice.enrol``) may carry an ``input_id``:
+    1, 2, 3 ... in the order in which they are sent. Either all inputs carry one or none does. The server
+    ignores an input whose ``input_id`` it has had before, without an answer and whatever its content. A
+    refused input has used its ``input_id`` too, unless the message or the ``input_id`` itself was wrong.
+    Audio is identified by its position.
 
     ``input.acknowledged`` tells the client what the server will never request again. The client may forget
     the audio before ``audio_ms`` and the inputs up to ``input_id``; it keeps the rest, in order.
@@ -137,8 +145,9 @@ Limits
     error ``audio_too_fast`` and closes with 1008. With ``pace: "replay"`` the server reads audio as fast as
     it processes it, and processes live sessions first. If a client does not read, the server stops reading
     from it too, and closes the connection (4429) after a while. Text frames are limited to a hundred per
-    second, a thousand at once. At most a thousand inputs may wait for audio or for one another. When turns
-    are more than five seconds late because the server is overloaded, it sends the ``warning`` ``behind``.
+    second, a thousand at once. At most a thousand inputs may wait for audio or for one another, eight clips
+    among them. When turns are more than five seconds late because the server is overloaded, it sends the
+    ``warning`` ``behind``.
 
 Errors
     An ``error`` has a ``code``, a ``message`` that says what was expected and what came, and ``retryable``.
@@ -152,6 +161,7 @@ Errors
     ``invalid_configuration``  -         no         an unknown model, label, language or sample rate
     ``invalid_turn``           -         no         no text or span, a span out of reach, an unknown turn
     ``invalid_speaker``        -         no         an unknown speaker, or a name that is taken
+    ``invalid_voice``          -         no         too little speech, a turn out of reach, an unusable name
     ``invalid_input_id``       -         no         an ``input_id`` is missing, or one is skipped
     ``out_of_order``           -         no         a message at a wrong time: audio after ``session.close``
     ``session_full``           -         no         64 MiB of events: close it and begin another session

@@ -10,6 +10,8 @@ from msgspec import UNSET, UnsetType
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.events import (
+    ClientInput,
+    ClipEnrolment,
     Emotion,
     EmotionEvent,
     Event,
@@ -21,7 +23,9 @@ from stream_erc.events import (
     SpeakerRenaming,
     SpeechStarted,
     SpeechStopped,
+    TurnEnrolment,
     TurnFailed,
+    VoiceEnrolled,
     Word,
 )
 from stream_erc.protocol import messages
@@ -94,7 +98,7 @@ class MessageEncoder:
                     channel=_channel(event.channel),
                 )
             case InputRejected(number, given, reason):
-                code = "invalid_speaker" if isinstance(given, SpeakerRenaming) else "invalid_turn"
+                code = _error_code(given)
                 return messages.Failed(
                     **envelope, code=code, message=reason, retryable=ERRORS[code][1], input_id=number
                 )
@@ -130,6 +134,10 @@ class MessageEncoder:
                     audio_end_ms=to_ms(event.end),
                     message=event.message,
                     channel=_channel(event.channel),
+                )
+            case VoiceEnrolled():
+                return messages.VoiceEnrolled(
+                    **envelope, event_id=self.event_id, name=event.name, turn=event.turn, kept=event.keep
                 )
             case SpeakerRenamed():
                 return messages.SpeakerUpdated(
@@ -232,6 +240,17 @@ def schema() -> Message:
 
 def _channel(channel: int | None) -> int | UnsetType:
     return UNSET if channel is None else channel
+
+
+def _error_code(given: ClientInput) -> str:
+    """Return the code of the error that rejects an input."""
+    match given:
+        case SpeakerRenaming():
+            return "invalid_speaker"
+        case TurnEnrolment() | ClipEnrolment():
+            return "invalid_voice"
+        case _:
+            return "invalid_turn"
 
 
 def _timed_word(word: Word) -> messages.TimedWord:

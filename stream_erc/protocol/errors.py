@@ -10,6 +10,7 @@ ERRORS: Mapping[str, tuple[int | None, bool]] = MappingProxyType(
         "invalid_configuration": (None, False),
         "invalid_turn": (None, False),
         "invalid_speaker": (None, False),
+        "invalid_voice": (None, False),
         "invalid_input_id": (None, False),
         "out_of_order": (None, False),
         "session_full": (None, False),

@@ -13,7 +13,7 @@ that its client knows.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -22,33 +22,41 @@ from stream_erc.core import snapshots
 from stream_erc.core.session import Session, Snapshot
 from stream_erc.events import (
     ClientInput,
+    ClipEnrolment,
     Event,
     GivenTurn,
+    KnownVoice,
     Samples,
     SpeakerRenaming,
     TurnCorrection,
+    TurnEnrolment,
 )
-from stream_erc.exceptions import AudioError, ConfigError, InputError
+from stream_erc.exceptions import AudioError, ConfigError, InputError, VoicesError
 from stream_erc.protocol import messages
 from stream_erc.protocol.encoding import MessageEncoder, event_id_of, to_json, to_message
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import (
     PROTOCOL_VERSION,
+    Input,
     ServerMessage,
     SessionUpdate,
     SpeakerRename,
     TurnAppend,
     TurnCorrect,
+    VoiceEnrol,
 )
 from stream_erc.protocol.negotiation import ENCODINGS, Offer, SessionTerms
 from stream_erc.protocol.save_point import SavePoint
-from stream_erc.protocol.wire_audio import WireAudio, send_from_ms
+from stream_erc.protocol.wire_audio import WireAudio, decode_clip, send_from_ms
 
 SAVE_INTERVAL_SAMPLES = SAMPLE_RATE
 """Samples after which a save point is due even without an event."""
 
 MAX_WAITING_INPUTS = 1_000
 """Number of inputs that may wait for audio, or for one another."""
+
+MAX_WAITING_CLIPS = 8
+"""Number of clips with voices that may wait."""
 
 MAX_EVENTS_BYTES = 64 * 2**20
 """Size of a session's stored events above which it is full."""
@@ -129,8 +137,10 @@ class LiveSession:
         """Audio received so far, in milliseconds."""
         return self._audio.received_ms
 
-    def created(self, resume_token: str, server: str) -> messages.SessionCreated:
-        """Return the first message."""
+    def created(
+        self, resume_token: str, server: str, voices: tuple[str, ...] = ()
+    ) -> messages.SessionCreated:
+        """Return the first message; `voices` are the names of the known voices."""
         engine = self.terms.engine
         return messages.SessionCreated(
             **self.encoder.envelope(),
@@ -145,10 +155,16 @@ class LiveSession:
             encodings=ENCODINGS,
             configuration=self.terms.configuration(),
             limits=self.terms.offer.limits(),
+            voices=voices,
+            keeps_voices=self.terms.offer.server.keep_voices,
         )
 
-    def update(self, requested: SessionUpdate) -> messages.SessionUpdated:
+    def update(self, requested: SessionUpdate, voices: Sequence[KnownVoice] = ()) -> messages.SessionUpdated:
         """Apply the client's ``session.update``, and return the answer.
+
+        Args:
+            requested: the message.
+            voices: the known voices whose names it has.
 
         Raises:
             Refusal: ``invalid_configuration``, or ``out_of_order`` after the first audio or turn.
@@ -158,7 +174,7 @@ class LiveSession:
         before = self.terms
         try:
             self.terms = SessionTerms(before.offer, requested)
-            self._open(None)
+            self._open(None, voices)
         except InputError as error:
             self.terms = before
             self._open(None)
@@ -220,7 +236,7 @@ class LiveSession:
         if not self._closed:
             self.session.end_turn()
 
-    def receive(self, message: TurnAppend | TurnCorrect | SpeakerRename) -> None:
+    def receive(self, message: Input) -> None:
         """Accept an input, or ignore a repeated one; an event reports later if it is rejected.
 
         Raises:
@@ -241,9 +257,17 @@ class LiveSession:
             raise Refusal(
                 "too_many_messages", f"expected at most {MAX_WAITING_INPUTS} inputs to wait, got more"
             )
+        if isinstance(message, VoiceEnrol) and self.session.waiting_clips >= MAX_WAITING_CLIPS:
+            raise Refusal(
+                "too_many_messages", f"expected at most {MAX_WAITING_CLIPS} clips to wait, got more"
+            )
         self._numbered, self.begun = message.input_id is not None, True
         self._inputs += 1
-        self.session.submit(_to_input(message))
+        try:
+            self.session.submit(_to_input(message, keeps_voices=self.terms.offer.server.keep_voices))
+        except InputError as error:  # of an enrolment; it is rejected in input order
+            assert isinstance(message, VoiceEnrol)
+            self.session.submit(TurnEnrolment(message.turn or 0, message.name), str(error))
 
     def check_open(self, what: str) -> None:
         """Refuse what arrives after ``session.close``, even while earlier input still waits to be taken in.
@@ -338,8 +362,8 @@ class LiveSession:
 
     # --- internals -----------------------------------------------------------------------------------
 
-    def _open(self, snapshot: Snapshot | None) -> None:
-        """Open the session and its audio, from the beginning or from a snapshot."""
+    def _open(self, snapshot: Snapshot | None, voices: Sequence[KnownVoice] = ()) -> None:
+        """Open the session and its audio, from the beginning with known voices, or from a snapshot."""
         requested = self.terms.requested
         resume_at = 0 if snapshot is None else snapshot.acknowledged
         self._audio = WireAudio(requested.audio, resume_at, separate=self.terms.channels is not None)
@@ -348,6 +372,7 @@ class LiveSession:
             appended=requested.turns == "appended",
             channels=self.terms.channels,
             resume=snapshot,
+            voices=voices,
         )
 
     def _check_room(self) -> None:
@@ -381,8 +406,12 @@ def _restore(
     return terms, snapshot, decoded
 
 
-def _to_input(message: TurnAppend | TurnCorrect | SpeakerRename) -> ClientInput:
-    """Return a client's message as the session's input."""
+def _to_input(message: Input, *, keeps_voices: bool) -> ClientInput:
+    """Return a client's message as the session's input.
+
+    Raises:
+        InputError: an enrolment that cannot be carried out.
+    """
     match message:
         case TurnAppend(text=text, speaker=speaker, audio_start_ms=start, audio_end_ms=end):
             span = [None if ms is None else ms_to_samples(ms) for ms in (start, end)]
@@ -391,3 +420,11 @@ def _to_input(message: TurnAppend | TurnCorrect | SpeakerRename) -> ClientInput:
             return TurnCorrection(turn, speaker)
         case SpeakerRename(speaker=speaker, name=name):
             return SpeakerRenaming(speaker, name)
+        case VoiceEnrol(keep=True) if not keeps_voices:
+            raise VoicesError("expected no keep on a server that keeps no voices, got one")
+        case VoiceEnrol(name=name, turn=int(turn), clip=None, keep=keep):
+            return TurnEnrolment(turn, name, keep)
+        case VoiceEnrol(name=name, turn=None, clip=str(clip), keep=keep):
+            return ClipEnrolment(name, decode_clip(clip), keep)
+        case VoiceEnrol(clip=clip):
+            raise VoicesError(f"expected a turn or a clip, got {'neither' if clip is None else 'both'}")

@@ -25,6 +25,8 @@ Id: TypeAlias = Annotated[str, Meta(max_length=100)]
 Language: TypeAlias = Annotated[str, Meta(max_length=16)]
 Speakers: TypeAlias = Annotated[int, Meta(ge=1, le=16)]
 Pause: TypeAlias = Annotated[int, Meta(ge=100, le=5_000)]
+VoiceNames: TypeAlias = Annotated[tuple[Name, ...], Meta(max_length=1_000)]
+Clip: TypeAlias = Annotated[str, Meta(max_length=1_300_000)]
 Channel: TypeAlias = Annotated[
     int | UnsetType, Meta(description="where channels are heard separately: which one, 0, 1 ...")
 ]
@@ -84,6 +86,10 @@ class SessionUpdate(ClientMessage, tag="session.update", frozen=True, kw_only=Tr
         Meta(description="of what is spoken, ISO 639-1; one of `languages`; the server's own where null"),
     ] = None
     speakers: Annotated[Speakers | None, Meta(description="how many there are, where it is known")] = None
+    voices: Annotated[
+        VoiceNames | None,
+        Meta(description="names of known voices to recognize; some of `session.created`'s `voices`"),
+    ] = None
     words: Annotated[bool, Meta(description="whether final turns tell the time of every word")] = False
     partials: Annotated[bool, Meta(description="whether turns are told while they are spoken")] = True
     min_silence_ms: Annotated[
@@ -130,6 +136,25 @@ class SpeakerRename(ClientMessage, tag="speaker.rename", frozen=True, kw_only=Tr
     input_id: Annotated[InputId | None, Meta(description="as in `turn.append`")] = None
 
 
+class VoiceEnrol(ClientMessage, tag="voice.enrol", frozen=True, kw_only=True):
+    """Makes a voice known by name, from a turn of the session or from a clip; `voice.enrolled` answers."""
+
+    name: Annotated[Name, Meta(description="the person's, who agrees to it")]
+    turn: Annotated[Count | None, Meta(description="a turn that the person spoke")] = None
+    clip: Annotated[
+        Clip | None,
+        Meta(description="or a clip of one voice: base64 of `pcm_s16le`, mono, 16000 Hz, up to 30 s"),
+    ] = None
+    keep: Annotated[
+        bool, Meta(description="for other sessions, too, where the server `keeps_voices`; else refused")
+    ] = False
+    input_id: Annotated[InputId | None, Meta(description="as in `turn.append`")] = None
+
+
+Input: TypeAlias = TurnAppend | TurnCorrect | SpeakerRename | VoiceEnrol
+"""What is ordered with the audio, and may carry an `input_id`."""
+
+
 class Ping(ClientMessage, tag="ping", frozen=True, kw_only=True):
     """Asks for a `pong`: a browser has no ping of its own."""
 
@@ -147,6 +172,7 @@ FromClient: TypeAlias = (
     | TurnAppend
     | TurnCorrect
     | SpeakerRename
+    | VoiceEnrol
     | Ping
     | SessionClose
 )
@@ -210,6 +236,7 @@ class Configuration(Part, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     language: str | None
     speakers: int | None
+    voices: tuple[str, ...] = ()
     words: bool = False
     partials: bool
     min_silence_ms: int
@@ -235,6 +262,12 @@ class SessionCreated(ServerMessage, tag="session.created", frozen=True, kw_only=
         Configuration | UnsetType, Meta(description="that holds if none is asked for")
     ] = UNSET
     limits: Annotated[Limits | UnsetType, Meta(description="what the server accepts")] = UNSET
+    voices: Annotated[
+        tuple[str, ...] | UnsetType, Meta(description="names of the known voices that can be asked for")
+    ] = UNSET
+    keeps_voices: Annotated[
+        bool | UnsetType, Meta(description="whether `voice.enrol` may keep a voice for other sessions")
+    ] = UNSET
 
 
 class SessionUpdated(ServerMessage, tag="session.updated", frozen=True, kw_only=True):
@@ -374,6 +407,14 @@ class SpeakerUpdated(SessionEvent, tag="speaker.updated", frozen=True, kw_only=T
     name: Annotated[str, Meta(description="the name from now on")]
 
 
+class VoiceEnrolled(SessionEvent, tag="voice.enrolled", frozen=True, kw_only=True):
+    """A voice is known by its name from now on."""
+
+    name: str
+    turn: Annotated[int | None, Meta(description="it was enrolled from; null for a clip")]
+    kept: Annotated[bool, Meta(description="whether the server keeps it after the session")]
+
+
 class Warned(ServerMessage, tag="warning", frozen=True, kw_only=True):
     """Something that the client should know; nothing is lost."""
 
@@ -430,6 +471,7 @@ FromServer: TypeAlias = (
     | TurnRevised
     | TurnFailed
     | SpeakerUpdated
+    | VoiceEnrolled
     | Warned
     | Failed
     | Heartbeat

@@ -72,6 +72,9 @@ class SessionTerms:
         labels = known if requested.labels is None else requested.labels
         if not labels or len(set(labels)) < len(labels) or not set(labels) <= set(known):
             raise ConfigError(f"expected some of the labels {', '.join(known)}, got {', '.join(labels)}")
+        voices = requested.voices or ()
+        if len(set(voices)) < len(voices):
+            raise ConfigError(f"expected each voice once, got {', '.join(voices)}")
         if requested.language is not None and languages and requested.language not in languages:
             raise ConfigError(f"expected a language of {', '.join(languages)}, got {requested.language!r}")
         self._check_channels()
@@ -129,6 +132,7 @@ class SessionTerms:
             labels=engine.classifier.labels if requested.labels is None else requested.labels,
             language=config.language or (engine.language if engine.languages else None),
             speakers=config.diarization.speakers,
+            voices=requested.voices or (),
             words=config.words,
             partials=requested.partials,
             min_silence_ms=config.endpointing.min_silence_ms,

@@ -1,5 +1,6 @@
 """A client's audio, converted to 16 kHz, and the position to send it from after a lost connection."""
 
+import base64
 from collections.abc import Callable
 from typing import Protocol
 
@@ -22,6 +23,10 @@ from stream_erc.protocol.messages import AudioFormat
 OPUS_RATE_HZ = 48_000
 WARM_UP_S = 1
 """Audio that a resampler or a codec hears again before the resume point, to regain its state."""
+
+
+MAX_CLIP_MS = 30_000
+"""Length of a clip within a message."""
 
 
 class FrameDecoder(Protocol):
@@ -204,3 +209,20 @@ class _Opus:
             raise AudioError(f"expected opus packets of 2.5, 5, 10, 20 or 40 ms, got one of {milliseconds:g}")
         scale = np.float32(32_768) if pcm.dtype == np.int16 else np.float32(1)
         return pcm.astype(np.float32) / scale
+
+
+def decode_clip(text: str) -> Samples:
+    """Decode a clip within a message, base64 of 16-bit samples at 16 kHz; return them as float32 (N,).
+
+    Raises:
+        AudioError: it is not base64, half a sample, or too long.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise AudioError(f"expected a clip in base64, got one with: {error}") from error
+    samples = from_pcm16(data)
+    length_ms = len(samples) * 1000 / SAMPLE_RATE
+    if length_ms > MAX_CLIP_MS:
+        raise AudioError(f"expected a clip of at most {MAX_CLIP_MS} ms, got {length_ms:.0f} ms")
+    return samples

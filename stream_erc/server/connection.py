@@ -13,22 +13,23 @@ import math
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
-from stream_erc.events import Samples
+from stream_erc.events import Event, KnownVoice, Samples, VoiceEnrolled
+from stream_erc.exceptions import VoicesError
 from stream_erc.protocol import messages
 from stream_erc.protocol.encoding import event_id_of, parse
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.live_session import LiveSession
 from stream_erc.protocol.messages import (
+    Input,
     Ping,
     SessionAuthenticate,
     SessionClose,
     SessionResume,
     SessionUpdate,
-    SpeakerRename,
-    TurnAppend,
-    TurnCorrect,
 )
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.admission import Admission
@@ -155,7 +156,8 @@ class Connection:
         save_point = self.live.save_point(always=True)
         assert save_point is not None
         self._claim, token = await Claim.create(self._shared, self.live.session_id, save_point.header)
-        await self._outbox.put(self.live.created(token, self._shared.version))
+        voices = await self._shared.call_store(self._shared.voices.read)
+        await self._outbox.put(self.live.created(token, self._shared.version, voices.names))
 
     def _open(self, session_id: str, stored: tuple[bytes, Mapping[int, bytes]] | None) -> None:
         """Open a new session, or resume one from the header and steps of its last save."""
@@ -254,7 +256,7 @@ class Connection:
             try:
                 if item is None:
                     self.live.close()
-                elif isinstance(item, TurnAppend | TurnCorrect | SpeakerRename):
+                elif isinstance(item, Input):
                     self.live.receive(item)
                     self._count_accepted()
                 else:
@@ -279,7 +281,7 @@ class Connection:
                 await self._outbox.put(messages.Pong(**self.live.encoder.envelope(), id=ping_id))
             case SessionUpdate() as update:
                 await self._await_inputs_if_not_begun()
-                answer = self.live.update(update)
+                answer = self.live.update(update, await self._known_voices(update.voices or ()))
                 self._configured = True
                 self._refusals.accept()
                 self._attach()
@@ -296,6 +298,20 @@ class Connection:
             case message:
                 self.live.check_open("an input")
                 await self._inbox.put(message, wait=not self.live.paced)
+
+    async def _known_voices(self, names: tuple[str, ...]) -> tuple[KnownVoice, ...]:
+        """Return the known voices of some names.
+
+        Raises:
+            Refusal: ``invalid_configuration`` if there is none of that name.
+        """
+        if not names:
+            return ()
+        known = await self._shared.call_store(self._shared.voices.read)
+        try:
+            return known.select(names)
+        except VoicesError as error:
+            raise Refusal("invalid_configuration", str(error)) from error
 
     async def _await_inputs_if_not_begun(self) -> None:
         """Wait until earlier inputs have been accepted or refused: an accepted one begins the session.
@@ -332,7 +348,7 @@ class Connection:
             self._wake.clear()
             live = self.live
             # 1. Take the worker's results, and hand it new work.
-            events = self._worker.poll(live.session)
+            events = await self._new_events()
             if not self._worker.busy(live.session) and not live.session.input_queue_full:
                 self._room.set()
             before, now = live.encoder.event_id, time.monotonic()
@@ -355,6 +371,29 @@ class Connection:
                     await self._outbox.end()
             if not self._worker.pending(live.session):
                 self._settled.set()
+
+    async def _new_events(self) -> list[Event]:
+        """Take the session's new events, and keep the voices that its client asked to keep.
+
+        Inputs may come while a voice is being kept, so that events are taken again: all that the session has
+        counted must be reported before it is saved.
+        """
+        events: list[Event] = []
+        while new := self._worker.poll(self.live.session):
+            events += new
+            for k, event in enumerate(events):
+                if isinstance(event, VoiceEnrolled) and event.keep and event in new:
+                    events[k] = replace(event, keep=await self._keep(event))
+        return events
+
+    async def _keep(self, voice: VoiceEnrolled) -> bool:
+        """Keep a voice for other sessions, and return whether that succeeded."""
+        kept = await self._shared.call_store(partial(self._shared.voices.keep, voice))
+        if not kept:
+            text = f"the voice of {voice.name} could not be kept; it is known in this session"
+            envelope = self.live.encoder.envelope()
+            await self._outbox.put(messages.Warned(**envelope, code="voice_not_kept", message=text))
+        return kept
 
     async def _store(self, save_point: SavePoint | None) -> None:
         """Store a save point."""

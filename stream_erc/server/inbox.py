@@ -9,7 +9,7 @@ import numpy as np
 from stream_erc.config import ServerConfig
 from stream_erc.events import Samples
 from stream_erc.protocol.errors import Refusal
-from stream_erc.protocol.messages import SpeakerRename, TurnAppend, TurnCorrect
+from stream_erc.protocol.messages import Input, TurnAppend, VoiceEnrol
 from stream_erc.server.limits import MAX_BACKLOG_MS, Bucket
 
 MAX_INBOX_ITEMS = 1_024
@@ -24,7 +24,7 @@ MAX_BYTES_PER_MS = 48 * 4
 MAX_LEAD_MS = 1_000.0
 """Live audio further ahead of the clock than this is held in the inbox until the clock catches up."""
 
-InboxItem: TypeAlias = Samples | TurnAppend | TurnCorrect | SpeakerRename | None
+InboxItem: TypeAlias = Samples | Input | None
 """Audio or an input; None ends the session's input."""
 
 
@@ -110,4 +110,6 @@ def _size(item: InboxItem) -> int:
     """Return an item's approximate size in bytes."""
     if isinstance(item, np.ndarray):
         return item.nbytes
+    if isinstance(item, VoiceEnrol):
+        return len(item.clip or "")
     return 4 * len(item.text or "") if isinstance(item, TurnAppend) else 0

@@ -30,6 +30,7 @@ from stream_erc.inference.workers import ThreadWorker
 from stream_erc.protocol.negotiation import Offer
 from stream_erc.server.address import in_url, unusable
 from stream_erc.server.connection import Connection
+from stream_erc.server.known_voices import KnownVoices
 from stream_erc.server.metrics import CONTENT_TYPE
 from stream_erc.server.origins import Origins
 from stream_erc.server.shared import SharedState
@@ -89,6 +90,7 @@ class Server:
 
     Raises:
         ConfigError: the token file or the certificate cannot be used.
+        VoicesError: the voice file cannot be used.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Server:
         self._config, self._store, self._web = config.server, store, web
         self._offer = Offer(engines, config.session, config.server)
         self._tokens = _tokens(config.server)
+        self._voices = KnownVoices(config)
         self._tls = _tls(config.server)
         self._origins = Origins(config.server)
         self._stopping = threading.Event()
@@ -144,7 +147,7 @@ class Server:
         }
         threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         version = f"stream-erc {metadata.version('stream-erc')}"
-        shared = SharedState(self._offer, workers, self._store, threads, self._tokens, version)
+        shared = SharedState(self._offer, workers, self._store, threads, self._tokens, self._voices, version)
         self._shared = shared
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
@@ -328,14 +331,15 @@ def _max_clients(sessions: int) -> int:
     return fit
 
 
-def check_access(config: ServerConfig) -> None:
-    """Check the token file and the certificate, before any model is loaded.
+def check_access(config: Config) -> None:
+    """Check the token file, the certificate and the voice file, before any model is loaded.
 
     Raises:
-        ConfigError: one of them cannot be used.
+        ConfigError, VoicesError: one of them cannot be used.
     """
-    _tokens(config)
-    _tls(config)
+    _tokens(config.server)
+    _tls(config.server)
+    KnownVoices(config)
 
 
 def web_folder() -> Path | None:

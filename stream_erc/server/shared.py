@@ -14,6 +14,7 @@ from stream_erc.exceptions import Fenced, SessionGone
 from stream_erc.inference.workers import ThreadWorker
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.negotiation import Offer
+from stream_erc.server.known_voices import KnownVoices
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.stores.base import SessionStore
 
@@ -48,6 +49,7 @@ class SharedState:
         store: the store of sessions.
         threads: the executor of the store's blocking calls.
         tokens: valid bearer tokens; empty if anybody may connect.
+        voices: the known voices.
         version: the server's name and version.
         connections: session id -> its connection.
         stopping: set when the server begins to stop.
@@ -59,6 +61,7 @@ class SharedState:
     store: SessionStore
     threads: Executor
     tokens: frozenset[str]
+    voices: KnownVoices
     version: str
     connections: dict[str, OpenConnection] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -32,7 +32,7 @@ import soundfile
 import soxr
 import stream_erc_client as erc
 import stream_erc_client.__main__ as command_line
-from fakes import conversation
+from fakes import conversation, silence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
@@ -49,6 +49,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
 from websockets.http11 import Request, Response
 
+from stream_erc.audio import to_pcm16
 from stream_erc.protocol import messages
 from stream_erc.server.stores.sqlite import SqliteStore
 
@@ -114,7 +115,7 @@ class Heard:
                 told.append({"type": "session.updated", "configuration": CONFIGURATION})
             case "session.resume":
                 told += self._resume(message)
-            case "turn.append" | "turn.correct" | "speaker.rename":
+            case "turn.append" | "turn.correct" | "speaker.rename" | "voice.enrol":
                 if message["input_id"] > len(self.inputs):
                     assert message["input_id"] == len(self.inputs) + 1
                     self.inputs.append((len(self.audio) // 2, json.dumps(message)))
@@ -648,6 +649,12 @@ def test_some_closes_are_final(code: int, error: type[Exception]) -> None:
         lambda connection: connection.rename_speaker("speaker_1", "x" * 101),
         lambda connection: connection.append_turn("half a pair: \ud800", None, None, None),
         lambda connection: connection.rename_speaker("speaker_1", "\udfff"),
+        lambda connection: connection.enrol_voice("Anna", None, None, False),
+        lambda connection: connection.enrol_voice("Anna", 0, b"", False),
+        lambda connection: connection.enrol_voice("Anna", -1, None, False),
+        lambda connection: connection.enrol_voice("Anna", None, bytes(3), False),
+        lambda connection: connection.enrol_voice("Anna", None, bytes(2 * 16 * 30_001), False),
+        lambda connection: connection.enrol_voice("", 0, None, False),
     ],
 )
 def test_what_the_server_would_not_read_is_not_sent(say: Callable[[Connection], object]) -> None:
@@ -821,11 +828,14 @@ def test_what_is_asked_for_is_sent() -> None:
                 "speakers": 2,
             }
             options |= {"model": "m", "partials": False, "min_silence_ms": 300, "pace": "replay"}
+            options["voices"] = ["Ben"]
             async with erc.connect(url, **options) as session:
                 assert session.id == "s" and session.created.model == "stand-in"
                 await session.append_turn(text="So.", speaker="Anna", audio_start_ms=0, audio_end_ms=900)
                 await session.correct_turn(0, "Tom")
                 await session.rename_speaker("Tom", "Tim")
+                await session.enrol_voice("Tim", turn=0, keep=True)
+                await session.enrol_voice("Cleo", clip=bytes(4))
                 return session.configuration
 
     assert run(once()).model == "stand-in"
@@ -839,6 +849,7 @@ def test_what_is_asked_for_is_sent() -> None:
             labels=("joy", "anger"),
             language="en",
             speakers=2,
+            voices=("Ben",),
             partials=False,
             min_silence_ms=300,
             pace="replay",
@@ -846,6 +857,8 @@ def test_what_is_asked_for_is_sent() -> None:
         messages.TurnAppend(text="So.", speaker="Anna", audio_start_ms=0, audio_end_ms=900, input_id=1),
         messages.TurnCorrect(turn=0, speaker="Tom", input_id=2),
         messages.SpeakerRename(speaker="Tom", name="Tim", input_id=3),
+        messages.VoiceEnrol(name="Tim", turn=0, keep=True, input_id=4),
+        messages.VoiceEnrol(name="Cleo", clip="AAAAAA==", input_id=5),
         messages.SessionClose(),
     ]
 
@@ -1628,6 +1641,7 @@ def test_the_synchronous_session_hears_the_same() -> None:
         assert session.append_turn(text="x") == 1
         assert session.rename_speaker("speaker_1", "Anna") == 2
         assert session.correct_turn(0, "Anna") == 3
+        assert session.enrol_voice("Anna", turn=0) == 4
         session.close()
         events = list(session)
         assert session.id == "s" and session.created.asr == "none"
@@ -1830,6 +1844,28 @@ def test_every_encoding_is_sent_again_from_the_right_place(encoding: str, rate_h
         return [tuple(event.get(name) for name in names) for event in events]
 
     assert places(cut) == places(whole)  # the words may differ by rounding where audio is resampled
+
+
+def test_a_voice_is_enrolled_on_the_real_server(tmp_path: Path) -> None:
+    talk, path = conversation([(1.2, 200), (1.2, 900)]), tmp_path / "voices.json"
+
+    async def once(url: str, voices: list[str]) -> list[erc.Event]:
+        async with erc.connect(url, pace="replay", voices=voices) as session:
+            assert session.created.voices == tuple(voices) and session.created.keeps_voices
+            assert session.configuration.voices == tuple(voices)
+            await session.send_audio(to_pcm16(talk))
+            if not voices:
+                await session.enrol_voice("Anna", turn=1, keep=True)
+                await session.enrol_voice("Ben", clip=to_pcm16(silence(2)))
+            await session.close()
+            return [event async for event in session]
+
+    with serve(voices=path, keep_voices=True) as running:
+        first, second = run(once(running.url, [])), run(once(running.url, ["Anna"]))
+    enrolled = [event for event in first if isinstance(event, erc.VoiceEnrolled)]
+    assert [(event.name, event.turn, event.kept) for event in enrolled] == [("Anna", 1, True)]
+    assert [event.code for event in first if isinstance(event, erc.Failed)] == ["invalid_voice"]
+    assert [event.speaker for event in second if isinstance(event, erc.TurnFinal)] == ["speaker_1", "Anna"]
 
 
 def test_turns_that_are_known_are_appended_to_the_real_server() -> None:

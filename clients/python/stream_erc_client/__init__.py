@@ -45,6 +45,7 @@ from stream_erc_client.events import (
     TurnPartial,
     TurnRevised,
     Unknown,
+    VoiceEnrolled,
     Warned,
 )
 from stream_erc_client.parsing import parse
@@ -94,6 +95,7 @@ __all__ = [
     "TurnPartial",
     "TurnRevised",
     "Unknown",
+    "VoiceEnrolled",
     "Warned",
     "connect",
     "parse",

@@ -10,6 +10,7 @@ One `Connection` lives as long as a session, over all its sockets::
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import deque
 from collections.abc import Mapping
@@ -51,6 +52,7 @@ from stream_erc_client.parsing import parse
 
 MAX_TEXT: Final = 20_000  # characters
 MAX_NAME: Final = 100
+MAX_CLIP_BYTES: Final = 30 * 16_000 * 2  # of a voice
 CONFIGURATION_ERRORS: Final = {"invalid_configuration", "invalid_message"}  # of session.update
 PING: Final = json.dumps({"type": "ping"})
 TOTALS_MS: Final = 1  # tolerance for rounding
@@ -137,6 +139,21 @@ class Connection:
         """Rename a speaker and return the input id."""
         fields = {"speaker": _name("speaker", speaker), "name": _name("name", name)}
         return self._append("speaker.rename", fields)
+
+    def enrol_voice(self, name: str, turn: int | None, clip: bytes | None, keep: bool) -> int:
+        """Make a voice known and return the input id."""
+        if (turn is None) == (clip is None):
+            raise InvalidInput(f"expected a turn or a clip, got {'both' if clip is not None else 'neither'}")
+        if turn is not None and turn < 0:
+            raise InvalidInput(f"turn: expected 0 or more, got {turn}")
+        data = b"" if clip is None else memoryview(clip).tobytes()
+        if len(data) % 2 or len(data) > MAX_CLIP_BYTES:
+            raise InvalidInput(
+                f"clip: expected whole samples of 2 bytes, at most {MAX_CLIP_BYTES} bytes, got {len(data)}"
+            )
+        encoded = None if clip is None else base64.b64encode(data).decode()
+        fields = {"name": _name("name", name), "turn": turn, "clip": encoded, "keep": keep}
+        return self._append("voice.enrol", fields)
 
     def close(self) -> None:
         """Accept no more input: send `session.close` after everything that was appended."""

@@ -66,6 +66,7 @@ class Configuration:
     pace: str
     words: bool = False
     channel_names: tuple[str | None, ...] | None = None
+    voices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ class SessionCreated(ServerMessage):
     encodings: tuple[str, ...] | None = None
     configuration: Configuration | None = None
     limits: Limits | None = None
+    voices: tuple[str, ...] | None = None
+    keeps_voices: bool | None = None
 
     def __repr__(self) -> str:  # without the token: whoever has it can take over the session
         return f"SessionCreated(session_id={self.session_id!r}, model={self.model!r}, asr={self.asr!r})"
@@ -270,6 +273,19 @@ class SpeakerUpdated(SessionEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VoiceEnrolled(SessionEvent):
+    """A voice is known by its name from now on; `kept` says whether the server keeps it after the session.
+
+    `turn` is the one that it was enrolled from, None for a clip.
+    """
+
+    type = "voice.enrolled"
+    name: str
+    turn: int | None
+    kept: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warned(ServerMessage):
     """A warning; nothing is lost."""
 
@@ -372,6 +388,7 @@ Message: TypeAlias = (
     | TurnRevised
     | TurnFailed
     | SpeakerUpdated
+    | VoiceEnrolled
     | Warned
     | Failed
     | Heartbeat

@@ -47,6 +47,7 @@ def connect(
     labels: Sequence[str] | None = None,
     language: str | None = None,
     speakers: int | None = None,
+    voices: Sequence[str] | None = None,
     words: bool = False,
     partials: bool = True,
     min_silence_ms: int | None = None,
@@ -69,6 +70,7 @@ def connect(
         labels: answer in these labels of the model only.
         language: ISO 639-1 code.
         speakers: number of speakers, if known.
+        voices: names of the server's known voices to recognize; `created.voices` lists them.
         words: whether final turns tell the time of every word.
         partials: whether to receive turns while they are spoken.
         min_silence_ms: the silence that ends a turn.
@@ -100,6 +102,8 @@ def connect(
     }
     if names is not None:
         update["channel_names"] = names
+    if voices is not None:  # an older server does not know the field
+        update["voices"] = list(voices)
     connection, inbox = Connection(update, audio_encoding, sample_rate_hz, count), Inbox(MAX_EVENTS)
     connector = Connector(
         socket_url(url),
@@ -232,6 +236,27 @@ class Session:
         """Rename a speaker and return the input id; `SpeakerUpdated` confirms the name."""
         self._require_open()
         input_id = self._connection.rename_speaker(speaker, name)
+        self._connector.wake()
+        return input_id
+
+    async def enrol_voice(
+        self, name: str, *, turn: int | None = None, clip: bytes | None = None, keep: bool = False
+    ) -> int:
+        """Make a voice known by its name and return the input id; `VoiceEnrolled` confirms it.
+
+        Only with the person's consent.
+
+        Args:
+            name: the person's name.
+            turn: a turn that the person spoke; its speaker gets the name, in all turns.
+            clip: or up to 30 s of 16-bit samples, mono at 16 kHz, in which nobody else speaks.
+            keep: whether the server keeps the voice for other sessions, if `created.keeps_voices`.
+
+        Raises:
+            InvalidInput: a turn and a clip, or neither.
+        """
+        self._require_open()
+        input_id = self._connection.enrol_voice(name, turn, clip, keep)
         self._connector.wake()
         return input_id
 

@@ -119,6 +119,12 @@ class Session:
         """Rename a speaker and return the input id."""
         return self._run(self._session.rename_speaker(speaker, name))
 
+    def enrol_voice(
+        self, name: str, *, turn: int | None = None, clip: bytes | None = None, keep: bool = False
+    ) -> int:
+        """Make a voice known by its name and return the input id."""
+        return self._run(self._session.enrol_voice(name, turn=turn, clip=clip, keep=keep))
+
     def close(self) -> None:
         """End the input; the iteration continues until `SessionClosed`."""
         self._run(self._session.close())
