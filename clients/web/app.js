@@ -15,7 +15,7 @@ import { note, unnote, unnoteAll } from "./notes.js";
 import { Protocol } from "./protocol.js";
 import { Settings } from "./settings.js";
 import { ofFile, ofMicrophone } from "./source.js";
-import { hintText, titleText } from "./texts.js";
+import { enrolledText, hintText, titleText } from "./texts.js";
 import { forget, keep, recall } from "./storage.js";
 import { View } from "./view.js";
 
@@ -225,6 +225,7 @@ export class App {
       case "session.closed": return this.#onClosed(event);
       case "error": return this.#onError(event);
       case "warning": return note(`warning ${event.code}`, sentence(event.message), { mild: true });
+      case "voice.enrolled": return event.event_id > this.caughtUp ? note("voice", enrolledText(event), { mild: true }) : undefined;
       case "speaker.updated": return this.view.showName(event.speaker);
       default: return change ? this.#onTurn(event, change) : this.view.changed();
     }

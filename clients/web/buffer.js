@@ -31,7 +31,7 @@ export class Buffer {
     return this.#push({ start: this.samples, pcm });
   }
 
-  /** Number an input (`turn.correct`, `speaker.rename`) and append it. */
+  /** Number an input (`turn.correct`, `speaker.rename`, `voice.enrol`) and append it. */
   pushInput(message) {
     return this.#push({ message: { ...message, input_id: this.inputs + 1 } });
   }

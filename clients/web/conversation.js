@@ -1,6 +1,6 @@
 // The conversation so far, built from the server's events, without sockets and elements.
 
-const KEPT = new Set(["turn.final", "turn.revised", "turn.failed", "speaker.updated", "session.closed"]);
+const KEPT = new Set(["turn.final", "turn.revised", "turn.failed", "speaker.updated", "voice.enrolled", "session.closed"]);
 
 export class Conversation {
   constructor(created, configuration = null) {

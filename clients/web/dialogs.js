@@ -1,6 +1,7 @@
 // The page's dialogs: a token, the speaker of a turn, a new conversation.
 
 import { $, el } from "./elements.js";
+import { consentText } from "./texts.js";
 
 /** Open a dialog. @returns {Promise<string>} the value of the button that closed it; "" for Escape. */
 function ask(dialog) {
@@ -26,21 +27,34 @@ export async function confirmAnew(text) {
 }
 
 /**
- * Ask who spoke a turn.
+ * Ask who spoke a turn, and whether that voice is to be known.
  * @param {object} turn
  * @param {string[]} speakers
- * @returns {Promise<string|null>} a name, known or new; null where nothing changes.
+ * @param {boolean} keeps whether the server keeps voices for later conversations.
+ * @returns {Promise<{speaker: string, know: boolean, keep: boolean}|null>} a name, known or new; null where nothing changes.
  */
-export async function askSpeaker(turn, speakers) {
+export async function askSpeaker(turn, speakers, keeps) {
   const dialog = $("who-dialog");
   let chosen = null;
+  const showConsent = () => {
+    const keep = $("who-keep").checked;
+    $("who-keep-choice").hidden = !keeps || !$("who-know").checked;
+    $("who-consent").hidden = !$("who-know").checked;
+    $("who-consent").textContent = consentText(keep);
+    $("who-done").textContent = $("who-know").checked ? "Name" : "Correct";
+  };
+  for (const id of ["who-know", "who-keep"]) {
+    $(id).checked = false;
+    $(id).onchange = showConsent;
+  }
+  showConsent();
   $("who-said").textContent = turn.text || "no words";
   $("who-new").value = "";
   $("who-choices").replaceChildren(...speakers.map((name) => {
     const own = name === turn.speaker;
     const button = el("button", { type: "button", class: "pill", dir: "auto", ...(own ? { "aria-current": "true", title: "As heard" } : {}) }, name);
     button.addEventListener("click", () => {
-      chosen = own ? null : name;
+      chosen = name;
       dialog.close("chosen");
     });
     return button;
@@ -48,5 +62,6 @@ export async function askSpeaker(turn, speakers) {
   $("who-cancel").onclick = () => dialog.close("");
   const answer = await ask(dialog);
   if (answer === "new") chosen = $("who-new").value.trim() || null;
-  return chosen === turn.speaker ? null : chosen;
+  const know = $("who-know").checked;
+  return chosen === null || (chosen === turn.speaker && !know) ? null : { speaker: chosen, know, keep: know && keeps && $("who-keep").checked };
 }

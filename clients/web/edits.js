@@ -1,4 +1,4 @@
-// The user's corrections: a speaker's name, and the speaker of a turn.
+// The user's corrections: a speaker's name, the speaker of a turn, and whose voice it is.
 
 import { askSpeaker } from "./dialogs.js";
 import { note } from "./notes.js";
@@ -10,6 +10,11 @@ export class Edits {
   }
 
   get names() { return this.conversation.speakers().map((one) => one.name); }
+
+  /** The names to choose from for a turn: those of the speakers, and of known voices that have not spoken. */
+  get #choices() {
+    return [...new Set([...this.names, ...(this.connection.protocol.configuration?.voices ?? [])])];
+  }
 
   /** Rename a speaker. @param {string} mode of the page. @returns {boolean} whether it was sent to the server. */
   rename(speaker, name, mode) {
@@ -25,12 +30,14 @@ export class Edits {
     return false;
   }
 
-  /** Ask who spoke a turn, and correct it. @returns {Promise<boolean>} whether it was sent to the server. */
+  /** Ask who spoke a turn, and correct it or name its voice. @returns {Promise<boolean>} whether it was sent to the server. */
   async correct(turn) {
-    const speaker = await askSpeaker(turn, this.names);
-    if (speaker === null) return false;
-    const id = this.connection.sendInput({ type: "turn.correct", turn: turn.index, speaker });
-    this.requests.set(id, { speaker: turn.speaker, what: `${speaker} for turn ${turn.index + 1}` });
+    const answer = await askSpeaker(turn, this.#choices, this.conversation.created?.keeps_voices ?? false);
+    if (answer === null) return false;
+    const { speaker, know, keep } = answer;
+    const message = know ? { type: "voice.enrol", name: speaker, turn: turn.index, keep } : { type: "turn.correct", turn: turn.index, speaker };
+    const id = this.connection.sendInput(message);
+    this.requests.set(id, { speaker: turn.speaker, what: `${speaker} for ${know ? "the voice of " : ""}turn ${turn.index + 1}` });
     return true;
   }
 

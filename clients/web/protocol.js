@@ -70,7 +70,7 @@ export class Protocol {
     if (this.open) this.outgoing.push(item.pcm);
   }
 
-  /** Send `turn.correct` or `speaker.rename`. @returns {number} its input_id. */
+  /** Send `turn.correct`, `speaker.rename` or `voice.enrol`. @returns {number} its input_id. */
   sendInput(message) {
     const item = this.buffer.pushInput(message);
     if (this.open) this.outgoing.push(item.message);

@@ -3,8 +3,8 @@
 import { $, el, languageName } from "./elements.js";
 
 const KEY = "stream-erc-settings";
-const DEFAULTS = { model: "", language: "", speakers: "", pace: "live", partials: true, cleanUp: false, announceTurns: true, pushToTalk: false, device: "" };
-const FIELDS = { model: "model", language: "language", speakers: "speakers", pace: "pace", partials: "partials", "clean-up": "cleanUp", "announce-turns": "announceTurns" };
+const DEFAULTS = { model: "", language: "", speakers: "", pace: "live", partials: true, cleanUp: false, announceTurns: true, voices: false, pushToTalk: false, device: "" };
+const FIELDS = { model: "model", language: "language", speakers: "speakers", pace: "pace", partials: "partials", "clean-up": "cleanUp", "announce-turns": "announceTurns", voices: "voices" };
 const MAX_SPEAKERS = 8;
 
 export class Settings {
@@ -37,6 +37,9 @@ export class Settings {
       if (field.type === "checkbox") field.checked = value;
       else field.value = [...field.options].some((option) => option.value === value) ? value : "";
     }
+    const voices = created?.voices ?? [];
+    $("voices-choice").hidden = !voices.length;
+    $("voices-names").textContent = voices.join(", ");
     for (const id of ["model", "language"]) $(id).disabled = $(id).options.length <= 1;
   }
 
@@ -53,6 +56,7 @@ export class Settings {
     if (created?.models?.some((one) => one.name === model)) fields.model = model;
     if (created?.languages?.includes(language)) fields.language = language;
     if (speakers) fields.speakers = Number(speakers);
+    if (this.values.voices && created?.voices?.length) fields.voices = created.voices;
     return fields;
   }
 }

@@ -107,3 +107,12 @@ export function titleText(mode) {
   const word = { listening: "● Listening", playing: "● Playing", paused: "Paused", waiting: "Paused" }[mode];
   return word ? `${word} - stream_erc` : "stream_erc";
 }
+
+/** What a person agrees to whose voice is to be known. @param {boolean} keep whether the server keeps it. */
+export const consentText = (keep) =>
+  "Only with the person's consent: the server stores numbers that tell this voice from others, no audio, " +
+  (keep ? "until whoever runs it removes them (stream-erc voices remove)." : "until this conversation is over.");
+
+/** @param {object} event `voice.enrolled`. */
+export const enrolledText = ({ name, kept }) =>
+  `The voice of ${name} is known from now on${kept ? ", and kept on the server for later conversations" : ""}.`;

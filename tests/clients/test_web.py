@@ -28,12 +28,14 @@ from serving import Running, real_engine, serve
 from stream_erc.cli.palette import emotion_styles
 from stream_erc.cli.report import write_report
 from stream_erc.events import EmotionEvent, Samples
+from stream_erc.inference.voices import read_voices
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 WEB = ROOT / "clients" / "web"
 TURNS = [(1.0, 300.0), (0.8, 900.0), (1.2, 300.0), (0.7, 900.0), (0.9, 300.0)]
+LONG_TURNS = [(1.2, 200.0), (1.2, 900.0), (1.3, 200.0), (1.2, 900.0)]  # enough speech to know a voice by
 ON_THE_WAY = re.compile("WebSocket connection to .* failed")
 """What the browser itself writes to the console where a socket is refused; no script can prevent it."""
 
@@ -572,6 +574,64 @@ def test_a_speaker_is_renamed_and_a_turn_corrected_by_keyboard(
     events = told(page, tmp_path)
     assert [m["name"] for m in events if m["type"] == "speaker.updated"] == ["Anna"]
     assert summary(events)[0][1] == "Clara" and summary(events)[1][1] == "Anna"
+
+
+def test_a_turn_s_voice_is_named_kept_and_recognized_in_the_next_conversation(
+    watched: Watched, tmp_path: Path
+) -> None:
+    voices, recording = tmp_path / "voices.json", file_of(tmp_path / "talk.wav", conversation(LONG_TURNS))
+    with serve(voices=voices, keep_voices=True) as server:
+        page = watched.ready(server.url)
+        page.click("#open-settings")
+        expect(page.locator("#voices-choice")).to_be_hidden()  # nobody is known yet
+        page.locator("#settings button").click()
+        choose(page, pace="replay")
+        page.set_input_files("#file", recording)
+        expect(turns(page)).to_have_count(len(LONG_TURNS))
+
+        turns(page).nth(1).locator(".who").click()
+        expect(page.locator("#who-keep-choice")).to_be_hidden()
+        expect(page.locator("#who-consent")).to_be_hidden()
+        page.check("#who-know")
+        expect(page.locator("#who-consent")).to_contain_text("Only with the person's consent")
+        expect(page.locator("#who-consent")).to_contain_text("until this conversation is over")
+        page.check("#who-keep")
+        expect(page.locator("#who-consent")).to_contain_text("stream-erc voices remove")
+        page.fill("#who-new", "Anna")
+        page.keyboard.press("Enter")
+        expect(page.locator("#notes")).to_contain_text("The voice of Anna is known from now on, and kept")
+        expect(turns(page).nth(1).locator(".who")).to_contain_text("Anna")
+        expect(turns(page).nth(3).locator(".who")).to_contain_text("Anna")
+        assert read_voices(voices, None).names == ("Anna",)
+
+        turns(page).nth(0).locator(".who").click()
+        page.check("#who-know")
+        page.locator("#who-choices").get_by_text("speaker_1").click()  # no name to know a voice by
+        expect(page.locator("#notes")).to_contain_text("speaker_1 for the voice of turn 1 was refused")
+        finish(page)
+        assert [m["name"] for m in told(page, tmp_path) if m["type"] == "voice.enrolled"] == ["Anna"]
+
+        other = watched.ready(server.url)
+        other.click("#open-settings")
+        expect(other.locator("#voices-names")).to_have_text("Anna")
+        other.locator("#settings button").click()
+        choose(other, pace="replay", voices=True)
+        other.set_input_files("#file", recording)
+        expect(turns(other)).to_have_count(len(LONG_TURNS))
+        expect(turns(other).nth(1).locator(".who")).to_contain_text("Anna")
+        expect(turns(other).nth(0).locator(".who")).to_contain_text("speaker_1")
+
+
+def test_a_server_that_keeps_no_voices_offers_nothing_to_keep(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    page.click("#talk-button")
+    expect(turns(page).first).to_be_visible()
+    page.click("#talk-button")
+    turns(page).first.locator(".who").click()
+    page.check("#who-know")
+    expect(page.locator("#who-consent")).to_be_visible()
+    expect(page.locator("#who-keep-choice")).to_be_hidden()
+    page.keyboard.press("Escape")
 
 
 # --- unsure speakers, overlap and late corrections --------------------------------------------------

@@ -10,7 +10,7 @@ import { emotionStyles, tint } from "../../../clients/web/palette.js";
 import { Playback } from "../../../clients/web/playback.js";
 import { reportPage } from "../../../clients/web/report.js";
 import { Resampler, toInt16 } from "../../../clients/web/resampler.js";
-import { hintText, connectionAnnouncement, connectionText, overlapText, recognizerText, speakerText } from "../../../clients/web/texts.js";
+import { connectionAnnouncement, connectionText, consentText, enrolledText, hintText, overlapText, recognizerText, speakerText } from "../../../clients/web/texts.js";
 import { wav } from "../../../clients/web/wav.js";
 import { Peaks } from "../../../clients/web/waveform.js";
 
@@ -313,4 +313,12 @@ test("words on an emotion's colour can be read, however faint it is", () => {
       }
     }
   }
+});
+
+test("what naming a voice means is told, and the event is kept", () => {
+  assert.match(consentText(false), /consent.*no audio.*until this conversation is over/s);
+  assert.match(consentText(true), /consent.*no audio.*stream-erc voices remove/s);
+  assert.equal(enrolledText({ name: "Anna", kept: false }), "The voice of Anna is known from now on.");
+  const conversation = talk(final(0), { type: "voice.enrolled", event_id: ++ids, name: "Anna", turn: 0, kept: true });
+  assert.deepEqual(conversation.events.map((event) => event.type), ["turn.final", "voice.enrolled"]);
 });
