@@ -74,6 +74,7 @@ from stream_erc_client import (
     TurnPartial,
     TurnRevised,
     Unknown,
+    VoiceEnrolled,
     Warned,
     parse,
 )
@@ -95,6 +96,7 @@ from stream_erc_desktop.rows import language_name
 from stream_erc_desktop.sample import sample_url
 from stream_erc_desktop.sources import Source, SourceError
 from stream_erc_desktop.transcript import Transcript
+from stream_erc_desktop.voice_dialog import FOR_NOW, VoiceDialog
 from stream_erc_desktop.window import Window
 
 from stream_erc.cli import palette as report_palette
@@ -838,6 +840,9 @@ class ScriptedFeed(QObject):
     def correct(self, turn: int, speaker: str) -> None:
         self.asked.append(("correct", turn, speaker))
 
+    def enrol(self, turn: int, name: str, keep: bool) -> None:
+        self.asked.append(("enrol", turn, name, keep))
+
     def save(self, path: Path) -> None:
         self.asked.append(("save", path))
 
@@ -1216,6 +1221,43 @@ def test_a_click_on_the_name_of_a_row_asks_who_spoke(window: Window) -> None:
     assert QApplication.activePopupWidget() is None
 
 
+def test_a_turns_voice_is_named_and_kept_where_the_server_keeps_voices(
+    window: Window, feed: ScriptedFeed
+) -> None:
+    listening(window)
+    tell(window, created(voices=("Zoe",), keeps_voices=True), final(0), final(1, speaker="Tom"))
+    transcript = window.page.transcript
+    menu = transcript.who_menu(transcript.list.turns[1])
+    menu.actions()[-1].trigger()
+    menu.deleteLater()
+    dialog = QApplication.activeModalWidget()
+    assert isinstance(dialog, VoiceDialog)
+    assert [dialog.name.itemText(row) for row in range(dialog.name.count())] == ["Anna", "Zoe"]
+    dialog.accept()  # nobody was named yet
+    assert dialog.isVisible()
+    assert "Only with the person's consent" in dialog.consent.text() and FOR_NOW in dialog.consent.text()
+    dialog.keep.setChecked(True)
+    assert "stream-erc voices remove" in dialog.consent.text()
+    dialog.name.setCurrentText("  Tim ")
+    dialog.accept()
+    assert feed.asked[-1] == ("enrol", 1, "Tim", True)
+    enrolled = VoiceEnrolled(session_id="s_1", seq=1, event_id=9, name="Tim", turn=1, kept=True)
+    tell(window, renamed("Tom", "Tim"), enrolled)
+    assert "The voice of Tim is known from now on, and kept" in window.page.notice_bar.words.text()
+    assert window.course.conversation.speakers == ["Anna", "Tim"]
+
+
+def test_a_server_that_keeps_no_voices_offers_nothing_to_keep(window: Window, feed: ScriptedFeed) -> None:
+    listening(window)
+    tell(window, created(), final(0))
+    window.page.transcript.voice_asked.emit(window.course.conversation.turn(0))
+    dialog = QApplication.activeModalWidget()
+    assert isinstance(dialog, VoiceDialog) and not dialog.keep.isVisible()
+    dialog.name.setCurrentText("Anne")
+    dialog.accept()
+    assert feed.asked[-1] == ("enrol", 0, "Anne", False)
+
+
 def test_the_newest_turn_stays_in_view_unless_the_reader_went_up(window: Window) -> None:
     listening(window)
     bar = window.page.transcript.verticalScrollBar()
@@ -1399,6 +1441,24 @@ def test_settings_are_those_of_the_server_and_are_remembered(
     window.open_recording(Path("talk.wav"))
     _, source, options = feed.asked[-1]
     assert (source.live, options) == (False, Options("other", "de", 2, False))
+
+
+def test_known_voices_are_recognized_where_the_user_wants_it(
+    window: Window, preferences: Preferences
+) -> None:
+    tell(window, created())
+    QTest.keyClick(window, Qt.Key.Key_Comma, Qt.KeyboardModifier.ControlModifier)
+    nobody = QApplication.activeModalWidget()
+    assert not nobody.voices.isVisible()
+    nobody.accept()
+    assert preferences.options.voices is False
+    tell(window, created(voices=("Anna", "Ben")))
+    QTest.keyClick(window, Qt.Key.Key_Comma, Qt.KeyboardModifier.ControlModifier)
+    dialog = QApplication.activeModalWidget()
+    assert dialog.voices.isVisible() and dialog.voices.toolTip() == "Anna, Ben"
+    dialog.voices.setChecked(True)
+    dialog.accept()
+    assert preferences.options.voices is True
 
 
 def test_nothing_is_remembered_that_cannot_be_used(tmp_path: Path) -> None:
@@ -2034,6 +2094,28 @@ def test_names_and_speakers_are_put_right_after_a_recording(talk: Path, preferen
         window.page.timeline.renamed.emit("Anna", "Too late")
         until(lambda: "has ended" in window.page.notice_bar.words.text())
         assert window.course.conversation.turn(1).speaker == "Anna"
+
+
+def test_a_voice_that_was_kept_is_recognized_in_the_next_conversation(
+    tmp_path: Path, preferences: Preferences
+) -> None:
+    preferences.live = False
+    path, voices = tmp_path / "two.wav", tmp_path / "voices.json"
+    audio = spoken([(1.2, 200), (1.2, 900), (1.3, 200), (1.2, 900)])
+    write_wav(path, (audio * 32_767).round().astype(np.int16))
+    with serve(voices=voices, keep_voices=True) as server, opened(server.url, preferences) as window:
+        connected(window)
+        window.open_recording(path)
+        until(lambda: window.course.phase is Phase.OPEN and len(shown_turns(window)) == 4)
+        window.feed.enrol(1, "Anna", True)
+        until(lambda: window.course.conversation.speakers == ["speaker_1", "Anna"])
+        until(lambda: "kept on the server" in window.page.notice_bar.words.text())
+        window.course.unsaved = False
+        preferences.options = replace(preferences.options, voices=True)
+        window.open_recording(path)
+        until(lambda: window.course.phase is Phase.OPEN and len(shown_turns(window)) == 4)
+        assert window.course.conversation.speakers == ["speaker_1", "Anna"]
+        window.course.unsaved = False
 
 
 @pytest.mark.slow

@@ -1860,8 +1860,14 @@ def test_a_voice_is_enrolled_on_the_real_server(tmp_path: Path) -> None:
             await session.close()
             return [event async for event in session]
 
+    async def everybody(url: str) -> erc.Configuration:
+        async with erc.connect(url, voices="all") as session:
+            return session.configuration
+
     with serve(voices=path, keep_voices=True) as running:
+        assert run(everybody(running.url)).voices == ()
         first, second = run(once(running.url, [])), run(once(running.url, ["Anna"]))
+        assert run(everybody(running.url)).voices == ("Anna",)
     enrolled = [event for event in first if isinstance(event, erc.VoiceEnrolled)]
     assert [(event.name, event.turn, event.kept) for event in enrolled] == [("Anna", 1, True)]
     assert [event.code for event in first if isinstance(event, erc.Failed)] == ["invalid_voice"]

@@ -19,6 +19,7 @@ from stream_erc_client import (
     TurnPartial,
     TurnRevised,
     Unknown,
+    VoiceEnrolled,
     Warned,
 )
 
@@ -32,6 +33,7 @@ KEPT = (
     TurnRevised,
     TurnFailed,
     SpeakerUpdated,
+    VoiceEnrolled,
     Warned,
     Failed,
     SessionClosed,

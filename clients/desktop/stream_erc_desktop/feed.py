@@ -30,6 +30,7 @@ class Options:
     language: str | None = None
     speakers: int | None = None
     partials: bool = True
+    voices: bool = False  # whether to recognize the voices that the server knows
 
 
 @dataclass
@@ -131,6 +132,10 @@ class Feed(QObject):
         """Correct the speaker of a turn."""
         self._submit(self._send_input(lambda session: session.correct_turn(turn, speaker)))
 
+    def enrol(self, turn: int, name: str, keep: bool) -> None:
+        """Name the voice of a turn, and keep it on the server if asked to."""
+        self._submit(self._send_input(lambda session: session.enrol_voice(name, turn=turn, keep=keep)))
+
     def save(self, path: Path) -> None:
         """Write the events so far to a file."""
         self._submit(self._save(path))
@@ -213,6 +218,7 @@ class Feed(QObject):
                 language=options.language,
                 speakers=options.speakers,
                 partials=options.partials,
+                voices="all" if options.voices else None,
                 pace="live" if active.live else "replay",
             ) as session:
                 active.session = session

@@ -20,6 +20,7 @@ from stream_erc_client import (
     TurnFinal,
     TurnPartial,
     TurnRevised,
+    VoiceEnrolled,
     Warned,
 )
 
@@ -127,6 +128,8 @@ class Conversation:
 
     Attributes:
         labels: the model's emotion labels, in its order.
+        known_voices: the names of the voices that the server knows.
+        keeps_voices: whether it keeps voices for later conversations.
         connection, connection_detail: the state of the connection, and more about it.
         notice: the newest message to the user.
         totals: the server's totals; None before the session is closed.
@@ -141,6 +144,8 @@ class Conversation:
     labels: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
+    known_voices: tuple[str, ...] = ()
+    keeps_voices: bool = False
     connection: ConnectionState = ConnectionState.CONNECTING
     connection_detail: str = ""
     notice: Notice | None = None
@@ -221,6 +226,9 @@ class Conversation:
                 self._keep(replace(known, failed=event.message))
             case SpeakerUpdated():
                 self._rename(event.speaker, event.name)
+            case VoiceEnrolled():
+                kept = ", and kept on the server for later conversations" if event.kept else ""
+                self.notice = Notice(f"The voice of {event.name} is known from now on{kept}.", Tone.GOOD)
             case SessionClosed():
                 self.totals = Totals(event.audio_ms, event.turns, event.failed_turns)
                 self.connection, self.connection_detail = ConnectionState.FINISHED, ""
@@ -254,6 +262,8 @@ class Conversation:
             self.model, self.labels = event.model, tuple(event.labels)
             self.models = tuple(model.name for model in event.models or ())
             self.languages = tuple(event.languages or ())
+            self.known_voices = tuple(event.voices or ())
+            self.keeps_voices = bool(event.keeps_voices)
         if event.configuration:
             self.model, self.labels = event.configuration.model, tuple(event.configuration.labels)
         self.connection, self.connection_detail = ConnectionState.CONNECTED, ""

@@ -25,6 +25,7 @@ class Preferences:
             language=self._text("language") or None,
             speakers=int(self._text("speakers") or 0) or None,
             partials=self._is("partials"),
+            voices=self._text("voices") == "yes",
         )
 
     @options.setter
@@ -33,6 +34,7 @@ class Preferences:
         self._store.setValue("language", options.language or "")
         self._store.setValue("speakers", str(options.speakers or 0))
         self._store.setValue("partials", "yes" if options.partials else "no")
+        self._store.setValue("voices", "yes" if options.voices else "no")
 
     @property
     def live(self) -> bool:

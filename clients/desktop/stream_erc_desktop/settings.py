@@ -24,7 +24,13 @@ class SettingsDialog(QDialog):
     """The settings that the server offers, and those of the window."""
 
     def __init__(
-        self, parent: QWidget, preferences: Preferences, *, models: Sequence[str], languages: Sequence[str]
+        self,
+        parent: QWidget,
+        preferences: Preferences,
+        *,
+        models: Sequence[str],
+        languages: Sequence[str],
+        voices: Sequence[str],
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Settings")
@@ -41,6 +47,10 @@ class SettingsDialog(QDialog):
         self.speakers.setCurrentIndex(options.speakers or 0)
         self.partials = QCheckBox("Show words while they are spoken")
         self.partials.setChecked(options.partials)
+        self.voices = QCheckBox("Recognize the voices that the server knows")
+        self.voices.setChecked(options.voices)
+        self.voices.setToolTip(", ".join(voices))
+        self.voices.setVisible(bool(voices))
         self.pace = _choice((True, "As they are spoken"), (False, "As fast as the server can"))
         self.pace.setCurrentIndex(0 if preferences.live else 1)
         self.look = _choice(*LOOKS.items())
@@ -52,6 +62,8 @@ class SettingsDialog(QDialog):
         form.addRow("&Language", self.language)
         form.addRow("&Speakers", self.speakers)
         form.addRow("", self.partials)
+        if voices:
+            form.addRow("", self.voices)
         form.addRow("&Files", self.pace)
         form.addRow("&Look", self.look)
         note = QLabel("Everything but the look applies from the next conversation on.")
@@ -71,6 +83,7 @@ class SettingsDialog(QDialog):
             language=self.language.currentData(),
             speakers=self.speakers.currentData(),
             partials=self.partials.isChecked(),
+            voices=self.voices.isChecked(),
         )
         self._preferences.live = bool(self.pace.currentData())
         self._preferences.look = self.look.currentData()

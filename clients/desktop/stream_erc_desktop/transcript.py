@@ -20,12 +20,14 @@ class Transcript(QListView):
         chosen: index of the turn selected by click or key.
         left: no turn is selected any more; the newest one is shown.
         corrected: a turn's index and its corrected speaker.
+        voice_asked: the turn whose voice is to be named.
         again: the turn whose time was clicked, to be played.
     """
 
     chosen = Signal(int)
     left = Signal()
     corrected = Signal(int, str)
+    voice_asked = Signal(object)
     again = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -134,6 +136,7 @@ class Transcript(QListView):
             action.triggered.connect(lambda _=False, name=speaker: self._correct(turn, name))
         menu.addSeparator()
         menu.addAction("Somebody else …", lambda: self._ask_name(turn))
+        menu.addAction("Name this voice …", lambda: self.voice_asked.emit(turn))
         return menu
 
     def _ask_who(self, turn: Turn, where: QPoint) -> None:

@@ -26,6 +26,7 @@ from stream_erc_desktop.sample import Sample
 from stream_erc_desktop.settings import SettingsDialog
 from stream_erc_desktop.sources import Source
 from stream_erc_desktop.theme import apply_theme, chosen_theme
+from stream_erc_desktop.voice_dialog import VoiceDialog
 
 FRAME_MS = 33  # between two redraws, while something changes
 
@@ -104,6 +105,7 @@ class Window(QMainWindow):
         page.transcript.chosen.connect(self.select)
         page.transcript.left.connect(self._leave_turn)
         page.transcript.corrected.connect(self._correct)
+        page.transcript.voice_asked.connect(self._ask_voice)
         page.transcript.again.connect(self._hear_again)
         self.playback.playing.connect(page.transcript.show_playing)
         self.playback.failed.connect(lambda reason: page.notice_bar.show_notice(Notice(reason)))
@@ -194,7 +196,13 @@ class Window(QMainWindow):
 
     def _ask_settings(self) -> None:
         known = self.course.conversation
-        dialog = SettingsDialog(self, self.preferences, models=known.models, languages=known.languages)
+        dialog = SettingsDialog(
+            self,
+            self.preferences,
+            models=known.models,
+            languages=known.languages,
+            voices=known.known_voices,
+        )
         dialog.accepted.connect(self._apply_look)
         dialog.open()
 
@@ -206,6 +214,18 @@ class Window(QMainWindow):
         self.feed.correct(turn, speaker)
         text = f"Turn {turn + 1} is now {speaker}'s; the turns after it are processed again."
         self.page.notice_bar.show_notice(Notice(text))
+
+    def _ask_voice(self, turn: Turn) -> None:
+        """Ask whose voice a turn has, and name it."""
+        known = self.course.conversation
+        others = [name for name in (*known.speakers, *known.known_voices) if name != turn.speaker]
+        names = list(dict.fromkeys(others))
+        dialog = VoiceDialog(self, turn.speaker or "this speaker", names, keeps=known.keeps_voices)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.accepted.connect(
+            lambda: self.feed.enrol(turn.index, dialog.chosen, dialog.keep.isChecked() and known.keeps_voices)
+        )
+        dialog.open()
 
     def _rename_selected(self) -> None:
         turn, speakers = self.page.transcript.current_turn, self.course.conversation.speakers

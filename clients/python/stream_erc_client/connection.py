@@ -84,7 +84,7 @@ class Connection:
     """The client's state of one session, over all its sockets.
 
     Args:
-        update: the fields of `session.update`.
+        update: the fields of `session.update`; its `voices` may be `all`, those that the server lists.
 
     Raises:
         InvalidInput: an unknown encoding, or a text that UTF-8 cannot encode.
@@ -93,7 +93,8 @@ class Connection:
     def __init__(
         self, update: Mapping[str, object], encoding: str, sample_rate_hz: int, channels: int = 1
     ) -> None:
-        self._update = as_text({"type": "session.update", **update})
+        self._update = {"type": "session.update", **update}
+        as_text(self._update)  # raises now what it would raise then
         self.buffer = Buffer(encoding, sample_rate_hz, channels)
         self.phase = Phase.CLOSED
         self.created: SessionCreated | None = None
@@ -246,7 +247,10 @@ class Connection:
                 if self.phase is not Phase.OPENING:
                     return []
                 self.created, self.limits = message, message.limits
-                self._control.append(self._update)
+                update = self._update
+                if update.get("voices") == "all":
+                    update = {**update, "voices": list(message.voices or ())}
+                self._control.append(as_text(update))
             case SessionUpdated(configuration=configuration):
                 self.configuration, self.phase = configuration, Phase.OPEN
             case SessionResumed():

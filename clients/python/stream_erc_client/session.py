@@ -47,7 +47,7 @@ def connect(
     labels: Sequence[str] | None = None,
     language: str | None = None,
     speakers: int | None = None,
-    voices: Sequence[str] | None = None,
+    voices: Sequence[str] | Literal["all"] | None = None,
     words: bool = False,
     partials: bool = True,
     min_silence_ms: int | None = None,
@@ -70,7 +70,7 @@ def connect(
         labels: answer in these labels of the model only.
         language: ISO 639-1 code.
         speakers: number of speakers, if known.
-        voices: names of the server's known voices to recognize; `created.voices` lists them.
+        voices: names of the server's known voices to recognize (`created.voices` lists them), or `all`.
         words: whether final turns tell the time of every word.
         partials: whether to receive turns while they are spoken.
         min_silence_ms: the silence that ends a turn.
@@ -103,7 +103,7 @@ def connect(
     if names is not None:
         update["channel_names"] = names
     if voices is not None:  # an older server does not know the field
-        update["voices"] = list(voices)
+        update["voices"] = voices if isinstance(voices, str) else list(voices)
     connection, inbox = Connection(update, audio_encoding, sample_rate_hz, count), Inbox(MAX_EVENTS)
     connector = Connector(
         socket_url(url),
