@@ -4,6 +4,7 @@ All types are frozen. Time is in integer samples at 16 kHz since the session's a
 appear only on the wire (`stream_erc.protocol.encoding`).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -11,11 +12,19 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_erc.exceptions import VoicesError
+
 Samples: TypeAlias = NDArray[np.float32]
 """Audio at 16 kHz in [-1, 1]: mono, shape (N,), or channels that are heard separately, (N, C)."""
 
 Vector: TypeAlias = NDArray[np.float32]
 """A feature or speaker vector, shape (D,)."""
+
+
+def unit(vector: NDArray[np.floating]) -> Vector | None:
+    """Scale `vector` (D,) to length 1; return None if it is zero or not finite."""
+    norm = float(np.linalg.norm(vector))
+    return (vector / norm).astype(np.float32) if np.isfinite(norm) and norm > 1e-6 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,6 +213,23 @@ class KnownVoice:
 
     name: str
     embedding: Vector
+
+
+MAX_VOICE_NAME = 100
+_NUMBERED = re.compile(r"(speaker|voice)_\d+")  # the names of speakers who have none
+
+
+def check_voice_name(name: str) -> None:
+    """Refuse a name that a known voice cannot have.
+
+    Raises:
+        VoicesError: it is empty, too long, not printable, or one that an unnamed speaker gets.
+    """
+    if not name.strip() or len(name) > MAX_VOICE_NAME or not name.isprintable():
+        wanted = f"a voice's name of 1 to {MAX_VOICE_NAME} printable characters"
+        raise VoicesError(f"expected {wanted}, got {name!r}")
+    if _NUMBERED.fullmatch(name):
+        raise VoicesError(f"expected a name that no unnamed speaker gets, got {name!r}")
 
 
 @dataclass(frozen=True, slots=True)

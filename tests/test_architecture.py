@@ -96,6 +96,7 @@ ROOMS: Mapping[str, Room] = {
             "shared": THREADS,
             "metrics": rooms("prometheus_client"),
         },
+        reaches={"known_voices": rooms("stream_erc.sources")},
     ),
     "stream_erc.server.stores": Room(
         imports=rooms("stream_erc", "stream_erc.protocol"),

@@ -180,7 +180,7 @@ def _known_voices(config: Config) -> tuple[KnownVoice, ...]:
     """Read the voices that the configuration names, before any model is loaded."""
     if config.engine.voices is None:
         return ()
-    from stream_erc.inference.voices import read_voices, voices_path
+    from stream_erc.sources.voice_files import read_voices, voices_path
 
     voices = read_voices(voices_path(config.engine.voices), config.session.diarization.encoder)
     return voices.select(voices.names)

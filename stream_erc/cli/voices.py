@@ -7,7 +7,7 @@ from stream_erc import config as configuration
 from stream_erc.config import Config, DiarizationConfig
 from stream_erc.core.enrolment import measure_voice
 from stream_erc.exceptions import VoicesError
-from stream_erc.inference.voices import (
+from stream_erc.sources.voice_files import (
     Voices,
     add_clip,
     check_addition,

@@ -15,7 +15,7 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.core.channels import ChannelMemory
 from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.diarization import OnlineClustering
-from stream_erc.core.enrolment import MIN_SPEECH_S, check_name, unit
+from stream_erc.core.enrolment import MIN_SPEECH_S
 from stream_erc.core.work import Analysis, Classification, ClassifyTurn, ConversationState
 from stream_erc.events import (
     EmotionEvent,
@@ -29,6 +29,8 @@ from stream_erc.events import (
     Turn,
     Vector,
     Word,
+    check_voice_name,
+    unit,
 )
 from stream_erc.exceptions import InputError, VoicesError
 
@@ -340,7 +342,7 @@ class ConversationTracker:
         Raises:
             VoicesError: an unusable name, or a session that does not tell voices apart.
         """
-        check_name(name)
+        check_voice_name(name)
         self._enrol(name, embedding, self._voice_of(name))
 
     def enrol_turn(self, turn: int, name: str) -> tuple[SpeakerRenamed | None, Vector, float]:
@@ -357,7 +359,7 @@ class ConversationTracker:
             VoicesError: an unusable name, no such turn, one that is out of reach or too short, or one of
                 another known voice.
         """
-        check_name(name)
+        check_voice_name(name)
         spoken, embedding = self._voice_in(turn)
         now = self.current.names[spoken.speaker]
         voice = self._voice_of(now)

@@ -1,6 +1,5 @@
-"""Known voices: the rules for their names, and the measuring of a voice in a clip."""
+"""The measuring of a voice in a clip."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -11,33 +10,11 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import SessionConfig
 from stream_erc.core.segmentation import SegmenterOutput, SpeechSegmenter
 from stream_erc.core.vad import WINDOW, Vad
-from stream_erc.events import Samples, SpeechSegment, Vector
+from stream_erc.events import Samples, SpeechSegment, Vector, unit
 from stream_erc.exceptions import VoicesError
 
 MIN_SPEECH_S = 1.0
 """Seconds of speech that a clip or a turn needs: a shorter one tells little about a voice."""
-
-MAX_NAME = 100
-
-_NUMBERED = re.compile(r"(speaker|voice)_\d+")  # the names of speakers who have none
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that a known voice cannot have.
-
-    Raises:
-        VoicesError: it is empty, too long, not printable, or one that an unnamed speaker gets.
-    """
-    if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
-        raise VoicesError(f"expected a voice's name of 1 to {MAX_NAME} printable characters, got {name!r}")
-    if _NUMBERED.fullmatch(name):
-        raise VoicesError(f"expected a name that no unnamed speaker gets, got {name!r}")
-
-
-def unit(vector: NDArray[np.floating]) -> Vector | None:
-    """Scale `vector` (D,) to length 1; return None if it is zero or not finite."""
-    norm = float(np.linalg.norm(vector))
-    return (vector / norm).astype(np.float32) if np.isfinite(norm) and norm > 1e-6 else None
 
 
 def measure_voice(

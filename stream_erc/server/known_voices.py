@@ -5,7 +5,7 @@ import logging
 from stream_erc.config import Config
 from stream_erc.events import VoiceEnrolled
 from stream_erc.exceptions import ConfigError, OutputError, VoicesError
-from stream_erc.inference.voices import Voices, add_clip, read_voices, voices_path
+from stream_erc.sources.voice_files import Voices, add_clip, read_voices, voices_path
 
 log = logging.getLogger(__name__)
 

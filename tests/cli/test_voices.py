@@ -12,7 +12,7 @@ from paths import CORPORA, SAMPLE
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.cli.arguments import parse, read_config
 from stream_erc.cli.main import main
-from stream_erc.inference.voices import read_voices
+from stream_erc.sources.voice_files import read_voices
 
 FIRST = (0.6, 4.1)  # seconds of the first turn of the sample
 

@@ -28,7 +28,7 @@ from serving import Running, real_engine, serve
 from stream_erc.cli.palette import emotion_styles
 from stream_erc.cli.report import write_report
 from stream_erc.events import EmotionEvent, Samples
-from stream_erc.inference.voices import read_voices
+from stream_erc.sources.voice_files import read_voices
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page

@@ -12,10 +12,10 @@ from stream_erc.audio import to_pcm16
 from stream_erc.config import Config, EngineConfig, ServerConfig
 from stream_erc.events import Samples
 from stream_erc.exceptions import ConfigError, VoicesError
-from stream_erc.inference.voices import add_clip, read_voices, remove_voice
 from stream_erc.server.known_voices import KnownVoices
 from stream_erc.server.server import check_access
 from stream_erc.server.stores.sqlite import SqliteStore
+from stream_erc.sources.voice_files import add_clip, read_voices, remove_voice
 
 LOW, HIGH = 200, 900  # Hz: voices
 TALK = conversation([(1.2, LOW), (1.2, HIGH), (1.3, LOW), (1.1, HIGH)])

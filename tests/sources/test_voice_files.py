@@ -11,7 +11,7 @@ import pytest
 
 from stream_erc.events import Vector
 from stream_erc.exceptions import OutputError, VoicesError
-from stream_erc.inference.voices import (
+from stream_erc.sources.voice_files import (
     MAX_CLIPS,
     add_clip,
     check_addition,

@@ -21,8 +21,7 @@ import platformdirs
 from msgspec import Meta
 
 from stream_erc.config import DEFAULT_VOICES
-from stream_erc.core.enrolment import check_name, unit
-from stream_erc.events import KnownVoice, Vector
+from stream_erc.events import KnownVoice, Vector, check_voice_name, unit
 from stream_erc.exceptions import OutputError, VoicesError
 
 VERSION = 1
@@ -129,7 +128,7 @@ def check_addition(path: Path, encoder: str, name: str) -> None:
     Raises:
         VoicesError: an unusable name, or a file that cannot take the voice.
     """
-    check_name(name)
+    check_voice_name(name)
     voices = read_voices(path, encoder, new=True)
     if path.is_dir():
         raise VoicesError(f"{path}: expected a file to add a voice to, got a folder")
@@ -215,7 +214,7 @@ def _read(path: Path, encoder: str | None) -> Voices:
         raise VoicesError(f"{path}: expected vectors of one length, got {sorted(lengths)}")
     for name, clips in file.voices.items():
         try:
-            check_name(name)
+            check_voice_name(name)
         except VoicesError as error:
             raise VoicesError(f"{path}: {error}") from error
         if unit(np.mean([clip.vector for clip in clips], axis=0)) is None:
