@@ -5,23 +5,33 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fakes import LoudnessVad, silence, tone
 from paths import SAMPLE
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import AsrConfig, EngineConfig, SessionConfig
-from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure
+from stream_erc.core.work import (
+    Analysis,
+    AnalyzeSegment,
+    Classification,
+    ClassifyTurn,
+    Failure,
+    MeasuredVoice,
+    MeasureVoice,
+)
 from stream_erc.events import (
     Emotion,
     EmotionEvent,
     Features,
     GivenTurn,
     Hypothesis,
+    KnownVoice,
     Samples,
     SpeechSegment,
     Turn,
     TurnCorrection,
 )
-from stream_erc.exceptions import CheckpointError, ProtocolMisuse
+from stream_erc.exceptions import CheckpointError, ProtocolMisuse, VoicesError
 from stream_erc.inference.emotion import EmotionClassifier
 from stream_erc.inference.engine import TEXT_ONLY, Engine, Stages
 from stream_erc.inference.workers import InlineWorker
@@ -43,10 +53,19 @@ class Repeater:
 
 
 class OneVoice:
-    dim = 2
+    name, dim = "one", 2
 
     def hear(self, samples):
         return np.array([1.0, 0.0], dtype=np.float32), np.full(3, 5.0, dtype=np.float32)
+
+
+class Deaf:
+    """A speaker encoder that fails."""
+
+    name, dim = "deaf", 2
+
+    def embed(self, batch):
+        raise RuntimeError("expected ears")
 
 
 def segment(index: int, samples: Samples = SPOKEN, **asked: bool) -> AnalyzeSegment:
@@ -225,6 +244,30 @@ def test_another_model_shares_everything_but_its_network(tiny_checkpoint, tmp_pa
     assert other.asr_name == engine.asr_name and other.classifier is not engine.classifier
     with pytest.raises(CheckpointError):
         engine.with_model(str(tmp_path / "nowhere"))
+
+
+def test_a_clip_is_measured_or_the_reason_is_told(classifier) -> None:
+    engine = Engine(classifier, vad=LoudnessVad(), speaker_encoder=OneVoice())
+    measured, quiet = engine.run([MeasureVoice(1, tone(2, 200)), MeasureVoice(2, silence(2))])
+    assert isinstance(measured, MeasuredVoice) and measured.speech_s == pytest.approx(2, abs=0.1)
+    np.testing.assert_array_equal(measured.embedding, [1, 0])
+    assert quiet == Failure("expected a clip with at least 1 s of speech, got 0.00 s")
+    for broken, said in (
+        (
+            Engine(classifier, vad=LoudnessVad(), speaker_encoder=Deaf()),
+            "clip could not be measured: expected ears",
+        ),
+        (Engine(classifier), "expected a session that tells voices apart, got one without"),
+    ):
+        assert broken.measure(MeasureVoice(1, tone(2, 200))) == Failure(said)
+
+
+def test_known_voices_must_suit_the_encoder(classifier) -> None:
+    engine = Engine(classifier, vad=LoudnessVad(), speaker_encoder=OneVoice())
+    with pytest.raises(VoicesError, match=r"expected voice vectors of one \(2,\), got 'Anna' with \(3,\)"):
+        engine.open_session(SessionConfig(), voices=[KnownVoice("Anna", np.ones(3, np.float32))])
+    with pytest.raises(VoicesError, match="expected turns whose speakers are to be told apart"):
+        Engine(classifier).open_session(SessionConfig(), voices=[KnownVoice("Anna", np.ones(2, np.float32))])
 
 
 @pytest.mark.slow
