@@ -95,6 +95,7 @@ ROOMS: Mapping[str, Room] = {
             "websocket": rooms("websockets"),
             "shared": THREADS,
             "metrics": rooms("prometheus_client"),
+            "known_voices": rooms("pathlib"),
         },
         reaches={"known_voices": rooms("stream_erc.sources")},
     ),

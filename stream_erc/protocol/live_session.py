@@ -109,7 +109,7 @@ class LiveSession:
             self.terms, snapshot, header = _restore(offer, *stored)
             self.began, self._events_bytes = header.began, header.events_bytes
         self.closing = self._closed = False
-        self._open(snapshot)
+        self._audio, self.session = _open(self.terms, snapshot)
         first = self.session.snapshot()
         self.begun = first.mark.position > 0 or first.events > 0 or first.inputs > 0
         self._inputs = first.inputs  # number of inputs accepted
@@ -171,14 +171,12 @@ class LiveSession:
         """
         if self.begun:
             raise Refusal("out_of_order", "expected session.update before any audio or turn, got it later")
-        before = self.terms
         try:
-            self.terms = SessionTerms(before.offer, requested)
-            self._open(None, voices)
+            terms = SessionTerms(self.terms.offer, requested)
+            self._audio, self.session = _open(terms, None, voices)
         except InputError as error:
-            self.terms = before
-            self._open(None)
             raise Refusal("invalid_configuration", str(error)) from error
+        self.terms = terms
         return messages.SessionUpdated(**self.encoder.envelope(), configuration=self.terms.configuration())
 
     def resumed(self, last_event_id: int) -> messages.SessionResumed:
@@ -362,25 +360,28 @@ class LiveSession:
 
     # --- internals -----------------------------------------------------------------------------------
 
-    def _open(self, snapshot: Snapshot | None, voices: Sequence[KnownVoice] = ()) -> None:
-        """Open the session and its audio, from the beginning with known voices, or from a snapshot."""
-        requested = self.terms.requested
-        resume_at = 0 if snapshot is None else snapshot.acknowledged
-        self._audio = WireAudio(requested.audio, resume_at, separate=self.terms.channels is not None)
-        self.session: Session = self.terms.engine.open_session(
-            self.terms.session_config(),
-            appended=requested.turns == "appended",
-            channels=self.terms.channels,
-            resume=snapshot,
-            voices=voices,
-        )
-
     def _check_room(self) -> None:
         if self._events_bytes > MAX_EVENTS_BYTES:
             limit = MAX_EVENTS_BYTES // 2**20
             raise Refusal(
                 "session_full", f"expected at most {limit} MiB of events, got more: begin another session"
             )
+
+
+def _open(
+    terms: SessionTerms, snapshot: Snapshot | None, voices: Sequence[KnownVoice] = ()
+) -> tuple[WireAudio, Session]:
+    """Open a session and its audio, from the beginning with known voices, or from a snapshot."""
+    resume_at = 0 if snapshot is None else snapshot.acknowledged
+    audio = WireAudio(terms.requested.audio, resume_at, separate=terms.channels is not None)
+    session = terms.engine.open_session(
+        terms.session_config(),
+        appended=terms.requested.turns == "appended",
+        channels=terms.channels,
+        resume=snapshot,
+        voices=voices,
+    )
+    return audio, session
 
 
 def _refuse_after_close(what: str, closed: bool) -> None:

@@ -38,11 +38,11 @@ def test_add_list_remove(clip: Path, tmp_path: Path, capsys, monkeypatch) -> Non
     monkeypatch.setattr(platformdirs, "user_data_dir", lambda name: str(tmp_path / "data" / name))
     path = tmp_path / "data" / "stream-erc" / "voices.json"
     assert main(["voices", "add", "Anna", str(clip)]) == 0
-    assert capsys.readouterr().out.startswith("Anna: 1 clip, 3.")
+    assert capsys.readouterr().out.startswith("Anna: 1 clip, ")
     assert len(read_voices(path, None).clips["Anna"]) == 1
     assert main(["voices", "list"]) == 0
     shown = capsys.readouterr().out
-    assert "speaker encoder" in shown and "Anna: 1 clip, 3." in shown and str(path) in shown
+    assert "speaker encoder" in shown and "Anna: 1 clip, " in shown and str(path) in shown
     assert main(["voices", "remove", "Ann"]) == 2
     assert "expected a known voice (Anna), got 'Ann'" in capsys.readouterr().err
     assert main(["voices", "remove", "Anna"]) == 0

@@ -230,6 +230,31 @@ def test_unusable_configurations_are_refused_before_the_models_are_loaded(path: 
     assert KnownVoices(Config(CONFIG, EngineConfig(voices=str(path)))).read().names == ("Anna",)
 
 
+def test_a_file_is_read_again_when_it_changes(path: Path, tmp_path: Path) -> None:
+    known = KnownVoices(Config(CONFIG, EngineConfig(voices=str(path))))
+    first = known.read()
+    assert known.read() is first
+    add_clip(path, ENCODER, "Ben", voice_of(tone(1, HIGH)), 1.0)
+    assert known.read().names == ("Anna", "Ben")
+    path.unlink()
+    assert known.read().names == ()
+    add_clip(path, ENCODER, "Cleo", voice_of(tone(1, HIGH)), 1.0)
+    folder = KnownVoices(Config(CONFIG, EngineConfig(voices=str(tmp_path))))
+    assert folder.read().names == ("Cleo",)
+    add_clip(tmp_path / "more.json", ENCODER, "Dora", voice_of(tone(1, LOW)), 1.0)
+    assert folder.read().names == ("Cleo", "Dora")
+
+
+def test_a_refused_configuration_leaves_the_voices_that_were_asked_for(path: Path) -> None:
+    with serve(voices=path) as server, Client(server.socket_url) as client:
+        client.answer("session.update", pace="replay", voices=["Anna"])
+        assert client.answer("session.update", model="none")["code"] == "invalid_configuration"
+        client.send_audio(TALK)
+        client.send("session.close")
+        assert client.code() == 1000
+        assert speakers(client) == {0: "Anna", 1: "speaker_1", 2: "Anna", 3: "speaker_1"}
+
+
 def test_a_session_in_a_store_goes_on_elsewhere_with_its_voices(path: Path, tmp_path: Path) -> None:
     store = tmp_path / "sessions.sqlite"
     with serve(voices=path, store=SqliteStore(store)) as server:
