@@ -284,7 +284,8 @@ class OnlineClustering:
         config = self.config
         groups = np.arange(len(seconds))
         products = sums.astype(np.float64) @ sums.T.astype(np.float64)
-        clusters = _Clusters(products, seconds.astype(np.float64), named.copy(), groups)
+        heard = np.where(named, 0.0, seconds)
+        clusters = _Clusters(products, seconds.astype(np.float64), heard, named.copy(), groups)
         known = config.speakers is not None
         least = config.delta_known if known else config.delta_new
         most = max(config.speakers or config.max_speakers, int(named.sum()))
@@ -330,12 +331,14 @@ class _Clusters:
     Attributes:
         products: scalar products of their weighted sums, (K, K).
         seconds: their speech, (K,).
+        heard: the same without the anchors of known voices, which may not have spoken here, (K,).
         named: whether each is a known speaker, (K,).
         groups: the cluster of each item, (I,).
     """
 
     products: NDArray[np.float64]
     seconds: NDArray[np.float64]
+    heard: NDArray[np.float64]
     named: NDArray[np.bool_]
     groups: NDArray[np.int64]
 
@@ -368,7 +371,7 @@ class _Clusters:
         cosine, expected = self.similarity()
         cosine[np.outer(self.named, self.named)] = -np.inf
         np.fill_diagonal(cosine, -np.inf)
-        total = self.seconds.sum()
+        total = self.heard.sum()
         for a in np.argsort(self.seconds, kind="stable").tolist():
             b = int(cosine[a].argmax())
             rare = self.seconds[a] < RARE * total and cosine[a, b] > RARE_LIKE * expected[a, b]
@@ -385,6 +388,8 @@ class _Clusters:
         self.products = np.delete(np.delete(products, b, 0), b, 1)
         self.seconds[a] += self.seconds[b]
         self.seconds = np.delete(self.seconds, b)
+        self.heard[a] += self.heard[b]
+        self.heard = np.delete(self.heard, b)
         self.named[a] |= self.named[b]
         self.named = np.delete(self.named, b)
         self.groups[self.groups == b] = a

@@ -53,6 +53,12 @@ TALK = conversation([(1.2, LOW), (1.2, HIGH), (1.3, LOW), (0.6, HIGH), (1.4, LOW
 ANNA = KnownVoice("Anna", voice(tone(1, LOW)))
 BEN = KnownVoice("Ben", voice(tone(1, OTHER)))
 
+
+def between(cosine: float, one: KnownVoice, other: KnownVoice) -> Vector:
+    """Return the vector that has this cosine with the first voice, in the direction of the second."""
+    return (cosine * one.embedding + np.sqrt(1 - cosine**2) * other.embedding).astype(np.float32)
+
+
 # --- measuring ------------------------------------------------------------------------------------
 
 
@@ -142,6 +148,13 @@ def test_silent_voices_take_no_strangers_place(count: int | None) -> None:
     assert speakers(events) == dict(enumerate(["speaker_1", "speaker_2"] * 3))
 
 
+def test_what_made_voices_known_makes_no_stranger_rare() -> None:
+    guests = [KnownVoice(f"Guest {k}", voice(tone(1, hz))) for k, hz in enumerate((40, 72, 104))]
+    anna = KnownVoice("Anna", between(0.25, ANNA, BEN))
+    events = play(open_session(voices=[*guests, anna]), TALK, [1_600])
+    assert speakers(events)[0] == "speaker_1"
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.integers(0, len(TALK)), max_size=3))
 def test_resuming_equals_going_on(cuts: list[int]) -> None:
@@ -206,8 +219,7 @@ def test_a_known_voice_that_was_not_recognised_is_told() -> None:
 
 
 def test_renaming_to_a_silent_voice_makes_both_one() -> None:
-    unlike = 0.55 * ANNA.embedding + np.sqrt(1 - 0.55**2) * BEN.embedding
-    session = open_session(voices=[KnownVoice("Anna", unlike.astype(np.float32))])
+    session = open_session(voices=[KnownVoice("Anna", between(0.33, ANNA, BEN))])
     session.receive_audio(TALK[: 4 * SAMPLE_RATE])
     events = drive(session, HashEngine())
     assert speakers(events) == {0: "speaker_1", 1: "speaker_2"}

@@ -234,14 +234,14 @@ def test_a_file_is_read_again_when_it_changes(path: Path, tmp_path: Path) -> Non
     known = KnownVoices(Config(CONFIG, EngineConfig(voices=str(path))))
     first = known.read()
     assert known.read() is first
-    add_clip(path, ENCODER, "Ben", voice_of(tone(1, HIGH)), 1.0)
+    add_clip(path, ENCODER, "Ben", voice(tone(1, HIGH)), 1.0)
     assert known.read().names == ("Anna", "Ben")
     path.unlink()
     assert known.read().names == ()
-    add_clip(path, ENCODER, "Cleo", voice_of(tone(1, HIGH)), 1.0)
+    add_clip(path, ENCODER, "Cleo", voice(tone(1, HIGH)), 1.0)
     folder = KnownVoices(Config(CONFIG, EngineConfig(voices=str(tmp_path))))
     assert folder.read().names == ("Cleo",)
-    add_clip(tmp_path / "more.json", ENCODER, "Dora", voice_of(tone(1, LOW)), 1.0)
+    add_clip(tmp_path / "more.json", ENCODER, "Dora", voice(tone(1, LOW)), 1.0)
     assert folder.read().names == ("Cleo", "Dora")
 
 
