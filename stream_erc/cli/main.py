@@ -94,8 +94,11 @@ def _replay(args: argparse.Namespace) -> int:
     config = read_config(args, partials=live)
     audio = AudioFile(args.input)
     given = turns.read_turns(args.turns, args.input.stem) if args.turns else None
-    choice: ChannelChoice = args.channels or ("auto" if given is None else "mix")
+    mono = given is not None or config.engine.voices is not None  # these need one channel
+    choice: ChannelChoice = args.channels or ("mix" if mono else "auto")
     channels = choose_channels(audio, choice)
+    if config.engine.voices is not None and channels is not None:
+        raise InputError("--channels: expected mix with --voices, got channels to hear separately")
     if given is not None and channels is not None:
         raise InputError("--channels: expected mix with --turns, got channels to hear separately")
     if audio.channels == 2 and choice == "auto":

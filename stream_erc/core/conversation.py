@@ -342,7 +342,7 @@ class ConversationTracker:
         Raises:
             VoicesError: an unusable name, or a session that does not tell voices apart.
         """
-        check_voice_name(name)
+        self._check_enrolment(name)
         self._enrol(name, embedding, self._voice_of(name))
 
     def enrol_turn(self, turn: int, name: str) -> tuple[SpeakerRenamed | None, Vector, float]:
@@ -359,7 +359,7 @@ class ConversationTracker:
             VoicesError: an unusable name, no such turn, one that is out of reach or too short, or one of
                 another known voice.
         """
-        check_voice_name(name)
+        self._check_enrolment(name)
         spoken, embedding = self._voice_in(turn)
         now = self.current.names[spoken.speaker]
         voice = self._voice_of(now)
@@ -382,6 +382,14 @@ class ConversationTracker:
         self._settle()
         return renamed, embedding, _seconds(spoken)
 
+    def _check_enrolment(self, name: str) -> None:
+        """Refuse a name that a known voice cannot have, and sessions that know no voices."""
+        check_voice_name(name)
+        if self._clustering is None:
+            raise VoicesError("expected a session that tells voices apart, got one without")
+        if self._channels:
+            raise VoicesError("expected a session that hears one channel, got one that hears them separately")
+
     def _voice_in(self, turn: int) -> tuple[Turn, Vector]:
         """Return a turn and its voice vector (D,), or say why there is none."""
         state = self.current.clustering
@@ -398,8 +406,7 @@ class ConversationTracker:
 
     def _enrol(self, name: str, embedding: Vector, voice: int | None) -> None:
         """Add an embedding to a voice, a new one if `voice` is None, and give it the name."""
-        if self._clustering is None:
-            raise VoicesError("expected a session that tells voices apart, got one without")
+        assert self._clustering is not None
         state = self.current.clustering or self._clustering.initial()
         before = state.speakers()
         state, known = self._clustering.enrol(state, name, embedding, voice), self.current.known

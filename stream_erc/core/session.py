@@ -78,7 +78,7 @@ from stream_erc.events import (
     TurnFailed,
     VoiceEnrolled,
 )
-from stream_erc.exceptions import ConfigError, InputError, ProtocolMisuse
+from stream_erc.exceptions import ConfigError, InputError, ProtocolMisuse, VoicesError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,6 +181,7 @@ class Session:
 
     Raises:
         ConfigError: channels that cannot be heard separately, or along with turns that are given or appended.
+        VoicesError: known voices along with channels.
     """
 
     def __init__(
@@ -204,6 +205,8 @@ class Session:
             check_channels(channels)
             if given is not None or appended or vad is None:
                 raise ConfigError("channels: expected turns that are found in the audio, got other turns")
+            if voices:
+                raise VoicesError("expected no known voices where channels are heard separately, got some")
         if given is not None:
             segmenter = GivenSegmenter(given, self._snapshot.mark)
         elif appended:

@@ -88,7 +88,8 @@ Speakers
     name in all turns, or from a clip. ``voice.enrolled`` reports it. If somebody else has that name, both are
     one speaker from then on, and the turns that a correction can still reach are sent again. With ``keep``, a
     server that ``keeps_voices`` keeps the voice for later sessions; the ``warning`` ``voice_not_kept`` says
-    if it could not. A client must enrol nobody who has not agreed to it.
+    if it could not. A client must enrol nobody who has not agreed to it. Where channels are heard
+    separately, no voices are known.
 
     An input takes effect when everything sent before it has been processed: audio, turns and other inputs. So
     its effect does not depend on the server's load. A rename sent right after an appended turn finds that

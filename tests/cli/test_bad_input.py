@@ -451,6 +451,10 @@ def test_separate_channels_with_known_turns(replay, call, tmp_path) -> None:
     whole(replay(call, "--turns", turns))
 
 
+def test_separate_channels_with_known_voices(replay, call) -> None:
+    refused(replay(call, "--voices", "default", "--channels", "separate"), "expected mix with --voices")
+
+
 def test_a_text_has_no_channels(replay, tmp_path) -> None:
     text = tmp_path / "a.jsonl"
     text.write_text('{"dialogue": "a", "turns": [{"speaker": "b", "text": "c"}]}\n')

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from serving import FakeClassifier
 
 from stream_erc.audio import SAMPLE_RATE
+from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.enrolment import measure_voice
 from stream_erc.core.session import Session, Snapshot
 from stream_erc.core.snapshots import decode, encode_header, encode_step
@@ -282,10 +283,29 @@ def test_a_session_that_tells_no_voices_apart_knows_none() -> None:
     session.submit(TurnEnrolment(0, "Anna"))
     session.submit(ClipEnrolment("Anna", tone(2, LOW)))
     session.receive_eof()
-    assert reasons(drive(session, HashEngine())) == [
-        "expected a turn whose voice is in memory (none), got 0",
-        "expected a session that tells voices apart, got one without",
-    ]
+    assert (
+        reasons(drive(session, HashEngine()))
+        == [
+            "expected a session that tells voices apart, got one without",
+        ]
+        * 2
+    )
+
+
+def test_channels_that_are_heard_separately_know_no_voices() -> None:
+    clustering = OnlineClustering(CONFIG.diarization, 8)
+    channels = (None, "Tom")
+    with pytest.raises(VoicesError, match="expected no known voices where channels are heard separately"):
+        Session(CONFIG, vad=LoudnessVad(), clustering=clustering, channels=channels, voices=[ANNA])
+    session = Session(CONFIG, vad=LoudnessVad(), clustering=clustering, channels=channels)
+    audio = np.stack([TALK, np.zeros_like(TALK)], axis=1)
+    inputs = TurnEnrolment(0, "Anna"), ClipEnrolment("Anna", tone(2, LOW))
+    events = heard(session, *inputs, audio=audio)
+    assert (
+        reasons(events)
+        == ["expected a session that hears one channel, got one that hears them separately"] * 2
+    )
+    assert set(speakers(events).values()) == {"speaker_1", "speaker_2"}
 
 
 def test_a_rename_carries_the_known_voice_along() -> None:

@@ -50,6 +50,10 @@ def test_a_client_asks_for_the_voices_that_it_may_know(path: Path) -> None:
             )
             twice = client.answer("session.update", voices=["Anna", "Anna"])
             assert twice["message"] == "expected each voice once, got Anna, Anna"
+            call = {"encoding": "pcm_s16le", "sample_rate_hz": 16_000, "channels": 2}
+            apart = client.answer("session.update", audio=call, voices=["Anna"])
+            assert apart["code"] == "invalid_configuration"
+            assert "expected no known voices where channels are heard separately" in apart["message"]
             updated = client.answer("session.update", pace="replay", voices=["Anna"])
             assert updated["configuration"]["voices"] == ["Anna"]
             client.send_audio(TALK)
