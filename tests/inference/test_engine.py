@@ -55,6 +55,9 @@ class Repeater:
 class OneVoice:
     name, dim = "one", 2
 
+    def embed(self, batch):
+        return [self.hear(samples)[0] for samples in batch]
+
     def hear(self, samples):
         return np.array([1.0, 0.0], dtype=np.float32), np.full(3, 5.0, dtype=np.float32)
 
