@@ -27,6 +27,10 @@ def unit(vector: NDArray[np.floating]) -> Vector | None:
     return (vector / norm).astype(np.float32) if np.isfinite(norm) and norm > 1e-6 else None
 
 
+ENOUGH = 8_000
+"""Samples (0.5 s) that tell something about a voice."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeechSegment:
     """A span of speech, found by VAD and endpointing or given by the client.
@@ -42,6 +46,7 @@ class SpeechSegment:
             pause, these are the very samples of the final segment.
         channel: 0-based channel that it was found in; None in mono audio, here and in all types below.
         overlap: share of a final segment's speech in which somebody else spoke as well, 0 to 1.
+        shared: the number of first samples in which the turn before goes on.
     """
 
     index: int
@@ -54,6 +59,13 @@ class SpeechSegment:
     paused: bool = False
     channel: int | None = None
     overlap: float = 0.0
+    shared: int = 0
+
+    @property
+    def alone(self) -> Samples:
+        """The samples in which this turn's speaker can be heard alone; all of them if these are too few."""
+        enough = len(self.samples) - self.shared >= ENOUGH
+        return self.samples[self.shared :] if self.shared and enough else self.samples
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -267,7 +267,10 @@ class SpeechSegmenter:
         """Return a segment with the audio from its pre-roll to `heard_to`."""
         samples = self._tail.cut(self._audio_from(start), heard_to)
         first = heard_to - len(samples)
-        return SpeechSegment(self._segments, start, end, samples, first, decided_at or self.position)
+        shared = max(0, self._last_end - first)
+        return SpeechSegment(
+            self._segments, start, end, samples, first, decided_at or self.position, shared=shared
+        )
 
     def _ended(self, ended: endpointing.Ended) -> SpeechSegment:
         segment = self._segment(ended.start, ended.end, ended.heard_to, ended.decided_at)

@@ -332,7 +332,7 @@ class Engine:
         )
 
     def _analyze_voice(self, work: AnalyzeSegment) -> Voice:
-        started, samples = self._clock(), work.segment.samples
+        started, samples = self._clock(), work.segment.alone
         embedding, states = None, None
         if work.embed_speaker and self._speaker_encoder is not None:
             embedding, states = self._speaker_encoder.hear(samples)

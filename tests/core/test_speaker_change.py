@@ -29,7 +29,7 @@ from stream_erc.core.speaker_change import (
     find_other_voice,
     find_takeover,
 )
-from stream_erc.core.work import Failure, SegmentSpeakers
+from stream_erc.core.work import AnalyzeSegment, Failure, SegmentSpeakers
 from stream_erc.events import EmotionEvent, LastingEvent, SpeechStarted, SpeechStopped
 
 A, B, C = 310.0, 580.0, 940.0  # Hz, amid the bands of the fake
@@ -167,6 +167,24 @@ def test_overlap_is_told_and_with_whom():
     first, second = turns(play(watching(), audio, [1600]))
     assert first.turn.end > second.turn.start and second.others == (first.speaker_name,)
     assert 0.15 < first.turn.overlap < 0.4 and 0.15 < second.turn.overlap < 0.4 and first.others == ()
+
+
+def test_a_voice_is_heard_where_nobody_else_speaks():
+    session, engine, heard = watching(), HashEngine(), {}
+    audio = talk((2, A), (3, None))
+    audio[32_000:64_000] += tone(2, B)  # 0.5 s over the end of the other
+    session.receive_audio(audio)
+    while works := session.work_to_do():
+        found = [w.segment for w in works if isinstance(w, AnalyzeSegment)]
+        heard |= {segment.index: segment for segment in found if segment.final or segment.paused}
+        for work, result in zip(works, engine.run(works), strict=True):
+            session.receive_result(work, result)
+    first, second = heard[0], heard[1]
+    assert first.shared == 0 and first.alone is first.samples
+    assert 0 < second.shared == first.end - second.samples_from
+    assert len(second.alone) == len(second.samples) - second.shared
+    short = dataclasses.replace(second, samples=second.samples[: second.shared + 100])
+    assert short.alone is short.samples
 
 
 TALK = talk((2, A), (2.5, B), (0.6, None), (1.5, A), (1.2, C), (0.4, None), (0.8, B), (2, A), (0.4, C))

@@ -88,12 +88,12 @@ class Turn:
 
     @property
     def who(self) -> str:
-        """Who spoke, in words; where the name is shown, an unsure one has a question mark."""
+        """The speaker in words; where the name is shown, an unsure one has a question mark."""
         return f"probably {self.speaker}" if self.unsure else self.speaker or "Somebody"
 
     @property
     def overlap_text(self) -> str:
-        """Who else spoke, and in how much of the turn; "" for nobody."""
+        """The other speakers, and in how much of the turn they spoke; "" for nobody."""
         share = percent(self.overlap) if self.overlap else ""
         if not self.others:
             return f"overlap {share}" if share else ""
