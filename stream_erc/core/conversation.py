@@ -451,7 +451,8 @@ class ConversationTracker:
         for k, analyzed in enumerate(stale):
             if analyzed.turn.index in speakers:
                 speaker = names.index(speakers[analyzed.turn.index])
-                stale[k] = replace(analyzed, turn=replace(analyzed.turn, speaker=speaker))
+                unsure = analyzed.turn.unsure and analyzed.turn.index not in self.current.pinned
+                stale[k] = replace(analyzed, turn=replace(analyzed.turn, speaker=speaker, unsure=unsure))
         self._queue = deque([*stale, *self._queue])
         self._done = deque(steps[:first], maxlen=self._done.maxlen)
         before = steps[first].before
