@@ -24,7 +24,7 @@ from stream_erc_desktop.palette import LIGHT, EmotionStyle, Theme
 Index = QModelIndex | QPersistentModelIndex
 
 PAD_X, PAD_Y, GAP = 14, 9, 14  # px
-TIME_PX, SPEAKER_PX, EMOTION_PX = 46, 96, 148
+TIME_PX, SPEAKER_PX, EMOTION_PX = 46, 104, 148
 NARROW_PX = 560  # in narrower rows, the words get a line of their own
 MAX_SIZES = 10_000  # rows
 TRANSLATION_SCALE, TRANSLATION_GAP = 0.9, 2  # of the font; px between the words and their translation
@@ -250,8 +250,10 @@ def _below(turn: Turn) -> str:
 
 
 def _translation(turn: Turn) -> str:
-    """Return a turn's words in English after the name of their language."""
-    return f"from {language_name(turn.language)}: {turn.translation}" if turn.language else turn.translation
+    """Return a turn's words in English after the name of their language, "" if not translated."""
+    if not turn.translation or not turn.language:
+        return turn.translation
+    return f"from {language_name(turn.language)}: {turn.translation}"
 
 
 def language_name(code: str) -> str:

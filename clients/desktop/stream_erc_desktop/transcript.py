@@ -55,7 +55,10 @@ class Transcript(QListView):
     ) -> None:
         """Show the turns; the newest stays in view unless the user scrolled away from it."""
         self._delegate.styles, self.speakers = styles, list(speakers)
-        first = QPersistentModelIndex() if self._at_end else QPersistentModelIndex(self.indexAt(QPoint(1, 1)))
+        if self._at_end:
+            self.list.sync(turns)
+            return
+        first = QPersistentModelIndex(self.indexAt(QPoint(1, 1)))
         top = self.visualRect(QModelIndex(first)).top()
         self.list.sync(turns)
         if first.isValid():  # rows above may have grown: what the user looks at stays where it is
