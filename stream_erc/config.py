@@ -72,7 +72,7 @@ class DiarizationConfig:
     speakers: int | None = None
     max_speakers: int = 8
     tau_active_ms: int = 1_000
-    delta_new: float = 0.68
+    delta_new: float = 0.60
     delta_known: float = 0.75
     memory_turns: int = 32
 
