@@ -22,9 +22,13 @@ Vector: TypeAlias = NDArray[np.float32]
 
 
 def unit(vector: NDArray[np.floating]) -> Vector | None:
-    """Scale `vector` (D,) to length 1; return None if it is zero or not finite."""
+    """Scale `vector` (D,) to length 1, read-only; return None if it is zero or not finite."""
     norm = float(np.linalg.norm(vector))
-    return (vector / norm).astype(np.float32) if np.isfinite(norm) and norm > 1e-6 else None
+    if not np.isfinite(norm) or norm < 1e-12:
+        return None
+    scaled = (vector / norm).astype(np.float32)
+    scaled.setflags(write=False)
+    return scaled
 
 
 ENOUGH = 8_000

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import DiarizationConfig
-from stream_erc.events import Samples, Vector
+from stream_erc.events import Samples, Vector, unit
 from stream_erc.exceptions import DeviceError, EngineUnavailable
 from stream_erc.inference.filter_banks import BANDS, filter_banks
 from stream_erc.inference.level import at_level
@@ -71,16 +71,6 @@ def _device(wanted: Device) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise DeviceError("expected a CUDA device for the speaker encoder, got a torch that sees none")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def unit(vector: NDArray[np.floating]) -> Vector | None:
-    """Scale `vector` (D,) to length 1, read-only; return None if it is zero or not finite."""
-    norm = float(np.linalg.norm(vector))
-    if not np.isfinite(norm) or norm < 1e-12:
-        return None
-    scaled = (vector / norm).astype(np.float32)
-    scaled.setflags(write=False)
-    return scaled
 
 
 # --- CAM++ ----------------------------------------------------------------------------------------

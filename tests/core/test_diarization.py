@@ -10,8 +10,8 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.config import DiarizationConfig
 from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.diarization import Assignment, OnlineClustering
+from stream_erc.events import unit
 from stream_erc.exceptions import ConfigError, InputError, ProtocolMisuse
-from stream_erc.inference.speaker_encoder import unit
 
 DIM = 16
 SECOND = SAMPLE_RATE
