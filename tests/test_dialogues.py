@@ -29,6 +29,7 @@ dialogues = load("dialogues.py")
 sys.modules["dialogues"] = dialogues
 offline = load("offline_diarization.py")
 sys.modules["offline_diarization"] = offline
+sys.modules["telephone"] = load("telephone.py")
 evaluation = load("evaluate_diarization")
 
 
