@@ -37,6 +37,9 @@ TRAIL = 3 * WINDOW
 So the analysis can begin at the first moment of a pause that may be the end, on the final samples.
 """
 
+SOFT = 0.03
+"""The speech probability below which nobody speaks, however softly."""
+
 
 class Phase(StrEnum):
     """The states of the transition table."""
@@ -101,12 +104,15 @@ class Ended:
         start, end: samples, without pre-roll and trailing silence.
         decided_at: the sample at which the end was decided.
         heard_to: the end of the audio to analyse.
+        earliest, latest: samples [earliest, latest) without a gap in what may be speech, if soft.
     """
 
     start: int
     end: int
     decided_at: int
     heard_to: int
+    earliest: int
+    latest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,8 @@ class EndpointState:
         end: end of its speech, if it has ended; meaningful only in MAYBE_SILENCE.
         quietest_at, quietest: middle and probability of the best window for a cut; -1 if there is none yet.
         needed: the silence that ends the segment, 0 while nothing but the configuration says so.
+        soft_from: start of the run of windows that may be speech, if soft; `position` if there is none.
+        earliest, latest: bounds of what may be speech without a gap before `start` and after `end`.
     """
 
     phase: Phase = Phase.SILENCE
@@ -139,6 +147,9 @@ class EndpointState:
     quietest_at: int = -1
     quietest: float = 1.0
     needed: int = 0
+    soft_from: int = 0
+    earliest: int = 0
+    latest: int = 0
 
 
 def validate(vad: VadConfig, endpointing: EndpointingConfig) -> None:
@@ -182,7 +193,7 @@ def step(
     """
     threshold = vad.release if state.phase in SOUNDING else vad.threshold
     given = Input.SPEECH if probability >= threshold else Input.SILENCE
-    state, boundaries = _transition(replace(state, position=state.position + WINDOW), given)
+    state, boundaries = _transition(_after(state, probability >= SOFT), given)
     state = _watch_for_cut(state, probability, endpointing)
     if _has_lasted(state, endpointing):
         state, more = _transition(state, Input.LASTED)
@@ -221,7 +232,7 @@ def divide(state: EndpointState, start: int) -> EndpointState:
 
     How long a pause must be that has begun is decided anew, by the words of the rest.
     """
-    return replace(state, start=start, quietest_at=-1, quietest=1.0, needed=0)
+    return replace(state, start=start, earliest=start, quietest_at=-1, quietest=1.0, needed=0)
 
 
 def decide(
@@ -269,6 +280,15 @@ def finish(
     return state, boundaries
 
 
+def _after(state: EndpointState, soft: bool) -> EndpointState:
+    """Return the state with one window more, which may be speech, if `soft`, or is none."""
+    before, position = state.position, state.position + WINDOW
+    if not soft:
+        return replace(state, position=position, soft_from=position)
+    goes_on = state.phase == Phase.MAYBE_SILENCE and state.latest == before
+    return replace(state, position=position, latest=position if goes_on else state.latest)
+
+
 def _transition(state: EndpointState, given: Input) -> tuple[EndpointState, tuple[Boundary, ...]]:
     """Look up the transition and perform its action; `state.position` is the end of the window."""
     phase, action = TRANSITIONS[state.phase, given]
@@ -276,16 +296,19 @@ def _transition(state: EndpointState, given: Input) -> tuple[EndpointState, tupl
     state = replace(state, phase=phase)
     match action:
         case Action.OPEN:
-            return replace(state, start=before, quietest_at=-1, quietest=1.0), ()
+            earliest = min(state.soft_from, before)
+            return replace(state, start=before, earliest=earliest, quietest_at=-1, quietest=1.0), ()
         case Action.CANCEL:
             return state, (Cancelled(state.start),)
         case Action.CONFIRM:
             return state, (Started(state.start),)
         case Action.MARK:
-            return replace(state, end=before, needed=0), ()
+            latest = state.position if state.soft_from < state.position else before
+            return replace(state, end=before, latest=latest, needed=0), ()
         case Action.CLOSE:
             heard_to = min(state.end + TRAIL, state.position)
-            return state, (Ended(state.start, state.end, state.position, heard_to),)
+            bounds = (state.earliest, min(state.latest, heard_to))
+            return state, (Ended(state.start, state.end, state.position, heard_to, *bounds),)
         case Action.RESUME | None:
             return state, ()
 
@@ -320,5 +343,5 @@ def _cut(state: EndpointState) -> tuple[EndpointState, tuple[Boundary, ...]]:
     if state.phase == Phase.MAYBE_SILENCE:  # it has ended already
         return _transition(state, Input.LASTED)
     cut = state.quietest_at if state.quietest_at >= 0 else state.position
-    ended = Ended(state.start, cut, state.position, cut)
-    return replace(state, start=cut, quietest_at=-1, quietest=1.0), (ended, Started(cut))
+    ended = Ended(state.start, cut, state.position, cut, state.earliest, cut)
+    return divide(state, cut), (ended, Started(cut))

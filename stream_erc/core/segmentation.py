@@ -251,12 +251,10 @@ class SpeechSegmenter:
                 if self._watch is not None:
                     self._watch.begin(boundary.start)
             elif isinstance(boundary, endpointing.Ended):
-                found += (
-                    SpeechStopped(boundary.end),
-                    self._ended(boundary),
-                )
+                segment = self._ended(boundary)
+                found += (SpeechStopped(segment.end), segment)
                 self._segments += 1
-                self._partial_at, self._last_end = None, boundary.end
+                self._partial_at, self._last_end = None, segment.end
         if self.idle and boundaries and self._watch is not None:
             self._watch.stop()
         needed = (self.position if self.idle else self._endpoint.start) - self._pre_roll
@@ -276,7 +274,9 @@ class SpeechSegmenter:
         segment = self._segment(ended.start, ended.end, ended.heard_to, ended.decided_at)
         if self._watch is None:
             return segment
-        return replace(segment, overlap=self._watch.overlap(ended.start, ended.end))
+        earliest = max(ended.earliest, self._audio_from(ended.start))
+        start, end = self._watch.extend(ended.start, ended.end, earliest, ended.latest)
+        return replace(segment, start=start, end=end, overlap=self._watch.overlap(start, end))
 
     def _audio_from(self, start: int) -> int:
         """Return the first sample of a segment's audio: its pre-roll does not reach into the one before."""
@@ -308,7 +308,7 @@ class SpeechSegmenter:
             while (change := self._change(watch, question)) is not None:
                 state, end = self._endpoint, change.end
                 heard_to = max(end, min(end + endpointing.TRAIL, change.start))
-                ended = endpointing.Ended(state.start, end, self.position, heard_to)
+                ended = endpointing.Ended(state.start, end, self.position, heard_to, state.earliest, end)
                 self._endpoint = endpointing.divide(state, change.start)
                 found += self._collect((ended, endpointing.Started(change.start)))
                 found += self._repaused()

@@ -116,7 +116,7 @@ class _Ahead:
         analysis: its result, None until it is there.
         guess: the turn with its speaker.
         classify, classification: the same for its emotion.
-        silence_ms: the silence that ended the turn.
+        decided_at: the sample at which the end was decided.
         ended: whether the turn has ended with this pause.
     """
 
@@ -126,23 +126,18 @@ class _Ahead:
     classify: ClassifyTurn | None = None
     classification: Classification | None = None
     waiting: bool = False  # for the language of the turn before
-    silence_ms: float = 0.0
+    decided_at: int = 0
     ended: bool = False
 
     def late_ms(self, elapsed_ms: float) -> float:
-        """Return how long after the silence the result of work came that took `elapsed_ms`."""
-        paused = self.work.segment
-        begun_ms = (paused.decided_at - paused.end) * 1000 / SAMPLE_RATE
-        return max(0.0, begun_ms + elapsed_ms - self.silence_ms)
+        """Return how long after the end was decided the result of work came that took `elapsed_ms`."""
+        head_start_ms = (self.decided_at - self.work.segment.decided_at) * 1000 / SAMPLE_RATE
+        return max(0.0, elapsed_ms - head_start_ms)
 
     def matches(self, segment: SpeechSegment) -> bool:
         """Return whether the final `segment` has the same samples."""
         paused = self.work.segment
-        return (paused.start, paused.end, len(paused.samples)) == (
-            segment.start,
-            segment.end,
-            len(segment.samples),
-        )
+        return (paused.samples_from, len(paused.samples)) == (segment.samples_from, len(segment.samples))
 
 
 @dataclass(slots=True, eq=False)
@@ -532,7 +527,7 @@ class Session:
                 pending.waiting = work
                 return
             if ahead and ahead.analysis:
-                ahead.silence_ms = (segment.decided_at - segment.end) * 1000 / SAMPLE_RATE
+                ahead.decided_at = segment.decided_at
                 pending.analysis = replace(
                     ahead.analysis, elapsed_ms=ahead.late_ms(ahead.analysis.elapsed_ms)
                 )

@@ -25,7 +25,7 @@ from stream_erc.core.work import ConversationState
 from stream_erc.events import Features, Latency, Turn, Word
 from stream_erc.exceptions import InputError
 
-VERSION = 3
+VERSION = 4
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class _Mark(msgspec.Struct, frozen=True, array_like=True):
     audio_from: int
     segments: int
     vad: tuple[bytes, bytes] | None  # hidden, cell; the context is audio, which the client sends again
-    endpoint: tuple[str, int, int, int, int, float, int] | None
+    endpoint: tuple[str, int, int, int, int, float, int, int, int, int] | None
     partial_at: int | None
     last_end: int
     channels: tuple["_Mark", ...]
@@ -217,6 +217,9 @@ def _from_mark(mark: SegmenterMark) -> _Mark:
             endpoint.quietest_at,
             endpoint.quietest,
             endpoint.needed,
+            endpoint.soft_from,
+            endpoint.earliest,
+            endpoint.latest,
         ),
         mark.partial_at,
         mark.last_end,

@@ -101,6 +101,19 @@ class Speaking:
         spoken = int((count > 0).sum())
         return float((count > 1).sum() / spoken) if spoken else 0.0
 
+    def extend(self, start: int, end: int, earliest: int, latest: int) -> tuple[int, int]:
+        """Return samples [start, end) with the speech that goes on without a gap on either side.
+
+        Args:
+            start, end: the speech as another detector found it.
+            earliest, latest: the bounds that it may reach.
+        """
+        before = self.between(earliest, start)[1].any(1)
+        after = self.between(end, latest)[1].any(1)
+        lead = int(np.cumprod(before[::-1]).sum()) * FRAME
+        trail = int(np.cumprod(after).sum()) * FRAME
+        return max(earliest, start - lead), min(latest, end + trail)
+
 
 def expected_similarity(a_s: float, b_s: float) -> float:
     """Return the cosine of two voice vectors of one person, from seconds of speech, if long ones have 1."""

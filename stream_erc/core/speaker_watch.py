@@ -151,6 +151,10 @@ class SpeakerWatch:
         """Return the share of the turn [start, end) in which more than one person spoke."""
         return 0.0 if self._speaking is None else self._speaking.overlap(start, end)
 
+    def extend(self, start: int, end: int, earliest: int, latest: int) -> tuple[int, int]:
+        """Return the turn [start, end) with the soft speech at its edges; see `Speaking.extend`."""
+        return (start, end) if self._speaking is None else self._speaking.extend(start, end, earliest, latest)
+
     def stop(self) -> None:
         """Forget all questions and what was heard: the speech is over."""
         self.state, self._speaking = WatchState(), None
