@@ -767,7 +767,7 @@ class Session:
 def _same_input(work: ClassifyTurn, analyzed: AnalyzedTurn, now: Conversation) -> bool:
     """Return whether `work` classifies this turn in this conversation."""
     return (
-        work.turn == analyzed.turn
+        (work.turn.speaker, work.turn.read) == (analyzed.turn.speaker, analyzed.turn.read)
         and work.features is analyzed.features
         and work.past == now.past
         and work.state is now.state

@@ -105,13 +105,13 @@ class Speaking:
         """Return samples [start, end) with the speech that goes on without a gap on either side.
 
         Args:
-            start, end: the speech as another detector found it.
-            earliest, latest: the bounds that it may reach.
+            start: where another detector found that speech begins.
+            end: where it found that it ends.
+            earliest: the sample that the beginning may reach.
+            latest: the sample that the end may reach.
         """
-        before = self.between(earliest, start)[1].any(1)
-        after = self.between(end, latest)[1].any(1)
-        lead = int(np.cumprod(before[::-1]).sum()) * FRAME
-        trail = int(np.cumprod(after).sum()) * FRAME
+        lead = _leading(self.between(earliest, start)[1][::-1])
+        trail = _leading(self.between(end, latest)[1])
         return max(earliest, start - lead), min(latest, end + trail)
 
 
@@ -165,6 +165,12 @@ def find_other_voice(stretches: Sequence[Stretch]) -> int | None:
         )
     share, at = min(changes, default=(1.0, 0))
     return at if share < CHANGE else None
+
+
+def _leading(active: NDArray[np.bool_]) -> int:
+    """Return the samples of the first frames (F, K) until nobody speaks."""
+    silent = np.flatnonzero(~active.any(axis=1))
+    return FRAME * int(silent[0] if len(silent) else len(active))
 
 
 def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -296,7 +296,7 @@ class InputAcknowledged(ServerMessage, tag="input.acknowledged", frozen=True, kw
 class SpeechStarted(ServerMessage, tag="speech.started", frozen=True, kw_only=True):
     """Speech began; a turn follows."""
 
-    audio_start_ms: Annotated[int | None, Meta(description="where")]
+    audio_start_ms: Annotated[int | None, Meta(description="where; its turn may begin a few tenths of a second earlier")]
     channel: Channel = UNSET
 
 

@@ -34,8 +34,11 @@ CONFIG = EndpointingConfig(
 
 
 def ended(start: int, end: int, decided_at: int, cut: bool = False) -> Ended:
-    """Return the end of a segment, with 96 ms of its silence to hear, as far as there are."""
-    return Ended(start, end, decided_at, end if cut else min(end + 3 * W, decided_at))
+    """Return the end of a segment, with 96 ms of its silence to hear, as far as there are.
+
+    In these streams the windows around speech are such that nobody speaks in them, however softly.
+    """
+    return Ended(start, end, decided_at, end if cut else min(end + 3 * W, decided_at), start, end)
 
 
 def listen(
@@ -104,6 +107,18 @@ def test_between_the_thresholds_all_stays_as_it_was() -> None:
     assert listen([0.4] * 50) == []
     assert listen([0.9] + [0.4] * 50, rest=0) == [Started(0), ended(0, 51 * W, 51 * W)]
     assert listen([0.9] * 5 + [0.0] + [0.4] * 9) == [Started(0), ended(0, 5 * W, 15 * W)]
+
+
+def test_soft_speech_reaches_as_far_as_it_has_no_gap() -> None:
+    soft = [0.0, 0.1, 0.0, 0.1, 0.1] + [0.9] * 10 + [0.1, 0.1, 0.0, 0.1] + [0.0] * 20
+    closed = listen(soft)[-1]
+    assert isinstance(closed, Ended) and (closed.start, closed.end) == (5 * W, 15 * W)
+    assert (closed.earliest, closed.latest) == (3 * W, 17 * W)
+
+
+def test_soft_speech_ends_with_the_audio_that_is_analysed() -> None:
+    closed = listen([0.9] * 10 + [0.1] * 20)[-1]
+    assert isinstance(closed, Ended) and closed.latest == closed.heard_to == 13 * W
 
 
 def test_a_pause_shorter_than_min_silence_is_bridged() -> None:

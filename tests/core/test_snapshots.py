@@ -89,7 +89,7 @@ def test_there_is_no_audio_in_the_bytes() -> None:
 def test_other_bytes_are_named() -> None:
     header = encode_header(heard(len(TALK)).snapshot(), FakeClassifier())
     for wrong in (b"", b"nonsense", header[:-1], b"\x9b\x07" + header[2:]):
-        with pytest.raises(InputError, match="expected a snapshot of version 3"):
+        with pytest.raises(InputError, match="expected a snapshot of version 4"):
             decode(wrong, {}, FakeClassifier())
 
 

@@ -94,6 +94,16 @@ def stretches(voices, noise=0.6, seed=0):
     return found
 
 
+def test_speech_reaches_to_where_nobody_speaks():
+    heard = speaking((0, 10, 20), (0, 30, 50), (1, 48, 70), (0, 80, 90))
+    start, end = heard.extend(40 * FRAME, 60 * FRAME, 0, 1000 * FRAME)
+    assert abs(start - 30 * FRAME) < 3 * FRAME and abs(end - 70 * FRAME) < 3 * FRAME
+    assert heard.extend(40 * FRAME, 60 * FRAME, 35 * FRAME, 62 * FRAME) == (35 * FRAME, 62 * FRAME)
+    assert heard.extend(40 * FRAME, 60 * FRAME, 40 * FRAME, 60 * FRAME) == (40 * FRAME, 60 * FRAME)
+    silent = Speaking(0, np.zeros((0, 3), dtype=bool))
+    assert silent.extend(40 * FRAME, 60 * FRAME, 0, 1000 * FRAME) == (40 * FRAME, 60 * FRAME)
+
+
 def test_another_voice_is_found_where_it_begins():
     heard = stretches([0, 0, 0, 1, 1])
     assert abs(find_other_voice(heard) - heard[2].end) < 8_192

@@ -59,7 +59,7 @@ def test_words_and_features_are_those_of_each_channel_alone() -> None:
     spans = list(together)
     assert sum(a[1] > b[0] and b[1] > a[0] for a in spans for b in spans if a is not b) >= 4  # they overlap
     for number, name in enumerate(NAMES):
-        alone = hear(call[:, number], None)
+        alone = hear(call[:, [number]], (name,))
         mine = {span: turn for span, turn in together.items() if turn[0] == number}
         assert mine.keys() == alone.keys()
         for span, (_, speaker, text, acoustic, _) in mine.items():
@@ -69,6 +69,6 @@ def test_words_and_features_are_those_of_each_channel_alone() -> None:
 
 def test_a_turn_is_classified_after_the_turns_of_the_other_channel() -> None:
     call = overlapping_call()
-    together, alone = hear(call, NAMES), hear(call[:, 1], None)
+    together, alone = hear(call, NAMES), hear(call[:, [1]], NAMES[1:])
     emotions = [(turn[4], alone[span][4]) for span, turn in together.items() if turn[0] == 1]
     assert emotions and all(one.probabilities != other.probabilities for one, other in emotions)
