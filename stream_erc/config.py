@@ -33,17 +33,18 @@ class EndpointingConfig:
     """The rules for where a segment of speech begins and ends, in milliseconds of audio.
 
     Attributes:
-        pre_roll_ms: audio before the start that is analysed too, since detection lags by some 50 ms.
+        pre_roll_ms: audio before the start that is analysed too, since soft beginnings are noticed up to half a
+            second late (`scripts/evaluate_onsets`); it never reaches into what the turn before was heard to.
         min_speech_ms: the shortest continuous speech that begins a segment.
         min_silence_ms: the pause that ends a segment. It is most of the latency. A longer one splits fewer
             turns at their pauses, but merges more turns that follow each other quickly.
         adaptive: whether that pause depends on the words (see `stream_erc.core.turn_end`): `short_silence_ms`
             after a sentence, `long_silence_ms` after words that sound unfinished.
         short_silence_ms, long_silence_ms: its bounds; `min_silence_ms` lies between them, or is one.
-        max_turn_ms: a longer segment is cut at its least speech-like moment.
+        max_turn_ms: a longer segment is cut at the quietest place of its last third, 5 s at most.
     """
 
-    pre_roll_ms: int = 200
+    pre_roll_ms: int = 500
     min_speech_ms: int = 160
     min_silence_ms: int = 320
     adaptive: bool = True

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from stream_erc.core.channels import ChannelSegmenter
+from stream_erc.core.given_segmentation import AppendedSegmenter
 from stream_erc.core.segmentation import (
-    AppendedSegmenter,
     Segmenter,
     SegmenterMark,
     SegmenterOutput,

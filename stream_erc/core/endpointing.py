@@ -13,11 +13,11 @@ string, so a snapshot stores it as it is.
        └───────────────────────────────────────────── MAYBE_SILENCE ──┘
                   lasted min_silence: Ended
 
-A segment that reaches max_turn is cut at the least speech-like moment of its last second; the next segment
-begins at the cut.
+A segment that reaches max_turn is cut at the quietest place of its last part; the next segment begins at the
+cut, and neither has a sample of the other's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -28,7 +28,9 @@ from stream_erc.config import EndpointingConfig, VadConfig
 from stream_erc.core.vad import WINDOW
 from stream_erc.exceptions import ConfigError, ProtocolMisuse
 
-CUT_REGION = SAMPLE_RATE  # samples before max_turn in which a cut may fall
+CUT_REGION = 5 * SAMPLE_RATE
+"""Samples before max_turn in which a cut may fall: who has no pause in one second has one in five."""
+
 MIN_MAX_TURN_MS = 1_000
 
 TRAIL = 3 * WINDOW
@@ -134,7 +136,6 @@ class EndpointState:
         position: samples consumed.
         start: start of the open segment or candidate; meaningless in SILENCE.
         end: end of its speech, if it has ended; meaningful only in MAYBE_SILENCE.
-        quietest_at, quietest: middle and probability of the best window for a cut; -1 if there is none yet.
         needed: the silence that ends the segment, 0 while nothing but the configuration says so.
         soft_from: start of the run of windows that may be speech, if soft; `position` if there is none.
         earliest, latest: bounds of what may be speech without a gap before `start` and after `end`.
@@ -144,8 +145,6 @@ class EndpointState:
     position: int = 0
     start: int = 0
     end: int = 0
-    quietest_at: int = -1
-    quietest: float = 1.0
     needed: int = 0
     soft_from: int = 0
     earliest: int = 0
@@ -178,7 +177,11 @@ def validate(vad: VadConfig, endpointing: EndpointingConfig) -> None:
 
 
 def step(
-    state: EndpointState, probability: float, vad: VadConfig, endpointing: EndpointingConfig
+    state: EndpointState,
+    probability: float,
+    vad: VadConfig,
+    endpointing: EndpointingConfig,
+    quietest: Callable[[int, int], int],
 ) -> tuple[EndpointState, tuple[Boundary, ...]]:
     """Process the next window.
 
@@ -187,6 +190,7 @@ def step(
         probability: the speech probability of the 512 samples from `state.position` on.
         vad: the thresholds, checked by `validate`.
         endpointing: the durations, checked by `validate`.
+        quietest: returns the quietest sample of [start, end), where an overlong segment is cut.
 
     Returns:
         The state after the window, and the boundaries that it revealed, in order.
@@ -194,12 +198,11 @@ def step(
     threshold = vad.release if state.phase in SOUNDING else vad.threshold
     given = Input.SPEECH if probability >= threshold else Input.SILENCE
     state, boundaries = _transition(_after(state, probability >= SOFT), given)
-    state = _watch_for_cut(state, probability, endpointing)
     if _has_lasted(state, endpointing):
         state, more = _transition(state, Input.LASTED)
         boundaries += more
     if _is_overlong(state, endpointing):
-        state, more = _cut(state)
+        state, more = _cut(state, endpointing, quietest)
         boundaries += more
     return state, boundaries
 
@@ -232,7 +235,7 @@ def divide(state: EndpointState, start: int) -> EndpointState:
 
     How long a pause must be that has begun is decided anew, by the words of the rest.
     """
-    return replace(state, start=start, earliest=start, quietest_at=-1, quietest=1.0, needed=0)
+    return replace(state, start=start, earliest=start, needed=0)
 
 
 def decide(
@@ -296,8 +299,7 @@ def _transition(state: EndpointState, given: Input) -> tuple[EndpointState, tupl
     state = replace(state, phase=phase)
     match action:
         case Action.OPEN:
-            earliest = min(state.soft_from, before)
-            return replace(state, start=before, earliest=earliest, quietest_at=-1, quietest=1.0), ()
+            return replace(state, start=before, earliest=min(state.soft_from, before)), ()
         case Action.CANCEL:
             return state, (Cancelled(state.start),)
         case Action.CONFIRM:
@@ -328,20 +330,13 @@ def _is_overlong(state: EndpointState, endpointing: EndpointingConfig) -> bool:
     return state.phase != Phase.SILENCE and state.position + WINDOW - state.start > longest
 
 
-def _watch_for_cut(state: EndpointState, probability: float, endpointing: EndpointingConfig) -> EndpointState:
-    """Track the least speech-like window of the region in which a cut may fall, the latest among equals."""
-    longest = ms_to_samples(endpointing.max_turn_ms)
-    region = state.start + longest - min(CUT_REGION, longest // 2)
-    window = state.position - WINDOW
-    if state.phase == Phase.SILENCE or window < region or probability > state.quietest:
-        return state
-    return replace(state, quietest_at=window + WINDOW // 2, quietest=probability)
-
-
-def _cut(state: EndpointState) -> tuple[EndpointState, tuple[Boundary, ...]]:
+def _cut(
+    state: EndpointState, endpointing: EndpointingConfig, quietest: Callable[[int, int], int]
+) -> tuple[EndpointState, tuple[Boundary, ...]]:
     """Cut a segment that has reached max_turn; the next segment begins at the cut."""
     if state.phase == Phase.MAYBE_SILENCE:  # it has ended already
         return _transition(state, Input.LASTED)
-    cut = state.quietest_at if state.quietest_at >= 0 else state.position
+    longest = ms_to_samples(endpointing.max_turn_ms)
+    cut = quietest(state.position - min(CUT_REGION, longest // 2), state.position)
     ended = Ended(state.start, cut, state.position, cut, state.earliest, cut)
     return divide(state, cut), (ended, Started(cut))

@@ -1,26 +1,23 @@
-"""Audio -> speech segments, window by window: found by VAD and endpointing, given, or appended by the client.
+"""Audio -> speech segments, window by window: found by VAD and endpointing.
 
-All segmenters keep only the audio that a segment may still need. `mark` returns a resume point: everything
-needed to continue from there except the audio, whose last part the client sends again. So a stored
-`SegmenterMark` contains no speech.
+All segmenters (see `given_segmentation` for known turns) keep only the audio that a segment may still need.
+`mark` returns a resume point: everything needed to continue from there except the audio, whose last part the
+client sends again. So a stored `SegmenterMark` contains no speech.
 """
 
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
-import numpy as np
-
 from stream_erc.audio import ms_to_samples
 from stream_erc.config import SessionConfig
 from stream_erc.core import endpointing
+from stream_erc.core.audio_tail import AudioTail
 from stream_erc.core.speaker_change import HOP, LAG, Change
 from stream_erc.core.speaker_watch import Question, SpeakerWatch, WatchState
 from stream_erc.core.vad import WINDOW, Vad, VadState
 from stream_erc.events import (
-    GivenTurn,
     RunningSpeech,
     Samples,
     SpeakerActivity,
@@ -45,7 +42,7 @@ class SegmenterMark:
         segments: the number of segments found so far.
         vad, endpoint: the states of VAD and endpointing; None if turns are given or appended.
         partial_at: the sample at which the next partial turn is due.
-        last_end: the end of the last segment; no pre-roll reaches before it.
+        last_heard: the end of the last segment's audio; no pre-roll reaches before it.
         channels: the resume point of each channel, if there are several.
         watch: what is known of who holds the running turn.
     """
@@ -56,7 +53,7 @@ class SegmenterMark:
     vad: VadState | None = None
     endpoint: endpointing.EndpointState | None = None
     partial_at: int | None = None
-    last_end: int = 0
+    last_heard: int = 0
     channels: tuple["SegmenterMark", ...] = ()
     watch: WatchState = field(default_factory=WatchState)
 
@@ -88,39 +85,6 @@ BEGINNING = SegmenterMark(0, 0)
 """Before any audio."""
 
 
-class AudioTail:
-    """The most recent audio of a session; samples that are no longer needed are dropped.
-
-    Attributes:
-        start, end: the range of samples that is kept.
-    """
-
-    def __init__(self, position: int) -> None:
-        self.start = self.end = position
-        self._windows: deque[Samples] = deque()
-
-    def push(self, window: Samples) -> None:
-        """Append samples."""
-        self._windows.append(window)
-        self.end += len(window)
-
-    def trim(self, keep_from: int) -> None:
-        """Drop whole windows that end before `keep_from`."""
-        while self._windows and self.start + len(self._windows[0]) <= keep_from:
-            self.start += len(self._windows.popleft())
-
-    def cut(self, start: int, end: int) -> Samples:
-        """Return a copy of samples [start, end), as far as they are kept."""
-        if not self._windows:
-            return np.zeros(0, dtype=np.float32)
-        first, windows = self.start, []
-        for window in self._windows:
-            if first < end and first + len(window) > start:
-                windows.append(window[max(0, start - first) : max(0, end - first)])
-            first += len(window)
-        return np.concatenate(windows) if windows else np.zeros(0, dtype=np.float32)
-
-
 class SpeechSegmenter:
     """Finds segments with a VAD and the endpointing table, and divides them where the speaker changes.
 
@@ -142,7 +106,7 @@ class SpeechSegmenter:
         self._vad_state = mark.vad or VadState.initial()
         self._endpoint = mark.endpoint or endpointing.EndpointState()
         self._partial_at = mark.partial_at
-        self._last_end = mark.last_end
+        self._last_heard = mark.last_heard
         self._pre_roll = ms_to_samples(config.endpointing.pre_roll_ms)
         endpointing.validate(config.vad, config.endpointing)
         lag = min(LAG, endpointing.shortest_silence(config.endpointing) - endpointing.TRAIL - WINDOW)
@@ -171,7 +135,7 @@ class SpeechSegmenter:
             return (*(self._paused() if undecided else ()), *self._ask_again())
         probability, self._vad_state = self._vad(window, self._vad_state)
         self._endpoint, boundaries = endpointing.step(
-            self._endpoint, probability, self._config.vad, self._config.endpointing
+            self._endpoint, probability, self._config.vad, self._config.endpointing, self._tail.quietest
         )
         found = self._collect(boundaries)
         return (*changed, *(found or self._pause() or self._partial()), *self._ask())
@@ -238,7 +202,7 @@ class SpeechSegmenter:
             self._vad_state,
             self._endpoint,
             self._partial_at,
-            self._last_end,
+            self._last_heard,
             watch=WatchState() if self._watch is None else self._watch.state,
         )
 
@@ -254,7 +218,7 @@ class SpeechSegmenter:
                 segment = self._ended(boundary)
                 found += (SpeechStopped(segment.end), segment)
                 self._segments += 1
-                self._partial_at, self._last_end = None, segment.end
+                self._partial_at, self._last_heard = None, boundary.heard_to
         if self.idle and boundaries and self._watch is not None:
             self._watch.stop()
         needed = (self.position if self.idle else self._endpoint.start) - self._pre_roll
@@ -265,7 +229,7 @@ class SpeechSegmenter:
         """Return a segment with the audio from its pre-roll to `heard_to`."""
         samples = self._tail.cut(self._audio_from(start), heard_to)
         first = heard_to - len(samples)
-        shared = max(0, self._last_end - first)
+        shared = max(0, self._last_heard - first)
         return SpeechSegment(
             self._segments, start, end, samples, first, decided_at or self.position, shared=shared
         )
@@ -279,8 +243,8 @@ class SpeechSegmenter:
         return replace(segment, start=start, end=end, overlap=self._watch.overlap(start, end))
 
     def _audio_from(self, start: int) -> int:
-        """Return the first sample of a segment's audio: its pre-roll does not reach into the one before."""
-        return min(start, max(start - self._pre_roll, self._last_end))
+        """Return the first sample of a segment's audio: the audio of the one before does not come again."""
+        return min(start, max(start - self._pre_roll, self._last_heard))
 
     def _ask(self) -> tuple[RunningSpeech, ...]:
         """Return the running speech whenever it is to be told who speaks in it."""
@@ -322,15 +286,7 @@ class SpeechSegmenter:
         silent = state.phase == endpointing.Phase.MAYBE_SILENCE
         end = min(question.end, state.end) if silent else question.end
         last = question.paused and silent and state.end == question.end
-        return watch.change(state.start, end, last, self._quietest)
-
-    def _quietest(self, start: int, end: int) -> int:
-        """Return the middle of the quietest window of 32 ms in samples [start, end)."""
-        count = (end - start) // WINDOW
-        if count < 1:
-            return start
-        windows = self._tail.cut(start, start + count * WINDOW).reshape(count, WINDOW)
-        return start + int((windows**2).sum(1).argmin()) * WINDOW + WINDOW // 2
+        return watch.change(state.start, end, last, self._tail.quietest)
 
     def _repaused(self) -> tuple[SegmenterOutput, ...]:
         """Return the rest of a divided segment, if it is in the pause that may be its end."""
@@ -358,135 +314,3 @@ class SpeechSegmenter:
         interval = ms_to_samples(self._config.partial_interval_ms)
         self._partial_at += max(interval, (now - start) // PARTIAL_GROWTH)
         return (replace(self._segment(start, now, now), final=False),)
-
-
-class GivenSegmenter:
-    """Cuts the segments of turns that are given beforehand.
-
-    Turns are numbered by their start and reported once the audio has passed their end.
-    """
-
-    def __init__(self, turns: Sequence[GivenTurn], mark: SegmenterMark | None = None) -> None:
-        mark = mark or BEGINNING
-        self.position = mark.audio_from
-        self._tail = AudioTail(mark.audio_from)
-        timed = ((t.end, t.start, i) for i, t in enumerate(turns))
-        spans = [(end, start, i) for end, start, i in timed if end is not None and start is not None]
-        self._open = sorted((span for span in spans if span[0] > mark.position), reverse=True)  # by end
-        self._earliest = self._earliest_start()
-
-    @property
-    def idle(self) -> bool:
-        """Whether no turn is running."""
-        return self._earliest >= self.position
-
-    def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
-        """Segment the next 512 samples."""
-        self._tail.push(window)
-        self.position += len(window)
-        return self._close(self.position)
-
-    def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
-        """Segment the rest of the audio and close all turns that it reached; the others stay `missing`."""
-        self._tail.push(rest)
-        self.position += len(rest)
-        ended_at = self.position
-        reached = [(min(end, ended_at), start, i) for end, start, i in self._open if start < ended_at]
-        missing = [span for span in self._open if span[1] >= ended_at]
-        self._open = missing + sorted(reached, reverse=True)
-        found = self._close(ended_at)
-        self._open = missing
-        return found
-
-    @property
-    def missing(self) -> tuple[int, ...]:
-        """Indices of the given turns that the audio has not reached."""
-        return tuple(sorted(i for _, _, i in self._open))
-
-    def mark(self) -> SegmenterMark:
-        """Return the resume point here; resuming needs the given turns again."""
-        return SegmenterMark(self.position, self._tail.start)
-
-    def _close(self, position: int) -> tuple[SegmenterOutput, ...]:
-        found = []
-        while self._open and self._open[-1][0] <= position:
-            end, start, i = self._open.pop()
-            samples = self._tail.cut(start, end)
-            found.append(SpeechSegment(i, start, end, samples, end - len(samples), decided_at=end))
-        if found:
-            self._earliest = self._earliest_start()
-        self._tail.trim(min(self._earliest, position))
-        return tuple(found)
-
-    def _earliest_start(self) -> int:
-        """Return the earliest start of an open turn."""
-        return min((start for _, start, _ in self._open), default=sys.maxsize)
-
-
-class AppendedSegmenter:
-    """Cuts the segments of turns that the client appends, one at a time.
-
-    Args:
-        keep: samples of past audio to keep for turns that are still to be appended.
-        mark: the point to resume from.
-
-    Attributes:
-        needed_from: the audio from here on is also kept, for turns that are still queued.
-    """
-
-    def __init__(self, keep: int, mark: SegmenterMark | None = None) -> None:
-        mark = mark or BEGINNING
-        self.position = mark.audio_from
-        self._keep = keep
-        self._tail = AudioTail(mark.audio_from)
-        self._span: tuple[int, int, int] | None = None  # index, start, end
-        self._ended = False
-        self.needed_from = sys.maxsize
-
-    @property
-    def idle(self) -> bool:
-        """Whether no turn waits for its audio."""
-        return self._span is None
-
-    @property
-    def missing(self) -> tuple[int, ...]:
-        """The index of the turn whose audio has not arrived."""
-        return () if self._span is None else (self._span[0],)
-
-    def request(self, index: int, start: int, end: int) -> tuple[SegmenterOutput, ...]:
-        """Request the segment of a turn: returned at once, or later with its audio; one at a time."""
-        self._span = (index, start, end)
-        return self._cut()
-
-    def advance(self, window: Samples) -> tuple[SegmenterOutput, ...]:
-        """Segment the next 512 samples."""
-        self._tail.push(window)
-        self.position += len(window)
-        found = self._cut()
-        needed = min(self.needed_from, self._span[1] if self._span else self.position)
-        self._tail.trim(min(self.position - self._keep, needed))
-        return found
-
-    def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
-        """Segment the rest of the audio; a turn that it reached ends with it."""
-        self._tail.push(rest)
-        self.position += len(rest)
-        self._ended = True
-        return self._cut()
-
-    def mark(self) -> SegmenterMark:
-        """Return the resume point here."""
-        return SegmenterMark(self.position, self._tail.start)
-
-    def _cut(self) -> tuple[SegmenterOutput, ...]:
-        """Return the requested segment if its audio has arrived."""
-        if self._span is None:
-            return ()
-        index, start, end = self._span
-        if self._ended and start < self.position:
-            end = min(end, self.position)
-        if end > self.position:
-            return ()
-        self._span = None
-        samples = self._tail.cut(start, end)
-        return (SpeechSegment(index, start, end, samples, end - len(samples), decided_at=end),)

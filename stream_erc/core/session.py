@@ -31,11 +31,10 @@ from stream_erc.core.conversation import (
     with_voices,
 )
 from stream_erc.core.diarization import OnlineClustering
+from stream_erc.core.given_segmentation import AppendedSegmenter, GivenSegmenter
 from stream_erc.core.input_queue import APPENDED_AUDIO_MS, InputQueue
 from stream_erc.core.segmentation import (
     BEGINNING,
-    AppendedSegmenter,
-    GivenSegmenter,
     Segmenter,
     SegmenterMark,
     SegmenterOutput,

@@ -53,9 +53,9 @@ class _Mark(msgspec.Struct, frozen=True, array_like=True):
     audio_from: int
     segments: int
     vad: tuple[bytes, bytes] | None  # hidden, cell; the context is audio, which the client sends again
-    endpoint: tuple[str, int, int, int, int, float, int, int, int, int] | None
+    endpoint: tuple[str, int, int, int, int, int, int, int] | None
     partial_at: int | None
-    last_end: int
+    last_heard: int
     channels: tuple["_Mark", ...]
     questions: tuple[tuple[int, int, bool], ...]
     stretches: tuple[tuple[int, int, bytes], ...]
@@ -214,15 +214,13 @@ def _from_mark(mark: SegmenterMark) -> _Mark:
             endpoint.position,
             endpoint.start,
             endpoint.end,
-            endpoint.quietest_at,
-            endpoint.quietest,
             endpoint.needed,
             endpoint.soft_from,
             endpoint.earliest,
             endpoint.latest,
         ),
         mark.partial_at,
-        mark.last_end,
+        mark.last_heard,
         tuple(map(_from_mark, mark.channels)),
         tuple((q.position, q.end, q.paused) for q in mark.watch.questions),
         tuple((s.start, s.end, _bytes(s.voice)) for s in mark.watch.stretches),
@@ -244,7 +242,7 @@ def _to_mark(kept: _Mark) -> SegmenterMark:
         vad,
         endpoint,
         kept.partial_at,
-        kept.last_end,
+        kept.last_heard,
         tuple(map(_to_mark, kept.channels)),
         WatchState(
             tuple(Question(*question) for question in kept.questions),

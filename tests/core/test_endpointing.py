@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -41,16 +42,22 @@ def ended(start: int, end: int, decided_at: int, cut: bool = False) -> Ended:
     return Ended(start, end, decided_at, end if cut else min(end + 3 * W, decided_at), start, end)
 
 
+def middle(start: int, end: int) -> int:
+    """Take the middle for the quietest place."""
+    return (start + end) // 2
+
+
 def listen(
     probabilities: list[float],
     config: EndpointingConfig = CONFIG,
     vad: VadConfig = VAD,
     rest: int | None = None,
+    quietest: Callable[[int, int], int] = middle,
 ) -> list[Boundary]:
     """Return all boundaries; with `rest`, also those of an end so many samples after the last window."""
     state, found = EndpointState(), []
     for probability in probabilities:
-        state, boundaries = step(state, probability, vad, config)
+        state, boundaries = step(state, probability, vad, config, quietest)
         found.extend(boundaries)
     if rest is not None:
         _, boundaries = finish(state, len(probabilities) * W + rest, config)
@@ -131,19 +138,23 @@ def test_a_pause_of_min_silence_separates() -> None:
     assert found == [Started(0), ended(0, 5 * W, 15 * W), Started(15 * W), ended(15 * W, 20 * W, 30 * W)]
 
 
-def test_a_long_segment_is_cut_at_its_quietest_recent_window() -> None:
-    config = dataclasses.replace(CONFIG, max_turn_ms=3_200)  # 100 windows, the last 31 or so for the cut
-    probabilities = [0.9] * 150
-    probabilities[40] = 0.36  # quieter, but too early
-    probabilities[85] = 0.6
-    found = listen(probabilities, config)
-    assert found == [Started(0), ended(0, 85 * W + 256, decided_at=100 * W, cut=True), Started(85 * W + 256)]
+def test_a_long_segment_is_cut_at_the_quietest_place_of_its_last_part() -> None:
+    config = dataclasses.replace(CONFIG, max_turn_ms=12_800)  # 400 windows, the last 5 s of them for the cut
+    asked = []
+
+    def quietest(start: int, end: int) -> int:
+        asked.append((start, end))
+        return end - 10_001
+
+    found = listen([0.9] * 450, config, quietest=quietest)
+    cut = 400 * W - 10_001
+    assert found == [Started(0), ended(0, cut, decided_at=400 * W, cut=True), Started(cut)]
+    assert asked == [(400 * W - 80_000, 400 * W)]
 
 
-def test_a_short_pause_attracts_the_cut() -> None:
+def test_a_short_limit_leaves_half_of_it_for_the_cut() -> None:
     config = dataclasses.replace(CONFIG, max_turn_ms=3_200)
-    probabilities = [0.9] * 80 + [0.2, 0.1, 0.2] + [0.9] * 80
-    assert listen(probabilities, config)[1] == ended(0, 81 * W + 256, decided_at=100 * W, cut=True)
+    assert listen([0.9] * 120, config)[1] == ended(0, 75 * W, decided_at=100 * W, cut=True)
 
 
 def test_a_pause_at_max_turn_ends_the_segment_where_it_began() -> None:
@@ -187,14 +198,14 @@ def test_a_candidate_that_lasts_by_the_rest_is_a_segment() -> None:
 
 
 def test_finish_leaves_silence() -> None:
-    state, _ = step(EndpointState(), 0.9, VAD, CONFIG)
+    state, _ = step(EndpointState(), 0.9, VAD, CONFIG, middle)
     after, _ = finish(state, W + 7, CONFIG)
     assert (after.phase, after.position) == (Phase.SILENCE, W + 7)
 
 
 @pytest.mark.parametrize("at_sample", [0, W - 1, 2 * W])
 def test_an_end_that_cannot_be_is_misuse(at_sample: int) -> None:
-    state, _ = step(EndpointState(), 0.9, VAD, CONFIG)
+    state, _ = step(EndpointState(), 0.9, VAD, CONFIG, middle)
     with pytest.raises(ProtocolMisuse, match=f"after sample 512, got {at_sample}"):
         finish(state, at_sample, CONFIG)
 
@@ -300,7 +311,7 @@ def test_a_state_survives_json(probabilities: list[float], config: EndpointingCo
     for position, probability in enumerate(probabilities):
         if position == cut:
             state = EndpointState(**json.loads(json.dumps(dataclasses.asdict(state))))
-        state, boundaries = step(state, probability, VAD, config)
+        state, boundaries = step(state, probability, VAD, config, middle)
         found.extend(boundaries)
     assert found == listen(probabilities, config)
 
@@ -314,7 +325,7 @@ def pause(windows: int) -> EndpointState:
     """Return the state after ten windows of speech and some of silence."""
     state = EndpointState()
     for probability in [0.9] * 10 + [0.0] * windows:
-        state, _ = step(state, probability, VAD, ADAPTIVE)
+        state, _ = step(state, probability, VAD, ADAPTIVE, middle)
     return state
 
 
@@ -330,7 +341,7 @@ def test_a_pause_ends_after_the_silence_that_was_decided(silence_ms: int, decide
     state, found = decide(pause(decided_after), 16 * silence_ms, ADAPTIVE)
     windows = decided_after
     while not found:
-        state, found = step(state, 0.0, VAD, ADAPTIVE)
+        state, found = step(state, 0.0, VAD, ADAPTIVE, middle)
         windows += 1
     assert found == (ended(0, 10 * W, decided_at=10 * W + 16 * silence_ms),)
     assert windows * 32 == silence_ms
@@ -339,5 +350,5 @@ def test_a_pause_ends_after_the_silence_that_was_decided(silence_ms: int, decide
 def test_what_was_decided_of_one_pause_holds_for_no_other() -> None:
     state, _ = decide(pause(4), 16 * 800, ADAPTIVE)
     for probability in (0.9, 0.0, 0.0):
-        state, _ = step(state, probability, VAD, ADAPTIVE)
+        state, _ = step(state, probability, VAD, ADAPTIVE, middle)
     assert state.needed == 0
