@@ -92,12 +92,13 @@ class Resampler:
     Args:
         rate_hz: sample rate of the input.
         channels: channels of the input.
+        gains: of each channel, see `stream_erc.mixing.film_gains`; None gives the mean.
 
     Raises:
         AudioError: a rate outside `MIN_RATE_HZ` to `MAX_RATE_HZ`, or no channel.
     """
 
-    def __init__(self, rate_hz: int, channels: int = 1) -> None:
+    def __init__(self, rate_hz: int, channels: int = 1, gains: Sequence[float] | None = None) -> None:
         if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
             raise AudioError(f"expected a sample rate of {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {rate_hz}")
         if channels < 1:
@@ -105,7 +106,7 @@ class Resampler:
         self.rate_hz = rate_hz
         self.channels = channels
         self._flushed = False
-        self._mixer = Mixer(rate_hz, channels)
+        self._mixer = Mixer(rate_hz, channels, gains)
         self._stream: soxr.ResampleStream | None = None
         if rate_hz != SAMPLE_RATE:
             self._stream = soxr.ResampleStream(

@@ -33,8 +33,8 @@ class EndpointingConfig:
     """The rules for where a segment of speech begins and ends, in milliseconds of audio.
 
     Attributes:
-        pre_roll_ms: audio before the start that is analysed too, since soft beginnings are noticed up to half a
-            second late (`scripts/evaluate_onsets`); it never reaches into what the turn before was heard to.
+        pre_roll_ms: audio before the start that is analysed too, since soft beginnings are noticed up to half
+            a second late (`scripts/evaluate_onsets`). No audio of the turn before comes again.
         min_speech_ms: the shortest continuous speech that begins a segment.
         min_silence_ms: the pause that ends a segment. It is most of the latency. A longer one splits fewer
             turns at their pauses, but merges more turns that follow each other quickly.

@@ -1,4 +1,6 @@
-"""Mixing of channels to mono, without losing a signal that is inverted in one of two channels."""
+"""Mixing of channels to mono: films as films are mixed, and nothing lost that is inverted in one channel."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +14,56 @@ DECAY = 0.98
 INVERTED = -0.5
 """Correlation of two channels from which on one of them is inverted; it is taken as it is from 0 on again."""
 
+CENTRE, FRONT, SURROUND, LOW_FREQUENCY = 1.0, 0.7071, 0.5, 0.0
+"""ITU-R BS.775, table 2: the gains of 3/2 sound in mono. Dialogue is in the centre and keeps its level."""
+
+PHANTOM = 0.7071
+"""Gain of all channels where there is no centre: a voice between the front channels keeps its level then."""
+
+FILM_GAINS = {
+    "FC": CENTRE,
+    **dict.fromkeys(("FL", "FR", "FLC", "FRC", "WL", "WR"), FRONT),
+    **dict.fromkeys(("BL", "BR", "BC", "SL", "SR"), SURROUND),
+    **dict.fromkeys(("TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR", "TSL", "TSR"), SURROUND),
+    **dict.fromkeys(("LFE", "LFE2"), LOW_FREQUENCY),
+}
+"""libav's name of a loudspeaker -> its gain."""
+
+
+def film_gains(layout: Sequence[str]) -> tuple[float, ...] | None:
+    """Return the gains with which more than two channels are mixed; None where all are alike.
+
+    Channels without a place are alike, however many there are: they may be a microphone for each person, and
+    to take six of them for a film would silence the fourth.
+
+    Args:
+        layout: libav's name of each channel's loudspeaker.
+    """
+    if len(layout) <= 2 or not {"FL", "FR"} <= set(layout) <= set(FILM_GAINS):
+        return None
+    level = CENTRE if "FC" in layout else PHANTOM
+    return tuple(level * FILM_GAINS[name] for name in layout)
+
 
 class Mixer:
-    """A streaming mixer of channels with equal weight.
+    """A streaming mixer of channels.
 
-    Of two channels that carry the same signal in opposite phase (a miswired cable, a "surround" effect), the
-    second is inverted: their plain mean would be silence. The sign of a block follows from the blocks before
-    it, so nothing is delayed, and the output does not depend on the chunking, bit for bit.
+    Where the first two channels carry the same signal in opposite phase (a miswired cable, a "surround"
+    effect), the second is inverted: their plain mean would be silence. The sign of a block follows from the
+    blocks before it, so nothing is delayed, and the output does not depend on the chunking, bit for bit. More
+    than two channels without gains are never inverted.
 
     Args:
         rate_hz: sample rate.
         channels: the number of channels.
+        gains: of each channel, see `film_gains`; None gives the mean.
     """
 
-    def __init__(self, rate_hz: int, channels: int) -> None:
-        self._channels, self._block = channels, max(1, round(rate_hz * BLOCK_S))
+    def __init__(self, rate_hz: int, channels: int, gains: Sequence[float] | None = None) -> None:
+        self._gains = [np.float32(gain) for gain in gains or (1.0,) * channels]
+        self._divisor = np.float32(channels if gains is None else 1)
+        self._watches_pair = channels == 2 or gains is not None
+        self._block = max(1, round(rate_hz * BLOCK_S))
         self._part: list[NDArray[np.float32]] = []  # of the current block
         self._missing = self._block  # samples until it is complete
         self._cross = self._power = 0.0
@@ -34,23 +71,26 @@ class Mixer:
 
     def push(self, samples: NDArray[np.float32]) -> Samples:
         """Mix the next samples, (N, C), finite, to (N,)."""
-        if self._channels != 2:
-            mono = samples[:, 0].copy()
-            for channel in range(1, self._channels):  # np.mean's order of summation may change with N
-                mono += samples[:, channel]
-            return mono / np.float32(self._channels) if self._channels > 1 else mono
+        if not self._watches_pair:
+            return self._mix(samples)
         mixed = np.empty(len(samples), dtype=np.float32)
         at = 0
         while at < len(samples):
             part = samples[at : at + self._missing]
-            mixed[at : at + len(part)] = (part[:, 0] + self._sign * part[:, 1]) / np.float32(2)
+            mixed[at : at + len(part)] = self._mix(part)
             at += len(part)
-            self._part.append(part)
+            self._part.append(part[:, :2])
             self._missing -= len(part)
             if not self._missing:
                 self._measure(np.concatenate(self._part).astype(np.float64))
                 self._part, self._missing = [], self._block
         return mixed
+
+    def _mix(self, samples: NDArray[np.float32]) -> Samples:
+        mono = samples[:, 0] * self._gains[0]
+        for channel, gain in enumerate(self._gains[1:], 1):  # np.mean's order of summation may change with N
+            mono += samples[:, channel] * (gain * self._sign if channel == 1 else gain)
+        return np.asarray(mono / self._divisor)
 
     def _measure(self, block: NDArray[np.float64]) -> None:
         """Decide the sign of the blocks after this one, (block, 2)."""

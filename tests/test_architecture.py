@@ -67,7 +67,7 @@ ROOMS: Mapping[str, Room] = {
     "stream_erc.sources": Room(
         imports=rooms("stream_erc"),
         touches=DISK | CODECS,
-        alone={"microphone": rooms("sounddevice") | THREADS, "audio_files": CLOCK},
+        alone={"microphone": rooms("sounddevice") | THREADS, "pacing": CLOCK},
     ),
     "stream_erc.core": Room(imports=rooms("stream_erc")),
     "stream_erc.inference": Room(

@@ -13,6 +13,7 @@ from stream_erc.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from stream_erc.sources.channels import ChannelChoice
+    from stream_erc.sources.raw_audio import RawFormat
 
 KEEP_VOICES_HELP = "let clients keep the voices that they name, in the file of --voices"
 
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "input",
         type=Path,
         metavar="INPUT",
-        help="an audio or video file, or text dialogues: .jsonl, .json, .csv, .tsv",
+        help="an audio or video file, - for standard input, or text dialogues: .jsonl, .json, .csv, .tsv",
     )
     replay.add_argument(
         "--turns",
@@ -124,6 +125,14 @@ def _parser() -> argparse.ArgumentParser:
         type=_channels,
         metavar="auto|mix|separate|NAME,NAME",
         help="hear channels as one, or each by itself, with a name for each or without (default: auto)",
+    )
+    replay.add_argument(
+        "--track",
+        metavar="N|LANG",
+        help="the audio track to hear, by number or language",
+    )
+    replay.add_argument(
+        "--raw", type=_raw, metavar="ENCODING:RATE[:CHANNELS]", help="samples without a header, as mulaw:8000"
     )
     _conversation_options(replay)
 
@@ -253,6 +262,15 @@ def _channels(text: str) -> "ChannelChoice":
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("channels: ")) from error
     return names
+
+
+def _raw(text: str) -> "RawFormat":
+    from stream_erc.sources.raw_audio import RawFormat
+
+    try:
+        return RawFormat.parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _positive(text: str) -> int:

@@ -22,6 +22,7 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.cli.arguments import parse, read_config
 from stream_erc.cli.diagnostics import json_logs, plain_logs, print_error, silenced_stderr
 from stream_erc.cli.outputs import EventsFile, check_outputs
+from stream_erc.cli.recording import choose_channels, open_recording
 from stream_erc.config import AsrConfig, Config
 from stream_erc.events import GivenTurn, KnownVoice, Samples
 from stream_erc.exceptions import DeviceError, EngineUnavailable, InputError, StreamErcError, TurnsError
@@ -30,7 +31,6 @@ from stream_erc.server.stores.opening import open_store
 
 if TYPE_CHECKING:
     from stream_erc.inference.engine import Engine
-    from stream_erc.sources.channels import ChannelChoice
     from stream_erc.sources.microphone import Microphone
 
 T = TypeVar("T")
@@ -38,12 +38,6 @@ T = TypeVar("T")
 INTERRUPTED = 130
 MOMENTARY = ("speech.started", "speech.stopped", "turn.partial")
 """Momentary messages, which a report ignores."""
-
-_CHOSEN = {
-    True: "the two channels carry different speech and are heard separately (--channels mix: as one)",
-    False: "the two channels carry the same speech and are heard as one (--channels separate: each alone)",
-}
-"""What is said of two channels, by whether they are heard separately."""
 
 LIVE_CHUNK_MS = 10  # results are looked for after each
 """Chunk length of live audio (a microphone, or a paced file); each chunk also fetches finished work."""
@@ -82,29 +76,22 @@ def _replay(args: argparse.Namespace) -> int:
 
     check_outputs([("--out", args.out), ("--report", args.report)], [args.input, args.turns, args.config])
     if turns.is_text_input(args.input):
-        for option in ("turns", "speed", "channels", "voices"):
+        for option in ("turns", "speed", "channels", "voices", "track", "raw"):
             if getattr(args, option) is not None:
                 wanted = f"--{option}: expected an audio or video file with it"
                 raise InputError(f"{wanted}, got text: {args.input}")
         return _replay_text(args)
-    from stream_erc.sources.audio_files import AudioFile, paced
-    from stream_erc.sources.channels import choose_channels
+    from stream_erc.sources.pacing import paced
 
     live = args.speed is not None
     config = read_config(args, partials=live)
-    audio = AudioFile(args.input)
     given = turns.read_turns(args.turns, args.input.stem) if args.turns else None
-    mono = given is not None or config.engine.voices is not None  # these need one channel
-    choice: ChannelChoice = args.channels or ("mix" if mono else "auto")
-    channels = choose_channels(audio, choice)
-    if config.engine.voices is not None and channels is not None:
-        raise InputError("--channels: expected mix with --voices, got channels to hear separately")
-    if given is not None and channels is not None:
-        raise InputError("--channels: expected mix with --turns, got channels to hear separately")
-    if audio.channels == 2 and choice == "auto":
-        print(f"stream-erc: {_CHOSEN[channels is not None]}", file=sys.stderr)
+    audio = open_recording(args)
+    needs = "--voices" if config.engine.voices is not None else "--turns" if given is not None else None
+    channels = choose_channels(args, audio, needs=needs)
     total_ms = None if audio.duration_s is None else round(1000 * audio.duration_s)
-    source = _Source(_name(args.input), total_ms, args.input, channels)
+    name = _name(args.input) if audio.repeatable else audio.name
+    source = _Source(name, total_ms, args.input if audio.repeatable else None, channels)
     chunks = audio.chunks(LIVE_CHUNK_MS if live else 100, separate=channels is not None)
     return _run_audio(args, config, paced(chunks, args.speed), source, given=given, live=live)
 
@@ -404,7 +391,7 @@ def _show(
         except (StreamErcError, KeyboardInterrupt) as error:
             failure = error
     if args.report is not None:
-        audio = None if source.audio is None else ReportAudio(source.audio)
+        audio = None if source.audio is None else ReportAudio(source.audio, track=args.track, raw=args.raw)
         try:
             write_report(kept, args.report, title=source.name, audio=audio)
         except StreamErcError as error:

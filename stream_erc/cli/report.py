@@ -26,6 +26,7 @@ from stream_erc.events import Samples
 from stream_erc.exceptions import AudioError, OutputError
 from stream_erc.protocol.encoding import Json, Message
 from stream_erc.sources.audio_files import AudioFile
+from stream_erc.sources.raw_audio import RawFormat
 
 MAX_AUDIO_BYTES = 20_000_000
 BIT_RATES = (48_000, 32_000, 24_000, 16_000)  # bit/s of mono MP3 at 16 kHz; the highest that fits is used
@@ -40,10 +41,13 @@ class ReportAudio:
     Attributes:
         path: an audio or video file, decoded as a stream.
         max_bytes: the largest encoded audio; above it, the report has only the waveform, and says so.
+        track, raw: as in `AudioFile`.
     """
 
     path: Path
     max_bytes: int = MAX_AUDIO_BYTES
+    track: str | None = None
+    raw: RawFormat | None = None
 
 
 def write_report(
@@ -208,8 +212,9 @@ def _encode(audio: ReportAudio, hint_s: float | None) -> _Clip:
     """Decode a recording once, into MP3 and waveform; keep everything before a fault."""
     peaks, samples, note, mp3 = _Peaks(), 0, "", b""
     encoder: _Mp3 | None = None
+    said: list[str] = []
     try:
-        source = AudioFile(audio.path)
+        source = AudioFile(audio.path, track=audio.track, raw=audio.raw, warn=said.append)
         known = [s for s in (source.duration_s, hint_s) if s is not None]
         room = audio.max_bytes * 8 / max(known) if known and max(known) > 0 else BIT_RATES[1]
         bit_rate = next((rate for rate in BIT_RATES if rate <= room * 0.99), None)
@@ -223,7 +228,9 @@ def _encode(audio: ReportAudio, hint_s: float | None) -> _Clip:
             if encoder is not None:
                 encoder.push(chunk)
     except AudioError as error:
-        note = f"The recording could not be read to its end: {error}"
+        said.append(str(error))
+    if said:
+        note = f"The recording could not be read to its end: {said[0]}"
     if encoder is not None:
         mp3 = encoder.close()
     if not mp3 and not note:

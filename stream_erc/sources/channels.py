@@ -32,7 +32,8 @@ def choose_channels(audio: AudioFile, choice: ChannelChoice) -> tuple[str | None
 
     Args:
         audio: the recording.
-        choice: what was asked for. ``auto`` mixes, except two channels that carry different speech.
+        choice: what was asked for. ``auto`` mixes, except two channels that carry different speech, and
+            mixes what cannot be read twice, a pipe.
 
     Raises:
         ConfigError: more or fewer names than channels, or more channels than can be heard separately.
@@ -41,7 +42,8 @@ def choose_channels(audio: AudioFile, choice: ChannelChoice) -> tuple[str | None
     if choice == "mix":
         return None
     if choice == "auto":
-        return (None, None) if audio.channels == 2 and carry_different_speech(audio) else None
+        looked_at = audio.channels == 2 and audio.repeatable
+        return (None, None) if looked_at and carry_different_speech(audio) else None
     names: tuple[str | None, ...] = (None,) * audio.channels if choice == "separate" else choice
     if len(names) != audio.channels:
         raise ConfigError(
@@ -78,7 +80,8 @@ def _levels_db(audio: AudioFile) -> NDArray[np.float64]:
     rest = np.zeros((0, 2), dtype=np.float32)
     size, rate_hz, count = 0, 0, 0
     try:
-        for rate, samples in audio.frames():
+        for decoded in audio.frames():
+            rate, samples = decoded.rate_hz, decoded.samples
             if samples.shape[1] != 2:
                 break
             if rate != rate_hz:

@@ -1,9 +1,15 @@
-"""Checks of whether a recording is complete: libav reads a truncated file without an error."""
+"""Facts about containers, and checks of whether a recording is complete.
+
+libav reads a truncated file without an error.
+"""
 
 from pathlib import Path
 
 LONGEST_OGG_PAGE = 65_307  # bytes
 STREAMED_WAV = 0x7FFF_F000  # sizes from here on mean that the writer could not seek back to fill in the size
+
+WITHOUT_TIMESTAMPS = frozenset("wav w64 flac mp3 aac ac3 eac3 aiff au amr caf".split())
+"""libav's names of formats that hold samples and no times: it counts, or guesses, their timestamps."""
 
 
 def cut_short(path: Path, container: str) -> str | None:
@@ -22,16 +28,28 @@ def cut_short(path: Path, container: str) -> str | None:
     return None
 
 
+def is_streamed_wav(head: bytes) -> bool:
+    """Return whether a wav file, of which these are the first bytes, was written without knowing its size."""
+    size = _wav_data(head)[1] if head[:4] == b"RIFF" else 1
+    return size == 0 or size >= STREAMED_WAV
+
+
 def _wav_cut(head: bytes, file_bytes: int) -> str | None:
+    at, size = _wav_data(head)
+    if not at or is_streamed_wav(head) or file_bytes - at >= size:
+        return None
+    return f"{file_bytes - at} of {size} bytes of samples"
+
+
+def _wav_data(head: bytes) -> tuple[int, int]:
+    """Return where the samples of a wav file begin, and their size in its header; (0, 1) if not there."""
     at = 12  # past RIFF, size, WAVE
     while head[:4] == b"RIFF" and at + 8 <= len(head):
         size = int.from_bytes(head[at + 4 : at + 8], "little")
         if head[at : at + 4] == b"data":
-            there = file_bytes - at - 8
-            streamed = size == 0 or size >= STREAMED_WAV
-            return None if streamed or there >= size else f"{there} of {size} bytes of samples"
+            return at + 8, size
         at += 8 + size + size % 2
-    return None
+    return 0, 1
 
 
 def _ogg_cut(tail: bytes) -> str | None:

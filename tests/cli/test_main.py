@@ -186,7 +186,7 @@ def test_a_process_of_its_own_says_nothing_but_its_own_words(tiny_checkpoint, tm
     words = ["--model", tiny_checkpoint, "--asr", "none", "--speakers", 2, "--out", events]
     process = start("replay", tmp_path / "a.mp3", *words)
     shown, error = process.communicate(timeout=120)
-    assert process.returncode == 2
+    assert process.returncode == 0
     assert error.startswith(b"stream-erc: ") and error.count(b"\n") == 1, error
     assert b"a.mp3" in error and b"Traceback" not in shown
     heard = [m for m in read(events) if m["type"] == "turn.final"]

@@ -26,7 +26,8 @@ from stream_erc.inference.silero import SileroVad
 from stream_erc.inference.speaker_encoder import load_encoder
 from stream_erc.inference.workers import InlineWorker, ThreadWorker, Worker
 from stream_erc.protocol.encoding import Message
-from stream_erc.sources.audio_files import AudioFile, paced
+from stream_erc.sources.audio_files import AudioFile
+from stream_erc.sources.pacing import paced
 from stream_erc.sources.turn_files import TextDialogue, read_turns
 
 SAMPLE = paths.SAMPLE / "conversation"
