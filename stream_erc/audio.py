@@ -80,6 +80,23 @@ def _mulaw_table() -> Samples:
     return table
 
 
+def from_alaw(data: bytes | bytearray | memoryview) -> Samples:
+    """Decode G.711 A-law bytes (telephony outside North America and Japan) to float32 in [-1, 1]."""
+    return _alaw_table()[np.frombuffer(data, dtype=np.uint8)]
+
+
+@functools.cache
+def _alaw_table() -> Samples:
+    """Build the table byte -> sample, (256,)."""
+    code = np.arange(256, dtype=np.uint8) ^ 0x55  # every other bit is inverted on the line
+    exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
+    steps = (mantissa << 4) + 8  # the middle of the step, in 16 bits
+    magnitude = np.where(exponent == 0, steps, (steps + 256) << np.maximum(exponent, 1) - 1)
+    table = np.where(code & 0x80, magnitude, -magnitude).astype(np.float32) / np.float32(32_768)
+    table.flags.writeable = False
+    return table
+
+
 class Resampler:
     """A streaming converter of audio of any rate and channel count to 16 kHz mono.
 

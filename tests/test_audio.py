@@ -2,11 +2,11 @@ import itertools
 
 import numpy as np
 import pytest
+from g711 import to_alaw, to_mulaw
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mulaw import to_mulaw
 
-from stream_erc.audio import SAMPLE_RATE, Resampler, from_mulaw, from_pcm16, sanitize, to_pcm16
+from stream_erc.audio import SAMPLE_RATE, Resampler, from_alaw, from_mulaw, from_pcm16, sanitize, to_pcm16
 from stream_erc.exceptions import AudioError, ProtocolMisuse
 
 EVERY_PCM16 = np.arange(-32_768, 32_768, dtype="<i2")
@@ -79,6 +79,34 @@ def test_mulaw_errs_by_at_most_half_a_step() -> None:
 def test_every_mulaw_code_survives_the_round_trip() -> None:
     codes = bytes(code for code in range(256) if code != 0x7F)  # minus zero comes back as zero
     assert to_mulaw(from_mulaw(codes)) == codes
+
+
+def test_alaw_decodes_as_g711_says() -> None:
+    """Values of the standard's table 1a, at 16 bits."""
+    codes = {
+        0xD5: 8,
+        0x55: -8,
+        0xD4: 24,
+        0xC5: 264,
+        0xDA: 248,
+        0xF5: 528,
+        0xAA: 32_256,
+        0x2A: -32_256,
+        0xAB: 31_232,
+        0x80: 5_504,
+    }
+    assert (from_alaw(bytes(codes)) * 32_768).tolist() == list(codes.values())
+
+
+def test_alaw_errs_by_at_most_half_a_step() -> None:
+    samples = from_pcm16(EVERY_PCM16.tobytes()) * 32_768
+    error = np.abs(from_alaw(to_alaw(samples / 32_768)) * 32_768 - samples)
+    assert (error <= np.maximum(8, np.abs(samples) / 32) + 512 * (np.abs(samples) > 32_256)).all()
+
+
+def test_every_alaw_code_survives_the_round_trip() -> None:
+    codes = bytes(range(256))
+    assert to_alaw(from_alaw(codes)) == codes
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])

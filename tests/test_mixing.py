@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_erc.audio import AudioError, Resampler, SeparateChannels
-from stream_erc.mixing import Mixer
+from stream_erc.mixing import Mixer, film_gains
 
 RATE = 16_000
 
@@ -69,3 +69,60 @@ def test_separate_channels_are_converted_as_if_each_were_alone(rate):
         assert np.array_equal(heard[:, number], expected)
     with pytest.raises(AudioError, match=r"shape \(N, 3\), got \(10, 2\)"):
         SeparateChannels([Resampler(rate) for _ in channels]).push(call[:10, :2])
+
+
+# --- films ----------------------------------------------------------------------------------------
+
+FIVE_ONE = ("FL", "FR", "FC", "LFE", "BL", "BR")
+
+
+def db(gain: float) -> float:
+    return float(20 * np.log10(max(gain, 1e-9)))
+
+
+@pytest.mark.parametrize(
+    ("layout", "wanted_db"),
+    [
+        (FIVE_ONE, (-3, -3, 0, None, -6, -6)),
+        (("FL", "FR", "FC", "LFE", "SL", "SR"), (-3, -3, 0, None, -6, -6)),
+        (("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"), (-3, -3, 0, None, -6, -6, -6, -6)),
+        (("FL", "FR", "FC"), (-3, -3, 0)),
+        (("FL", "FR", "FC", "BC"), (-3, -3, 0, -6)),
+        (("FL", "FR", "LFE"), (-6, -6, None)),
+        (("FL", "FR", "BL", "BR"), (-6, -6, -9, -9)),
+    ],
+)
+def test_a_film_is_mixed_by_bs775(layout: tuple[str, ...], wanted_db: tuple[float | None, ...]) -> None:
+    for channel, wanted in enumerate(wanted_db):
+        samples = np.zeros((1_000, len(layout)), np.float32)
+        samples[:, channel] = 0.5
+        mixed = Mixer(16_000, len(layout), film_gains(layout)).push(samples)
+        assert np.allclose(mixed, mixed[0])
+        if wanted is None:
+            assert mixed[0] == 0
+        else:
+            assert db(mixed[0] / 0.5) == pytest.approx(wanted, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "layout", [("FL", "FR"), ("NONE",) * 6, ("FC",), ("FL", "FR", "NONE"), ("A1", "A2", "A3")]
+)
+def test_channels_without_a_place_in_a_film_are_alike(layout: tuple[str, ...]) -> None:
+    assert film_gains(layout) is None
+
+
+@pytest.mark.parametrize("layout", [("FL", "FR", "LFE"), ("FL", "FR", "BL", "BR"), FIVE_ONE])
+def test_inverted_fronts_of_a_film_do_not_cancel(layout: tuple[str, ...]) -> None:
+    wave = 0.5 * np.sin(np.arange(32_000) / 7).astype(np.float32)
+    samples = np.zeros((32_000, len(layout)), np.float32)
+    samples[:, 0], samples[:, 1] = wave, -wave
+    mixed = Mixer(16_000, len(layout), film_gains(layout)).push(samples)
+    assert np.sqrt(np.mean(mixed[16_000:] ** 2)) > 0.9 * np.sqrt(np.mean(wave**2))
+
+
+def test_chunks_change_no_sample_of_a_film() -> None:
+    samples = np.random.default_rng(0).uniform(-0.3, 0.3, (9_000, 6)).astype(np.float32)
+    whole = Mixer(16_000, 6, film_gains(FIVE_ONE)).push(samples)
+    mixer = Mixer(16_000, 6, film_gains(FIVE_ONE))
+    parts = [mixer.push(samples[first : first + 77]) for first in range(0, 9_000, 77)]
+    assert np.array_equal(np.concatenate(parts), whole)

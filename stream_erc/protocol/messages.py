@@ -15,7 +15,7 @@ from stream_erc.config import MAX_CHANNELS
 
 PROTOCOL_VERSION = 1
 
-Encoding: TypeAlias = Literal["pcm_s16le", "pcm_f32le", "mulaw", "opus"]
+Encoding: TypeAlias = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus"]
 Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=100)]

@@ -11,7 +11,7 @@ from stream_erc.inference.engine import Engine
 from stream_erc.protocol import messages
 from stream_erc.protocol.messages import PROTOCOL_VERSION, SessionUpdate
 
-ENCODINGS: tuple[messages.Encoding, ...] = ("pcm_s16le", "pcm_f32le", "mulaw", "opus")
+ENCODINGS: tuple[messages.Encoding, ...] = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus")
 
 
 @dataclass(frozen=True, slots=True)

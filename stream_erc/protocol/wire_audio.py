@@ -11,6 +11,7 @@ from stream_erc.audio import (
     MonoStream,
     Resampler,
     SeparateChannels,
+    from_alaw,
     from_float32,
     from_mulaw,
     from_pcm16,
@@ -175,6 +176,7 @@ def _decoder(audio: AudioFormat) -> FrameDecoder:
         "pcm_s16le": lambda: from_pcm16,
         "pcm_f32le": lambda: from_float32,
         "mulaw": lambda: from_mulaw,
+        "alaw": lambda: from_alaw,
         "opus": _Opus,
     }
     if audio.encoding == "opus" and audio.sample_rate_hz != OPUS_RATE_HZ:

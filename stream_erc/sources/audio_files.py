@@ -25,6 +25,7 @@ from stream_erc.sources.tracks import choose_track, tracks_of
 log = logging.getLogger(__name__)
 
 EXPECTED = "expected an audio or video file"
+STREAMED = "expected audio that can be read as it arrives"
 FULL_SCALE = {
     "u8": 2.0**7,
     "s16": 2.0**15,
@@ -186,7 +187,7 @@ class AudioFile:
                 file, "r", format=form, options=options, metadata_errors="replace", buffer_size=PIECE_BYTES
             )
         except av.FFmpegError as error:
-            expected = EXPECTED if self._pipe is None else "expected audio that can be read as it arrives"
+            expected = EXPECTED if self._pipe is None else STREAMED
             raise AudioError(f"{self.name}: {expected}, got {_reason(error)}") from error
         if not container.streams.audio:
             found = ", ".join(stream.type for stream in container.streams) or "no streams"
@@ -258,7 +259,8 @@ class AudioFile:
         """
         if not decoded:
             got = f"{reason} and no samples" if damaged else "a stream without samples"
-            raise AudioError(f"{self.name}: expected audio, got {got}")
+            expected = "expected audio" if self.repeatable else STREAMED
+            raise AudioError(f"{self.name}: {expected}, got {got}")
         declared_s = self.duration_s
         try:
             cut = cut_short(self.path, self._format) if self.repeatable and self._raw is None else None

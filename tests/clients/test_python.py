@@ -346,13 +346,13 @@ def undisturbed(audio: bytes, inputs: dict[int, str] | None = None) -> list[tupl
 PIECES = st.lists(st.one_of(st.integers(1, 90), st.just("input")), max_size=25)
 
 
-@given(st.data(), PIECES, st.sampled_from(["pcm_s16le", "mulaw", "pcm_f32le"]))
+@given(st.data(), PIECES, st.sampled_from(["pcm_s16le", "mulaw", "alaw", "pcm_f32le"]))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_over_any_cuts_the_server_gets_exactly_the_stream(
     data: st.DataObject, pieces: list[int | str], encoding: str
 ) -> None:
     """Audio sample for sample, every input once, at the audio position at which it was said."""
-    size = {"pcm_s16le": 2, "mulaw": 1, "pcm_f32le": 4}[encoding]
+    size = {"pcm_s16le": 2, "mulaw": 1, "alaw": 1, "pcm_f32le": 4}[encoding]
     buffer = Buffer(encoding, 16_000)
     whole, places = bytearray(), []
     heard, inputs = bytearray(), []

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from fakes import CONFIG, HashEngine, conversation, drive
+from g711 import to_mulaw
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mulaw import to_mulaw
 from serving import FakeEngine
 
 from stream_erc.audio import SAMPLE_RATE, to_pcm16

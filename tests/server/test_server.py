@@ -85,7 +85,7 @@ def test_a_conversation_from_the_first_message_to_the_last(server):
         created = client.created
         assert created["type"] == "session.created" and created["protocol"] == 1 and created["seq"] == 0
         assert created["models"] == [{"name": "hash", "labels": ["neutral", "joy", "anger"]}]
-        assert created["encodings"] == ["pcm_s16le", "pcm_f32le", "mulaw", "opus"]
+        assert created["encodings"] == ["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus"]
         assert created["limits"]["max_frame_ms"] == 10_000 and len(created["resume_token"]) >= 43
         updated = client.answer("session.update", pace="replay", partials=False, speakers=2)
         assert updated["type"] == "session.updated" and updated["configuration"]["speakers"] == 2

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import films
 import numpy as np
 import pytest
 
@@ -322,3 +323,35 @@ def test_no_speed_is_no_waiting() -> None:
 def test_a_speed_is_positive(speed: float) -> None:
     with pytest.raises(ConfigError, match="speed: expected max or a positive number"):
         paced([], speed)
+
+
+# --- films ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "layout"),
+    [
+        ("a.mkv", "ac3", "5.1(side)"),
+        ("a.mp4", "aac", "5.1"),
+        ("a.mkv", "flac", "7.1"),
+        ("a.wav", "pcm_s16le", "5.1"),
+        ("a.mka", "libopus", "5.1"),
+        ("a.ts", "ac3", "3.0"),
+    ],
+)
+def test_the_dialogue_of_a_film_keeps_its_level(tmp_path: Path, name: str, codec: str, layout: str) -> None:
+    """The centre is heard as it is, the low frequencies are not."""
+    places = [channel.name for channel in av.AudioLayout(layout).channels]
+    samples = np.zeros((3 * 48_000, len(places)), np.float32)
+    samples[:, places.index("FC")] = films.tone(3.0)[:, 0]
+    if "LFE" in places:
+        samples[:, places.index("LFE")] = films.tone(3.0, hz=60.0)[:, 0]
+    path = films.write_film(tmp_path / name, films.Sound(samples, codec=codec, layout=layout), picture=None)
+    heard = read(path)[8_000:40_000]
+    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard)))) * 4 / len(heard)
+    hz = np.fft.rfftfreq(len(heard), 1 / SAMPLE_RATE)
+    assert spectrum[np.abs(hz - 440) < 2].max() == pytest.approx(0.4, rel=0.05)
+    assert spectrum[np.abs(hz - 60) < 2].max() < 0.01
+    separate = np.concatenate(list(AudioFile(path).chunks(separate=True)))
+    assert separate.shape[1] == len(places)
+    assert np.abs(separate[8_000:40_000, places.index("FC")]).max() == pytest.approx(0.4, rel=0.1)

@@ -12,7 +12,7 @@ from typing import Final
 
 from stream_erc_client.errors import InvalidInput, ProtocolError, SessionLost
 
-BYTES_PER_SAMPLE: Final = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1}
+BYTES_PER_SAMPLE: Final = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 OPUS_RATE_HZ: Final = 48_000
 
 
@@ -37,7 +37,7 @@ class Buffer:
     """The unacknowledged inputs of a session.
 
     Args:
-        encoding: `pcm_s16le`, `pcm_f32le`, `mulaw` or `opus`.
+        encoding: `pcm_s16le`, `pcm_f32le`, `mulaw`, `alaw` or `opus`.
         sample_rate_hz: sample rate of the audio; 48000 with opus.
         channels: the number of channels, whose samples are interleaved; 1 with opus.
 

@@ -61,7 +61,7 @@ def connect(
     Args:
         url: `ws://`, `wss://`, `http://` or `https://`; `/v1/session` is added if there is no path.
         token: the server's bearer token.
-        audio_encoding: `pcm_s16le`, `pcm_f32le`, `mulaw` or `opus` (one packet a call, at 48000 Hz).
+        audio_encoding: `pcm_s16le`, `pcm_f32le`, `mulaw`, `alaw` or `opus` (one packet a call, at 48000 Hz).
         sample_rate_hz: sample rate of the audio, 8000 to 48000.
         channels: the number of channels, which are heard separately if there are several, their samples
             interleaved; or the speaker of each channel, None for one whose speakers are told by the voice.

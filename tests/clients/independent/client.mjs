@@ -1,7 +1,7 @@
 // A client of the stream_erc protocol: streams a WAV file and prints the turns as they come.
 //
 //   node client.mjs URL FILE.wav [--pace live|replay] [--rate 8000|16000|48000]
-//     [--encoding pcm_s16le|pcm_f32le|mulaw] [--rename old=new] [--events out.jsonl]
+//     [--encoding pcm_s16le|pcm_f32le|mulaw|alaw] [--rename old=new] [--events out.jsonl]
 //     [--channels NAME,NAME: the speaker of each channel, heard separately; mixed without]
 //     [--token TOKEN] [--cut N]
 //
@@ -14,7 +14,7 @@ import { pathToFileURL } from 'node:url';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import WebSocket from 'ws';
 
-const SAMPLE_BYTES = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1 };
+const SAMPLE_BYTES = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
 const MAX_BUFFERED = 64 * 1024; // bytes waiting in the socket; more stay in the log
 const SILENCE_MS = 45_000; // a heartbeat is due every ten seconds
 const RENAME_MS = 60_000; // how long --rename waits for the speaker after the last event
@@ -423,12 +423,19 @@ function mulaw(sample) {
   return ~(sign | (exponent << 4) | ((magnitude >> (exponent + 3)) & 0x0f)) & 0xff;
 }
 
+function alaw(sample) {
+  const magnitude = Math.min(Math.abs(sample), 32767) >> 4;
+  const segment = magnitude < 16 ? 0 : Math.floor(Math.log2(magnitude)) - 3;
+  const step = (magnitude >> Math.max(0, segment - 1)) & 0x0f;
+  return ((sample < 0 ? 0 : 0x80) | (segment << 4) | step) ^ 0x55;
+}
+
 export function encode(samples, encoding) {
   const bytes = Buffer.alloc(samples.length * SAMPLE_BYTES[encoding]);
   samples.forEach((sample, i) => {
     if (encoding === 'pcm_s16le') bytes.writeInt16LE(sample, i * 2);
     else if (encoding === 'pcm_f32le') bytes.writeFloatLE(sample / 32768, i * 4);
-    else bytes[i] = mulaw(sample);
+    else bytes[i] = encoding === 'alaw' ? alaw(sample) : mulaw(sample);
   });
   return bytes;
 }
