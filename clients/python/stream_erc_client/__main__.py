@@ -1,6 +1,6 @@
-"""The command line: send a WAV file or the microphone, print the turns.
+"""The command line: send a recording or the microphone, print the turns.
 
-python -m stream_erc_client URL FILE.wav
+python -m stream_erc_client URL FILE
 python -m stream_erc_client URL --microphone
 """
 
@@ -11,7 +11,6 @@ import asyncio
 import os
 import sys
 
-from stream_erc_client.audio import WavFile
 from stream_erc_client.errors import StreamErcClientError
 from stream_erc_client.events import (
     Disconnected,
@@ -23,6 +22,7 @@ from stream_erc_client.events import (
     TurnRevised,
     Warned,
 )
+from stream_erc_client.media import open_audio
 from stream_erc_client.session import connect
 
 MICROPHONE_RATE_HZ = 16_000
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("url", metavar="URL", help="of the server, as ws://127.0.0.1:8765")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("file", metavar="FILE.wav", nargs="?", help="integer samples, 8 to 48 kHz")
+    source.add_argument("file", metavar="FILE", nargs="?", help="WAV, or any audio or video (extra formats)")
     source.add_argument(
         "--microphone", metavar="DEVICE", nargs="?", const="", help="name or index of a device"
     )
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _run(args: argparse.Namespace) -> int:
     rate_hz = MICROPHONE_RATE_HZ
     if args.file is not None:
-        with WavFile(args.file) as wav:
+        with open_audio(args.file) as wav:
             rate_hz = wav.sample_rate_hz
     session = connect(
         args.url,

@@ -24,6 +24,7 @@ from stream_erc_client.errors import (
 )
 from stream_erc_client.events import Configuration, Event, SessionCreated
 from stream_erc_client.inbox import Inbox
+from stream_erc_client.media import MediaFile, open_audio
 from stream_erc_client.microphone import record
 
 Pace = Literal["live", "replay"]
@@ -266,18 +267,21 @@ class Session:
         self._close()
 
     def play(self, path: Path | str, *, pace: Pace | None = None) -> asyncio.Task[None]:
-        """Send a WAV file in the background, then close.
+        """Send a recording in the background, then close.
 
         Args:
-            path: a file of integer samples at the session's rate; its channels are mixed if the session has
-                one channel, and must be as many as the session's otherwise.
+            path: a WAV file at the session's rate, or, with the extra `formats`, any audio or video file. Its
+                channels are mixed if the session has one channel, and must be as many as the session's
+                otherwise.
             pace: `live` in real time, `replay` as fast as the server reads; None for the session's pace.
 
         Raises:
-            AudioError: no such file, not at the session's rate, or with another number of channels.
+            AudioError: no such file, not at the session's rate, or with another number of channels; the error
+                for another format than WAV names the extra if it is missing.
         """
         self._require_pcm()
-        wav, buffer = WavFile(path), self._connection.buffer
+        buffer = self._connection.buffer
+        wav = open_audio(path, buffer.sample_rate_hz)
         if wav.sample_rate_hz != buffer.sample_rate_hz:
             wav.close()
             raise AudioError(
@@ -341,7 +345,7 @@ class Session:
             connector.fail(SessionLost(message))
         self._raise_failure()
 
-    async def _play(self, wav: WavFile, pace: Pace) -> None:
+    async def _play(self, wav: WavFile | MediaFile, pace: Pace) -> None:
         loop = asyncio.get_running_loop()
         began, sent = loop.time(), 0
         with wav:

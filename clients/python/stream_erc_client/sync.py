@@ -130,7 +130,7 @@ class Session:
         self._run(self._session.close())
 
     def play(self, path: Path | str, *, pace: Pace | None = None) -> None:
-        """Send a WAV file in the background, then close."""
+        """Send a recording in the background, then close."""
 
         async def start() -> None:
             self._session.play(path, pace=pace)
