@@ -1606,7 +1606,10 @@ def test_the_terminal_says_what_went_wrong(tmp_path: Path, capsys: pytest.Captur
     path = write_wav(tmp_path / "a.wav", samples(0.1))
     assert command_line.main(["ws://127.0.0.1:9", str(path)]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert "expected a WAV file" in lines[0] and "expected a server" in lines[1] and len(lines) == 2
+    assert "expected audio, got No such file" in lines[0] and "expected a server" in lines[1]
+    assert len(lines) == 2
+        "expected audio, got No such file" in lines[0] and "expected a server" in lines[1] and len(lines) == 2
+    )
 
 
 # --- without asyncio -----------------------------------------------------------------------------

@@ -124,7 +124,8 @@ def play(path: Path, rate_hz: int | None = 16_000, **how: Any) -> np.ndarray:
 )
 def test_other_formats_through_pyav(tmp_path: Path, name: str, codec: str) -> None:
     path = write_film(tmp_path / name, Sound(tone(2.0), codec=codec), picture=None)
-    assert isinstance(open_audio(path), MediaFile)
+    with open_audio(path) as audio:
+        assert isinstance(audio, MediaFile)
     got = play(path)
     assert near(heard_spans(got), [(0.0, 2.0)])
     assert np.sqrt(np.mean(got[4_000:28_000] ** 2)) == pytest.approx(0.4 / np.sqrt(2), rel=0.05)
@@ -168,7 +169,8 @@ def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(builtins, "__import__", without_pyav)
     with pytest.raises(erc.AudioError, match=r"pip install 'stream-erc-client\[formats\]'"):
         open_audio(path)
-    assert isinstance(open_audio(write_wav(tmp_path / "a.wav", integers(24), 1, 24)), WavFile)
+    with open_audio(write_wav(tmp_path / "a.wav", integers(24), 1, 24)) as wav:
+        assert isinstance(wav, WavFile)
 
 
 @pytest.mark.parametrize("name", ["text.mp3", "gone.mp3", "silent.mkv"])
