@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from films import Sound, write_film
 from paths import SAMPLE
 
 from stream_erc.audio import SAMPLE_RATE
+from stream_erc.cli.arguments import parse
 from stream_erc.cli.main import main
 from stream_erc.exceptions import AudioError
 from stream_erc.sources.audio_files import AudioFile
@@ -490,3 +494,84 @@ def test_the_same_speech_in_two_channels_is_heard_once_even_in_opposite_phase(re
     soundfile.write(path, talk, SAMPLE_RATE)
     ends = [[turn["audio_end_ms"] for turn in turns] for turns in (heard.turns, replay(path).turns)]
     assert ends[0] == ends[1] and len(ends[0]) >= 2
+
+
+# --- tracks, raw samples, standard input ----------------------------------------------------------
+
+
+@pytest.fixture
+def dubbed(tmp_path, talk) -> Path:
+    """A film of two tracks: the second one speaks, and is the default."""
+    speech = np.repeat(talk, 3)[:, np.newaxis]
+    sounds = (
+        Sound(0 * speech, metadata={"language": "eng"}, default=False),
+        Sound(speech, metadata={"language": "fra", "title": "Doublage"}),
+    )
+    return write_film(tmp_path / "film.mkv", *sounds)
+
+
+def test_the_run_says_which_of_several_tracks_it_heard(replay, dubbed) -> None:
+    ended = replay(dubbed)
+    warned(ended, "hears track 2 (fra, Doublage, aac, 1 ch) of 2")
+    assert ended.turns
+    assert len(replay(dubbed, "--track", "fr").turns) == len(replay(dubbed, "--track", "2").turns) > 0
+    silent = replay(dubbed, "--track", "1")
+    assert silent.code == 2 and "expected speech" in silent.error
+
+
+def test_a_track_that_is_not_there(replay, dubbed) -> None:
+    refused(replay(dubbed, "--track", "de"), "--track: expected one of 1 (eng, aac, 1 ch), 2 (fra", "got de")
+
+
+def test_raw_samples(replay, tmp_path, talk) -> None:
+    (tmp_path / "call.raw").write_bytes((talk * 32_767).astype("<i2").tobytes())
+    report = tmp_path / "r.html"
+    ended = replay(tmp_path / "call.raw", "--raw", "s16le:16000", "--report", report)
+    whole(ended)
+    assert len(ended.turns) >= 2
+    assert "audio/mpeg" in report.read_text()
+    with pytest.raises(SystemExit):
+        parse(["replay", "x", "--raw", "s16le"])
+
+
+@pytest.mark.parametrize(("option", "value"), [("--track", "2"), ("--raw", "s16le:16000")])
+def test_text_has_neither_tracks_nor_samples(replay, tmp_path, option, value) -> None:
+    (tmp_path / "a.jsonl").write_text('{"speaker": "Anna", "text": "Hello."}\n')
+    refused(replay(tmp_path / "a.jsonl", option, value), f"{option}: expected an audio or video file with it")
+
+
+def piped(tmp_path: Path, data: bytes, *words: object, model: Path) -> tuple[int, str, list[dict]]:
+    """Run the command line with standard input."""
+    events = tmp_path / "piped.jsonl"
+    command = [sys.executable, "-m", "stream_erc", "replay", "-", "--model", model, "--asr", "none"]
+    done = subprocess.run(
+        [*map(str, command), "--out", str(events), *map(str, words)],
+        input=data,
+        capture_output=True,
+        check=False,
+    )
+    lines = events.read_text().splitlines() if events.is_file() else []
+    return done.returncode, done.stderr.decode(), [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3", "ogg", "s16le"])
+def test_standard_input_is_heard_as_a_file(replay, tmp_path, talk, tiny_checkpoint, kind) -> None:
+    path = tmp_path / f"a.{kind}"
+    raw = ["--raw", "s16le:16000"] if kind == "s16le" else []
+    if raw:
+        path.write_bytes((talk * 32_767).astype("<i2").tobytes())
+    else:
+        soundfile.write(path, talk, SAMPLE_RATE)
+    code, error, messages = piped(tmp_path, path.read_bytes(), *raw, model=tiny_checkpoint)
+    assert (code, error) == (0, "")
+    assert messages[0]["source"]["name"] == "standard input"
+    turns = [(m["audio_start_ms"], m["audio_end_ms"]) for m in messages if m["type"] == "turn.final"]
+    file = replay(path, *raw).turns
+    assert turns == [(turn["audio_start_ms"], turn["audio_end_ms"]) for turn in file]
+    assert len(turns) >= 2
+
+
+def test_an_empty_standard_input(tmp_path, tiny_checkpoint) -> None:
+    code, error, messages = piped(tmp_path, b"", model=tiny_checkpoint)
+    assert (code, error) == (2, "stream-erc: standard input: expected audio, got nothing\n")
+    assert messages == []

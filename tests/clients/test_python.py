@@ -1608,8 +1608,6 @@ def test_the_terminal_says_what_went_wrong(tmp_path: Path, capsys: pytest.Captur
     lines = capsys.readouterr().err.splitlines()
     assert "expected audio, got No such file" in lines[0] and "expected a server" in lines[1]
     assert len(lines) == 2
-        "expected audio, got No such file" in lines[0] and "expected a server" in lines[1] and len(lines) == 2
-    )
 
 
 # --- without asyncio -----------------------------------------------------------------------------
