@@ -71,26 +71,29 @@ class Mixer:
 
     def push(self, samples: NDArray[np.float32]) -> Samples:
         """Mix the next samples, (N, C), finite, to (N,)."""
+        mixed = samples[:, 0] * self._gains[0]
+        for channel, gain in enumerate(self._gains[2:], 2):  # np.mean's order of summation may change with N
+            if gain:
+                mixed += samples[:, channel] * gain
+        if len(self._gains) > 1:
+            self._add_second(mixed, samples)
+        return np.asarray(mixed / self._divisor)
+
+    def _add_second(self, mixed: Samples, samples: NDArray[np.float32]) -> None:
+        """Add the second channel, inverted where it must be, block by block."""
+        gain, at = self._gains[1], 0
         if not self._watches_pair:
-            return self._mix(samples)
-        mixed = np.empty(len(samples), dtype=np.float32)
-        at = 0
+            mixed += samples[:, 1] * gain
+            return
         while at < len(samples):
-            part = samples[at : at + self._missing]
-            mixed[at : at + len(part)] = self._mix(part)
+            part = samples[at : at + self._missing, :2]
+            mixed[at : at + len(part)] += part[:, 1] * (gain * self._sign)
             at += len(part)
-            self._part.append(part[:, :2])
+            self._part.append(part)
             self._missing -= len(part)
             if not self._missing:
                 self._measure(np.concatenate(self._part).astype(np.float64))
                 self._part, self._missing = [], self._block
-        return mixed
-
-    def _mix(self, samples: NDArray[np.float32]) -> Samples:
-        mono = samples[:, 0] * self._gains[0]
-        for channel, gain in enumerate(self._gains[1:], 1):  # np.mean's order of summation may change with N
-            mono += samples[:, channel] * (gain * self._sign if channel == 1 else gain)
-        return np.asarray(mono / self._divisor)
 
     def _measure(self, block: NDArray[np.float64]) -> None:
         """Decide the sign of the blocks after this one, (block, 2)."""
