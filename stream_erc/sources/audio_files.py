@@ -163,6 +163,8 @@ class AudioFile:
                     layout = tuple(channel.name for channel in frame.layout.channels)
                     for samples in timeline.place(at_s, self._floats(frame), frame.sample_rate):
                         yield DecodedAudio(frame.sample_rate, samples, layout)
+        if self._pipe is not None and self._pipe.interrupt is not None:
+            raise self._pipe.interrupt
         self._check(decoded, timeline.position_s, damaged, reason)
 
     def _tell(self, problem: str) -> None:

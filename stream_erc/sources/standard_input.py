@@ -15,6 +15,7 @@ class StandardInput:
 
     Attributes:
         head: the first bytes that arrived.
+        interrupt: what ended the input while more was waited for. It cannot pass through libav.
 
     Raises:
         AudioError: nothing came before its end, or it cannot be read.
@@ -22,6 +23,7 @@ class StandardInput:
 
     def __init__(self, descriptor: int = 0) -> None:
         self._descriptor = descriptor
+        self.interrupt: KeyboardInterrupt | None = None
         self.head = self._waiting = self._next(65_536)
         if not self.head:
             raise AudioError(f"{NAME}: expected audio, got nothing")
@@ -29,7 +31,11 @@ class StandardInput:
     def read(self, size: int) -> bytes:
         """Return up to `size` of the next bytes, as soon as there are any; none at the end."""
         if not self._waiting:
-            return self._next(size)
+            try:
+                return self._next(size)
+            except KeyboardInterrupt as interrupt:
+                self.interrupt = interrupt
+                return b""
         given, self._waiting = self._waiting[:size], self._waiting[size:]
         return given
 

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -575,3 +577,22 @@ def test_an_empty_standard_input(tmp_path, tiny_checkpoint) -> None:
     code, error, messages = piped(tmp_path, b"", model=tiny_checkpoint)
     assert (code, error) == (2, "stream-erc: standard input: expected audio, got nothing\n")
     assert messages == []
+
+
+def test_ctrl_c_ends_an_open_standard_input(tmp_path, talk, tiny_checkpoint) -> None:
+    """Turns come while the pipe is open, and what was heard is kept."""
+    events = tmp_path / "e.jsonl"
+    command = [sys.executable, "-m", "stream_erc", "replay", "-", "--raw", "s16le:16000", "--asr", "none"]
+    command += ["--model", str(tiny_checkpoint), "--out", str(events)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write((talk * 32_767).astype("<i2").tobytes())
+        process.stdin.flush()
+        deadline = time.monotonic() + 100
+        while not (events.is_file() and "turn.final" in events.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)  # until it waits for more
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.read()
+    assert (process.returncode, error) == (130, b"")
+    assert json.loads(events.read_text().splitlines()[-1])["type"] == "session.closed"
