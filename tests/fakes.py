@@ -32,6 +32,7 @@ from stream_erc.core.work import (
 )
 from stream_erc.events import Emotion, Event, Features, Hypothesis, Samples, SpeakerActivity
 from stream_erc.exceptions import VoicesError
+from stream_erc.inference.workers import Worker
 
 LABELS = ("neutral", "joy", "anger")
 CONFIG = SessionConfig(
@@ -206,6 +207,20 @@ def play(
         at, k = at + size, k + 1
     session.receive_eof()
     return events + drive(session, engine)
+
+
+def muted(worker: Worker, session: Session, audio: Samples, cut: int) -> list[Event]:
+    """Feed audio that is muted for a while after `cut` samples, and close; return all events."""
+    events = []
+    for at in range(0, cut, 1600):
+        session.receive_audio(audio[at : min(at + 1600, cut)])
+        events += worker.advance(session)
+    session.end_turn()
+    events += worker.advance(session)
+    session.receive_audio(audio[cut:])
+    events += worker.advance(session)
+    session.receive_eof()
+    return events + worker.advance(session, wait=True)
 
 
 def through_bytes(snapshot: Snapshot, codec: StateCodec) -> Snapshot:

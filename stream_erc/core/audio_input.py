@@ -150,6 +150,11 @@ class AudioInput:
         self._count(found)
         return found
 
+    def settled(self, position: int) -> bool:
+        """Return whether all whole windows before `position` are segmented, and no answer is missing."""
+        asking = self._spoken is not None and (self.awaits_words or self._spoken.asks_for_speakers)
+        return self.reached(position) and not asking
+
     def interrupt(self) -> tuple[SegmenterOutput, ...]:
         """Close a running segment that was found in the audio: no more comes for now."""
         found = self._spoken.interrupt() if self._spoken is not None and not self._finished else ()

@@ -174,13 +174,14 @@ class SpeechSegmenter:
         """Close a running segment here, since no more audio comes for now."""
         if self.position < self._resumed.position:
             return ()
+        changed = self._take_answers(at_end=True)
         self._endpoint, boundaries = endpointing.finish(
             self._endpoint, self.position, self._config.endpointing
         )
         found = self._collect(boundaries)
         if self._watch is not None:
             self._watch.stop()
-        return found
+        return (*changed, *found)
 
     def finish(self, rest: Samples) -> tuple[SegmenterOutput, ...]:
         """Segment the rest of the audio and close a running segment."""

@@ -249,6 +249,7 @@ class Session:
         self._events: list[Event] = []
         self._work: deque[Work] = deque()
         self._last_id = 0
+        self._muted_at: int | None = None  # where `end_turn` was called
 
     # --- input ------------------------------------------------------------------------------------
 
@@ -301,12 +302,11 @@ class Session:
     def end_turn(self) -> None:
         """End a turn that is being spoken: no audio comes for now; then call `work_to_do`.
 
-        Whoever calls it has a clock: a microphone was muted, or a connection is slow. Audio that comes later
-        continues the session, and begins another turn.
+        Whoever calls it has a clock: a microphone was muted, or a connection is slow. The turn ends where the
+        audio received so far does, once its work is done, so that the outcome does not depend on how long
+        work takes. Audio that comes later continues the session, and begins another turn.
         """
-        while self._segment_window():
-            pass
-        self._take_segments(self._audio.interrupt())
+        self._muted_at = self._audio.received
 
     def receive_eof(self) -> None:
         """End the input; once all work is done, the last event is `SessionClosed`."""
@@ -336,7 +336,7 @@ class Session:
         again gets the same events for any chunking.
         """
         self._take_inputs()
-        while not self._work and self._segment_window():
+        while not self._work and (self._end_muted_turn() or self._segment_window()):
             self._take_inputs()
         self._close_when_done()
         work = list(self._work)
@@ -466,6 +466,14 @@ class Session:
             self._inputs_done += 1
 
     # --- audio ------------------------------------------------------------------------------------
+
+    def _end_muted_turn(self) -> bool:
+        """End the running turn where `end_turn` was called; return False if that is not reached yet."""
+        if self._muted_at is None or not self._audio.settled(self._muted_at):
+            return False
+        self._muted_at = None
+        self._take_segments(self._audio.interrupt())
+        return True
 
     def _segment_window(self) -> bool:
         """Segment one window; return False if there is none, or if an input comes first."""

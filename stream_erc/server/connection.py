@@ -261,10 +261,11 @@ class Connection:
                     self._count_accepted()
                 else:
                     size = AUDIO_SLICE_SAMPLES // _channels_of(item)
+                    self._heard_at = None  # the client is not mute while the session has yet to hear it
                     for at in range(0, max(1, len(item)), size):
                         self.live.hear(item[at : at + size])
-                        self._heard_at = time.monotonic()
                         await self._wait_for_room()
+                    self._heard_at = time.monotonic()
             except Refusal as refusal:
                 await self._refuse(refusal)
             await self._wait_for_room()

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from fakes import CONFIG, HashEngine, Late, Talking, conversation, drive, open_session, silence, tone
+from fakes import CONFIG, HashEngine, Late, Talking, conversation, drive, muted, open_session, silence, tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -166,6 +166,18 @@ def test_a_turn_ends_where_no_more_audio_comes(audio):
         session.receive_eof()
         events = worker.advance(session, wait=True)
         assert events[-1].turns == 3 and events[-1].audio_samples == len(audio)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.randoms(use_true_random=False), st.integers(20_000, 60_000))
+def test_a_muted_turn_ends_in_the_same_place_however_long_its_work_takes(random, cut):
+    config = dataclasses.replace(
+        CONFIG, endpointing=dataclasses.replace(CONFIG.endpointing, short_silence_ms=128, long_silence_ms=640)
+    )
+    talk = conversation([(0.5, 200)] * 5, gap=0.3)  # some of the pauses end a turn
+    expected = lasting(muted(InlineWorker(Talking(), ahead=True), open_session(config), talk, cut))
+    late = Late(lambda: random.randrange(10))
+    assert lasting(muted(late, open_session(config), talk, cut)) == expected
 
 
 turns = st.lists(

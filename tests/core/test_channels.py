@@ -4,7 +4,19 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes import CONFIG, HashEngine, Late, LoudnessVad, Talking, conversation, drive, play, silence, tone
+from fakes import (
+    CONFIG,
+    HashEngine,
+    Late,
+    LoudnessVad,
+    Talking,
+    conversation,
+    drive,
+    muted,
+    play,
+    silence,
+    tone,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import FakeClassifier
@@ -306,6 +318,18 @@ def test_a_turn_of_a_muted_client_ends_in_every_channel():
     turns = finals(drive(session, engine))
     assert [(e.turn.channel, e.turn.end) for e in turns] == [(0, 19_968), (1, 19_968)]
     assert not session.speaking
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.randoms(use_true_random=False), st.integers(1_000, 60_000))
+def test_a_muted_call_does_not_depend_on_how_long_its_work_takes(random, cut):
+    """The words that one channel waits for say nothing about where the other one ends."""
+    call = together(
+        speech([(0.5, 200, 0.4), (1.5, 300, 0.5)]), speech([(0.9, 400, 0.3), (1.2, 500, 1)], before=0.5)
+    )
+    expected = lasting(muted(InlineWorker(Talking(), ahead=True), open_channels(), call, cut))
+    late = Late(lambda: random.randrange(10))
+    assert lasting(muted(late, open_channels(), call, cut)) == expected
 
 
 def test_partial_turns_tell_their_channel_and_leave_nothing_behind():

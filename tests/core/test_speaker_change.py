@@ -9,6 +9,7 @@ from fakes import (
     activity,
     conversation,
     drive,
+    muted,
     open_session,
     play,
     silence,
@@ -31,6 +32,7 @@ from stream_erc.core.speaker_change import (
 )
 from stream_erc.core.work import AnalyzeSegment, Failure, SegmentSpeakers
 from stream_erc.events import EmotionEvent, LastingEvent, SpeechStarted, SpeechStopped
+from stream_erc.inference.workers import InlineWorker
 
 A, B, C = 310.0, 580.0, 940.0  # Hz, amid the bands of the fake
 
@@ -250,6 +252,18 @@ def test_nobody_new_speaks_if_it_cannot_be_told():
             return Failure("expected to work") if isinstance(work, SegmentSpeakers) else super()._one(work)
 
     assert len(turns(play(watching(), talk((2, A), (2.5, B)), [1600], Broken()))) == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.randoms(use_true_random=False), st.integers(20_000, len(TALK)))
+def test_a_muted_turn_is_divided_alike_however_late_the_answers_are(random, cut):
+    expected = comparable(muted(InlineWorker(HashEngine(), ahead=True), watching(), TALK, cut))
+    late = Late(lambda: random.randrange(10))
+    late.engine = HashEngine()
+    found = comparable(muted(late, watching(), TALK, cut))
+    assert [e for e in found if isinstance(e, LastingEvent)] == [
+        e for e in expected if isinstance(e, LastingEvent)
+    ]
 
 
 def test_an_ended_turn_asks_nothing_more():
