@@ -761,13 +761,17 @@ def sample_times(words: str) -> tuple[float, float]:
     return turn["start_ms"] / 1000, turn["end_ms"] / 1000
 
 
+FIRST_MS = 64
+"""The timestamp of a recorded call's first message: what comes before it is silence."""
+
+
 def call_messages(audio: bytes, tracks: tuple[str, ...] = ("inbound",)) -> list[dict[str, Any]]:
     """A recorded call: what Twilio sends, 20 ms a message, every track with the same audio."""
     messages = [{"event": "connected", "protocol": "Call", "version": "1.0.0"}]
     messages.append(changed(START, tracks=list(tracks)))
     for at in range(0, len(audio), 160):
         for track in tracks:
-            messages.append(media(len(messages), 64 + at // 8, audio[at : at + 160], track))
+            messages.append(media(len(messages), FIRST_MS + at // 8, audio[at : at + 160], track))
     stop = {"accountSid": "AC1", "callSid": "CA1"}
     number = str(len(messages))
     return [*messages, {"event": "stop", "sequenceNumber": number, "stop": stop, "streamSid": "MZ1"}]
@@ -818,11 +822,11 @@ def test_a_call_reaches_the_server_byte_for_byte() -> None:
     audio = mulaw(sample_audio(8000, 23, 27))
     server, handler = run_call([json.dumps(message) for message in call_messages(audio)])
     (talk,) = server.talks
-    assert talk.audio == audio
+    assert talk.audio == b"\xff" * 8 * FIRST_MS + audio
     assert talk.update["audio"] == {"encoding": "mulaw", "sample_rate_hz": 8000}
     assert (talk.update["turns"], talk.update["channel_names"]) == ("heard", ["inbound"])
     (final,) = handler.turns()
-    assert (final.emotion.label, final.audio_end_ms) == ("anger", 4000)
+    assert (final.emotion.label, final.audio_end_ms) == ("anger", FIRST_MS + 4000)
     assert isinstance(handler.events[-1][1], SessionClosed)
     call = handler.call
     assert call and (call.stream_sid, call.call_sid, call.parameters) == ("MZ1", "CA1", {"name": "Ann"})
@@ -849,7 +853,7 @@ def test_a_bad_line_costs_silence_and_never_the_call(caplog: pytest.LogCaptureFi
     expected = bytearray(audio)
     for k in [*missing, *bad]:
         expected[(k - 2) * 160 : (k - 1) * 160] = b"\xff" * 160
-    assert server.talks[0].audio == bytes(expected)
+    assert server.talks[0].audio == b"\xff" * 8 * FIRST_MS + bytes(expected)
     call = handler.call
     assert call and (call.refused, call.lost) == (5, 5)  # 30 has no number that could be read: lost, too
     assert caplog.text.count("refused a message") == 5
@@ -860,7 +864,7 @@ def test_both_tracks_are_one_conversation() -> None:
     both = call_messages(audio, ("inbound", "outbound"))
     server, handler = run_call([json.dumps(message) for message in both])
     (talk,) = server.talks
-    assert talk.audio[::2] == talk.audio[1::2] == audio
+    assert talk.audio[::2] == talk.audio[1::2] == b"\xff" * 8 * FIRST_MS + audio
     assert talk.update["audio"] == {"encoding": "mulaw", "sample_rate_hz": 8000, "channels": 2}
     assert talk.update["channel_names"] == ["inbound", "outbound"]
     assert len(handler.turns("inbound")) == 1
@@ -875,7 +879,7 @@ def side_by_side(packets: list[Media]) -> tuple[bytes, bytes]:
 
 
 @settings(deadline=None)
-@given(st.sets(st.integers(0, 99), max_size=60), st.integers(0, 4), st.integers(0, 3000))
+@given(st.sets(st.integers(0, 99), max_size=60), st.integers(0, 4), st.integers(0, 150).map(lambda k: 20 * k))
 def test_tracks_stay_aligned_whatever_is_missing_or_late(missing: set[int], late: int, start_ms: int) -> None:
     def packet(k: int, track: str) -> Media:
         return Media(0, track, start_ms + 20 * k, bytes([k + (128 if track == "outbound" else 0)]) * 160)
@@ -885,16 +889,34 @@ def test_tracks_stay_aligned_whatever_is_missing_or_late(missing: set[int], late
     packets = [one for _, one in sorted(due, key=lambda item: item[0])]
     if not packets:
         return
-    begin = (packets[0].timestamp_ms - start_ms) * 8
+    first_ms = packets[0].timestamp_ms
+    origin_ms = 0 if first_ms <= media_streams.LATEST_START_MS else first_ms
     inbound, outbound = side_by_side(packets)
     assert len(inbound) == len(outbound)
     for side, track in ((inbound, "inbound"), (outbound, "outbound")):
         expected = bytearray(b"\xff" * len(side))
         for one in packets:
-            at = (one.timestamp_ms - start_ms) * 8 - begin
+            at = (one.timestamp_ms - origin_ms) * 8
             if one.track == track and at >= 0:
                 expected[at : at + 160] = one.audio
         assert side == bytes(expected)
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 59), max_size=40), st.booleans(), st.sampled_from([0, 64, 100, 980]))
+def test_losses_in_a_track_move_nothing_in_the_other(missing: set[int], swap: bool, start_ms: int) -> None:
+    """Lost messages of the beginning and the end included."""
+    lossy, whole = ("outbound", "inbound") if swap else ("inbound", "outbound")
+    sent = [
+        Media(0, track, start_ms + 20 * k, bytes([k + (128 if track == "outbound" else 0)]) * 160)
+        for k in range(60)
+        for track in ("inbound", "outbound")
+    ]
+    kept = [
+        one for one in sent if not (one.track == lossy and (one.timestamp_ms - start_ms) // 20 in missing)
+    ]
+    place = ("inbound", "outbound").index(whole)
+    assert side_by_side(kept)[place] == side_by_side(sent)[place]
 
 
 def test_a_track_that_says_nothing_does_not_hold_up_the_other() -> None:
@@ -1415,7 +1437,7 @@ def test_a_call_of_both_tracks_and_the_real_server_agree() -> None:
     assert all(abs(at - due) < 150 for at, due in zip(starts, (500, 700, 1800), strict=True))
     closed = handler.events[-1][1]
     assert isinstance(closed, SessionClosed) and closed.turns == 3
-    assert abs(closed.audio_ms - len(sides["inbound"]) / 8) <= 25
+    assert abs(closed.audio_ms - FIRST_MS - len(sides["inbound"]) / 8) <= 25
 
 
 def test_a_call_and_the_real_server_agree() -> None:
@@ -1433,7 +1455,7 @@ def test_a_call_and_the_real_server_agree() -> None:
     assert abs(second.audio_start_ms - 1800) < 150 and abs(second.audio_end_ms - 2700) < 150
     closed = handler.events[-1][1]
     assert isinstance(closed, SessionClosed) and closed.turns == 2
-    assert abs(closed.audio_ms - len(samples) / 8) <= 25
+    assert abs(closed.audio_ms - FIRST_MS - len(samples) / 8) <= 25
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,9 @@ TOLERANCE = RATE_HZ * 15 // 1000
 LONGEST_LAG = RATE_HZ // 10
 """How far a track may be behind another one, in samples (0.1 s), before its silence is taken for granted."""
 
+LATEST_START_MS = 1_000
+"""Timestamp of the first message up to which the audio begins at 0, whichever message that is."""
+
 LONGEST_HOLE = 60 * RATE_HZ
 """Longest gap that is filled with silence, in samples (a minute)."""
 
@@ -207,7 +210,8 @@ class Track:
 class Tracks:
     """The audio of a call's tracks side by side, by their timestamps: a sample of each track in turn.
 
-    A track that sends nothing is silent: the others wait for it no longer than `LONGEST_LAG`.
+    A sample's place is its time in the stream: losses in a track, the first message included, move nothing in
+    another one. A track that sends nothing is silent: the others wait for it no longer than `LONGEST_LAG`.
 
     Args:
         names: the tracks, in the order of their samples.
@@ -221,7 +225,8 @@ class Tracks:
     def receive(self, media: Media) -> bytes:
         """Return the audio of all tracks that can be appended."""
         if not self._tracks:
-            self._tracks = {name: Track(media.timestamp_ms) for name in self._names}
+            origin_ms = 0 if media.timestamp_ms <= LATEST_START_MS else media.timestamp_ms
+            self._tracks = {name: Track(origin_ms) for name in self._names}
         self._waiting[media.track] += self._tracks[media.track].receive(media)
         ahead = len(self._waiting[media.track])
         return self._ready(0 if len(self._names) == 1 else ahead - LONGEST_LAG)

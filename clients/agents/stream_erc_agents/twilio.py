@@ -55,6 +55,9 @@ Handler: TypeAlias = Callable[["Call", str | None, Event | Mark | Dtmf], Awaitab
 MAX_MESSAGE_BYTES = 2**16
 MAX_REFUSALS_TOLD = 5
 
+LAST_TURNS_S = 60.0
+"""Time limit for the last turns after a call: nobody waits for it, and a busy server may be late."""
+
 
 class Call:
     """A phone call.
@@ -107,7 +110,7 @@ class Call:
         finally:
             if self._feed is not None and self._audio is not None:
                 self._feed.send_audio(self._audio.finish())
-                await self._feed.close()
+                await self._feed.close(LAST_TURNS_S)
 
     def _parsed(self, text: str | bytes) -> Sequenced | None:
         try:
