@@ -4,11 +4,11 @@ It stands between the speech-to-text service and the user's context aggregator::
 
     Pipeline([transport.input(), stt, EmotionProcessor(Server(url)), context.user(), llm, ...])
 
-The processor sends the user's audio to the server, and each `TranscriptionFrame` as a turn. The turn's
-position in the audio comes from the `VADUserStartedSpeakingFrame` and `VADUserStoppedSpeakingFrame` that the
-user aggregator's VAD sends upstream (without them, it is a turn of text alone). The frame is passed on with
-the reading before its text, and with the turn in ``frame.metadata["stream_erc"]``. The assistant's turns are
-sent to the server too, since a turn is classified within its conversation.
+The processor sends the user's audio to the server, and each `TranscriptionFrame` as a turn. It finds the
+turn's position in the audio itself, with Pipecat's Silero network: the events of the pipeline's VAD come too
+late for a turn's beginning, where they come at all (words without speech are a turn of text alone). The frame
+is passed on with the reading before its text, and with the turn in ``frame.metadata["stream_erc"]``. The
+assistant's turns are sent to the server too, since a turn is classified within its conversation.
 
 All other frames are passed on unchanged and in order. While a transcription waits for its reading, at most
 `timeout_s`, data and control frames behind it wait too; system frames, including audio, never do. Neither an
@@ -26,14 +26,13 @@ from pipecat.frames.frames import (
     SystemFrame,
     TranscriptionFrame,
     UserAudioRawFrame,
-    VADUserStartedSpeakingFrame,
-    VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from stream_erc_agents.feed import CLOSE_S, Answer, Feed, Server
 from stream_erc_agents.prefix import DEFAULT_STYLE, PrefixStyle
 from stream_erc_agents.readings import Readings
-from stream_erc_agents.speech import SpeechSpans
+from stream_erc_agents.silero import SpeechListener
+from stream_erc_agents.speech import to_mono
 from stream_erc_client import TurnFinal
 
 METADATA = "stream_erc"
@@ -74,7 +73,7 @@ class EmotionProcessor(FrameProcessor):
         self.readings = Readings(style)
         self._speaker, self._assistant, self._user_id = speaker, assistant, user_id
         self._feed: Feed | None = None
-        self._speech = SpeechSpans(16_000)
+        self._speech: SpeechListener | None = None
         self._held: deque[_Held] = deque()
         self._release: asyncio.Task[None] | None = None
 
@@ -82,7 +81,7 @@ class EmotionProcessor(FrameProcessor):
         """Start the session with the server, without waiting for it."""
         await super().setup(setup)
         rate_hz = setup.audio_in_sample_rate
-        self._speech = SpeechSpans(rate_hz)
+        self._speech = await asyncio.to_thread(SpeechListener, rate_hz)
         self._feed = Feed(self._server, sample_rate_hz=rate_hz, on_event=self.readings.hear)
 
     async def cleanup(self) -> None:
@@ -107,20 +106,16 @@ class EmotionProcessor(FrameProcessor):
 
     def _take(self, feed: Feed, frame: Frame, direction: FrameDirection) -> Answer | None:
         """Send a frame's content to the server; return the future reading if it is a user's turn."""
-        rate_hz, downstream = feed.sample_rate_hz, direction is FrameDirection.DOWNSTREAM
+        downstream = direction is FrameDirection.DOWNSTREAM
         match frame:
             case InputAudioRawFrame() if downstream:
                 self._send_audio(feed, frame)
-            case VADUserStartedSpeakingFrame():
-                self._speech.started(feed.position - round(frame.start_secs * rate_hz))
-            case VADUserStoppedSpeakingFrame():
-                self._speech.stopped(feed.position - round(frame.stop_secs * rate_hz))
             case LLMContextAssistantTurnFrame() if self._assistant and not downstream:
                 feed.append_turn(frame.text, speaker=self._assistant)
             case TranscriptionFrame() if downstream and frame.text.strip():
                 own_audio = not frame.user_id or self._user_id in (None, frame.user_id)
                 speaker = (self._speaker if own_audio else None) or frame.user_id or None
-                span = self._speech.take(feed.position) if own_audio else None
+                span = self._speech.take() if own_audio and self._speech else None
                 return feed.append_turn(frame.text, speaker=speaker, span=span)
         return None
 
@@ -129,7 +124,10 @@ class EmotionProcessor(FrameProcessor):
             self._user_id = self._user_id or frame.user_id
             if frame.user_id != self._user_id:
                 return
+        before = feed.position
         feed.send_frame(frame.audio, frame.sample_rate, frame.num_channels)
+        if self._speech is not None and feed.position > before:  # it was taken
+            self._speech.receive(to_mono(frame.audio, frame.num_channels))
 
     async def _release_held(self) -> None:
         """Push the held frames in order, each once its reading has arrived or its timeout has passed."""
