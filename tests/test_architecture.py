@@ -21,7 +21,7 @@ LOOP = frozenset({"asyncio", "select", "selectors"})
 NETWORK = frozenset({"socket", "ssl", "http", "urllib", "socketserver"})
 DISK = frozenset({"pathlib", "os", "io", "tempfile", "shutil", "stat", "mimetypes", "tomllib"})
 SQL = frozenset({"sqlite3"})
-PROCESSES = frozenset({"subprocess", "signal", "resource"})
+PROCESSES = frozenset({"subprocess", "signal", "resource", "fcntl"})
 TERMINAL = frozenset({"argparse", "rich"})
 NUMBERS = frozenset({"torch", "safetensors"})
 WHISPER = frozenset({"ctranslate2", "faster_whisper", "huggingface_hub"})
@@ -91,7 +91,9 @@ ROOMS: Mapping[str, Room] = {
         ),
         touches=LOOP | CLOCK | NETWORK,
         alone={
-            "server": rooms("websockets") | DISK | THREADS | PROCESSES,
+            "server": rooms("websockets") | DISK | THREADS,
+            "open_files": PROCESSES,
+            "signals": PROCESSES,
             "websocket": rooms("websockets"),
             "shared": THREADS,
             "metrics": rooms("prometheus_client"),

@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import logging
 import mimetypes
-import resource
-import signal
 import ssl
 import threading
 import time
@@ -32,8 +30,10 @@ from stream_erc.server.address import in_url, unusable
 from stream_erc.server.connection import Connection
 from stream_erc.server.known_voices import KnownVoices
 from stream_erc.server.metrics import CONTENT_TYPE
+from stream_erc.server.open_files import allow_open_files
 from stream_erc.server.origins import Origins
 from stream_erc.server.shared import SharedState
+from stream_erc.server.signals import handle_signals, restore_signals
 from stream_erc.server.stores.base import SessionStore
 from stream_erc.server.websocket import WebSocket, limit_pending_handshakes
 
@@ -51,7 +51,6 @@ PING_INTERVAL_S = 20.0
 The answer has no time limit: the server would not see it while it does not read from a client.
 """
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 OPEN_TIMEOUT_S = CLOSE_TIMEOUT_S = 5.0
 """Time limits for the opening handshake, beside the penalty of a wrong token, and for the closing one."""
 
@@ -124,8 +123,7 @@ class Server:
     def _stop_on_signal(self) -> None:
         """Begin to stop, and restore the default action for a second signal."""
         assert self._loop is not None
-        for signum in SIGNALS:
-            self._loop.remove_signal_handler(signum)
+        restore_signals(self._loop)
         self.stop()
 
     async def run(self, ready: Callable[[str], None] = lambda url: None) -> None:
@@ -150,8 +148,7 @@ class Server:
         shared = SharedState(self._offer, workers, self._store, threads, self._tokens, self._voices, version)
         self._shared = shared
         if threading.current_thread() is threading.main_thread():
-            for signum in SIGNALS:
-                self._loop.add_signal_handler(signum, self._stop_on_signal)
+            handle_signals(self._loop, self._stop_on_signal)
         if self._stopping.is_set():
             shared.stopping.set()
         try:
@@ -318,16 +315,11 @@ class Server:
 def _max_clients(sessions: int) -> int:
     """Raise the process's limit of open files as needed, and return the number of connections that fit."""
     clients = CONNECTIONS_PER_SESSION * sessions + BASE_CONNECTIONS
-    files, (soft, hard) = 2 * clients + RESERVED_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= files:
-        return clients
-    soft = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    with contextlib.suppress(ValueError, OSError):  # a system may allow less than its hard limit
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    fit = max(1, min(clients, (soft - RESERVED_FILES) // 2))
+    files = 2 * clients + RESERVED_FILES
+    allowed = allow_open_files(files)
+    fit = max(1, (allowed - RESERVED_FILES) // 2)
     if fit < sessions:
-        log.warning("expected %d open files to be allowed, got %d: see ulimit -n", files, soft)
+        log.warning("expected %d open files to be allowed, got %d: see ulimit -n", files, allowed)
     return fit
 
 

@@ -6,11 +6,10 @@ that a file names its encoder, and every other one refuses it.
 """
 
 import datetime
-import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import platformdirs
+from filelock import FileLock
 from msgspec import Meta
 
 from stream_erc.config import DEFAULT_VOICES
@@ -25,6 +25,9 @@ from stream_erc.events import KnownVoice, Vector, check_voice_name, unit
 from stream_erc.exceptions import OutputError, VoicesError
 
 VERSION = 1
+
+LOCK = ".voices.lock"
+"""The file that a process locks while it changes a voice file beside it; the lock ends with the process."""
 
 MAX_CLIPS = 16
 """Clips of a voice that are kept, the newest."""
@@ -231,7 +234,7 @@ def _change(path: Path, encoder: str | None, change: Callable[[Voices], Voices])
         _read(path, None)  # refuses a missing file, before its folder is made
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(path.parent):
+        with FileLock(path.parent / LOCK):
             voices = Voices(encoder) if encoder and not path.exists() else _read(path, encoder)
             changed = change(voices)
             if not changed.clips:
@@ -256,17 +259,6 @@ def _write(path: Path, voices: Voices) -> None:
     finally:
         with suppress(FileNotFoundError):  # it has become `path`
             os.unlink(temporary)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder's voice files; it ends with the process."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _listed(names: tuple[str, ...]) -> str:

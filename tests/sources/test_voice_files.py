@@ -12,6 +12,7 @@ import pytest
 from stream_erc.events import Vector
 from stream_erc.exceptions import OutputError, VoicesError
 from stream_erc.sources.voice_files import (
+    LOCK,
     MAX_CLIPS,
     add_clip,
     check_addition,
@@ -51,7 +52,7 @@ def test_the_file_is_its_owners_alone_and_holds_no_leftovers(path: Path) -> None
     path.chmod(0o644)
     add_clip(path, "small", "Anna", vector(0, 1), 2.0)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert {file.name for file in path.parent.iterdir()} == {path.name, LOCK}
 
 
 def test_the_same_clip_again_changes_nothing(path: Path) -> None:
@@ -77,7 +78,7 @@ def test_a_removed_voice_leaves_nothing(path: Path) -> None:
     with pytest.raises(VoicesError, match=r"expected a known voice \(Ben\), got 'Anna'"):
         remove_voice(path, "Anna")
     assert remove_voice(path, "Ben").names == ()
-    assert list(path.parent.iterdir()) == []
+    assert [file.name for file in path.parent.iterdir()] == [LOCK]
 
 
 def test_a_file_of_another_encoder_is_refused(path: Path) -> None:

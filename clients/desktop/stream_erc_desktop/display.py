@@ -20,7 +20,9 @@ class DisplayCheck:
         if _may_have_display():
             program = [sys.executable, "-c", PROGRAM]
             environment = {**os.environ, "QT_DEBUG_PLUGINS": "1"}
-            self._process = subprocess.Popen(program, env=environment, stderr=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(
+                program, env=environment, stderr=subprocess.PIPE, text=True, errors="replace"
+            )
 
     def problem(self) -> str:
         """Wait for the check; return why no window can be opened, in one line, or "" if one can."""

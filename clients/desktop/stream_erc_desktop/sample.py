@@ -34,15 +34,14 @@ class Sample(Recording):
             SourceError: the server does not have it, or there is no decoder for it.
         """
         content = _fetched(self._url)
-        self._file = tempfile.NamedTemporaryFile(suffix=".flac")
-        self._file.write(content)
-        self._file.flush()
-        self.path = Path(self._file.name)
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # Windows opens no file twice
+        self.path = Path(self._folder.name) / "sample.flac"
+        self.path.write_bytes(content)
         super().open()
 
     def close(self) -> None:
         """Delete the downloaded file."""
-        self._file.close()
+        self._folder.cleanup()
 
 
 def _fetched(url: str) -> bytes:
