@@ -9,6 +9,7 @@ import base64
 import contextlib
 import importlib.util
 import json
+import os
 import queue
 import random
 import re
@@ -1456,6 +1457,54 @@ def test_livekit_waits_no_longer_than_it_is_told_and_goes_on_without_a_server() 
         await hook.aclose()
 
     asyncio.run(talk())
+
+
+# --- the frameworks' examples ---------------------------------------------------------------------
+
+
+def run_example(name: str, url: str, audio: Path, words: Path) -> subprocess.CompletedProcess[str]:
+    """Run an example of a framework."""
+    command = [sys.executable, AGENTS / "example" / name, url, "--audio", audio, "--words", words]
+    paths = os.pathsep.join([str(AGENTS), str(AGENTS.parent / "python")])
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=100, env={**os.environ, "PYTHONPATH": paths}
+    )
+
+
+def check_example(name: str, folder: Path) -> None:
+    """The example answers two turns by their readings, and tells of a file that is none."""
+    import soundfile
+
+    audio, words = folder / "call.wav", folder / "call.txt"
+    soundfile.write(audio, two_turns(), 16_000, subtype="PCM_16")
+    words.write_text("# the caller\nI am so happy\n\nI hate [it]\n", encoding="utf-8")
+    with standing_by() as server:
+        done = run_example(name, server.url, audio, words)
+        assert done.returncode == 0, done.stderr[-2000:]
+        spans = [
+            (turn["audio_start_ms"], turn["audio_end_ms"])
+            for turn in server.talks[0].turns
+            if turn["speaker"] == "caller"
+        ]
+    said = done.stdout.splitlines()
+    assert "([caller, emotion joy=0.80, neutral=0.10]) I am so happy" in said
+    assert "([caller, emotion anger=0.80, neutral=0.10]) I hate (it)" in said
+    assert said[1] == "  answer   How nice to hear that!"
+    assert said[-1].startswith("Expressed emotion so far: caller (2 turns)")
+    assert all(abs(at - due) < 400 for at, due in zip(spans[0], (600, 3_791), strict=True))
+    (folder / "none.wav").write_bytes(b"none")
+    refused = run_example(name, "ws://127.0.0.1:9", folder / "none.wav", words)
+    assert refused.returncode == 2 and "none.wav: expected a WAV file, got" in refused.stderr
+
+
+@needs("pipecat", "pipecat-ai")
+def test_the_pipecat_example_answers_a_call(tmp_path: Path) -> None:
+    check_example("pipecat_agent.py", tmp_path)
+
+
+@needs("livekit", "livekit-agents")
+def test_the_livekit_example_answers_a_call(tmp_path: Path) -> None:
+    check_example("livekit_agent.py", tmp_path)
 
 
 # --- the real server ------------------------------------------------------------------------------
