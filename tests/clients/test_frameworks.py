@@ -1,4 +1,4 @@
-"""The adapters of Pipecat and LiveKit Agents in environments of their own, with the versions that were tested.
+"""The adapters of Pipecat and LiveKit Agents in environments of their own, with the tested versions.
 
 Neither framework is in the project's environment: Pipecat's dependencies contradict its pins. So each test
 makes an environment from `clients/agents/constraints-NAME.txt` and runs the framework's tests of

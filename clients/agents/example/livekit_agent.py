@@ -100,7 +100,7 @@ async def run(server: Server, recording: Recording, words: Iterator[str]) -> Non
     session: AgentSession[None] = AgentSession(
         stt=Rote(words),
         llm=Rules(agent.emotions),
-        vad=inference.VAD(min_silence_duration=0.3),
+        vad=inference.VAD(min_silence_duration=0.5),
         turn_handling={"preemptive_generation": {"enabled": False}, "turn_detection": "vad"},
     )
     session.input.audio = line

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agent import ANSWERS, CALLER, Agent
 from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.audio.vad.vad_analyzer import VADParams
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
@@ -42,12 +43,15 @@ from recording import Recording, lines
 from stream_erc_agents.feed import Server
 from stream_erc_agents.pipecat import EmotionProcessor
 
+PAUSE_S = 0.6
+"""The pause that ends a turn, each of which has a line of words."""
+
 
 class Rote(SegmentedSTTService):
     """A speech recognizer that knows the words beforehand."""
 
     def __init__(self, words: Iterator[str]) -> None:
-        super().__init__(settings=STTSettings(model=None, language=None), ttfs_p99_latency=0.1)
+        super().__init__(settings=STTSettings(model=None, language=None), ttfs_p99_latency=1.0)
         self._words = words
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
@@ -81,7 +85,8 @@ async def run(server: Server, recording: Recording, words: Iterator[str]) -> Non
     """Play a recorded call to the agent."""
     emotions = EmotionProcessor(server, speaker=CALLER, timeout_s=1.0)
     stop = UserTurnStrategies(stop=[SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=0.3)])
-    parameters = LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer(), user_turn_strategies=stop)
+    vad = SileroVADAnalyzer(params=VADParams(stop_secs=PAUSE_S))
+    parameters = LLMUserAggregatorParams(vad_analyzer=vad, user_turn_strategies=stop)
     aggregators = LLMContextAggregatorPair(LLMContext(), user_params=parameters)
     pipeline = Pipeline([Rote(words), emotions, aggregators.user(), Rules(emotions), aggregators.assistant()])
     worker = PipelineWorker(
@@ -105,9 +110,7 @@ def main() -> int:
     """Run the command line; return 0, 2 for an error, or 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(description="A Pipecat agent that answers by the caller's emotion.")
     parser.add_argument("url", help="of a stream_erc server, as ws://127.0.0.1:8765")
-    parser.add_argument(
-        "--audio", type=Path, required=True, help="a WAV file of 8000 or 16000 Hz, 16-bit mono"
-    )
+    parser.add_argument("--audio", type=Path, required=True, help="a WAV file at 8 or 16 kHz, 16-bit mono")
     parser.add_argument("--words", type=Path, required=True, help="a text file, a turn in each line")
     options = parser.parse_args()
     try:
