@@ -34,6 +34,7 @@ LONGEST = (
     REAL_ENGINE,
     "tests/clients/test_web.py",
     "tests/clients/test_desktop.py",
+    "tests/clients/test_frameworks.py",
     "tests/clients/test_agents.py",
     "tests/clients/test_python.py",
     RECONNECTING,
