@@ -27,7 +27,9 @@ NUMBERS = frozenset({"torch", "safetensors"})
 WHISPER = frozenset({"ctranslate2", "faster_whisper", "huggingface_hub"})
 ENGINES = WHISPER | {"kaldi_native_fbank", "onnxruntime", "opensmile", "pocketsphinx", "transformers"}
 CODECS = frozenset({"av", "pysubs2"})
-OTHERS = frozenset({"erc_models", "prometheus_client", "ray", "redis", "sounddevice", "websockets"})
+OTHERS = frozenset(
+    {"erc_models", "prometheus_client", "pyarrow", "ray", "redis", "sounddevice", "websockets"}
+)
 GROUPS = (CLOCK, THREADS, LOOP, NETWORK, DISK, SQL, PROCESSES, TERMINAL, NUMBERS, ENGINES, CODECS)
 OUTSIDE = OTHERS.union(*GROUPS)
 """Packages that reach outside, or are slow to import: a file imports one only where its row says so."""
@@ -70,6 +72,9 @@ ROOMS: Mapping[str, Room] = {
         alone={"microphone": rooms("sounddevice") | THREADS, "pacing": CLOCK},
     ),
     "stream_erc.core": Room(imports=rooms("stream_erc")),
+    "stream_erc.exports": Room(
+        imports=rooms("stream_erc"), alone={"files": DISK, "tables": rooms("io", "pyarrow")}
+    ),
     "stream_erc.inference": Room(
         imports=rooms("stream_erc", "stream_erc.core"),
         touches=DISK | NUMBERS | ENGINES,
@@ -109,6 +114,7 @@ ROOMS: Mapping[str, Room] = {
             "stream_erc",
             "stream_erc.sources",
             "stream_erc.core",
+            "stream_erc.exports",
             "stream_erc.inference",
             "stream_erc.protocol",
             "stream_erc.server",
@@ -302,6 +308,8 @@ PLANTED = [
     ("stream_erc.core", "session", "from stream_erc.inference import workers"),
     ("stream_erc.core", "session", "from ..inference.workers import InlineWorker"),
     ("stream_erc.core", "session", "from .. import inference"),
+    ("stream_erc.exports", "tables", "from stream_erc.protocol.encoding import Message"),
+    ("stream_erc.exports", "subtitles", "import pysubs2"),
     ("stream_erc.inference", "engine", "from erc_models.networks.streaming import State"),
     ("stream_erc.inference", "engine", "import threading"),
     ("stream_erc.inference", "engine", "from stream_erc.sources.audio_files import AudioFile"),
@@ -356,7 +364,7 @@ def test_what_is_allowed_is_no_breach(room: str, file: str, source: str) -> None
 
 # --- importing ------------------------------------------------------------------------------------
 
-NEVER_AT_THE_TOP = ENGINES - {"transformers"} | {"sklearn", "sounddevice"}
+NEVER_AT_THE_TOP = ENGINES - {"transformers"} | {"pyarrow", "sklearn", "sounddevice"}
 """Slow to import, or absent from a machine: imported where they are used, by no module at its top."""
 
 BEFORE_THE_MODELS = ("stream_erc", "stream_erc.sources", "stream_erc.core", "stream_erc.cli")

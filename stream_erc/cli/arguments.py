@@ -189,6 +189,15 @@ def _conversation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="REPORT.html", help="write a page that shows the conversation"
     )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the turns for other programs: .srt, .vtt, .csv, .tsv, .txt, .md, .rttm, .TextGrid, .eaf, "
+        ".parquet or .json; may be given several times",
+    )
     _model_options(parser)
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -74,8 +75,10 @@ def main(argv: list[str] | None = None) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from stream_erc.sources import turn_files as turns
 
-    check_outputs([("--out", args.out), ("--report", args.report)], [args.input, args.turns, args.config])
-    if turns.is_text_input(args.input):
+    check_outputs(_outputs(args), [args.input, args.turns, args.config])
+    text = turns.is_text_input(args.input)
+    _check_exports(args, timed=not text)
+    if text:
         for option in ("turns", "speed", "channels", "voices", "track", "raw"):
             if getattr(args, option) is not None:
                 wanted = f"--{option}: expected an audio or video file with it"
@@ -116,7 +119,8 @@ def _replay_text(args: argparse.Namespace) -> int:
 def _listen(args: argparse.Namespace) -> int:
     from stream_erc.sources.microphone import Microphone
 
-    check_outputs([("--out", args.out), ("--report", args.report)], [args.config])
+    check_outputs(_outputs(args), [args.config])
+    _check_exports(args, timed=True)
     config = read_config(args, partials=True)
     with silenced_stderr():
         microphone = Microphone(args.input_device)
@@ -362,6 +366,20 @@ class _Stop:
 # --- outputs --------------------------------------------------------------------------------------
 
 
+def _outputs(args: argparse.Namespace) -> list[tuple[str, Path | None]]:
+    """Return the files that a command writes, with their options."""
+    exports = [("--export", path) for path in args.export]
+    return [("--out", args.out), ("--report", args.report), *exports]
+
+
+def _check_exports(args: argparse.Namespace, *, timed: bool) -> None:
+    """Refuse exports that cannot be written of a conversation, with or without times."""
+    from stream_erc.exports.files import check_format
+
+    for path in args.export:
+        check_format(path, timed=timed)
+
+
 def _show(
     args: argparse.Namespace,
     messages: Iterable[Message],
@@ -369,13 +387,13 @@ def _show(
     source: _Source,
     heard_ms: Callable[[], int] | None = None,
 ) -> None:
-    """Show messages as they arrive, write them to the file, and write the report, even after an error."""
-    from stream_erc.cli.report import ReportAudio, write_report
+    """Show messages as they arrive, write them to the file; write report and exports, even after an error."""
     from stream_erc.cli.terminal import TerminalView
 
     kept: list[Message] = []
     failure: StreamErcError | KeyboardInterrupt | None = None
-    console = _Console(has_files=args.out is not None or args.report is not None)
+    keeps = args.report is not None or bool(args.export)
+    console = _Console(has_files=keeps or args.out is not None)
     with (
         EventsFile(args.out) as events,
         TerminalView(console, total_ms=source.duration_ms, labels=labels) as view,
@@ -383,23 +401,42 @@ def _show(
         try:
             for message in messages:
                 events.write(message)
-                if args.report is not None and message["type"] not in MOMENTARY:
+                if keeps and message["type"] not in MOMENTARY:
                     kept.append(message)
                 view.show(message)
                 if heard_ms is not None:
                     view.progress(heard_ms())
         except (StreamErcError, KeyboardInterrupt) as error:
             failure = error
-    if args.report is not None:
-        audio = None if source.audio is None else ReportAudio(source.audio, track=args.track, raw=args.raw)
+    for write in _at_the_end(args, kept, source):
         try:
-            write_report(kept, args.report, title=source.name, audio=audio)
+            write()
         except StreamErcError as error:
             if failure is None:
-                raise
-            print_error(error)
+                failure = error
+            else:
+                print_error(error)
     if failure is not None:
         raise failure
+
+
+def _at_the_end(
+    args: argparse.Namespace, kept: list[Message], source: _Source
+) -> Iterator[Callable[[], None]]:
+    """Yield what writes each file of the whole conversation."""
+    from stream_erc.cli.report import ReportAudio, write_report
+    from stream_erc.exports.files import write_export
+
+    def export(path: Path) -> None:
+        if left_out := write_export(kept, path):
+            turns = "1 turn" if left_out == 1 else f"{left_out} turns"
+            print(f"stream-erc: {path}: left out {turns} without words", file=sys.stderr)
+
+    if args.report is not None:
+        audio = None if source.audio is None else ReportAudio(source.audio, track=args.track, raw=args.raw)
+        yield partial(write_report, kept, args.report, title=source.name, audio=audio)
+    for path in args.export:
+        yield partial(export, path)
 
 
 class _Console(Console):

@@ -44,7 +44,8 @@ _VOICE_MARK = re.compile("\x02([^\x03]*)\x03")  # stands for a voice tag while p
 
 _WORD = r"(?:\w{1,3}\.|\w[\w'’&#-]*)"  # noqa: RUF001
 _NAME = rf"{_WORD}(?: {_WORD}){{0,3}}"
-_COLON = re.compile(rf"({_NAME}) ?(?::\s+|:$|：\s*)(.*)", re.DOTALL)  # noqa: RUF001
+_MANNER = r"(?: \([^():]{1,40}\))?"  # as in "Anna (whispering): ..."
+_COLON = re.compile(rf"({_NAME}){_MANNER} ?(?::\s+|:$|：\s*)(.*)", re.DOTALL)  # noqa: RUF001
 _BRACKET = re.compile(rf"(?:\[({_NAME})\]|\(({_NAME})\)):?\s+(.+)", re.DOTALL)
 _PARTICLES = frozenset("and da de del der di du of the van von".split())
 _SOUNDS = frozenset(

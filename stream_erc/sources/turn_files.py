@@ -4,8 +4,9 @@
 
 - ``.rttm``: speakers and times (``SPEAKER`` lines; other standard line types are skipped);
 - ``.srt``, ``.vtt``: times, text and, if the cue names one, the speaker: ``<v Name>``, ``Name: ...``,
-  ``[Name] ...`` or ``(Name) ...``. A name is at most four capitalised words, or one word of any case before
-  a colon. A cue with several names gives several turns with its times; a cue without text gives none;
+  ``Name (manner): ...``, ``[Name] ...`` or ``(Name) ...``. A name is at most four capitalised words, or one
+  word of any case before a colon. A cue with several names gives several turns with its times; a cue without
+  text gives none;
 - ``.csv``, ``.tsv``: a header with ``start`` and ``end`` (seconds) or ``start_ms`` and ``end_ms``, and with
   ``speaker`` or ``text`` or both; commas, semicolons or tabs;
 - ``.json``: a list of ``{"speaker", "start_ms", "end_ms", "text"}`` or ``{"turns": [...]}``, ``start`` and

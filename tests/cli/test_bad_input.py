@@ -377,6 +377,36 @@ def test_unwritable_places_are_found_before_the_work(replay, tmp_path) -> None:
     assert (tmp_path / "a.csv").read_text() == "speaker,text\nAnna,hello\n"
 
 
+def test_exports_that_cannot_be_written_are_found_before_the_work(replay, tmp_path, talk) -> None:
+    (tmp_path / "a.csv").write_text("speaker,text\nAnna,hello\n")
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    unloadable = tmp_path / "no checkpoint"
+    for words, said in (
+        (
+            ["a.csv", "--export", tmp_path / "b.srt"],
+            "b.srt: expected turns with times in .srt, got text alone",
+        ),
+        (["a.csv", "--export", tmp_path / "b.doc"], "b.doc: expected .srt, .vtt,"),
+        (["a.wav", "--export", tmp_path / "b"], "got no ending"),
+        (["a.wav", "--export", tmp_path], f"--export {tmp_path}"),
+        (["a.csv", "--export", tmp_path / "a.csv"], "which is read"),
+        (["a.wav", "--export", tmp_path / "b.md", "--export", tmp_path / "b.md"], "which --export writes"),
+    ):
+        refused(replay(tmp_path / words[0], *words[1:], model=unloadable), said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.wav"]
+
+
+def test_exports_are_written_even_after_an_error(replay, tmp_path, talk) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    (tmp_path / "a.csv").write_text(HEADER + "1,2,Anna,hello\n99,100,Tom,late\n")
+    (tmp_path / "taken").write_text("")
+    files = [tmp_path / "b.srt", tmp_path / "b.eaf"]
+    words = [word for path in files for word in ("--export", path)]
+    ended = replay(tmp_path / "a.wav", "--turns", tmp_path / "a.csv", *words)
+    refused(ended, "turn 2 begins at")
+    assert all("hello" in path.read_text() and "late" not in path.read_text() for path in files)
+
+
 def test_what_is_read_is_never_overwritten(replay, tmp_path, talk) -> None:
     soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
     (tmp_path / "link.wav").symlink_to(tmp_path / "a.wav")

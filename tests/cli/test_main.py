@@ -22,6 +22,7 @@ from stream_erc.cli.main import main
 from stream_erc.cli.outputs import EventsFile, check_outputs
 from stream_erc.config import Config
 from stream_erc.exceptions import OutputError
+from stream_erc.sources.turn_files import read_turns
 
 SAMPLE = paths.SAMPLE / "conversation"
 DIALOGUES = [
@@ -223,6 +224,20 @@ def test_files_are_written_even_where_nobody_reads_the_terminal(tiny_checkpoint,
     assert [m["type"] for m in read(events)] == ["session.created", "turn.final", "session.closed"]
 
 
+def test_exports_say_which_turns_they_cannot_hold_and_are_read_back(
+    tiny_checkpoint, tmp_path, talk, capsys
+) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    (tmp_path / "turns.csv").write_text("start,end,speaker,text\n0.5,2,Anna,=hello\n2,4,Tom,\n")
+    files = [tmp_path / f"out.{ending}" for ending in ("srt", "JSON", "TextGrid")]
+    words = ["--turns", tmp_path / "turns.csv", "--asr", "none", "--model", tiny_checkpoint]
+    words += [word for path in files for word in ("--export", path)]
+    assert main(["replay", *map(str, (tmp_path / "a.wav", *words))]) == 0
+    assert capsys.readouterr().err == f"stream-erc: {files[0]}: left out 1 turn without words\n"
+    given = read_turns(tmp_path / "turns.csv")
+    assert read_turns(files[0]) == given[:1] and read_turns(files[1]) == given
+
+
 # --- the microphone, models, devices --------------------------------------------------------------
 
 
@@ -284,13 +299,14 @@ def sound_card(monkeypatch, talk) -> None:
 def test_listen_until_ctrl_c(sound_card, tiny_checkpoint, tmp_path, capsys) -> None:
     events, report = tmp_path / "e.jsonl", tmp_path / "r.html"
     words = ["--out", events, "--report", report, "--asr", "none", "--model", tiny_checkpoint]
+    words += ["--export", tmp_path / "e.rttm"]
     assert main(["listen", "--input-device", "mic", *map(str, words)]) == 0
     assert capsys.readouterr().err == ""
     messages = read(events)
     assert messages[0]["source"] == {"name": "microphone", "duration_ms": None}
     assert [m["type"] for m in messages].count("turn.final") >= 1
     assert messages[-1]["type"] == "session.closed"
-    assert report.is_file()
+    assert report.is_file() and "SPEAKER microphone 1 " in (tmp_path / "e.rttm").read_text()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -106,6 +106,9 @@ def test_order_is_by_start_and_stable(tmp_path: Path) -> None:
         ("田中：こんにちは", [("田中", "こんにちは")]),  # noqa: RUF001
         ("<b>Anna:</b> hello", [("Anna", "hello")]),
         ("ANNA:\nhello", [("ANNA", "hello")]),
+        ("Anna (whispering): hello", [("Anna", "hello")]),
+        ("SPEAKER 00 (joy 87%): hello", [("SPEAKER 00", "hello")]),
+        ("he said (twice): hello", [(None, "he said (twice): hello")]),
         ("[Anna] hello", [("Anna", "hello")]),
         ("[Anna]: hello", [("Anna", "hello")]),
         ("(speaker_2) hello", [("speaker_2", "hello")]),
