@@ -6,7 +6,7 @@ appear only on the wire (`stream_erc.protocol.encoding`).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -387,13 +387,59 @@ class VoiceEnrolled:
 
 
 @dataclass(frozen=True, slots=True)
+class EmotionTotals:
+    """A label in the turns of a speaker.
+
+    Attributes:
+        turns, samples: the number and length of the turns that expressed it.
+        probability: its mean probability in all turns of the speaker.
+    """
+
+    label: str
+    turns: int
+    samples: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class EmotionShift:
+    """Turns of a speaker with label `after`, where the speaker's turn before had `before`."""
+
+    before: str
+    after: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerSummary:
+    """The whole of a conversation, of one speaker.
+
+    Attributes:
+        turns, samples: the number and length of the turns that have an emotion.
+        share: share of all speakers' speaking time, 0 to 1; None without audio.
+        emotions: every label, in the checkpoint's order.
+        shifts: the most frequent first.
+        interruptions: turns that begin while somebody else speaks.
+    """
+
+    speaker: str
+    turns: int
+    samples: int
+    share: float | None
+    emotions: tuple[EmotionTotals, ...]
+    shifts: tuple[EmotionShift, ...]
+    interruptions: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionClosed:
-    """The end of a session, with totals to check against."""
+    """The end of a session, with totals to check against, and its summary by speaker."""
 
     audio_samples: int
     turns: int
     failed_turns: int
-    speakers: tuple[str, ...] = field(default=())
+    speakers: tuple[str, ...] = ()
+    summary: tuple[SpeakerSummary, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

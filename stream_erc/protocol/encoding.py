@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypedDict, cast
+from typing import TypeAlias, TypedDict, cast, overload
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -21,6 +21,7 @@ from stream_erc.events import (
     SessionClosed,
     SpeakerRenamed,
     SpeakerRenaming,
+    SpeakerSummary,
     SpeechStarted,
     SpeechStopped,
     TurnEnrolment,
@@ -34,6 +35,14 @@ from stream_erc.protocol.messages import EmotionReading, LatencyParts, ServerMes
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | dict[str, "Json"] | None
 Message: TypeAlias = dict[str, Json]
+
+
+@overload
+def to_ms(samples: int) -> int: ...
+
+
+@overload
+def to_ms(samples: int | None) -> int | None: ...
 
 
 def to_ms(samples: int | None) -> int | None:
@@ -151,6 +160,7 @@ class MessageEncoder:
                     turns=event.turns,
                     failed_turns=event.failed_turns,
                     speakers=event.speakers,
+                    summary=tuple(map(_summary, event.summary)),
                 )
 
 
@@ -268,6 +278,29 @@ def _reading(emotion: Emotion) -> EmotionReading:
         label=emotion.label,
         confidence=round(emotion.confidence, 6),
         probabilities={label: round(p, 6) for label, p in emotion.probabilities.items()},
+    )
+
+
+def _summary(summary: SpeakerSummary) -> messages.SpeakerSummary:
+    """Return the summary of a speaker, with shares and probabilities to four decimals."""
+    return messages.SpeakerSummary(
+        speaker=summary.speaker,
+        turns=summary.turns,
+        speaking_ms=to_ms(summary.samples),
+        share=None if summary.share is None else round(summary.share, 4),
+        emotions={
+            totals.label: messages.EmotionTotals(
+                turns=totals.turns,
+                speaking_ms=to_ms(totals.samples),
+                probability=round(totals.probability, 4),
+            )
+            for totals in summary.emotions
+        },
+        shifts=tuple(
+            messages.EmotionShift(before=shift.before, after=shift.after, count=shift.count)
+            for shift in summary.shifts
+        ),
+        interruptions=summary.interruptions,
     )
 
 

@@ -450,13 +450,50 @@ class SessionGoingAway(ServerMessage, tag="session.going_away", frozen=True, kw_
     time_left_ms: int
 
 
+class EmotionTotals(Part, frozen=True, kw_only=True):
+    """A label in the turns of a speaker."""
+
+    turns: Annotated[int, Meta(description="that expressed it")]
+    speaking_ms: Annotated[int, Meta(description="their length")]
+    probability: Annotated[float, Meta(description="its mean over all turns of the speaker")]
+
+
+class EmotionShift(Part, frozen=True, kw_only=True):
+    """Turns with another emotion than the same speaker's turn before."""
+
+    before: Annotated[str, Meta(description="the label of the turn before")]
+    after: Annotated[str, Meta(description="the label of the turn")]
+    count: Annotated[int, Meta(description="how often")]
+
+
+class SpeakerSummary(Part, frozen=True, kw_only=True):
+    """The whole of a conversation, of one speaker."""
+
+    speaker: str
+    turns: Annotated[int, Meta(description="turns that have an emotion")]
+    speaking_ms: Annotated[int, Meta(description="their length; 0 without audio")]
+    share: Annotated[
+        float | None, Meta(description="of all speakers' speaking time, 0 to 1; null without audio")
+    ]
+    emotions: Annotated[
+        dict[str, EmotionTotals], Meta(description="by label, in the checkpoint's order; all labels")
+    ]
+    shifts: Annotated[
+        tuple[EmotionShift, ...], Meta(description="from one emotion to another, the most frequent first")
+    ]
+    interruptions: Annotated[int, Meta(description="turns that begin while somebody else speaks")]
+
+
 class SessionClosed(SessionEvent, tag="session.closed", frozen=True, kw_only=True):
-    """The last message, with totals."""
+    """The last message, with totals and the whole of the conversation by speaker."""
 
     audio_ms: Annotated[int | None, Meta(description="audio heard")]
     turns: Annotated[int, Meta(description="turns that have an emotion")]
     failed_turns: int
     speakers: tuple[str, ...]
+    summary: Annotated[
+        tuple[SpeakerSummary, ...], Meta(description="of each speaker, in the order of `speakers`")
+    ] = ()
 
 
 FromServer: TypeAlias = (

@@ -44,6 +44,7 @@ from stream_erc_client.events import (
     SessionEvent,
     SessionResumed,
     SessionUpdated,
+    SpeakerSummary,
     TurnFailed,
     TurnFields,
     Unknown,
@@ -159,6 +160,11 @@ class Connection:
     def close(self) -> None:
         """Accept no more input: send `session.close` after everything that was appended."""
         self.closing = True
+
+    @property
+    def summary(self) -> tuple[SpeakerSummary, ...] | None:
+        """The whole of the conversation by speaker, None until `session.closed` has been received."""
+        return None if self._totals is None else self._totals.summary
 
     @property
     def mismatch(self) -> TotalsMismatch | None:

@@ -331,14 +331,55 @@ class SessionGoingAway(ServerMessage):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmotionTotals:
+    """A label in the turns of a speaker.
+
+    `turns` and `speaking_ms` are those of the turns that expressed it; `probability` is its mean over all
+    turns of the speaker.
+    """
+
+    turns: int
+    speaking_ms: int
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmotionShift:
+    """A turn with the label `after`, where the same speaker's turn before had `before`: `count` times."""
+
+    before: str
+    after: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakerSummary:
+    """The whole of a conversation, of one speaker.
+
+    `share` is that of all speakers' speaking time, None without audio. `emotions` has every label, in the
+    checkpoint's order. `shifts` are in order of frequency. `interruptions` are turns that begin while
+    somebody else speaks.
+    """
+
+    speaker: str
+    turns: int
+    speaking_ms: int
+    share: float | None
+    emotions: dict[str, EmotionTotals]
+    shifts: tuple[EmotionShift, ...]
+    interruptions: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SessionClosed(SessionEvent):
-    """The last message, with the session's totals."""
+    """The last message, with the session's totals, and the whole of the conversation by speaker."""
 
     type = "session.closed"
     audio_ms: int | None
     turns: int
     failed_turns: int
     speakers: tuple[str, ...]
+    summary: tuple[SpeakerSummary, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from stream_erc_client.errors import (
     SessionEnded,
     SessionLost,
 )
-from stream_erc_client.events import Configuration, Event, SessionCreated
+from stream_erc_client.events import Configuration, Event, SessionCreated, SpeakerSummary
 from stream_erc_client.inbox import Inbox
 from stream_erc_client.media import MediaFile, open_audio
 from stream_erc_client.microphone import record
@@ -306,6 +306,10 @@ class Session:
         if self._connection.buffer.channels != 1:
             raise InvalidInput(f"expected a session of 1 channel, got {self._connection.buffer.channels}")
         return self._start(lambda: self._listen(device))
+
+    def summary(self) -> tuple[SpeakerSummary, ...] | None:
+        """Return the whole of the conversation by speaker: the server's, once `SessionClosed` has come."""
+        return self._connection.summary
 
     # --- events ---
 

@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from stream_erc_client import session as asynchronous
 from stream_erc_client.errors import SessionEnded
-from stream_erc_client.events import Configuration, Event, SessionCreated
+from stream_erc_client.events import Configuration, Event, SessionCreated, SpeakerSummary
 from stream_erc_client.session import Pace
 
 P = ParamSpec("P")
@@ -128,6 +128,10 @@ class Session:
     def close(self) -> None:
         """End the input; the iteration continues until `SessionClosed`."""
         self._run(self._session.close())
+
+    def summary(self) -> tuple[SpeakerSummary, ...] | None:
+        """Return the whole of the conversation by speaker: the server's, once `SessionClosed` has come."""
+        return self._session.summary()
 
     def play(self, path: Path | str, *, pace: Pace | None = None) -> None:
         """Send a recording in the background, then close."""
