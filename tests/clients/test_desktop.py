@@ -49,12 +49,14 @@ from PySide6.QtCore import (
 )
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QKeyEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit, QMessageBox
+from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QLineEdit, QMessageBox
 from serving import real_engine, serve
 from stream_erc_client import (
     Configuration,
     Disconnected,
     EmotionReading,
+    EmotionShift,
+    EmotionTotals,
     Failed,
     Heartbeat,
     InputAcknowledged,
@@ -66,6 +68,7 @@ from stream_erc_client import (
     SessionGoingAway,
     SessionResumed,
     SessionUpdated,
+    SpeakerSummary,
     SpeakerUpdated,
     SpeechStarted,
     SpeechStopped,
@@ -1035,6 +1038,46 @@ def test_the_panels_at_the_side_scroll_inside_their_card(window: Window) -> None
     card = scroller.parentWidget()
     assert card.rect().contains(scroller.geometry())
     assert card.objectName() == "card" and card.geometry().bottom() < window.page.controls.geometry().top()
+
+
+SUMMARY = SpeakerSummary(
+    speaker="Anna <b>",
+    turns=3,
+    speaking_ms=61_000,
+    share=0.754,
+    emotions={
+        "neutral": EmotionTotals(turns=1, speaking_ms=1_000, probability=0.4),
+        "joy": EmotionTotals(turns=2, speaking_ms=60_000, probability=0.6),
+        "anger": EmotionTotals(turns=0, speaking_ms=0, probability=0.0),
+    },
+    shifts=(EmotionShift(before="joy", after="neutral", count=2),),
+    interruptions=1,
+)
+
+
+def test_the_whole_of_the_conversation_is_shown_at_its_end(window: Window) -> None:
+    listening(window)
+    tell(window, final(0), final(1, speaker="Tom"))
+    panel = window.page.whole
+    assert not panel.isVisible()
+    text = replace(SUMMARY, speaker="Tom", turns=1, share=None, shifts=())
+    tell(window, replace(closed(2), summary=(SUMMARY, text)))
+    assert panel.isVisible()
+    labels = [label.text() for label in panel.findChildren(QLabel)]
+    assert labels == [
+        "The whole of the conversation",
+        "Anna <b>",
+        "3 turns, 01:01 of speech, 75% of all",
+        "joy 2, neutral 1",
+        "2 shifts of emotion, most often joy to neutral (2 times); 1 interruption",
+        "Tom",
+        "1 turn",
+        "joy 2, neutral 1",
+        "0 shifts of emotion",
+    ]
+    assert panel.width() <= window.page.latency.parentWidget().width()
+    window.feed.connecting.emit()  # another conversation
+    until(lambda: not panel.isVisible())
 
 
 def test_a_final_turn_is_darker_than_a_partial_one(window: Window) -> None:
