@@ -47,8 +47,8 @@ _SpeakerTally: TypeAlias = tuple[
     int,
     int,
     tuple[Totals, ...],
-    str | None,
-    tuple[tuple[str, str, int], ...],
+    int | None,
+    tuple[tuple[int, int, int], ...],
     tuple[tuple[int, int], ...],
 ]
 """The fields of a `SpeakerTally`."""

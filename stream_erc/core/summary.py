@@ -30,7 +30,8 @@ class SpeakerTally:
     Attributes:
         turns, samples: their number and length.
         emotions: the totals of each label, in the checkpoint's order.
-        last: the label of the last one, None before the first.
+        last: the label of the last one, None before the first; labels are positions in `emotions`, here and
+            in `shifts`, since every past turn that a correction can reach is stored with a tally.
         shifts: (label, next label, how often) of turns of the speaker that follow one another.
         interruptions: (speaker, how often) of those who spoke when a turn began.
     """
@@ -38,8 +39,8 @@ class SpeakerTally:
     turns: int = 0
     samples: int = 0
     emotions: tuple[Totals, ...] = ()
-    last: str | None = None
-    shifts: tuple[tuple[str, str, int], ...] = ()
+    last: int | None = None
+    shifts: tuple[tuple[int, int, int], ...] = ()
     interruptions: tuple[tuple[int, int], ...] = ()
 
     def with_turn(self, samples: int, emotion: Emotion) -> "SpeakerTally":
@@ -54,18 +55,24 @@ class SpeakerTally:
                 spoken + said * samples,
                 summed + round(probability * MILLION),
             )
+        last = list(known).index(emotion.label)
         shifts = {(before, after): count for before, after, count in self.shifts}
-        if self.last is not None and self.last != emotion.label:
-            shift = self.last, emotion.label
-            shifts[shift] = shifts.get(shift, 0) + 1
+        if self.last is not None and self.last != last:
+            shifts[self.last, last] = shifts.get((self.last, last), 0) + 1
         return replace(
             self,
             turns=self.turns + 1,
             samples=self.samples + samples,
             emotions=tuple(known.values()),
-            last=emotion.label,
+            last=last,
             shifts=tuple((before, after, count) for (before, after), count in shifts.items()),
         )
+
+    @property
+    def named_shifts(self) -> Iterator[tuple[str, str, int]]:
+        """The shifts, with the labels' names."""
+        for before, after, count in self.shifts:
+            yield self.emotions[before][0], self.emotions[after][0], count
 
     def with_interruption(self, speaker: int) -> "SpeakerTally":
         """Return the tally with one more turn that began while `speaker` spoke."""
@@ -138,7 +145,7 @@ def summarize(tally: Tally, names: Sequence[str]) -> tuple[SpeakerSummary, ...]:
 
 def _summary(name: str, tallies: Sequence[SpeakerTally], own: frozenset[int], total: int) -> SpeakerSummary:
     turns, samples = sum(t.turns for t in tallies), sum(t.samples for t in tallies)
-    shifts = _added(((before, after), count) for t in tallies for before, after, count in t.shifts)
+    shifts = _added(((before, after), count) for t in tallies for before, after, count in t.named_shifts)
     often = sorted(shifts.items(), key=lambda item: -item[1])
     emotions = tuple(
         EmotionTotals(label, count, spoken, summed / turns / MILLION)
