@@ -61,6 +61,14 @@ class Conversation:
         return list(labels)
 
     @property
+    def summary(self) -> list[Message]:
+        """The summary of each speaker, empty if the session was not finished."""
+        summary = (self.closed or {}).get("summary")
+        return (
+            [one for one in summary if isinstance(one, Mapping)] if isinstance(summary, list | tuple) else []
+        )
+
+    @property
     def duration_ms(self) -> int:
         """The length of the audio, at least up to the end of the last turn; 0 without audio."""
         source = (self.created or {}).get("source")

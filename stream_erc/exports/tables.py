@@ -227,5 +227,6 @@ def _object(conversation: Conversation) -> dict[str, object]:
         "asr": created.get("asr"),
         "labels": conversation.labels,
         "duration_ms": conversation.duration_ms or None,
+        "summary": conversation.summary or None,
     }
     return {**{name: value for name, value in whole.items() if value is not None}, "turns": turns}

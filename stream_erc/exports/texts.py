@@ -1,9 +1,10 @@
 """Text and Markdown, for reading: a line or a table row for each turn."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
-from stream_erc.exports.conversations import Conversation, FinalTurn, final_turns, one_line
+from stream_erc.exports.conversations import Conversation, FinalTurn, Message, final_turns, one_line
 
 
 def txt(conversations: Sequence[Conversation]) -> Iterator[str]:
@@ -19,7 +20,7 @@ def txt(conversations: Sequence[Conversation]) -> Iterator[str]:
 
 
 def markdown(conversations: Sequence[Conversation]) -> Iterator[str]:
-    """Yield a heading and a table for each conversation."""
+    """Yield a heading, a table of turns and one of speakers for each conversation."""
     for number, conversation in enumerate(conversations):
         name = conversation.dialogue or conversation.source or conversation.id
         yield ("\n" if number else "") + f"# {_literal(one_line(name))}\n\n"
@@ -35,6 +36,25 @@ def markdown(conversations: Sequence[Conversation]) -> Iterator[str]:
             if timed:
                 cells.insert(0, _clock(turn.start_ms) if turn.start_ms is not None else "")
             yield f"| {' | '.join(cells)} |\n"
+        yield from _whole(conversation.summary)
+
+
+def _whole(summary: Sequence[Message]) -> Iterator[str]:
+    """Yield a table with the whole of the conversation by speaker."""
+    if not summary:
+        return
+    yield "\n| Speaker | Turns | Speaking time | Emotions | Shifts of emotion | Interruptions |\n"
+    yield "|---|---|---|---|---|---|\n"
+    for one in summary:
+        emotions = cast(Mapping[str, Mapping[str, int]], one["emotions"])
+        shifts = cast(Sequence[Mapping[str, int]], one["shifts"])
+        often = sorted(((label, totals["turns"]) for label, totals in emotions.items()), key=lambda t: -t[1])
+        share = cast(float | None, one["share"])
+        spoken = "" if share is None else f"{_clock(cast(int, one['speaking_ms']))} ({share:.0%})"
+        cells = [_literal(one_line(one["speaker"])), str(one["turns"]), spoken]
+        cells.append(_literal(", ".join(f"{label} {count}" for label, count in often if count)))
+        cells += [str(sum(shift["count"] for shift in shifts)), str(one["interruptions"])]
+        yield f"| {' | '.join(cells)} |\n"
 
 
 def _emotion(turn: FinalTurn) -> str:
