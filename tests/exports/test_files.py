@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from exports.made import HARD_NAME, LABELS, UNUSUAL, closed, created, expected, renamed, talk, turn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.exceptions import OutputError, StreamErcError
+from stream_erc.exports.conversations import final_turns, fold
 from stream_erc.exports.files import FORMATS, check_format, write_export
 from stream_erc.sources.turn_files import is_text_input, read_dialogues, read_turns
 
@@ -46,6 +49,26 @@ def test_what_is_exported_is_read_back(ending: str, tmp_path: Path) -> None:
     left_out = write_export(talk(UNUSUAL), path)
     assert turns_of(path) == expected(UNUSUAL, words=ending in WITHOUT_SILENT_TURNS)
     assert left_out == (1 if ending in WITHOUT_SILENT_TURNS else 0)
+
+
+HARD = st.text(
+    st.one_of(st.sampled_from(list("<>&{}\\Nnh-:()[]'\"|*_#;,=+@ \t\n\r0aA\u00a0：")), st.characters()),  # noqa: RUF001
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize("ending", READ_BACK)
+@settings(max_examples=100, deadline=None)
+@given(spoken=st.lists(st.tuples(HARD, HARD), min_size=1, max_size=4))
+def test_any_name_and_text_is_read_back(
+    ending: str, spoken: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    turns = [turn(n, f"x{name}", f"y{text}", n * 10, n * 10 + 10) for n, (name, text) in enumerate(spoken)]
+    turns += [turn(99, f"x{name}", f"{text}z", 5_000, 5_010) for name, text in spoken[:1]]
+    path = tmp_path_factory.mktemp("talk") / f"talk{ending}"
+    write_export(talk(turns), path)
+    wanted = [(t.speaker, t.line, t.start_ms, t.end_ms) for t in final_turns(*fold(turns))]
+    assert turns_of(path) == sorted(wanted)
 
 
 @pytest.mark.parametrize("ending", FORMATS)
