@@ -155,12 +155,16 @@ class GivenTurn:
     """A turn that the client knows: its speaker, text and times (samples); None for what is unknown.
 
     A turn without times is text only, so it needs a text.
+
+    Attributes:
+        extra: what else its file tells of it, by the names of the columns; nothing is read from it.
     """
 
     speaker: str | None
     text: str | None = None
     start: int | None = None
     end: int | None = None
+    extra: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

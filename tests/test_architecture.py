@@ -26,11 +26,11 @@ TERMINAL = frozenset({"argparse", "rich"})
 NUMBERS = frozenset({"torch", "safetensors"})
 WHISPER = frozenset({"ctranslate2", "faster_whisper", "huggingface_hub"})
 ENGINES = WHISPER | {"kaldi_native_fbank", "onnxruntime", "opensmile", "pocketsphinx", "transformers"}
-CODECS = frozenset({"av", "pysubs2"})
+TEXTS = frozenset({"ftfy", "pysubs2"})
 OTHERS = frozenset(
-    {"erc_models", "prometheus_client", "pyarrow", "ray", "redis", "sounddevice", "websockets"}
+    {"av", "erc_models", "prometheus_client", "pyarrow", "ray", "redis", "sounddevice", "websockets"}
 )
-GROUPS = (CLOCK, THREADS, LOOP, NETWORK, DISK, SQL, PROCESSES, TERMINAL, NUMBERS, ENGINES, CODECS)
+GROUPS = (CLOCK, THREADS, LOOP, NETWORK, DISK, SQL, PROCESSES, TERMINAL, NUMBERS, ENGINES, TEXTS)
 OUTSIDE = OTHERS.union(*GROUPS)
 """Packages that reach outside, or are slow to import: a file imports one only where its row says so."""
 
@@ -67,9 +67,13 @@ ROOMS: Mapping[str, Room] = {
         reaches={"__main__": rooms("stream_erc.cli")},
     ),
     "stream_erc.sources": Room(
-        imports=rooms("stream_erc"),
-        touches=DISK | CODECS,
+        imports=rooms("stream_erc", "stream_erc.sources.turns"),
+        touches=DISK | rooms("av"),
         alone={"microphone": rooms("sounddevice") | THREADS, "pacing": CLOCK},
+    ),
+    "stream_erc.sources.turns": Room(
+        imports=rooms("stream_erc", "stream_erc.sources"),
+        alone={"opening": rooms("pathlib"), "subtitles": rooms("pysubs2"), "entries": rooms("ftfy")},
     ),
     "stream_erc.core": Room(imports=rooms("stream_erc")),
     "stream_erc.exports": Room(
@@ -299,6 +303,8 @@ PLANTED = [
     ("stream_erc", "events", "import stream_erc_client"),
     ("stream_erc.sources", "turn_files", "from stream_erc.core.session import Session"),
     ("stream_erc.sources", "turn_files", "import sounddevice"),
+    ("stream_erc.sources.turns", "tables", "import pathlib"),
+    ("stream_erc.sources.turns", "json_files", "from stream_erc.core.session import Session"),
     ("stream_erc.core", "session", "import time"),
     ("stream_erc.core", "session", "def f():\n    from threading import Lock"),
     ("stream_erc.core", "session", "import concurrent.futures as futures"),

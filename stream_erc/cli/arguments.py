@@ -109,13 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         "input",
         type=Path,
         metavar="INPUT",
-        help="an audio or video file, - for standard input, or text dialogues: .jsonl, .json, .csv, .tsv",
+        help="an audio or video file, - for standard input, or a transcript or text dialogues: the files of --turns",
     )
     replay.add_argument(
         "--turns",
         type=Path,
         metavar="FILE",
-        help="what is known: RTTM (who, when), or SRT, VTT, CSV or JSON (who, when, what)",
+        help="known turns: SRT, VTT, CSV, JSON, JSONL, TextGrid, EAF, RTTM, CTM, TXT; see the README",
     )
     replay.add_argument(
         "--speed", type=_speed, metavar="max|N", help="N times real time, as if it were live (default: max)"

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.cli.arguments import parse, read_config
-from stream_erc.cli.diagnostics import json_logs, plain_logs, print_error, silenced_stderr
+from stream_erc.cli.diagnostics import json_logs, plain_logs, print_error, print_warnings, silenced_stderr
 from stream_erc.cli.outputs import EventsFile, check_outputs
 from stream_erc.cli.recording import choose_channels, open_recording
 from stream_erc.config import AsrConfig, Config
@@ -33,6 +33,7 @@ from stream_erc.server.stores.opening import open_store
 if TYPE_CHECKING:
     from stream_erc.inference.engine import Engine
     from stream_erc.sources.microphone import Microphone
+    from stream_erc.sources.turn_files import TextDialogue
 
 T = TypeVar("T")
 
@@ -88,7 +89,11 @@ def _replay(args: argparse.Namespace) -> int:
 
     live = args.speed is not None
     config = read_config(args, partials=live)
-    given = turns.read_turns(args.turns, args.input.stem) if args.turns else None
+    given = None
+    if args.turns:
+        known = turns.read_turns(args.turns, args.input.stem)
+        given = known.turns
+        print_warnings(known.warnings)
     audio = open_recording(args)
     needs = "--voices" if config.engine.voices is not None else "--turns" if given is not None else None
     channels = choose_channels(args, audio, needs=needs)
@@ -108,12 +113,19 @@ def _replay_text(args: argparse.Namespace) -> int:
 
     config = read_config(args, partials=False)
     engine = Engine.load(config.engine, config.session, TEXT_ONLY, time.perf_counter, _decode)
-    dialogues = read_dialogues(args.input)
+    dialogues = _warning(read_dialogues(args.input))
     name = _name(args.input)
     messages = replay_text(engine, InlineWorker(engine), config.session, dialogues, name=name)
     with _Stop() as stop:
         _show(args, stop.until(messages), engine.classifier.labels, _Source(name))
         return INTERRUPTED if stop.requested else 0
+
+
+def _warning(dialogues: "Iterable[TextDialogue]") -> "Iterator[TextDialogue]":
+    """Print what is odd in each dialogue before it is replayed."""
+    for dialogue in dialogues:
+        print_warnings(dialogue.warnings)
+        yield dialogue
 
 
 def _listen(args: argparse.Namespace) -> int:
@@ -133,7 +145,7 @@ def _run_audio(
     chunks: Iterable[Samples],
     source: "_Source",
     *,
-    given: list[GivenTurn] | None = None,
+    given: Sequence[GivenTurn] | None = None,
     live: bool,
 ) -> int:
     """Run a session over a recording or the microphone."""

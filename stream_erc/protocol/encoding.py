@@ -15,6 +15,7 @@ from stream_erc.events import (
     Emotion,
     EmotionEvent,
     Event,
+    GivenTurn,
     InputRejected,
     Latency,
     PartialTurn,
@@ -170,10 +171,14 @@ class FileEncoder:
     Args:
         session_id: the session's id in the file.
         dialogue: the input's name for it, if any.
+        given: the turns that are known, by their numbers: a turn's message has what else its file tells.
     """
 
-    def __init__(self, session_id: str, dialogue: str | None = None) -> None:
+    def __init__(
+        self, session_id: str, dialogue: str | None = None, given: Sequence[GivenTurn] | None = None
+    ) -> None:
         self._encoder, self._seq = MessageEncoder(session_id, dialogue), itertools.count()
+        self._given = given or ()
 
     def created(
         self,
@@ -195,7 +200,14 @@ class FileEncoder:
 
     def encode(self, event: Event) -> Message:
         """Return the message of an event."""
-        return to_message(self._encoder.encode(event), next(self._seq))
+        message = self._encoder.encode(event)
+        if isinstance(message, messages.TurnFields | messages.TurnFailed) and message.turn < len(self._given):
+            given = self._given[message.turn]
+            message = msgspec.structs.replace(message, extra=dict(given.extra) or UNSET)
+            if message.audio_start_ms is None:
+                start, end = to_ms(given.start), to_ms(given.end)
+                message = msgspec.structs.replace(message, audio_start_ms=start, audio_end_ms=end)
+        return to_message(message, next(self._seq))
 
 
 def parse(text: str) -> messages.FromClient:

@@ -296,7 +296,9 @@ class InputAcknowledged(ServerMessage, tag="input.acknowledged", frozen=True, kw
 class SpeechStarted(ServerMessage, tag="speech.started", frozen=True, kw_only=True):
     """Speech began; a turn follows."""
 
-    audio_start_ms: Annotated[int | None, Meta(description="where; its turn may begin a few tenths of a second earlier")]
+    audio_start_ms: Annotated[
+        int | None, Meta(description="where; its turn may begin a few tenths of a second earlier")
+    ]
     channel: Channel = UNSET
 
 
@@ -323,6 +325,12 @@ class LatencyParts(Part, frozen=True, kw_only=True):
     features: Annotated[float, Meta(description="the voice")]
     emotion: Annotated[float, Meta(description="the words and the network's step")]
     total: Annotated[float, Meta(description="all of it, waiting included")]
+
+
+Extra: TypeAlias = Annotated[
+    dict[str, str] | UnsetType,
+    Meta(description="further columns of the file that the turn was given in; in files of events only"),
+]
 
 
 class TurnPartial(ServerMessage, tag="turn.partial", frozen=True, kw_only=True):
@@ -356,7 +364,9 @@ class TurnFields(SessionEvent, frozen=True, kw_only=True):
     speaker_unsure: Annotated[
         bool | UnsetType, Meta(description="true where the voice told little about who spoke; else left out")
     ] = UNSET
-    audio_start_ms: Annotated[int | None, Meta(description="null for a turn without audio")]
+    audio_start_ms: Annotated[
+        int | None, Meta(description="null for a turn without audio, unless the file it was given in tells")
+    ]
     audio_end_ms: int | None
     text: Annotated[str, Meta(description="what was said, in its own language")]
     language: Annotated[
@@ -380,6 +390,7 @@ class TurnFields(SessionEvent, frozen=True, kw_only=True):
     latency_ms: LatencyParts
     revision: Annotated[int, Meta(description="0; 1, 2 ... where a correction changed the turn")]
     channel: Channel = UNSET
+    extra: Extra = UNSET
 
 
 class TurnFinal(TurnFields, tag="turn.final", frozen=True, kw_only=True):
@@ -398,6 +409,7 @@ class TurnFailed(SessionEvent, tag="turn.failed", frozen=True, kw_only=True):
     audio_end_ms: int | None
     message: Annotated[str, Meta(description="what was expected and what came")]
     channel: Channel = UNSET
+    extra: Extra = UNSET
 
 
 class SpeakerUpdated(SessionEvent, tag="speaker.updated", frozen=True, kw_only=True):

@@ -70,7 +70,7 @@ def audio() -> Samples:
 
 @pytest.fixture(scope="module")
 def known() -> list[GivenTurn]:
-    turns = read_turns(SAMPLE.with_suffix(".json"))
+    turns = read_turns(SAMPLE.with_suffix(".json")).turns
     return [turn for turn in turns if turn.end is not None and turn.end <= SECONDS * SAMPLE_RATE]
 
 

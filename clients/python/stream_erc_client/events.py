@@ -218,6 +218,7 @@ class TurnFields(SessionEvent):
 
     `speaker_unsure` says that the voice told little about who spoke. `overlap` is the share of the turn's
     speech in which somebody else spoke as well, 0 to 1; `others` are those whose earlier turns go on into it.
+    `extra` are further columns of the file that the turn was given in, in files of events only.
     """
 
     turn: int
@@ -235,6 +236,7 @@ class TurnFields(SessionEvent):
     latency_ms: LatencyParts
     revision: int
     channel: int | None = None
+    extra: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,6 +263,7 @@ class TurnFailed(SessionEvent):
     audio_end_ms: int | None
     message: str
     channel: int | None = None
+    extra: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
