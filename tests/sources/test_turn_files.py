@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import CORPORA, DATA
+from transcripts import Row, rows_of
 
 from stream_erc.events import GivenTurn
 from stream_erc.exceptions import TurnsError
@@ -41,7 +42,9 @@ def put(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def turns_of(path: Path, recording: str | None = None) -> list[GivenTurn]:
-    return list(read_turns(path, recording).turns)
+    found = read_turns(path, recording)
+    assert not [warning for warning in found.warnings if not warning.startswith(f"{path}")]
+    return list(found.turns)
 
 
 def error_of(function: object, path: Path) -> str:
@@ -58,7 +61,7 @@ def error_of(function: object, path: Path) -> str:
 # --- what is read ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", ["srt", "vtt", "csv", "tsv", "json"])
+@pytest.mark.parametrize("suffix", ["srt", "vtt", "csv", "tsv", "json", "jsonl", "eaf", "TextGrid", "txt"])
 def test_every_kind_gives_the_same_turns(suffix: str) -> None:
     assert turns_of(FIXTURES / f"talk.{suffix}") == TALK
 
@@ -226,7 +229,7 @@ ROW = "SPEAKER a 1 {} {} <NA> <NA> {} <NA> <NA>\n"
     ("name", "content", "message"),
     [
         ("a.txt", "x", ": expected a transcript of IEMOCAP or Otter, lines that begin with a time, subtitles or a table, got 'x'"),
-        ("a.xyz", "x", ": expected .srt, .vtt, .csv, .tsv, .json, .jsonl, .rttm, .ctm, .eaf, .textgrid or .txt, got .xyz"),
+        ("a.xyz", "x", ": expected .rttm, .srt, .vtt, .csv, .tsv, .json, .jsonl, .ctm, .eaf, .textgrid or .txt, got .xyz"),
         ("a", "x", "got no suffix"),
         *((f"a.{kind}", "", ": expected turns, got an empty file") for kind in ("rttm", "srt", "vtt", "csv", "json")),
         ("a.srt", "\ufeff \n\n", ": expected turns, got an empty file"),
@@ -424,6 +427,102 @@ def test_noise_gives_turns_or_one_line(
             for turn in found if function is turns_of else [t for d in found for t in d.turns]:
                 assert turn.text or turn.speaker
                 assert turn.start is None or 0 <= turn.start < turn.end <= turn.start + 600 * 16_000
+
+
+HELLO = "Hello, this is the service desk. How can I help you today?"
+ORDER = "My order never came and nobody answers my calls. I am really angry about this!"
+SORRY = "I am so sorry to hear that. Let me look at the order for you."
+LIED = "You said that last week and you lied to me. I hate this company!"
+GOOD = "Good news, the parcel arrives tomorrow and you get your money back."
+WOW = "Oh wow, really? That is wonderful, I am so happy, thank you so much!"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "zoom.vtt",
+            [
+                (0.5, 4.4, "Ann Lee", HELLO),
+                (5.21, 11.21, "rob.o'neil@example.org", ORDER),
+                (12.02, 15.98, "Ann Lee", SORRY.replace("Let", "Note: let")),
+                (16.77, 21.13, "Rob O'Neil (he/him)", LIED),
+                (21.93, 25.67, "Ann Lee | Service Desk", GOOD),
+                (26.47, 31.77, "iPhone (3)", WOW),
+            ],
+        ),
+        (
+            "youtube.vtt",
+            [
+                (0.5, 4.39, None, "hello this is the service desk how can I help you today"),
+                (5.21, 11.2, None, "my order never came and nobody answers my calls I am really angry"),
+            ],
+        ),
+        (
+            "dirty.srt",
+            [
+                (0.5, 4.4, None, HELLO),
+                (5.21, 11.21, None, ORDER),
+                (12.02, 16.47, None, SORRY),
+                (16.47, 21.13, None, LIED),
+                (21.93, 25.67, "ANN", GOOD),
+            ],
+        ),
+        ("excel.csv", [(0.5, 4.4, "Ann", HELLO), (5.21, 11.21, "Rob", ORDER.partition(" I am")[0])]),
+        (
+            "meld.csv",
+            [
+                (601.93, 603.26, "Ann", "Fine."),
+                (1257.26, 1260.05, "Ann", "The kettle's boiling over again!"),
+                (1261.93, 1263.26, "Rob", "I can't mend it tonight."),
+            ],
+        ),
+        (
+            "whisperx.json",
+            [
+                (0.5, 4.4, "SPEAKER_00", "Hello, this is the service desk."),
+                (5.21, 11.21, "SPEAKER_01", "My order never came."),
+            ],
+        ),
+        (
+            "dirty.rttm",
+            [
+                (0.5, 4.4, "A", None),
+                (5.21, 11.21, "B", None),
+                (12.02, 15.98, "A", None),
+                (16.77, 21.13, "B", None),
+                (26.47, 31.77, "B", None),
+            ],
+        ),
+    ],
+)
+def test_what_people_bring(name: str, expected: list[Row]) -> None:
+    path = CORPORA / "inputs" / name
+    if not path.exists():
+        pytest.skip("the inputs that people bring are not beside the checkout")
+    assert rows_of(path) == expected
+    empty = ["line 11: expected 0 <= start < end, got 21.93 s to 21.93 s"] if name == "dirty.rttm" else []
+    assert [warning.removeprefix(f"{path}, ") for warning in read_turns(path).warnings] == empty
+
+
+def test_times_of_a_transcript_stay_without_audio(tmp_path: Path) -> None:
+    """A conversation keeps the times of its file; one that cannot be is left out, and its words stay."""
+    content = "start,end,speaker,text\n1,2,A,x\n5,4,B,y\n-1,2,A,z\n"
+    (found,) = read_dialogues(put(tmp_path, "a.csv", content))
+    assert [(turn.text, turn.start, turn.end) for turn in found.turns] == [
+        ("z", None, None),
+        ("x", 16_000, 32_000),
+        ("y", None, None),
+    ]
+    assert found.warnings == ()
+    text = (
+        "1\n00:00:03,000 --> 00:00:04,000\nA: late\n\n2\n00:00:01,000 --> 00:00:02,000\nB: early [coughs]\n"
+    )
+    (subtitles,) = read_dialogues(put(tmp_path, "a.srt", text))
+    assert list(subtitles.turns) == [
+        GivenTurn("B", "early", 16_000, 32_000),
+        GivenTurn("A", "late", 48_000, 64_000),
+    ]
 
 
 @pytest.mark.parametrize("corpus", ["meld", "emorynlp", "dailydialog"])

@@ -178,5 +178,5 @@ def plain_of(value: object) -> str | None:
 def _listed(speaker: str | None) -> str | None:
     """Return the names of a list, as EmoryNLP writes them (``['Ann Lee', 'Rob']``): ``Ann Lee and Rob``."""
     if speaker and re.fullmatch(r"\[(?:'[^']*'|\"[^\"]*\")(?:, *(?:'[^']*'|\"[^\"]*\"))*\]", speaker.strip()):
-        return " and ".join(sorted(re.findall(r"[^'\"\[\],][^'\"]*", speaker)))
+        return " and ".join(sorted(a or b for a, b in re.findall(r"'([^']*)'|\"([^\"]*)\"", speaker)))
     return speaker

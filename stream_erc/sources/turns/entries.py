@@ -19,6 +19,10 @@ IN_MS_FROM = 60
 """Median of whole numbers, as the length of turns, from which on they are milliseconds and no seconds."""
 
 
+FASTEST = 60
+"""Characters a second that nobody says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A turn as a file has it.
@@ -124,7 +128,9 @@ def is_whole(value: object) -> bool:
 
 
 def with_unit_told(found: Sequence[Found]) -> tuple[list[Found], str | None]:
-    """Convert whole numbers without a unit to seconds where, as seconds, turns would last for minutes.
+    """Convert whole numbers without a unit to seconds where they must be milliseconds.
+
+    They are where turns would last for minutes in seconds, and their texts can be said in milliseconds.
 
     Returns:
         The entries, and what is to be said of it, None if nothing was converted.
@@ -134,8 +140,9 @@ def with_unit_told(found: Sequence[Found]) -> tuple[list[Found], str | None]:
         return list(found), None
     starts = sorted(entry.start_s or 0 for entry in entries)
     lengths = [entry.end_s - (entry.start_s or 0) for entry in entries if entry.end_s is not None]
-    steps = [after - before for before, after in itertools.pairwise(starts)]
-    if median(lengths or steps or [0]) < IN_MS_FROM:
+    lengths = lengths or [after - before for before, after in itertools.pairwise(starts)]
+    characters = sum(len(entry.text or "") for entry in entries)
+    if not lengths or median(lengths) < IN_MS_FROM or characters > FASTEST * sum(lengths) / 1000:
         return list(found), None
     return [
         _in_ms(item) for item in found

@@ -6,12 +6,21 @@ Read are Whisper's ``verbose_json`` (also of faster-whisper, whisper.cpp and the
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from stream_erc.exceptions import TurnsError
 from stream_erc.sources.text_files import short
 from stream_erc.sources.turns.columns import Columns, columns_of, entry_of, text_of
-from stream_erc.sources.turns.entries import Fault, Found, SpokenWord, is_whole, seconds_of, turns_of_words
+from stream_erc.sources.turns.entries import (
+    Entry,
+    Fault,
+    Found,
+    SpokenWord,
+    is_whole,
+    seconds_of,
+    turns_of_words,
+)
 
 WANTED = 'expected a list of turns, {"turns": [...]} or the transcript of a recognizer'
 LISTS = ("segments", "utterances", "chunks", "transcription", "words", "word_segments")
@@ -27,7 +36,8 @@ def read_json(data: object) -> Iterator[Found]:
         TurnsError: it has no list of turns; the message is without the file's name.
     """
     if isinstance(data, list):
-        yield from _records(data)
+        recognized = any(isinstance(item, dict) and "seek" in item for item in data[:1])
+        yield from _segments(data) if recognized else _records(data)
         return
     if not isinstance(data, dict):
         raise TurnsError(f"{WANTED}, got {short(data)}")
@@ -137,7 +147,8 @@ def _segments(items: Sequence[object]) -> Iterator[Found]:
                 item = {**item, "speaker": speakers.pop()}
         if isinstance(item, dict):  # the keys of turns alone: others (seek, tokens, avg_logprob) are many
             item = {key: item[key] for key in _TURN_KEYS if key in item}
-        yield record_entry(at, item, known, carry=False)
+        entry = record_entry(at, item, known, carry=False)
+        yield replace(entry, whole=False) if isinstance(entry, Entry) else entry  # these are seconds
 
 
 def _filled(words: Iterator[SpokenWord]) -> Iterator[SpokenWord]:

@@ -21,8 +21,8 @@ _PARTICLES = frozenset(
 _NO_NAMES = frozenset(
     "actually again also although and anyway attention because besides but caution example fact finally "
     "first fourth hence here hint however important it listen look meaning next no note now ok okay or "
-    "otherwise please plus ps p.s. reminder remember second so still that then therefore third this thus tip today "
-    "tomorrow wait warning well yes yet".split()
+    "otherwise please plus ps reminder remember second so still that then therefore third this thus tip "
+    "today tomorrow wait warning well yes yet".split()
 )
 """Words that stand before a colon and name nobody."""
 

@@ -21,7 +21,7 @@ from stream_erc.sources.turns.subtitles import read_cues
 from stream_erc.sources.turns.tables import read_table
 from stream_erc.sources.turns.text_kinds import read_text
 
-KINDS = (".srt", ".vtt", ".csv", ".tsv", ".json", ".jsonl", ".rttm", ".ctm", ".eaf", ".textgrid", ".txt")
+KINDS = (".rttm", ".srt", ".vtt", ".csv", ".tsv", ".json", ".jsonl", ".ctm", ".eaf", ".textgrid", ".txt")
 """Suffixes of the files that can be read."""
 
 TABLES = (".csv", ".tsv")

@@ -10,7 +10,7 @@ import html
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pysubs2
 
@@ -245,6 +245,8 @@ def _rolled(cues: Sequence[Cue]) -> Iterator[Found]:
             if isinstance(item, Fault):
                 yield item
                 continue
+            if held and not marked and number == 0 and item.speaker is None:
+                item = replace(item, speaker=held.speaker)  # until the next mark
             if held and not marked and number == 0 and _goes_on(held, item):
                 held = Entry(held.at, held.speaker, f"{held.text} {item.text}", held.start_s, item.end_s)
             else:
@@ -266,4 +268,4 @@ def _goes_on(held: Entry, entry: Entry) -> bool:
     start, end = held.start_s or 0.0, held.end_s or 0.0
     at = entry.start_s or 0.0
     close = at - end <= PAUSE_S and at - start <= MAX_JOINED_S
-    return close and entry.speaker in (None, held.speaker) and not (entry.text or "").startswith("[")
+    return close and entry.speaker == held.speaker and not (entry.text or "").startswith("[")

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from stream_erc.exceptions import TurnsError
@@ -99,56 +100,68 @@ def _fitted(cells: list[str], columns: Columns) -> list[str] | None:
 def _rows(lines: Iterable[str]) -> Iterator[Row]:
     """Yield the cells of each row that is not blank, with its first line's number."""
     source = _Lines(lines)
-    delimiter = ""
-    while (group := source.row()) is not None:
-        number, record, closed = group
-        if not delimiter:
-            if not record[0].strip():
-                continue
-            if named := re.fullmatch(r"sep=(.)\s*", record[0], re.IGNORECASE):  # Excel's own first line
-                delimiter = named[1]
-                continue
-            bare = _QUOTED.sub("", record[0])
-            delimiter = max(DELIMITERS, key=bare.count)
-        if not closed:
+    while (first := source.take()) is not None and not first.strip():
+        pass
+    if first is None:
+        return
+    if named := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):  # Excel's own first line
+        delimiter = named[1]
+    else:
+        delimiter = max(DELIMITERS, key=_QUOTED.sub("", first).count)
+        source.give_back([first])
+    while (line := source.take()) is not None:
+        number, record, inside = source.number, [line], _ends_inside(line, delimiter)
+        while inside and len(record) < MAX_ROW_LINES and (further := source.take()) is not None:
+            record.append(further)
+            inside = _ends_inside(further, delimiter, inside=True)
+        if inside:
             yield (
                 number,
-                Fault(f"line {number}", "expected a closing quotation mark, got none: read as it is"),
+                Fault(f"line {number}", "expected a closing quotation mark, got none; read as it is"),
             )
+            source.give_back(record[1:])
+            del record[1:]
         try:
-            for cells in csv.reader(record, delimiter=delimiter):
-                if any(cell.strip() for cell in cells):
-                    yield number, cells
+            cells = next(csv.reader(record, delimiter=delimiter), [])
         except csv.Error as error:
             yield number, Fault(f"line {number}", f"expected cells, got: {error}")
+            continue
+        if any(cell.strip() for cell in cells):
+            yield number, cells
 
 
 class _Lines:
-    """Lines of a table, taken row by row: a quoted cell may have several."""
+    """Lines of a table, of which some may be given back; `number` is that of the last one taken."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
-        self._ahead: list[str] = []
-        self._number = 0
+        self._ahead: deque[str] = deque()
+        self.number = 0
 
-    def row(self) -> tuple[int, list[str], bool] | None:
-        """Return the number of the next row's first line, its lines, and whether its quotes are closed."""
-        first = self._next()
-        if first is None:
-            return None
-        self._number += 1
-        number, record, odd = self._number, [first], first.count('"') % 2
-        while odd and len(record) < MAX_ROW_LINES and (line := self._next()) is not None:
-            record.append(line)
-            odd ^= line.count('"') % 2
-        if odd:
-            self._ahead = record[1:] + self._ahead
-            return number, [first], not re.search(r'(?:^|[,;\t|])\s*"[^"]*$', first)
-        self._number += len(record) - 1
-        return number, record, True
+    def take(self) -> str | None:
+        """Return the next line, None at the end."""
+        line = self._ahead.popleft() if self._ahead else next(self._lines, None)
+        self.number += line is not None
+        return line
 
-    def _next(self) -> str | None:
-        return self._ahead.pop(0) if self._ahead else next(self._lines, None)
+    def give_back(self, lines: Sequence[str]) -> None:
+        """Put back the last lines taken."""
+        self._ahead.extendleft(reversed(lines))
+        self.number -= len(lines)
+
+
+def _ends_inside(line: str, delimiter: str, *, inside: bool = False) -> bool:
+    """Return whether a line ends inside a quoted cell; a mark within a cell is a plain character."""
+    if '"' not in line:
+        return inside
+    before = delimiter
+    for char in line:
+        if char == '"' and (inside or before == delimiter):
+            inside = not inside
+            before = delimiter if inside is False else before  # a doubled mark opens it again
+        else:
+            before = char
+    return inside
 
 
 def is_table(line: str) -> bool:
