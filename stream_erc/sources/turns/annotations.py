@@ -16,7 +16,7 @@ from stream_erc.exceptions import TurnsError
 from stream_erc.sources.turns.entries import Entry, Fault, Found, SpokenWord, turns_of_words
 
 _SPEECH = re.compile(
-    r"(?:^|[^a-z])(?:text|txt|tx|utt(?:erance)?s?|ipus?|transcript(?:ion)?s?|orth?o?(?:graph(?:y|ic))?|speech|"
+    r"(?:^|[^a-z])(?:spch|text|txt|tx|utt(?:erance)?s?|ipus?|transcript(?:ion)?s?|orth?o?(?:graph(?:y|ic))?|speech|"
     r"sentences?|phrases?|verbal|talk|turns?|default|tiers? ?\d*|segments?)(?:[^a-z]|$)",
     re.IGNORECASE,
 )
@@ -72,9 +72,14 @@ def _turns(tiers: Sequence[Tier]) -> Iterator[Found]:
 
 
 def _named_beside(tier: Tier, tiers: Sequence[Tier]) -> bool:
-    """Return whether another tier of the same participant is named for speech."""
-    same = [t for t in tiers if t is not tier and t.participant == tier.participant and t.participant]
-    return any(_SPEECH.search(t.name) for t in same)
+    """Return whether another tier of the same participant is for speech: ``Ann-Spch`` beside ``Ann-RH``."""
+    for other in tiers:
+        who = speaker_of(other)
+        if other is not tier and who and _SPEECH.search(other.name):
+            rest = tier.name.removeprefix(who)
+            if tier.participant == who or (rest != tier.name and re.match(r"[^a-z0-9]", rest, re.IGNORECASE)):
+                return True
+    return False
 
 
 def speaker_of(tier: Tier) -> str | None:

@@ -8,16 +8,17 @@ from stream_erc.sources.text_files import short
 from stream_erc.sources.turns.entries import Entry, Fault, Found, is_whole, seconds_of
 
 _ROLES = {
-    "start": "start starttime starts startat begin begintime begins "
-    "beginning onset onsettime timestart timein "
-    "tmin xmin tcin intime timestamp timecode time in from t0",
-    "end": "end endtime ends endat stop stoptime timeend timeout tmax xmax tcout outtime finish until offset "
-    "offsettime out to t1",
-    "duration": "duration dur length",
+    "start": "start starttime starts startat begin begintime begins beginning onset onsettime timestart "
+    "starttimestamp tstart timein tmin xmin tcin intime starttimecode timestamp timecode time in from t0 "
+    "startzeit beginn anfang début debut inicio inizio",
+    "end": "end endtime ends endat stop stoptime timeend endtimestamp tend timeout tmax xmax tcout outtime "
+    "endtimecode finish until offset offsettime out to t1 endzeit ende fin fine",
+    "duration": "duration dur length dauer durée duree duración duracion durata",
     "speaker": "speaker speakername speakerlabel speakerid spk spkr name participant participantname "
-    "participantid person talker who actor character role user username author sender tier from",
+    "participantid person talker who actor character role user username author sender sprecher sprecherin "
+    "locuteur hablante parlante tier from",
     "text": "text utterance transcript transcription sentence content caption subtitle speech said message "
-    "words value annotation body line",
+    "words value annotation body line texte texto testo äußerung transkript",
     "group": "dialogue dialogueid dialog dialogid conversation conversationid conv convid sceneid callid",
 }
 """Role -> the names of its columns, the best first, in lower case without anything but letters and digits."""

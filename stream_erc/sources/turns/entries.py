@@ -107,6 +107,9 @@ def seconds_of(value: object, unit: str = "") -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     text = str(value).strip().lower()
+    if frames := re.fullmatch(r"(\d+:\d\d:\d\d)[:;](\d\d)", text):  # of editing programs: taken as thirtieths
+        whole = seconds_of(frames[1])
+        return None if whole is None else whole + int(frames[2]) / 30
     if ":" in text:
         if not (parts := _CLOCK.fullmatch(text)):
             return None

@@ -172,18 +172,19 @@ def _utterances(items: Sequence[object], *, is_deepgram: bool) -> Iterator[Found
             continue
         text = next((item[key] for key in ("transcript", "text") if isinstance(item.get(key), str)), None)
         record = {"start": item.get("start"), "end": item.get("end"), "text": text}
-        record["speaker"] = _speaker(item) if item.get("speaker") is not None or several else None
+        record["speaker"] = _speaker(item, several=several)
         names = {"start": "start_ms", "end": "end_ms"} if in_ms else {}
         found = {names.get(key, key): value for key, value in record.items()}
         yield record_entry(at, found, {}, carry=False)
 
 
-def _speaker(item: Object) -> str | None:
-    """Return the speaker of an utterance or word, by its number, or by its channel."""
-    speaker, channel = item.get("speaker"), item.get("channel")
-    if speaker is None:
-        return None if channel is None else f"Channel {_number(channel)}"
-    return f"Speaker {speaker}" if isinstance(speaker, int) else str(speaker)
+def _speaker(item: Object, *, several: bool = False) -> str | None:
+    """Return the speaker of an utterance or word, by number, and by channel where there are several."""
+    speaker, channel = item.get("speaker"), _number(item.get("channel"))
+    name = None if speaker is None else f"Speaker {speaker}" if isinstance(speaker, int) else str(speaker)
+    if not several or channel is None:
+        return name
+    return f"Channel {channel}" + ("" if name is None else f", {name}")
 
 
 def _number(channel: object) -> object:
@@ -191,8 +192,7 @@ def _number(channel: object) -> object:
 
 
 def _plain_speaker(item: Object) -> str | None:
-    speaker = item.get("speaker")
-    return None if speaker is None else _speaker(item)
+    return _speaker(item)
 
 
 def _deepgram_words(channels: Sequence[object]) -> Iterator[Found]:
@@ -207,8 +207,7 @@ def _deepgram_words(channels: Sequence[object]) -> Iterator[Found]:
             continue
 
         def named(word: Object, number: int = number) -> str | None:
-            speaker = _plain_speaker(word)
-            return f"Channel {number}" if several and speaker is None else speaker
+            return _speaker({**word, "channel": number}, several=several)
 
         yield from turns_of_words(f"channel {number}", _words(words, "", named), pause_s=0.8)
 

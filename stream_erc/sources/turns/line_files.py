@@ -25,6 +25,7 @@ TIME_FIRST = re.compile(
 NAME_FIRST = re.compile(
     rf"(?P<name>[^\W\d_].{{0,80}}?) ?[\[(](?P<start>{_TIME}){_UNTIL}[\])] ?:?\s*(?P<text>.*)"
 )
+BRACKETED = re.compile(rf"\[(?P<name>[^\[\]]{{1,80}})\] (?P<start>{_TIME})(?P<end>)\s*(?P<text>.*)")
 _FOOTERS = re.compile(r"(?:Transcribed|Powered|Notes taken) by https?://\S+|SPEAKERS|(?:SUMMARY )?KEYWORDS")
 
 
@@ -96,7 +97,7 @@ def read_iemocap(lines: Sequence[str]) -> Iterator[Found]:
 def lines_pattern(lines: Sequence[str]) -> re.Pattern[str] | None:
     """Return the pattern of the lines that begin turns in a text file, None if it is of no such kind."""
     some = [line.strip() for line in lines if line.strip()][:200]
-    counts = {p: sum(_is_head(p, line) for line in some) for p in (TIME_FIRST, OTTER, NAME_FIRST)}
+    counts = {p: sum(_is_head(p, line) for line in some) for p in (TIME_FIRST, OTTER, NAME_FIRST, BRACKETED)}
     best = max(counts, key=lambda pattern: counts[pattern])
     return best if counts[best] else None
 

@@ -9,10 +9,10 @@ import re
 
 _WORD = r"(?:\w{1,4}\.|\w[\w'’&#./-]*)"  # noqa: RUF001
 _TAIL = r"(?: ?(?:\((?:[^()]|\([^()]*\)){1,60}\)|\[[^\[\]]{1,60}\]))"
-_WORDS = rf"{_WORD}(?:,? {_WORD}){{0,6}}"
+_WORDS = rf"{_WORD}(?:(?:,? | [&+] ){_WORD}){{0,6}}{_TAIL}{{0,2}}"
 _MAIL = r"[\w.'’+-]+@[\w-]+(?:\.[\w-]+)+"  # noqa: RUF001
 _CALLER = r"\+?[\d*#][\d*() #.-]{5,24}[\d*#]"
-_NAME = rf"(?:{_MAIL}|{_CALLER}|{_WORDS}(?: ?[|/–—-] {_WORDS}){{0,3}}){_TAIL}{{0,2}}"  # noqa: RUF001
+_NAME = rf"(?:{_MAIL}{_TAIL}?|{_CALLER}|{_WORDS}(?: ?[|/–—-] {_WORDS}){{0,3}})"  # noqa: RUF001
 _COLON = re.compile(rf"({_NAME}) ?(?::\s+|:$|：\s*)(.*)", re.DOTALL)  # noqa: RUF001
 _BRACKET = re.compile(rf"(?:\[({_NAME})\]|\(({_NAME})\)) ?:?\s+(.+)", re.DOTALL)
 _PARTICLES = frozenset(
@@ -46,7 +46,7 @@ _DIRECTION = re.compile(
 )
 """Stage directions behind a name."""
 
-_NOTE = "♩♪♫♬🎵🎶🎼"
+_NOTE = "¶♩♪♫♬🎵🎶🎼"
 _NOTES = re.compile(rf"[{_NOTE}]+[^{_NOTE}]*[{_NOTE}]+|(?:^|(?<=\s))#\s[^#]+\s#(?=\s|$)")
 _SQUARE = re.compile(r"\[[^\[\]]*\]|【[^【】]*】")
 _OTHER = re.compile(r"\(([^()]*)\)|\*([^*]+)\*|（([^（）]*)）|<([^<>]*)>|\{([^{}]*)\}")  # noqa: RUF001
@@ -74,11 +74,19 @@ def split_name(line: str) -> tuple[str | None, str]:
     return None, line
 
 
+def any_name(line: str) -> tuple[str, str] | None:
+    """Split ``Whatever it is: text`` into (name, text): for a line that begins with a name of any form."""
+    match = re.fullmatch(r"([^:：]{1,60}?) ?[:：]\s+(\S.*)", line, re.DOTALL)  # noqa: RUF001
+    if not match or len(words := match[1].split()) > 6 or words[0].lower() in _NO_NAMES:
+        return None
+    return None if re.search(r"[.?!,;]\s", match[1]) else (match[1], match[2])
+
+
 def _is_name(name: str) -> bool:
     """Return whether what stands before a colon can be a name: no sentence, and no word that opens one."""
-    if re.fullmatch(_MAIL, name) or re.fullmatch(_CALLER, name):
+    if re.fullmatch(rf"{_MAIL}{_TAIL}?|{_CALLER}", name):
         return True
-    words = re.findall(r"[^\s,|/]+", re.sub(rf"{_TAIL}+$", "", name))
+    words = re.findall(r"[^\s,|/&+]+", re.sub(_TAIL, "", name))
     if words[0].lower() in _NO_NAMES:
         return False
     return len(words) == 1 or all(_capital(word) or word in _PARTICLES for word in words)
@@ -134,7 +142,7 @@ def parts_of(lines: list[str]) -> list[tuple[str | None, str]]:
     for number, line in enumerate(lines):
         plain = _DASHED.sub("", _CHEVRONS.sub("", line, count=1) if _CHEVRONS.match(line) else line).strip()
         name, said = split_name(plain)
-        other = bool(name and said and parts and parts[0][0]) or (dashed[number] and bool(parts))
+        other = bool(parts and parts[-1][1]) and (bool(name and said and parts[0][0]) or dashed[number])
         if not parts or other:
             parts.append((name, said))
         else:

@@ -9,13 +9,14 @@ pads its cues with one.
 import html
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pysubs2
 
 from stream_erc.sources.turns.entries import MAX_JOINED_S, PAUSE_S, Entry, Fault, Found, shared_out
-from stream_erc.sources.turns.naming import parts_of
+from stream_erc.sources.turns.naming import any_name, parts_of, spoken
 
 MAX_CUE_CHARS = 10_000  # searching for tags takes quadratic time if none is closed
 MAX_AFTER_WORD_S = 1.0
@@ -68,8 +69,21 @@ def read_cues(lines: Sequence[str]) -> Iterator[Found]:
     if any(cue.timed for cue in cues) or _rolls(cues):
         yield from _rolled(cues)
         return
-    for cue in cues:
-        yield from _turns(cue)
+    yield from _with_odd_names([item for cue in cues for item in _turns(cue)])
+
+
+def _with_odd_names(found: Sequence[Found]) -> Iterator[Found]:
+    """Take names of any form where every other cue has one, as in a meeting, or that come again."""
+    named = sum(isinstance(item, Entry) and item.speaker is not None for item in found)
+    plain = [item for item in found if isinstance(item, Entry) and item.speaker is None]
+    split = {id(item): pair for item in plain if (pair := any_name(item.text or ""))}
+    counts = Counter(name for name, _ in split.values())
+    meeting = named > 1 and len(split) == len(plain)
+    for item in found:
+        pair = split.get(id(item))
+        if pair and isinstance(item, Entry) and (meeting or counts[pair[0]] > 1):
+            item = replace(item, speaker=pair[0], text=pair[1])
+        yield item
 
 
 def is_time_line(line: str) -> bool:
@@ -244,6 +258,9 @@ def _rolled(cues: Sequence[Cue]) -> Iterator[Found]:
         for number, item in enumerate(_turns(part)):
             if isinstance(item, Fault):
                 yield item
+                continue
+            if not spoken(item.text or ""):
+                marked = True  # a sound ends the turn
                 continue
             if held and not marked and number == 0 and item.speaker is None:
                 item = replace(item, speaker=held.speaker)  # until the next mark

@@ -117,6 +117,35 @@ def test_meetings(tmp_path: Path, name: str, content: str, expected: list[Row]) 
     assert read(tmp_path, name, content) == (expected, [])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ann lee",
+        "🎤 Kim",
+        "Ann & Rob",
+        "iPhone von Ann",
+        "DESKTOP-4F3K2",
+        "someone from the bank",
+        "#1 fan",
+        "李 小龙",
+    ],
+)
+def test_a_name_of_any_form_in_a_meeting(tmp_path: Path, name: str) -> None:
+    """Where all others have a name, so has this cue; and a name that comes again is one."""
+    times = "00:00:0{0}.000 --> 00:00:0{0}.500\n"
+    said = [f"{name}: yes: no", "Ann Lee: hello", "Rob: hi"]
+    content = "WEBVTT\n\n" + "".join(times.format(k) + line + "\n\n" for k, line in enumerate(said))
+    assert read(tmp_path, "a.vtt", content)[0][0] == (0, 0.5, name, "yes: no")
+    again = content + times.format(8) + "without a name\n\n" + times.format(9) + f"{name}: bye\n"
+    rows, _ = read(tmp_path, "a.vtt", again)
+    assert [row[2] for row in rows] == [name, "Ann Lee", "Rob", None, name]
+
+
+def test_what_somebody_says_with_a_colon_is_no_name(tmp_path: Path) -> None:
+    content = "WEBVTT\n\n00:01.000 --> 00:02.000\nThen he said: come\n\n00:03.000 --> 00:04.000\nAnn: no\n"
+    assert [row[2] for row in read(tmp_path, "a.vtt", content)[0]] == [None, "Ann"]
+
+
 # --- captions that roll ---------------------------------------------------------------------------
 
 ROLLING = """WEBVTT
@@ -191,6 +220,12 @@ def test_each_line_of_rolling_captions_is_read_once(tmp_path: Path) -> None:
     assert warnings == []
 
 
+def test_music_before_the_first_words(tmp_path: Path) -> None:
+    music, words = "00:00.000 --> 00:02.000\n[Music]\n", "[Music]\nhi<00:02.500><c> you</c>\n"
+    content = f"WEBVTT\n\n{music}\n00:02.000 --> 00:04.000\n{words}"
+    assert read(tmp_path, "a.vtt", content) == ([(2, 3.5, None, "hi you")], [])
+
+
 def test_converted_captions(tmp_path: Path) -> None:
     expected = [
         (0.5, 4.39, None, "hello this is the desk how can I help"),
@@ -228,6 +263,12 @@ def cue(*lines: str) -> str:
         (["- a well-known - and good - thing"], [(10, 20, None, "a well-known - and good - thing")]),
         (["MAN [over phone]: Who is it?"], [(10, 20, "MAN", "Who is it?")]),
         (["NARRATOR (V.O.):", "Once upon a time."], [(10, 20, "NARRATOR", "Once upon a time.")]),
+        (["ANN:", "- Why?", "- Because."], [(10, 13.33, "ANN", "Why?"), (13.33, 20, None, "Because.")]),
+        (["[ANN LAUGHS]"], []),
+        (["(SIGHS)", "- (DOOR CLOSES)"], []),
+        (["[MAN] Stop!"], [(10, 20, "MAN", "Stop!")]),
+        (["¶ la la ¶"], []),
+        (["42"], [(10, 20, None, "42")]),
         (["[laughs]"], []),
         (["♪ la la", "la la ♪"], []),
     ],

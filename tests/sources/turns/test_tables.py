@@ -36,6 +36,8 @@ Oh no.,"['Joey Tribbiani', 'Chandler Bing']",Sad,4,2,1,1,"00:01:01,000","00:01:0
         ("elan.tsv", "Tier\tBegin Time - hh:mm:ss.ms\tBegin Time - msec\tEnd Time - msec\tDuration - msec\tAnnotation\nAnn\t00:00:00.500\t500\t4400\t3900\tHello, this is the desk.\nRob\t00:00:05.210\t5210\t11210\t6000\tIt never came.\n"),
         ("praat.tsv", "tmin\ttier\ttext\ttmax\n0.5\tAnn\tHello, this is the desk.\t4.4\n5.21\tRob\tIt never came.\t11.21\n"),
         ("title.csv", "Interview 12\n\nstart,end,speaker,text\n0.5,4.4,Ann,Hello, this is the desk.\n5.21,11.21,Rob,It never came.,,\n"),
+        ("premiere.csv", '"Speaker Name","Start Time","End Time","Text"\n"Ann","00:00:00:15","00:00:04:12","Hello, this is the desk."\n"Rob","00:00:05.21","00:00:11.21","It never came."\n'),
+        ("titles.csv", "Beginn;Ende;Sprecher;Text\n0,5;4,4;Ann;Hello, this is the desk.\n5,21;11,21;Rob;It never came.\n"),
         ("none.csv", '0.5,4.4,Ann,"Hello, this is the desk."\n5.21,11.21,Rob,It never came.\n'),
         ("audacity.txt", "0.500000\t4.400000\tAnn\tHello, this is the desk.\n5.210000\t11.210000\tRob\tIt never came.\n"),
         ("name.txt", "Start\tStop\tSpeaker\tText\n0.5\t4.4\tAnn\tHello, this is the desk.\n5.21\t11.21\tRob\tIt never came.\n"),
