@@ -147,8 +147,12 @@ def _segments(items: Sequence[object]) -> Iterator[Found]:
                 item = {**item, "speaker": speakers.pop()}
         if isinstance(item, dict):  # the keys of turns alone: others (seek, tokens, avg_logprob) are many
             item = {key: item[key] for key in _TURN_KEYS if key in item}
-        entry = record_entry(at, item, known, carry=False)
-        yield replace(entry, whole=False) if isinstance(entry, Entry) else entry  # these are seconds
+        yield _in_seconds(record_entry(at, item, known, carry=False))
+
+
+def _in_seconds(found: Found) -> Found:
+    """Return an entry whose times are seconds by definition, whole numbers too."""
+    return replace(found, whole=False) if isinstance(found, Entry) else found
 
 
 def _filled(words: Iterator[SpokenWord]) -> Iterator[SpokenWord]:
@@ -252,7 +256,7 @@ def dialogue_entries(data: object, at: str) -> Iterator[Found]:
     for number, item in enumerate(data["turns"] if isinstance(data, dict) else (), 1):
         if isinstance(item, dict):
             item = {key: item[key] for key in _TURN_KEYS if key in item}
-        yield record_entry(f"{at}turn {number}", item, known, carry=False)
+        yield _in_seconds(record_entry(f"{at}turn {number}", item, known, carry=False))
 
 
 _TURN_KEYS = ("speaker", "text", "start", "end", "start_ms", "end_ms")

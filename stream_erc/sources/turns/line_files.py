@@ -35,7 +35,7 @@ def read_rttm(lines: Sequence[str]) -> Iterator[Found]:
         at, fields = f"line {number}", line.split()
         if not fields or fields[0].startswith(_COMMENTS) or fields[0] in RTTM_OTHER_TYPES:
             continue
-        if fields[0] != "SPEAKER" or len(fields) not in (8, 9, 10):
+        if fields[0] != "SPEAKER" or len(fields) < 8:
             wanted = "SPEAKER FILE CHANNEL START DURATION <NA> <NA> NAME <NA> <NA>"
             yield Fault(at, f"expected {wanted}, got {short(line.strip())}")
             continue
@@ -43,7 +43,10 @@ def read_rttm(lines: Sequence[str]) -> Iterator[Found]:
         if start is None or duration is None:
             yield Fault(at, f"expected a number as start and duration, got {' '.join(fields[3:5])[:60]!r}")
             continue
-        yield Entry(at, None if fields[7] == "<NA>" else fields[7], None, start, start + duration, fields[1])
+        name = " ".join(
+            fields[7 : max(8, len(fields) - 2)]
+        )  # a name of two words, though it may have but one
+        yield Entry(at, None if name == "<NA>" else name, None, start, start + duration, fields[1])
 
 
 def read_ctm(lines: Sequence[str]) -> Iterator[Found]:

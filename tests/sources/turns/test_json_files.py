@@ -59,6 +59,7 @@ ALIGNED = [
             id="verbose_json",
         ),
         pytest.param([SEGMENT | {"start": 0, "end": 100, "text": " A."}], [(0, 100, None, "A.")], id="faster-whisper"),
+        pytest.param({"turns": [{"start": 0, "end": 100, "text": "A."}]}, [(0, 100, None, "A.")], id="a dialogue"),
         pytest.param(
             {"segments": [{"start": 0.5, "end": 1.4, "text": " A.", "speaker": "SPEAKER_00", "words": []}]},
             [(0.5, 1.4, "SPEAKER_00", "A.")],

@@ -16,7 +16,7 @@ SPEAKER   mono   1   5.21  6  <NA>  <NA>   B   <NA>
 SPEAKER mono 1 12.02 0.00 <NA> <NA> A <NA> <NA>
 SPEAKER mono 1 soon 1 <NA> <NA> A <NA> <NA>
 SPEAKER mono
-SPEAKER mono 1 16.77 4.36 <NA> <NA> B <NA>
+SPEAKER mono 1 16.77 4.36 <NA> <NA> Bo Lee <NA> <NA>
 """
 CTM = """;; CTM
 call A 0.50 0.30 hello 0.9
@@ -50,7 +50,7 @@ Transcribed by https://otter.ai\r
 
 def test_rttm(tmp_path: Path) -> None:
     rows, warnings = read(tmp_path, "a.rttm", RTTM)
-    assert rows == [(0.5, 4.4, "A", None), (5.21, 11.21, "B", None), (16.77, 21.13, "B", None)]
+    assert rows == [(0.5, 4.4, "A", None), (5.21, 11.21, "B", None), (16.77, 21.13, "Bo Lee", None)]
     assert [warning[:45] for warning in warnings] == [
         "line 6: expected 0 <= start < end, got 12.02 ",
         "line 7: expected a number as start and durati",
