@@ -54,6 +54,7 @@ from stream_erc.sources.turns.opening import (
 from stream_erc.sources.turns.tables import read_table
 
 MAX_TURN_S = 600
+MAX_TIME_S = 10**9
 MAX_DIALOGUE_TURNS = 100_000  # of a table, in which a dialogue continues until another begins
 CHARACTERS_PER_S = 12
 """Slow speech, from which the length of a last turn without an end is guessed."""
@@ -115,7 +116,7 @@ def read_turns(path: Path, recording: str | None = None) -> TurnsFile:
         if isinstance(made, GivenTurn):
             turns.append(made)
         elif made is not None:
-            warnings.append(f"{path}, {made.at}: {made.reason}")
+            warnings.append(_warning(path, made))
     if not turns:
         raise _none(path, "turn", warnings)
     return TurnsFile(tuple(sorted(turns, key=lambda turn: turn.start or 0)), tuple(warnings))
@@ -134,7 +135,7 @@ def read_dialogues(path: Path) -> Iterator[TextDialogue]:
     try:
         for item in _dialogues(path):
             if isinstance(item, Fault):
-                warnings.append(f"{path}, {item.at}: {item.reason}")
+                warnings.append(_warning(path, item))
                 continue
             if held is not None:
                 yield held
@@ -146,6 +147,11 @@ def read_dialogues(path: Path) -> Iterator[TextDialogue]:
     if held is None:
         raise _none(path, "dialogue", warnings)
     yield replace(held, warnings=(*held.warnings, *warnings))
+
+
+def _warning(path: Path, fault: Fault) -> str:
+    """Say on one line what could not be read, and where."""
+    return f"{path}, {' '.join(f'{fault.at}: {fault.reason}'.split())}"
 
 
 def _none(path: Path, what: str, warnings: Sequence[str]) -> TurnsError:
@@ -189,6 +195,8 @@ def _timed(entry: Entry) -> GivenTurn | Fault | None:
         return Fault(entry.at, entry.flaw)
     if start_s is None or end_s is None:
         return Fault(entry.at, f"expected a start and an end, got no {'start' if start_s is None else 'end'}")
+    if not max(abs(start_s), abs(end_s)) < MAX_TIME_S:  # NaN and infinity too
+        return Fault(entry.at, f"expected times below {MAX_TIME_S} s, got {start_s:.10g} s to {end_s:.10g} s")
     start, end = round(start_s * SAMPLE_RATE), round(end_s * SAMPLE_RATE)
     if start_s < 0 or end <= start:
         return Fault(entry.at, f"expected 0 <= start < end, got {start_s:.10g} s to {end_s:.10g} s")

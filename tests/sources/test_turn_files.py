@@ -263,6 +263,7 @@ ROW = "SPEAKER a 1 {} {} <NA> <NA> {} <NA> <NA>\n"
         ("a.json", '[{"text": "x", "start": [1], "end": 2}]', "expected a time as start, got [1]"),
         ("a.json", '[{"text": "x", "start": 1' + "0" * 400 + ', "end": 2}]', "expected a time as start, got 1000"),
         ("a.json", '[{"text": "x"}]', "(turn 1: expected a start and an end, got no start"),
+        ("a.txt", f"Ses01F_impro01_F000 [0.0-{'9' * 400}.0]: a", "(line 1: expected times below 1000000000 s, got 0 s to inf s"),
         ("a.srt", SRT.format("00:00:02,000 --> 00:00:01,000", "x"), "(line 2: expected 0 <= start < end, got 2 s to 1 s"),
         ("a.srt", SRT.format("-00:00:02,000 --> 00:00:01,000", "x"), "(line 2: expected times (00:00:01,000 --> 00:00:02,500), got '-00:00:02"),
         ("a.srt", SRT.format("00:00:0x,000 --> 00:00:01,000", "x"), "got '00:00:0x,000 --> 00:00:01,000'"),

@@ -111,7 +111,9 @@ def read_eaf(text: str) -> Iterator[Found]:
     slots: Slots = {}
     for slot in root.iterfind("TIME_ORDER/TIME_SLOT"):
         value = slot.get("TIME_VALUE", "")
-        slots[slot.get("TIME_SLOT_ID", "")] = int(value) / 1000 if value.lstrip("-").isdigit() else None
+        slots[slot.get("TIME_SLOT_ID", "")] = (
+            int(value) / 1000 if re.fullmatch(r"-?\d{1,12}", value) else None
+        )
     elements = list(root.iterfind("TIER"))
     spans: dict[str, tuple[float, float]] = {}
     for element in elements:
@@ -261,7 +263,7 @@ def _tokens(text: str) -> Iterator[tuple[int, float | str]]:
 
 def _number(tokens: Iterator[tuple[int, float | str]]) -> float:
     token = next(tokens, None)
-    if token is None or isinstance(token[1], str):
+    if token is None or isinstance(token[1], str) or not abs(token[1]) < 1e9:
         raise _BrokenOff("a number", token)
     return token[1]
 

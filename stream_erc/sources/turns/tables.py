@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from stream_erc.exceptions import TurnsError
 from stream_erc.sources.text_files import short
 from stream_erc.sources.turns.columns import Columns, columns_of, entry_of
-from stream_erc.sources.turns.entries import Fault, Found, seconds_of
+from stream_erc.sources.turns.entries import Fault, Found, clean, seconds_of
 
 DELIMITERS = ",;\t|"
 MAX_ROW_LINES = 100
@@ -53,7 +53,7 @@ def _header(rows: Iterator[Row]) -> tuple[Columns, list[Row]]:
     for number, cells in itertools.islice(rows, MAX_ROW_LINES):
         if isinstance(cells, Fault):
             continue
-        names = [name.strip() or f"column {k}" for k, name in enumerate(cells, 1)]
+        names = [clean(name) or f"column {k}" for k, name in enumerate(cells, 1)]
         columns = columns_of(_distinct(names))
         if columns.useful:
             return columns, []

@@ -209,6 +209,13 @@ def test_what_is_whole_of_a_cut_textgrid_is_read(tmp_path: Path) -> None:
     assert warnings == ["line 27: expected a text in quotation marks, got the end; the rest is left out"]
 
 
+def test_a_number_beyond_all_ends_a_textgrid(tmp_path: Path) -> None:
+    content = short(intervals("Ann", (0, 1, "Hi")), intervals("Bob", (1, 1e300, "Ho"), (2, 3, "He")))
+    rows, warnings = read(tmp_path, "a.TextGrid", content)
+    assert rows == [(0, 1, "Ann", "Hi")]
+    assert warnings == ["line 22: expected a number, got 1e+300; the rest is left out"]
+
+
 def test_no_textgrid(tmp_path: Path) -> None:
     path = tmp_path / "a.TextGrid"
     path.write_text('File type = "ooTextFile"\nObject class = "PitchTier"\n')

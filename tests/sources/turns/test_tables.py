@@ -74,6 +74,14 @@ def test_further_columns_come_along(tmp_path: Path) -> None:
     assert dict(turn.extra) == {"id": "7", "Mood": "joy", "note (2)": "x"}
 
 
+def test_columns_with_names_of_two_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('"Start\nTime",End,Text,"Mood\n(1-5)"\n1,2,Hi,3\nsoon,3,Ho,\n')
+    found = read_turns(path)
+    assert [dict(turn.extra) for turn in found.turns] == [{"Mood (1-5)": "3"}]
+    assert found.warnings == (f"{path}, line 5: expected a time as Start Time, got 'soon'",)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
 def test_meld(tmp_path: Path, encoding: str) -> None:
     """The corpus' own files: with broken apostrophes, or in Windows-1252."""
