@@ -6,7 +6,7 @@ appear only on the wire (`stream_erc.protocol.encoding`).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
