@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "input",
         type=Path,
         metavar="INPUT",
-        help="an audio or video file, - for standard input, or a transcript or text dialogues: the files of --turns",
+        help="an audio or video file, - for standard input, or a transcript or text dialogues (as --turns)",
     )
     replay.add_argument(
         "--turns",
