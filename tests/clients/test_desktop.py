@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from films import Sound, heard_spans, near, tone, write_film
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import SAMPLE
@@ -597,6 +598,14 @@ def test_channels_are_mixed(tmp_path: Path) -> None:
     recording = Recording(write_wav(tmp_path / "a.wav", both, channels=2), live=False)
     recording.open()
     assert set(np.frombuffer(asyncio.run(gathered(recording)), "<i2").tolist()) == {200}
+
+
+def test_a_film_is_heard_on_its_own_clock(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.mp4", Sound(tone(2.0), shift=lambda at: 3.0))
+    recording = Recording(path, live=False)
+    recording.open()
+    heard = np.frombuffer(asyncio.run(gathered(recording)), "<i2") / 32_768
+    assert near(heard_spans(heard), [(3.0, 5.0)])
 
 
 def test_another_format_is_decoded_to_16_khz() -> None:
