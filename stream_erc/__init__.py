@@ -1,11 +1,11 @@
 """Real-time streaming recognition of expressed emotion in conversation.
 
-::
+```python
+import stream_erc
 
-    import stream_erc
-
-    for turn in stream_erc.recognize("talk.wav"):
-        print(turn.speaker, turn.text, turn.emotion)
+for turn in stream_erc.recognize("talk.wav"):
+    print(turn.speaker, turn.text, turn.emotion)
+```
 
 `recognize` takes recordings, transcripts and samples, `listen` the microphone, `connect` a server. They are
 loaded when they are first used. What lies beneath them is sans-I/O: `stream_erc.core.session`.
