@@ -73,7 +73,12 @@ ROOMS: Mapping[str, Room] = {
     ),
     "stream_erc.sources.turns": Room(
         imports=rooms("stream_erc", "stream_erc.sources"),
-        alone={"opening": rooms("pathlib"), "subtitles": rooms("pysubs2"), "entries": rooms("ftfy")},
+        alone={
+            "opening": rooms("pathlib"),
+            "parquet_files": rooms("pathlib", "pyarrow"),
+            "subtitles": rooms("pysubs2"),
+            "entries": rooms("ftfy"),
+        },
     ),
     "stream_erc.core": Room(imports=rooms("stream_erc")),
     "stream_erc.exports": Room(
