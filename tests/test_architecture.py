@@ -28,7 +28,17 @@ WHISPER = frozenset({"ctranslate2", "faster_whisper", "huggingface_hub"})
 ENGINES = WHISPER | {"kaldi_native_fbank", "onnxruntime", "opensmile", "pocketsphinx", "transformers"}
 TEXTS = frozenset({"ftfy", "pysubs2"})
 OTHERS = frozenset(
-    {"av", "erc_models", "prometheus_client", "pyarrow", "ray", "redis", "sounddevice", "websockets"}
+    {
+        "av",
+        "cryptography",
+        "erc_models",
+        "prometheus_client",
+        "pyarrow",
+        "ray",
+        "redis",
+        "sounddevice",
+        "websockets",
+    }
 )
 GROUPS = (CLOCK, THREADS, LOOP, NETWORK, DISK, SQL, PROCESSES, TERMINAL, NUMBERS, ENGINES, TEXTS)
 OUTSIDE = OTHERS.union(*GROUPS)
@@ -63,7 +73,7 @@ def rooms(*names: str) -> frozenset[str]:
 
 ROOMS: Mapping[str, Room] = {
     "stream_erc": Room(
-        alone={"config": DISK},
+        alone={"config": DISK, "__init__": rooms("os")},
         reaches={"__main__": rooms("stream_erc.cli"), "__init__": rooms("stream_erc.api")},
     ),
     "stream_erc.sources": Room(
@@ -107,6 +117,7 @@ ROOMS: Mapping[str, Room] = {
         alone={
             "server": rooms("websockets") | DISK | THREADS | PROCESSES,
             "websocket": rooms("websockets"),
+            "sealing": rooms("cryptography", "os"),
             "shared": THREADS,
             "metrics": rooms("prometheus_client"),
             "known_voices": rooms("pathlib"),
