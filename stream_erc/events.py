@@ -50,7 +50,8 @@ class SpeechSegment:
             pause, these are the very samples of the final segment.
         channel: 0-based channel that it was found in; None in mono audio, here and in all types below.
         overlap: share of a final segment's speech in which somebody else spoke as well, 0 to 1.
-        shared: the number of first samples in which the turn before goes on.
+        lead: the number of first samples that only the words need: in them the turn before goes on, or nobody
+            speaks yet.
     """
 
     index: int
@@ -63,13 +64,13 @@ class SpeechSegment:
     paused: bool = False
     channel: int | None = None
     overlap: float = 0.0
-    shared: int = 0
+    lead: int = 0
 
     @property
     def alone(self) -> Samples:
         """The samples in which this turn's speaker can be heard alone; all of them if these are too few."""
-        enough = len(self.samples) - self.shared >= ENOUGH
-        return self.samples[self.shared :] if self.shared and enough else self.samples
+        enough = len(self.samples) - self.lead >= ENOUGH
+        return self.samples[self.lead :] if self.lead and enough else self.samples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,12 +156,16 @@ class GivenTurn:
     """A turn that the client knows: its speaker, text and times (samples); None for what is unknown.
 
     A turn without times is text only, so it needs a text.
+
+    Attributes:
+        extra: what else its file tells of it, by the names of the columns; nothing is read from it.
     """
 
     speaker: str | None
     text: str | None = None
     start: int | None = None
     end: int | None = None
+    extra: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,13 +392,59 @@ class VoiceEnrolled:
 
 
 @dataclass(frozen=True, slots=True)
+class EmotionTotals:
+    """A label in the turns of a speaker.
+
+    Attributes:
+        turns, samples: the number and length of the turns that expressed it.
+        probability: its mean probability in all turns of the speaker.
+    """
+
+    label: str
+    turns: int
+    samples: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class EmotionShift:
+    """Turns of a speaker with label `after`, where the speaker's turn before had `before`."""
+
+    before: str
+    after: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerSummary:
+    """The whole of a conversation, of one speaker.
+
+    Attributes:
+        turns, samples: the number and length of the turns that have an emotion.
+        share: share of all speakers' speaking time, 0 to 1; None without audio.
+        emotions: every label, in the checkpoint's order.
+        shifts: the most frequent first.
+        interruptions: turns that begin while somebody else speaks.
+    """
+
+    speaker: str
+    turns: int
+    samples: int
+    share: float | None
+    emotions: tuple[EmotionTotals, ...]
+    shifts: tuple[EmotionShift, ...]
+    interruptions: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionClosed:
-    """The end of a session, with totals to check against."""
+    """The end of a session, with totals to check against, and its summary by speaker."""
 
     audio_samples: int
     turns: int
     failed_turns: int
-    speakers: tuple[str, ...] = field(default=())
+    speakers: tuple[str, ...] = ()
+    summary: tuple[SpeakerSummary, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

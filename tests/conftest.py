@@ -42,7 +42,7 @@ LONGEST = (
     "tests/server/test_stores.py",
     "tests/inference/test_asr.py",
     "tests/server/test_connection.py",
-    "tests/cli/test_replay.py",
+    "tests/api/test_replay.py",
 )
 """What workers begin with, so that nothing long is left over at the end."""
 

@@ -30,7 +30,7 @@ from stream_erc.core.work import (
     SegmentSpeakers,
     Work,
 )
-from stream_erc.events import Emotion, Event, Features, Hypothesis, Samples, SpeakerActivity
+from stream_erc.events import Emotion, Event, Features, Hypothesis, Samples, SessionClosed, SpeakerActivity
 from stream_erc.exceptions import VoicesError
 from stream_erc.inference.workers import Worker
 
@@ -93,6 +93,12 @@ class HashEngine:
             return MeasuredVoice(*measure_voice([work.clip], LoudnessVad(), voice))
         except VoicesError as error:
             return Failure(str(error))
+
+
+def totals(event: Event) -> SessionClosed:
+    """Return the end of a session without its summary."""
+    assert isinstance(event, SessionClosed)
+    return dataclasses.replace(event, summary=())
 
 
 def voice(samples: Samples) -> Samples:

@@ -9,6 +9,7 @@ export class Conversation {
     this.turns = [];           // by index; a missing turn is undefined
     this.speeches = [];        // speech without a finished turn: {start, end, over, partial}, in ms; end is the last known one
     this.closed = null;
+    this.summary = [];         // of each speaker, once it is closed
     this.events = [];          // the events for the session's file
     this.tally = null;         // cache of `speakers()`
     this.seen = [];            // all speakers so far, in order of appearance; a correction does not move them
@@ -39,6 +40,7 @@ export class Conversation {
         return null;
       case "session.closed":
         this.closed = event;
+        this.summary = (event.summary ?? []).map((one) => ({ ...one }));
         this.dropPartial();
         return null;
       default:
@@ -53,6 +55,7 @@ export class Conversation {
       turn.others = turn.others.map((other) => (other === speaker ? name : other));
     }
     this.seen = [...new Set(this.seen.map((other) => (other === speaker ? name : other)))];
+    for (const one of this.summary) if (one.speaker === speaker) one.speaker = name;
     for (const speech of this.speeches) if (speech.partial?.speaker === speaker) speech.partial = { ...speech.partial, speaker: name };
     this.tally = null;
   }

@@ -2,7 +2,7 @@
 
 import { clock, languageName, milliseconds, percent, plural } from "./elements.js";
 import { faceParts, inkOn, rgb, tint } from "./palette.js";
-import { overlapText, speakerText } from "./texts.js";
+import { changesText, expressed, overlapText, speakerText, spokenText } from "./texts.js";
 
 const LANE = 34, TOP = 24, WIDTH = 1000;
 const SURFACE = { light: "#ffffff", dark: "#191c20" };
@@ -41,11 +41,13 @@ tr.failed td{color:var(--error)}
 .person b{font-weight:590;overflow-wrap:anywhere}.person small{color:var(--soft);display:block}
 .share{display:flex;gap:2px;height:28px;border-radius:6px;overflow:hidden}
 .share i{background:var(--c);color:var(--i);font:620 .74rem/28px sans-serif;text-align:center;overflow:hidden;min-width:3px}
+.whole{padding:9px 0;overflow-wrap:anywhere}.whole b{font-weight:590}
+.expressed{display:flex;flex-wrap:wrap;gap:4px 24px;margin-top:4px;font-size:.92rem}
 footer{margin-top:48px;font-size:.86rem}
 @media (prefers-color-scheme:dark){:root{--bg:#121417;--surface:#191c20;--ink:#e9e9e6;--soft:#a0a4ad;--line:#2c3036;--error:#ff9d94}}
 @media (max-width:720px){body{padding:26px 18px}.ticks span:nth-child(even){display:none}.share .thin{font-size:0}.timeline{padding:8px 12px}.person{grid-template-columns:1fr}table.talk,table.talk tbody{display:block}table.talk thead{display:none}table.talk tr{display:grid;grid-template-columns:auto 1fr auto;gap:0 10px;padding:9px 0;border-top:1px solid var(--line)}table.talk td{border:0;padding:0}table.talk td.said{grid-column:1/-1;grid-row:2}}
 @media (max-width:420px){.ticks span:nth-child(4n+3){display:none}}
-@media print{:root{--bg:#fff}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}tr,.person{break-inside:avoid}}
+@media print{:root{--bg:#fff}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}tr,.person,.whole{break-inside:avoid}}
 `;
 
 const escape = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -80,6 +82,7 @@ export function reportPage(conversation, source, style, stages) {
 ${length ? timeline(good, speakers, length, style) : ""}
 <h2>Expressed emotion by speaker</h2>
 ${speakers.map((speaker) => person(speaker, speakers, style)).join("\n") || '<p class="soft">Nobody spoke.</p>'}
+${conversation.summary.length ? `<h2>The whole of the conversation</h2>\n${conversation.summary.map((one) => whole(one, style)).join("\n")}` : ""}
 <h2>Transcript</h2>
 <table class="talk"><thead><tr><th scope="col">at</th><th scope="col">speaker</th><th scope="col">words</th><th scope="col">emotion</th></tr></thead><tbody>
 ${turns.map((turn) => row(turn, style)).join("\n")}
@@ -142,6 +145,11 @@ function person(speaker, speakers, style) {
   const parts = [...speaker.byLabel].sort((a, b) => b[1] - a[1]).map(([label, n]) => `<i class="${className(style(label))}${n / most < 0.24 ? " thin" : ""}" style="flex:${n} 1 0" title="${escape(`${label}: ${plural(n, "turn")}`)}">${n / most >= 0.12 ? escape(label) : ""}</i>`);
   const said = [...speaker.byLabel].map(([label, n]) => `${label} ${n}`).join(", ");
   return `<div class="person"><div><b dir="auto">${escape(speaker.name)}</b><small>${plural(speaker.turns, "turn")}${speaker.ms ? ` · ${clock(speaker.ms)} of speech` : ""}</small></div><div class="share" role="img" aria-label="${escape(said)}" style="width:${(100 * speaker.turns) / most}%">${parts.join("")}</div></div>`;
+}
+
+function whole(one, style) {
+  const emotions = expressed(one).map(([label, e]) => `<span>${face(style(label))}${escape(label)} <span class="soft">${plural(e.turns, "turn")}${one.share === null ? "" : `, ${clock(e.speaking_ms)}`}, mean probability ${percent(e.probability)}</span></span>`);
+  return `<div class="whole"><b dir="auto">${escape(one.speaker)}</b> <span class="soft">${escape(`${spokenText(one)}; ${changesText(one)}`)}</span><div class="expressed">${emotions.join("")}</div></div>`;
 }
 
 function row(turn, style) {

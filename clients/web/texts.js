@@ -93,6 +93,21 @@ export function overlapText({ overlap, others }) {
   return `overlaps ${names}${share && `, ${share}`}`;
 }
 
+/** Say how much somebody spoke. @param {object} one of `summary` in `session.closed`. */
+export const spokenText = ({ turns, speaking_ms: ms, share }) =>
+  plural(turns, "turn") + (share === null ? "" : `, ${clock(ms)} of speech, ${percent(share)} of all`);
+
+/** Say how often somebody's emotion changed from turn to turn, and how often they interrupted. */
+export function changesText({ shifts, interruptions, share }) {
+  const count = shifts.reduce((sum, shift) => sum + shift.count, 0), [most] = shifts;
+  const often = most?.count > 1 ? `, most often ${most.before} to ${most.after} (${most.count} times)` : "";
+  return `${plural(count, "shift")} of emotion${often}` + (share === null ? "" : `; ${plural(interruptions, "interruption")}`);
+}
+
+/** Return the emotions that somebody expressed as `[label, totals]`, the most frequent first. */
+export const expressed = ({ emotions }) =>
+  Object.entries(emotions).filter(([, e]) => e.turns).sort(([, a], [, b]) => b.turns - a.turns || b.probability - a.probability);
+
 /** Say why a session cannot be resumed. */
 export function lostText({ name, message }) {
   switch (name) {

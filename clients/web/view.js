@@ -11,6 +11,7 @@ import { Playback } from "./playback.js";
 import { countText, emptyText, recognizerText, speakerText } from "./texts.js";
 import { Transcript } from "./transcript.js";
 import { Peaks, Waveform } from "./waveform.js";
+import { showWhole } from "./whole.js";
 
 export class View {
   /**
@@ -131,6 +132,7 @@ export class View {
     this.transcript.render(conversation);
     this.lanes.list(conversation);
     showEmotion(partial?.emotion ? partial : conversation.latest(), Boolean(partial?.emotion), this.look);
+    showWhole(conversation.summary, this.look);
     showLatency(this.latencies);
     write("count", countText(turns.length, conversation.behind));
     $("empty").hidden = turns.length > 0 || conversation.speeches.length > 0;

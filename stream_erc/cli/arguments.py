@@ -109,13 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         "input",
         type=Path,
         metavar="INPUT",
-        help="an audio or video file, - for standard input, or text dialogues: .jsonl, .json, .csv, .tsv",
+        help="an audio or video file, - for standard input, or a transcript or text dialogues (as --turns)",
     )
     replay.add_argument(
         "--turns",
         type=Path,
         metavar="FILE",
-        help="what is known: RTTM (who, when), or SRT, VTT, CSV or JSON (who, when, what)",
+        help="known turns: SRT, VTT, CSV, Parquet, JSON, JSONL, TextGrid, EAF, RTTM, CTM, TXT; see README",
     )
     replay.add_argument(
         "--speed", type=_speed, metavar="max|N", help="N times real time, as if it were live (default: max)"
@@ -188,6 +188,15 @@ def _conversation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="EVENTS.jsonl", help="write every message to this file")
     parser.add_argument(
         "--report", type=Path, metavar="REPORT.html", help="write a page that shows the conversation"
+    )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the turns for other programs: .srt, .vtt, .csv, .tsv, .txt, .md, .rttm, .TextGrid, .eaf, "
+        ".parquet or .json; may be given several times",
     )
     _model_options(parser)
 

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
@@ -25,6 +25,18 @@ REPEAT_S = 10.0
 def print_error(error: Exception) -> None:
     """Print an error as one line."""
     print(f"stream-erc: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+MAX_WARNINGS = 20
+"""Warnings of one file that are printed; of the rest, only their number."""
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Print what was odd in a file and not used, one line each."""
+    for warning in warnings[:MAX_WARNINGS]:
+        print(f"stream-erc: {' '.join(warning.split())}", file=sys.stderr)
+    if len(warnings) > MAX_WARNINGS:
+        print(f"stream-erc: and {len(warnings) - MAX_WARNINGS} more of the kind", file=sys.stderr)
 
 
 class _Lines(logging.Handler):

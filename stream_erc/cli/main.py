@@ -9,9 +9,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -20,7 +21,7 @@ from rich.console import Console
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.cli.arguments import parse, read_config
-from stream_erc.cli.diagnostics import json_logs, plain_logs, print_error, silenced_stderr
+from stream_erc.cli.diagnostics import json_logs, plain_logs, print_error, print_warnings, silenced_stderr
 from stream_erc.cli.outputs import EventsFile, check_outputs
 from stream_erc.cli.recording import choose_channels, open_recording
 from stream_erc.config import AsrConfig, Config
@@ -32,6 +33,7 @@ from stream_erc.server.stores.opening import open_store
 if TYPE_CHECKING:
     from stream_erc.inference.engine import Engine
     from stream_erc.sources.microphone import Microphone
+    from stream_erc.sources.turn_files import TextDialogue
 
 T = TypeVar("T")
 
@@ -74,8 +76,10 @@ def main(argv: list[str] | None = None) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from stream_erc.sources import turn_files as turns
 
-    check_outputs([("--out", args.out), ("--report", args.report)], [args.input, args.turns, args.config])
-    if turns.is_text_input(args.input):
+    check_outputs(_outputs(args), [args.input, args.turns, args.config])
+    text = turns.is_text_input(args.input)
+    _check_exports(args, timed=not text)
+    if text:
         for option in ("turns", "speed", "channels", "voices", "track", "raw"):
             if getattr(args, option) is not None:
                 wanted = f"--{option}: expected an audio or video file with it"
@@ -85,7 +89,11 @@ def _replay(args: argparse.Namespace) -> int:
 
     live = args.speed is not None
     config = read_config(args, partials=live)
-    given = turns.read_turns(args.turns, args.input.stem) if args.turns else None
+    given = None
+    if args.turns:
+        known = turns.read_turns(args.turns, args.input.stem)
+        given = known.turns
+        print_warnings(known.warnings)
     audio = open_recording(args)
     needs = "--voices" if config.engine.voices is not None else "--turns" if given is not None else None
     channels = choose_channels(args, audio, needs=needs)
@@ -98,14 +106,14 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _replay_text(args: argparse.Namespace) -> int:
     """Replay text dialogues."""
-    from stream_erc.cli.replay import replay_text
+    from stream_erc.api.replay import replay_text
     from stream_erc.inference.engine import TEXT_ONLY, Engine
     from stream_erc.inference.workers import InlineWorker
     from stream_erc.sources.turn_files import read_dialogues
 
     config = read_config(args, partials=False)
     engine = Engine.load(config.engine, config.session, TEXT_ONLY, time.perf_counter, _decode)
-    dialogues = read_dialogues(args.input)
+    dialogues = _warning(read_dialogues(args.input))
     name = _name(args.input)
     messages = replay_text(engine, InlineWorker(engine), config.session, dialogues, name=name)
     with _Stop() as stop:
@@ -113,10 +121,18 @@ def _replay_text(args: argparse.Namespace) -> int:
         return INTERRUPTED if stop.requested else 0
 
 
+def _warning(dialogues: "Iterable[TextDialogue]") -> "Iterator[TextDialogue]":
+    """Print what is odd in each dialogue before it is replayed."""
+    for dialogue in dialogues:
+        print_warnings(dialogue.warnings)
+        yield dialogue
+
+
 def _listen(args: argparse.Namespace) -> int:
     from stream_erc.sources.microphone import Microphone
 
-    check_outputs([("--out", args.out), ("--report", args.report)], [args.config])
+    check_outputs(_outputs(args), [args.config])
+    _check_exports(args, timed=True)
     config = read_config(args, partials=True)
     with silenced_stderr():
         microphone = Microphone(args.input_device)
@@ -129,11 +145,11 @@ def _run_audio(
     chunks: Iterable[Samples],
     source: "_Source",
     *,
-    given: list[GivenTurn] | None = None,
+    given: Sequence[GivenTurn] | None = None,
     live: bool,
 ) -> int:
     """Run a session over a recording or the microphone."""
-    from stream_erc.cli.replay import replay_audio
+    from stream_erc.api.replay import replay_audio
     from stream_erc.inference.engine import Engine, Stages
     from stream_erc.inference.workers import InlineWorker, ThreadWorker
 
@@ -362,6 +378,20 @@ class _Stop:
 # --- outputs --------------------------------------------------------------------------------------
 
 
+def _outputs(args: argparse.Namespace) -> list[tuple[str, Path | None]]:
+    """Return the files that a command writes, with their options."""
+    exports = [("--export", path) for path in args.export]
+    return [("--out", args.out), ("--report", args.report), *exports]
+
+
+def _check_exports(args: argparse.Namespace, *, timed: bool) -> None:
+    """Refuse exports that cannot be written of a conversation, with or without times."""
+    from stream_erc.exports.files import check_format
+
+    for path in args.export:
+        check_format(path, timed=timed)
+
+
 def _show(
     args: argparse.Namespace,
     messages: Iterable[Message],
@@ -369,13 +399,13 @@ def _show(
     source: _Source,
     heard_ms: Callable[[], int] | None = None,
 ) -> None:
-    """Show messages as they arrive, write them to the file, and write the report, even after an error."""
-    from stream_erc.cli.report import ReportAudio, write_report
+    """Show messages as they arrive, write them to the file; write report and exports, even after an error."""
     from stream_erc.cli.terminal import TerminalView
 
     kept: list[Message] = []
     failure: StreamErcError | KeyboardInterrupt | None = None
-    console = _Console(has_files=args.out is not None or args.report is not None)
+    keeps = args.report is not None or bool(args.export)
+    console = _Console(has_files=keeps or args.out is not None)
     with (
         EventsFile(args.out) as events,
         TerminalView(console, total_ms=source.duration_ms, labels=labels) as view,
@@ -383,23 +413,42 @@ def _show(
         try:
             for message in messages:
                 events.write(message)
-                if args.report is not None and message["type"] not in MOMENTARY:
+                if keeps and message["type"] not in MOMENTARY:
                     kept.append(message)
                 view.show(message)
                 if heard_ms is not None:
                     view.progress(heard_ms())
         except (StreamErcError, KeyboardInterrupt) as error:
             failure = error
-    if args.report is not None:
-        audio = None if source.audio is None else ReportAudio(source.audio, track=args.track, raw=args.raw)
+    for write in _at_the_end(args, kept, source):
         try:
-            write_report(kept, args.report, title=source.name, audio=audio)
+            write()
         except StreamErcError as error:
             if failure is None:
-                raise
-            print_error(error)
+                failure = error
+            else:
+                print_error(error)
     if failure is not None:
         raise failure
+
+
+def _at_the_end(
+    args: argparse.Namespace, kept: list[Message], source: _Source
+) -> Iterator[Callable[[], None]]:
+    """Yield what writes each file of the whole conversation."""
+    from stream_erc.cli.report import ReportAudio, write_report
+    from stream_erc.exports.files import write_export
+
+    def export(path: Path) -> None:
+        if left_out := write_export(kept, path):
+            turns = "1 turn" if left_out == 1 else f"{left_out} turns"
+            print(f"stream-erc: {path}: left out {turns} without words", file=sys.stderr)
+
+    if args.report is not None:
+        audio = None if source.audio is None else ReportAudio(source.audio, track=args.track, raw=args.raw)
+        yield partial(write_report, kept, args.report, title=source.name, audio=audio)
+    for path in args.export:
+        yield partial(export, path)
 
 
 class _Console(Console):

@@ -8,14 +8,13 @@ import base64
 import hashlib
 import html
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -24,6 +23,8 @@ from stream_erc.audio import SAMPLE_RATE
 from stream_erc.cli.palette import emotion_styles
 from stream_erc.events import Samples
 from stream_erc.exceptions import AudioError, OutputError
+from stream_erc.exports.conversations import Conversation, fold
+from stream_erc.exports.files import replacing
 from stream_erc.protocol.encoding import Json, Message
 from stream_erc.sources.audio_files import AudioFile
 from stream_erc.sources.raw_audio import RawFormat
@@ -64,7 +65,7 @@ def write_report(
     Raises:
         OutputError: the file cannot be written.
     """
-    sessions = _sessions(messages)
+    sessions = fold(messages)
     styles = emotion_styles(_labels(sessions))
     clip = None if audio is None else _encode(audio, _duration_hint_s(sessions))
     data: Message = {
@@ -73,7 +74,7 @@ def write_report(
             {"label": s.label, "code": s.code, "face": s.face, "light": s.light, "dark": s.dark}
             for s in styles.values()
         ],
-        "sessions": list(sessions.values()),
+        "sessions": list(map(_session, sessions)),
         "audio": None if clip is None else clip.described(),
     }
     _replace(path, _page(title, data, b"" if clip is None else clip.mp3))
@@ -82,46 +83,22 @@ def write_report(
 # --- messages -------------------------------------------------------------------------------------
 
 
-def _sessions(messages: Iterable[Message]) -> dict[str, Message]:
-    """Collect session id -> ``{"created", "turns", "closed"}``, with the last message of each turn."""
-    sessions: dict[str, Message] = {}
-    turns: dict[str, dict[int, Message]] = {}
-    for message in messages:
-        name = str(message.get("session_id"))
-        session = sessions.setdefault(name, {"id": name, "created": None, "turns": [], "closed": None})
-        kind, turn = message["type"], message.get("turn")
-        if kind == "session.created":
-            session["created"] = message
-        elif kind == "session.closed":
-            session["closed"] = message
-        elif kind in ("turn.final", "turn.revised", "turn.failed") and isinstance(turn, int):
-            turns.setdefault(name, {})[turn] = message
-    for name, session in sessions.items():
-        known = turns.get(name, {})
-        session["turns"] = [known[turn] for turn in sorted(known)]
-    return sessions
-
-
-def _labels(sessions: Mapping[str, Message]) -> list[str]:
+def _labels(sessions: Iterable[Conversation]) -> list[str]:
     """Return all emotion labels, in the checkpoint's order."""
-    labels: dict[str, None] = {}
-    for session in sessions.values():
-        created, turns = session["created"], session["turns"]
-        if isinstance(created, dict):
-            declared = created.get("labels")
-            labels.update(dict.fromkeys(map(str, declared if isinstance(declared, list) else ())))
-        for turn in turns if isinstance(turns, list) else ():
-            emotion = turn.get("emotion")
-            if isinstance(emotion, dict):
-                probabilities = emotion.get("probabilities")
-                labels.update(dict.fromkeys(probabilities if isinstance(probabilities, dict) else ()))
-                labels[str(emotion.get("label"))] = None
-    return list(labels)
+    return list(dict.fromkeys(label for session in sessions for label in session.labels))
 
 
-def _duration_hint_s(sessions: Mapping[str, Message]) -> float | None:
+def _session(session: Conversation) -> Message:
+    """Return a conversation as the page reads it."""
+    return cast(
+        Message,
+        {"id": session.id, "created": session.created, "turns": session.turns, "closed": session.closed},
+    )
+
+
+def _duration_hint_s(sessions: Iterable[Conversation]) -> float | None:
     """Return the longest session's audio in seconds, None if no session was closed."""
-    heard = [closed.get("audio_ms") for s in sessions.values() if isinstance(closed := s["closed"], dict)]
+    heard = [session.closed.get("audio_ms") for session in sessions if session.closed is not None]
     return max((ms / 1000 for ms in heard if isinstance(ms, int)), default=None)
 
 
@@ -268,20 +245,9 @@ def _embedded(data: Json) -> str:
 
 def _replace(path: Path, pieces: Iterator[str]) -> None:
     """Write a temporary file, then replace `path` with it."""
-    target = Path(os.path.realpath(path))
-    # A pipe or a device is written directly.
-    special = path.exists() and not path.is_file() and not path.is_dir()
-    partial = path if special else target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as out:
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as out:
             out.writelines(pieces)
-        if not special:
-            os.replace(partial, target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"report {path}: expected a place that can be written, got: {reason}") from error
-    finally:
-        if not special:
-            with suppress(OSError):  # already moved, or never created
-                partial.unlink()

@@ -57,6 +57,7 @@ class TerminalView:
         self._sessions: dict[str, set[str]] = {}  # id -> its speakers
         self._turns: dict[tuple[str, int], Message] = {}  # the last message of each turn
         self._colours: dict[str, str] = {}
+        self._whole: list[Message] = []  # the summary of the last session, by speaker
 
     def __enter__(self) -> Self:
         self._began = self._console.get_time()
@@ -92,6 +93,10 @@ class TerminalView:
         elif kind == "session.closed":
             self._sessions.setdefault(session, set())
             self._audio_ms += _int(message.get("audio_ms"))
+            summary = message.get("summary")
+            self._whole = (
+                [one for one in summary if isinstance(one, dict)] if isinstance(summary, list) else []
+            )
             self._heard_ms, self._partial, self._listening = 0, None, False
         self._refresh()
 
@@ -285,7 +290,35 @@ class TerminalView:
         colours = {label: style.dark for label, style in self._styles.items()}
         if emotions:
             self._print(self._tally("expressed", emotions, colours))
+        if len(self._sessions) == 1:
+            for one in self._whole:
+                self._print(self._speaker(one))
         self._latency(turns)
+
+    def _speaker(self, summary: Message) -> Text:
+        """Format the whole of a conversation of one speaker."""
+        name = self._clean(summary.get("speaker"))
+        share, emotions = summary.get("share"), summary.get("emotions")
+        parts = [_plural(_int(summary.get("turns")), "turn")]
+        if share is not None:
+            parts = [f"{clock(_int(summary.get('speaking_ms')))} ({_float(share):.0%}) in {parts[0]}"]
+        counts = {
+            self._clean(label): _int(totals.get("turns"))
+            for label, totals in (emotions.items() if isinstance(emotions, dict) else ())
+            if isinstance(totals, dict)
+        }
+        told = [f"{label} {count}" for label, count in Counter(counts).most_common() if count]
+        shifts = summary.get("shifts")
+        shifted = (
+            sum(_int(s.get("count")) for s in shifts if isinstance(s, dict))
+            if isinstance(shifts, list)
+            else 0
+        )
+        parts += [", ".join(told), f"{_plural(shifted, 'shift')} of emotion"]
+        if share is not None:
+            parts.append(_plural(_int(summary.get("interruptions")), "interruption"))
+        line = Text(f"{name:<10}", style=self._colour(name))
+        return line.append("" if line.plain.endswith(" ") else " ").append("; ".join(parts), "default")
 
     def _tally(self, title: str, counts: Counter[str], colours: dict[str, str]) -> Text:
         """Format counts as ``title  name n   name n ...``, the most frequent first."""

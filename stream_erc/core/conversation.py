@@ -16,6 +16,7 @@ from stream_erc.core.channels import ChannelMemory
 from stream_erc.core.clustering_state import ClusteringState
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.enrolment import MIN_SPEECH_S
+from stream_erc.core.summary import Tally, summarize
 from stream_erc.core.work import Analysis, Classification, ClassifyTurn, ConversationState
 from stream_erc.events import (
     EmotionEvent,
@@ -25,6 +26,7 @@ from stream_erc.events import (
     KnownVoice,
     Latency,
     SpeakerRenamed,
+    SpeakerSummary,
     SpeechSegment,
     Turn,
     Vector,
@@ -49,7 +51,7 @@ class Conversation:
         clustering: the voices so far.
         state: the network's memory.
         pinned: turns whose speaker the client corrected; the clustering does not move them.
-        spoken: the number of turns of each speaker, by index.
+        tally: the finished turns, counted by speaker.
         renamed: (original name, current name) of each renamed voice.
         language: the language of the last turn with words, None if no recognizer told one.
         channels: voices and languages by channel, where channels are heard separately.
@@ -63,7 +65,7 @@ class Conversation:
     clustering: ClusteringState | None = None
     state: ConversationState | None = None
     pinned: frozenset[int] = frozenset()
-    spoken: tuple[int, ...] = ()
+    tally: Tally = field(default_factory=Tally)
     renamed: tuple[tuple[str, str], ...] = ()
     language: str | None = None
     channels: ChannelMemory = field(default_factory=ChannelMemory)
@@ -72,13 +74,18 @@ class Conversation:
     @property
     def memory(self) -> "Memory":
         """The part that a correction restores."""
-        return Memory(self.past, self.state, self.spoken)
+        return Memory(self.past, self.state, self.tally)
 
     @property
     def speakers(self) -> tuple[str, ...]:
         """The names of all speakers with a turn, by order of appearance."""
-        spoken = zip(self.names, self.spoken, strict=False)
-        return tuple(dict.fromkeys(name for name, turns in spoken if turns))
+        spoken = zip(self.names, self.tally.speakers, strict=False)
+        return tuple(dict.fromkeys(name for name, tally in spoken if tally.turns))
+
+    @property
+    def summary(self) -> tuple[SpeakerSummary, ...]:
+        """The whole of the conversation so far, by speaker."""
+        return summarize(self.tally, self.names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +94,7 @@ class Memory:
 
     past: tuple[tuple[int, str], ...]
     state: ConversationState | None
-    spoken: tuple[int, ...]
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,8 +270,6 @@ class ConversationTracker:
         latency = replace(analyzed.latency, emotion=result.emotion_ms, total=total)
         past = (*step.before.past, (turn.speaker, turn.read)) if turn.text else step.before.past
         turns = max(self.current.turns, turn.index + 1)
-        counts = [*step.before.spoken, *[0] * (len(self.current.names) - len(step.before.spoken))]
-        counts[turn.speaker] += 1
         channels = self.current.channels
         if turn.channel is not None and turn.language:
             channels = channels.with_language(turn.channel, turn.language)
@@ -273,7 +278,7 @@ class ConversationTracker:
             turns=turns,
             past=past[-PAST_TURNS:],
             state=result.state,
-            spoken=tuple(counts),
+            tally=step.before.tally.with_turn(turn, result.emotion),
             language=turn.language or self.current.language,
             channels=channels,
         )
@@ -285,22 +290,8 @@ class ConversationTracker:
             result.emotion,
             latency,
             analyzed.revision,
-            self._others(turn),
+            tuple(dict.fromkeys(self.current.names[who] for who in step.before.tally.others(turn))),
         )
-
-    def _others(self, turn: Turn) -> tuple[str, ...]:
-        """Return the names of others whose earlier turns go on into `turn`."""
-        earlier = (step.analyzed.turn for step in self._done)
-        names = [
-            self.current.names[other.speaker]
-            for other in earlier
-            if other.index < turn.index
-            and other.speaker != turn.speaker
-            and other.end is not None
-            and turn.start is not None
-            and other.end > turn.start
-        ]
-        return tuple(dict.fromkeys(names))
 
     def skip(self, index: int) -> None:
         """Advance past turn `index`, which failed."""
@@ -457,7 +448,7 @@ class ConversationTracker:
         self._done = deque(steps[:first], maxlen=self._done.maxlen)
         before = steps[first].before
         self.current = replace(
-            self.current, past=before.past, state=before.state, spoken=before.spoken, names=names
+            self.current, past=before.past, state=before.state, tally=before.tally, names=names
         )
 
     def _voice_name(self, speaker: int) -> str:

@@ -33,6 +33,7 @@ from stream_erc.core.conversation import (
 from stream_erc.core.diarization import OnlineClustering
 from stream_erc.core.given_segmentation import AppendedSegmenter, GivenSegmenter
 from stream_erc.core.input_queue import APPENDED_AUDIO_MS, InputQueue
+from stream_erc.core.pending import AheadWork, PendingTurn, same_input
 from stream_erc.core.segmentation import (
     BEGINNING,
     Segmenter,
@@ -104,54 +105,6 @@ class Snapshot:
     def acknowledged(self) -> int:
         """The position of the first sample to send again."""
         return self.mark.audio_from
-
-
-@dataclass(slots=True, eq=False)
-class _Ahead:
-    """Work that was begun when a pause began, in case it ends the turn.
-
-    Attributes:
-        work: the analysis of the turn.
-        analysis: its result, None until it is there.
-        guess: the turn with its speaker.
-        classify, classification: the same for its emotion.
-        decided_at: the sample at which the end was decided.
-        ended: whether the turn has ended with this pause.
-    """
-
-    work: AnalyzeSegment
-    analysis: Analysis | None = None
-    guess: IdentifiedTurn | None = None
-    classify: ClassifyTurn | None = None
-    classification: Classification | None = None
-    waiting: bool = False  # for the language of the turn before
-    decided_at: int = 0
-    ended: bool = False
-
-    def late_ms(self, elapsed_ms: float) -> float:
-        """Return how long after the end was decided the result of work came that took `elapsed_ms`."""
-        head_start_ms = (self.decided_at - self.work.segment.decided_at) * 1000 / SAMPLE_RATE
-        return max(0.0, elapsed_ms - head_start_ms)
-
-    def matches(self, segment: SpeechSegment) -> bool:
-        """Return whether the final `segment` has the same samples."""
-        paused = self.work.segment
-        return (paused.samples_from, len(paused.samples)) == (segment.samples_from, len(segment.samples))
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A turn that was found, perhaps analysed, but not yet classified."""
-
-    segment: SpeechSegment | None
-    given: GivenTurn
-    analysis: Analysis | Failure | None = None
-    waiting: AnalyzeSegment | None = None  # for the language of the turn before
-
-    @property
-    def channel(self) -> int | None:
-        """The channel in which it was found."""
-        return self.segment.channel if self.segment else None
 
 
 class Session:
@@ -241,11 +194,11 @@ class Session:
         self._failed = self._snapshot.failed
         self._reported, self._inputs_done = self._snapshot.events, self._snapshot.inputs
         self._closed = False
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, PendingTurn] = {}
         self._partial: Work | None = None
         self._guess: IdentifiedTurn | None = None
         self._enrolling: tuple[ClipEnrolment, MeasureVoice] | None = None
-        self._aheads: dict[int | None, _Ahead] = {}  # by channel
+        self._aheads: dict[int | None, AheadWork] = {}  # by channel
         self._events: list[Event] = []
         self._work: deque[Work] = deque()
         self._last_id = 0
@@ -454,7 +407,7 @@ class Session:
     def _begin_appended(self, turn: GivenTurn) -> None:
         self._appending, index = turn, self._tracker.current.turns
         if turn.start is None or turn.end is None:
-            self._pending[index] = _Pending(None, turn, Analysis(None, None, Features(None)))
+            self._pending[index] = PendingTurn(None, turn, Analysis(None, None, Features(None)))
         else:
             self._take_segments(self._audio.request(index, turn.start, turn.end))
         self._classify_next()
@@ -501,7 +454,7 @@ class Session:
                 f"turn {index + 1} begins at {start / SAMPLE_RATE:.2f} s: expected a turn within the audio, "
                 f"which ends at {self._audio.received / SAMPLE_RATE:.2f} s"
             )
-            self._pending[index] = _Pending(None, given, Failure(message))
+            self._pending[index] = PendingTurn(None, given, Failure(message))
 
     def _receive_speakers(self, speech: RunningSpeech, result: SpeakerActivity | Failure) -> None:
         """Tell the segmenter who speaks; if it could not be told, nobody new does."""
@@ -529,7 +482,7 @@ class Session:
             else:
                 ahead = None
             earlier = self._awaits_analysis(channel)
-            pending = self._pending[segment.index] = _Pending(segment, given)
+            pending = self._pending[segment.index] = PendingTurn(segment, given)
             if earlier and self._detect_language:
                 pending.waiting = work
                 return
@@ -610,7 +563,7 @@ class Session:
         """Classify a turn, or take the result if it was classified ahead, in the same conversation."""
         now, ahead = self._tracker.current, self._aheads.get(analyzed.turn.channel)
         begun = ahead.classify if ahead else None
-        if ahead and begun and _same_input(begun, analyzed, now):
+        if ahead and begun and same_input(begun, analyzed, now):
             del self._aheads[analyzed.turn.channel]
             if ahead.classification:
                 work = self._tracker.start(self._new_id(), analyzed)
@@ -665,7 +618,7 @@ class Session:
         if not self._adaptive and self._pending:
             return  # earlier turns come first
         channel = work.segment.channel
-        self._aheads[channel] = ahead = _Ahead(replace(work, awaited=self._adaptive))
+        self._aheads[channel] = ahead = AheadWork(replace(work, awaited=self._adaptive))
         ahead.waiting = self._detect_language and self._awaits_analysis(channel)
         if not ahead.waiting:
             self._work.append(ahead.work)
@@ -692,7 +645,7 @@ class Session:
             needed_ms = needed_silence_ms(heard, self._endpointing)
             self._take_segments(self._audio.decide(work.segment, needed_ms))
 
-    def _classify_ahead(self, ahead: _Ahead, guess: IdentifiedTurn) -> None:
+    def _classify_ahead(self, ahead: AheadWork, guess: IdentifiedTurn) -> None:
         before, analyzed = guess.conversation, guess.analyzed
         ahead.classify = ClassifyTurn(
             self._new_id(), analyzed.turn, analyzed.features, before.past, before.state, ahead=True
@@ -759,7 +712,10 @@ class Session:
         if self._audio.eof and self._audio.exhausted and done and not self._closed:
             self._closed = True
             now, failed = self._tracker.current, self._failed
-            self._report(SessionClosed(self._audio.received, now.turns - failed, failed, now.speakers))
+            closed = SessionClosed(
+                self._audio.received, now.turns - failed, failed, now.speakers, now.summary
+            )
+            self._report(closed)
 
     def _given_turn(self, index: int) -> GivenTurn:
         if self._appending is not None:
@@ -769,13 +725,3 @@ class Session:
     def _new_id(self) -> int:
         self._last_id += 1
         return self._last_id
-
-
-def _same_input(work: ClassifyTurn, analyzed: AnalyzedTurn, now: Conversation) -> bool:
-    """Return whether `work` classifies this turn in this conversation."""
-    return (
-        (work.turn.speaker, work.turn.read) == (analyzed.turn.speaker, analyzed.turn.read)
-        and work.features is analyzed.features
-        and work.past == now.past
-        and work.state is now.state
-    )

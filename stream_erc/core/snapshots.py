@@ -6,7 +6,7 @@ audio, only values computed from it. Both contain the words of the last turns.
 """
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from stream_erc.core.segmentation import SegmenterMark
 from stream_erc.core.session import Snapshot
 from stream_erc.core.speaker_change import Stretch
 from stream_erc.core.speaker_watch import Question, WatchState
+from stream_erc.core.summary import Span, SpeakerTally, Tally, Totals
 from stream_erc.core.vad import CONTEXT, VadState
 from stream_erc.core.work import ConversationState
 from stream_erc.events import Features, Latency, Turn, Word
@@ -42,10 +43,22 @@ class StateCodec(Protocol):
         ...
 
 
+_SpeakerTally: TypeAlias = tuple[
+    int,
+    int,
+    tuple[Totals, ...],
+    int | None,
+    tuple[tuple[int, int, int], ...],
+    tuple[tuple[int, int], ...],
+]
+"""The fields of a `SpeakerTally`."""
+
+
 class _Memory(msgspec.Struct, frozen=True, array_like=True):
     past: tuple[tuple[int, str], ...]
     state: bytes | None
-    spoken: tuple[int, ...]
+    speakers: tuple[_SpeakerTally, ...]
+    spans: tuple[Span, ...]
 
 
 class _Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -165,7 +178,7 @@ def decode(header: bytes, steps: Mapping[int, bytes], codec: StateCodec) -> Snap
         clustering=clustering,
         state=memory.state,
         pinned=frozenset(kept.pinned),
-        spoken=memory.spoken,
+        tally=memory.tally,
         renamed=kept.renamed,
         language=kept.language,
         channels=ChannelMemory(
@@ -192,12 +205,15 @@ def _decode(blob: bytes, kind: type[T]) -> T:
 
 def _from_memory(memory: Memory, codec: StateCodec) -> _Memory:
     state = None if memory.state is None else codec.state_to_bytes(memory.state)
-    return _Memory(memory.past, state, memory.spoken)
+    speakers = tuple(
+        (t.turns, t.samples, t.emotions, t.last, t.shifts, t.interruptions) for t in memory.tally.speakers
+    )
+    return _Memory(memory.past, state, speakers, memory.tally.spans)
 
 
 def _to_memory(kept: _Memory, codec: StateCodec) -> Memory:
     state = None if kept.state is None else codec.state_from_bytes(kept.state)
-    return Memory(kept.past, state, kept.spoken)
+    return Memory(kept.past, state, Tally(tuple(SpeakerTally(*t) for t in kept.speakers), kept.spans))
 
 
 def _from_mark(mark: SegmenterMark) -> _Mark:

@@ -97,9 +97,22 @@ Speakers
 
 Ending
     The client sends ``session.close``. The server finishes the audio that it has and sends ``session.closed``
-    with totals: audio, turns, failed turns, speakers. It then closes the connection with 1000. Both sides can
+    with totals: audio, turns, failed turns, speakers. It then closes the connection with 1000. Once the
+    client has answered that, the session is deleted, unless ``session.close`` said ``keep``. With
+    ``session.delete`` instead, nothing is finished: the session ends at once and is deleted, and
+    ``session.deleted`` says so. Both sides can
     reconcile the totals: ``audio_ms`` is the audio that the client sent, rounded, and
     ``turns + failed_turns`` is the number of turns that the server reported.
+
+    ``summary`` is the whole of the conversation by speaker, from the turns as they are in the end: revised
+    turns count as revised, under the last names. *Speaking time* is the length of a speaker's turns, and
+    ``share`` its part of all speakers' speaking time; where two speak at once, both do. For each label:
+    the turns that expressed it, their length, and its mean ``probability`` over all turns of the speaker,
+    each turn counted once. A *shift* is a turn with another label than the same speaker's turn before,
+    whoever spoke between. An *interruption* is a turn that begins while somebody else's turn goes on, after
+    its first moment and before its end, a short "mhm" included; a turn is compared with the 32 before it.
+    Two speakers who turned out to be one, too late for their turns to be sent again, are counted together,
+    their shifts each from their own turns.
 
 Losing nothing
     ``turn.final``, ``turn.revised``, ``turn.failed``, ``speaker.updated``, ``voice.enrolled`` and

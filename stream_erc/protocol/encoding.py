@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypedDict, cast
+from typing import TypeAlias, TypedDict, cast, overload
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,12 +15,14 @@ from stream_erc.events import (
     Emotion,
     EmotionEvent,
     Event,
+    GivenTurn,
     InputRejected,
     Latency,
     PartialTurn,
     SessionClosed,
     SpeakerRenamed,
     SpeakerRenaming,
+    SpeakerSummary,
     SpeechStarted,
     SpeechStopped,
     TurnEnrolment,
@@ -34,6 +36,14 @@ from stream_erc.protocol.messages import EmotionReading, LatencyParts, ServerMes
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | dict[str, "Json"] | None
 Message: TypeAlias = dict[str, Json]
+
+
+@overload
+def to_ms(samples: int) -> int: ...
+
+
+@overload
+def to_ms(samples: int | None) -> int | None: ...
 
 
 def to_ms(samples: int | None) -> int | None:
@@ -151,6 +161,7 @@ class MessageEncoder:
                     turns=event.turns,
                     failed_turns=event.failed_turns,
                     speakers=event.speakers,
+                    summary=tuple(map(_summary, event.summary)),
                 )
 
 
@@ -160,10 +171,14 @@ class FileEncoder:
     Args:
         session_id: the session's id in the file.
         dialogue: the input's name for it, if any.
+        given: the turns that are known, by their numbers: a turn's message has what else its file tells.
     """
 
-    def __init__(self, session_id: str, dialogue: str | None = None) -> None:
+    def __init__(
+        self, session_id: str, dialogue: str | None = None, given: Sequence[GivenTurn] | None = None
+    ) -> None:
         self._encoder, self._seq = MessageEncoder(session_id, dialogue), itertools.count()
+        self._given = given or ()
 
     def created(
         self,
@@ -185,7 +200,14 @@ class FileEncoder:
 
     def encode(self, event: Event) -> Message:
         """Return the message of an event."""
-        return to_message(self._encoder.encode(event), next(self._seq))
+        message = self._encoder.encode(event)
+        if isinstance(message, messages.TurnFields | messages.TurnFailed) and message.turn < len(self._given):
+            given = self._given[message.turn]
+            message = msgspec.structs.replace(message, extra=dict(given.extra) or UNSET)
+            if message.audio_start_ms is None:
+                start, end = to_ms(given.start), to_ms(given.end)
+                message = msgspec.structs.replace(message, audio_start_ms=start, audio_end_ms=end)
+        return to_message(message, next(self._seq))
 
 
 def parse(text: str) -> messages.FromClient:
@@ -268,6 +290,29 @@ def _reading(emotion: Emotion) -> EmotionReading:
         label=emotion.label,
         confidence=round(emotion.confidence, 6),
         probabilities={label: round(p, 6) for label, p in emotion.probabilities.items()},
+    )
+
+
+def _summary(summary: SpeakerSummary) -> messages.SpeakerSummary:
+    """Return the summary of a speaker, with shares and probabilities to four decimals."""
+    return messages.SpeakerSummary(
+        speaker=summary.speaker,
+        turns=summary.turns,
+        speaking_ms=to_ms(summary.samples),
+        share=None if summary.share is None else round(summary.share, 4),
+        emotions={
+            totals.label: messages.EmotionTotals(
+                turns=totals.turns,
+                speaking_ms=to_ms(totals.samples),
+                probability=round(totals.probability, 4),
+            )
+            for totals in summary.emotions
+        },
+        shifts=tuple(
+            messages.EmotionShift(before=shift.before, after=shift.after, count=shift.count)
+            for shift in summary.shifts
+        ),
+        interruptions=summary.interruptions,
     )
 
 

@@ -415,8 +415,8 @@ def _to_input(message: Input, *, keeps_voices: bool) -> ClientInput:
     """
     match message:
         case TurnAppend(text=text, speaker=speaker, audio_start_ms=start, audio_end_ms=end):
-            span = [None if ms is None else ms_to_samples(ms) for ms in (start, end)]
-            return GivenTurn(speaker, text, *span)
+            first, after = (None if ms is None else ms_to_samples(ms) for ms in (start, end))
+            return GivenTurn(speaker, text, first, after)
         case TurnCorrect(turn=turn, speaker=speaker):
             return TurnCorrection(turn, speaker)
         case SpeakerRename(speaker=speaker, name=name):

@@ -164,6 +164,15 @@ class Ping(ClientMessage, tag="ping", frozen=True, kw_only=True):
 class SessionClose(ClientMessage, tag="session.close", frozen=True, kw_only=True):
     """No more input comes. What was heard is finished, then `session.closed` ends the session."""
 
+    keep: Annotated[
+        bool,
+        Meta(description="keep it stored until it expires; else it is deleted once `session.closed` arrived"),
+    ] = False
+
+
+class SessionDelete(ClientMessage, tag="session.delete", frozen=True, kw_only=True):
+    """Ends the session at once and deletes it. Nothing is finished; `session.deleted` answers."""
+
 
 FromClient: TypeAlias = (
     SessionAuthenticate
@@ -175,6 +184,7 @@ FromClient: TypeAlias = (
     | VoiceEnrol
     | Ping
     | SessionClose
+    | SessionDelete
 )
 
 # --- what the server sends ------------------------------------------------------------------------
@@ -296,7 +306,9 @@ class InputAcknowledged(ServerMessage, tag="input.acknowledged", frozen=True, kw
 class SpeechStarted(ServerMessage, tag="speech.started", frozen=True, kw_only=True):
     """Speech began; a turn follows."""
 
-    audio_start_ms: Annotated[int | None, Meta(description="where; its turn may begin a few tenths of a second earlier")]
+    audio_start_ms: Annotated[
+        int | None, Meta(description="where; its turn may begin a few tenths of a second earlier")
+    ]
     channel: Channel = UNSET
 
 
@@ -323,6 +335,12 @@ class LatencyParts(Part, frozen=True, kw_only=True):
     features: Annotated[float, Meta(description="the voice")]
     emotion: Annotated[float, Meta(description="the words and the network's step")]
     total: Annotated[float, Meta(description="all of it, waiting included")]
+
+
+Extra: TypeAlias = Annotated[
+    dict[str, str] | UnsetType,
+    Meta(description="further columns of the file that the turn was given in; in files of events only"),
+]
 
 
 class TurnPartial(ServerMessage, tag="turn.partial", frozen=True, kw_only=True):
@@ -356,7 +374,9 @@ class TurnFields(SessionEvent, frozen=True, kw_only=True):
     speaker_unsure: Annotated[
         bool | UnsetType, Meta(description="true where the voice told little about who spoke; else left out")
     ] = UNSET
-    audio_start_ms: Annotated[int | None, Meta(description="null for a turn without audio")]
+    audio_start_ms: Annotated[
+        int | None, Meta(description="null for a turn without audio, unless the file it was given in tells")
+    ]
     audio_end_ms: int | None
     text: Annotated[str, Meta(description="what was said, in its own language")]
     language: Annotated[
@@ -380,6 +400,7 @@ class TurnFields(SessionEvent, frozen=True, kw_only=True):
     latency_ms: LatencyParts
     revision: Annotated[int, Meta(description="0; 1, 2 ... where a correction changed the turn")]
     channel: Channel = UNSET
+    extra: Extra = UNSET
 
 
 class TurnFinal(TurnFields, tag="turn.final", frozen=True, kw_only=True):
@@ -398,6 +419,7 @@ class TurnFailed(SessionEvent, tag="turn.failed", frozen=True, kw_only=True):
     audio_end_ms: int | None
     message: Annotated[str, Meta(description="what was expected and what came")]
     channel: Channel = UNSET
+    extra: Extra = UNSET
 
 
 class SpeakerUpdated(SessionEvent, tag="speaker.updated", frozen=True, kw_only=True):
@@ -450,13 +472,54 @@ class SessionGoingAway(ServerMessage, tag="session.going_away", frozen=True, kw_
     time_left_ms: int
 
 
+class EmotionTotals(Part, frozen=True, kw_only=True):
+    """A label in the turns of a speaker."""
+
+    turns: Annotated[int, Meta(description="that expressed it")]
+    speaking_ms: Annotated[int, Meta(description="their length")]
+    probability: Annotated[float, Meta(description="its mean over all turns of the speaker")]
+
+
+class EmotionShift(Part, frozen=True, kw_only=True):
+    """Turns with another emotion than the same speaker's turn before."""
+
+    before: Annotated[str, Meta(description="the label of the turn before")]
+    after: Annotated[str, Meta(description="the label of the turn")]
+    count: Annotated[int, Meta(description="how often")]
+
+
+class SpeakerSummary(Part, frozen=True, kw_only=True):
+    """The whole of a conversation, of one speaker."""
+
+    speaker: str
+    turns: Annotated[int, Meta(description="turns that have an emotion")]
+    speaking_ms: Annotated[int, Meta(description="their length; 0 without audio")]
+    share: Annotated[
+        float | None, Meta(description="of all speakers' speaking time, 0 to 1; null without audio")
+    ]
+    emotions: Annotated[
+        dict[str, EmotionTotals], Meta(description="by label, in the checkpoint's order; all labels")
+    ]
+    shifts: Annotated[
+        tuple[EmotionShift, ...], Meta(description="from one emotion to another, the most frequent first")
+    ]
+    interruptions: Annotated[int, Meta(description="turns that begin while somebody else speaks")]
+
+
 class SessionClosed(SessionEvent, tag="session.closed", frozen=True, kw_only=True):
-    """The last message, with totals."""
+    """The last message, with totals and the whole of the conversation by speaker."""
 
     audio_ms: Annotated[int | None, Meta(description="audio heard")]
     turns: Annotated[int, Meta(description="turns that have an emotion")]
     failed_turns: int
     speakers: tuple[str, ...]
+    summary: Annotated[
+        tuple[SpeakerSummary, ...], Meta(description="of each speaker, in the order of `speakers`")
+    ] = ()
+
+
+class SessionDeleted(ServerMessage, tag="session.deleted", frozen=True, kw_only=True):
+    """Answers `session.delete`: nothing of the session is stored any more. It is the last message."""
 
 
 FromServer: TypeAlias = (
@@ -478,4 +541,5 @@ FromServer: TypeAlias = (
     | Pong
     | SessionGoingAway
     | SessionClosed
+    | SessionDeleted
 )

@@ -10,7 +10,7 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -25,14 +25,22 @@ def suffix(path: Path) -> str:
     return Path(path.name[: -len(".gz")] if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
-def read_lines(path: Path, limit: int | None = None) -> Generator[str, None, None]:
+def read_lines(
+    path: Path, limit: int | None = None, on_other: Callable[[int, int], None] | None = None
+) -> Generator[str, None, None]:
     """Yield lines with their line ends; raise an error after all complete lines before the fault.
 
     A caller that may stop early must close the generator (`contextlib.closing`), which closes the file.
+
+    Args:
+        path: the file.
+        limit: its greatest size in bytes.
+        on_other: called with the line's number and the byte where the first line is not UTF-8; such lines are
+            then read as Windows-1252. None: they are an error.
     """
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
-            for number, line in enumerate(_decoded(path, cast(BinaryIO, stream), limit), 1):
+            for number, line in enumerate(_decoded(path, cast(BinaryIO, stream), limit, on_other), 1):
                 if "\0" in line:
                     raise TurnsError(f"{path}, line {number}: expected text, got a zero byte")
                 yield line
@@ -42,7 +50,9 @@ def read_lines(path: Path, limit: int | None = None) -> Generator[str, None, Non
         raise TurnsError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
 
 
-def _decoded(path: Path, stream: BinaryIO, limit: int | None) -> Iterator[str]:
+def _decoded(
+    path: Path, stream: BinaryIO, limit: int | None, on_other: Callable[[int, int], None] | None
+) -> Iterator[str]:
     """Decode UTF-8 line by line, and UTF-16, whose line ends cannot be found in bytes, at once."""
     line, offset = stream.readline(MAX_LINE_BYTES + 1), 0
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -58,6 +68,7 @@ def _decoded(path: Path, stream: BinaryIO, limit: int | None) -> Iterator[str]:
         return
     if line.startswith(codecs.BOM_UTF8):
         line, offset = line[len(codecs.BOM_UTF8) :], len(codecs.BOM_UTF8)
+    told = False
     for number in itertools.count(1):
         if not line:
             return
@@ -68,6 +79,13 @@ def _decoded(path: Path, stream: BinaryIO, limit: int | None) -> Iterator[str]:
         try:
             yield line.decode("utf-8")
         except UnicodeDecodeError as error:
+            if on_other is not None:
+                if not told:
+                    on_other(number, line[error.start])
+                told = True
+                yield line.decode("cp1252", errors="replace")
+                offset, line = offset + len(line), stream.readline(MAX_LINE_BYTES + 1)
+                continue
             raise TurnsError(
                 f"{path}, line {number}: expected UTF-8 (or UTF-16 with a byte order mark), "
                 f"got byte 0x{line[error.start]:02x} at byte {offset + error.start}"

@@ -240,8 +240,8 @@ def test_turns_of_another_recording(replay, tmp_path, talk) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", "begin,finish,who\n1,2,Anna\n", "begin"),
-        ("a.csv", HEADER + "one,2,Anna,hello\n", "expected a number as start"),
+        ("a.csv", "mood,finish,who\n1,2,Anna\n", "mood"),
+        ("a.csv", HEADER + "one,2,Anna,hello\n", "expected a time as start"),
         ("a.csv", HEADER + "2,1,Anna,hello\n", "start < end"),
         ("a.csv", "", "an empty file"),
         ("a.json", '{"turns": [{"speaker": "Anna"}]}', "start"),
@@ -258,11 +258,23 @@ def test_turns_that_cannot_be_read(replay, tmp_path, talk, name, content, said) 
     assert ended.messages == []
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.rttm", "a.srt"])
-def test_turns_in_another_encoding(replay, tmp_path, talk, name) -> None:
+def test_turns_in_another_encoding(replay, tmp_path, talk) -> None:
     soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
-    (tmp_path / name).write_bytes((HEADER + "1,2,José,olé\n").encode("latin-1"))
-    refused(replay(tmp_path / "a.wav", "--turns", tmp_path / name), name, "UTF-8")
+    (tmp_path / "a.csv").write_bytes((HEADER + "1,2,José,olé\n").encode("latin-1"))
+    ended = replay(tmp_path / "a.wav", "--turns", tmp_path / "a.csv")
+    assert (ended.code, ended.error.count("\n")) == (0, 1)
+    assert "a.csv, line 2: expected UTF-8, got byte 0xe9" in ended.error
+    assert [(turn["speaker"], turn["text"]) for turn in ended.turns] == [("José", "olé")]
+
+
+def test_odd_lines_are_told_and_cost_no_other(replay, tmp_path, talk) -> None:
+    odd = "".join(f"{k},{k},Anna,empty\n" for k in range(30))
+    ended = with_turns(replay, tmp_path, talk, "a.csv", HEADER + "1,2,Anna,one\n" + odd + "3,4,Tom,two\n")
+    assert (ended.code, [turn["text"] for turn in ended.turns]) == (0, ["one", "two"])
+    told = ended.error.splitlines()
+    assert len(told) == 21
+    assert told[0].endswith("a.csv, line 3: expected 0 <= start < end, got 0 s to 0 s")
+    assert told[-1] == "stream-erc: and 10 more of the kind"
 
 
 # --- text dialogues -------------------------------------------------------------------------------
@@ -275,8 +287,8 @@ def test_turns_in_another_encoding(replay, tmp_path, talk, name) -> None:
         ("a.jsonl", b'{"turns": []}\n', "at least one turn"),
         ("a.jsonl", b'{"turns": [{"speaker": "Anna"}]}\n', "expected a text"),
         ("a.jsonl", b"not json\n", "line 1"),
-        ("a.csv", b"who,said\nAnna,hello\n", "speaker"),
-        ("a.csv", "speaker,text\nJosé,olé\n".encode("latin-1"), "UTF-8"),
+        ("a.csv", b"who,mood\nAnna,hello\n", "who, mood"),
+        ("a.rttm", TURN.format(1, 2).encode(), "expected a text"),
         ("a.json", b"[", "a.json"),
     ],
 )
@@ -287,12 +299,24 @@ def test_dialogues_that_cannot_be_read(replay, tmp_path, name, content, said) ->
     assert ended.messages == []
 
 
-def test_dialogues_before_a_bad_line_are_kept(replay, tmp_path) -> None:
+def test_a_transcript_is_a_conversation_with_times(replay, tmp_path) -> None:
+    cues = "WEBVTT\n\n00:01.000 --> 00:02.000\nAnna (she/her): hello\n\nodd\nlines\n"
+    (tmp_path / "a.vtt").write_text(cues + "\n00:03.000 --> 00:04.000\nTom: hi\n")
+    ended = replay(tmp_path / "a.vtt", "--report", tmp_path / "r.html")
+    assert (ended.code, ended.error.count("\n")) == (0, 1)
+    assert "a.vtt, line 6: expected a cue" in ended.error
+    said = [(m["speaker"], m["text"], m["audio_start_ms"], m["audio_end_ms"]) for m in ended.turns]
+    assert said == [("Anna (she/her)", "hello", 1_000, 2_000), ("Tom", "hi", 3_000, 4_000)]
+    assert "she/her" in (tmp_path / "r.html").read_text()
+
+
+def test_dialogues_beside_a_bad_line_are_kept(replay, tmp_path) -> None:
     good = '{"dialogue": "one", "turns": [{"speaker": "Anna", "text": "hello"}]}\n'
     (tmp_path / "a.jsonl").write_text(good + "{}\n" + good)
     ended = replay(tmp_path / "a.jsonl", "--report", tmp_path / "r.html")
-    refused(ended, "a.jsonl, line 2")
-    assert [turn["dialogue"] for turn in ended.turns] == ["one"]
+    assert (ended.code, ended.error.count("\n")) == (0, 1)
+    assert "a.jsonl, line 2: expected" in ended.error
+    assert [turn["dialogue"] for turn in ended.turns] == ["one", "one"]
     assert "hello" in (tmp_path / "r.html").read_text()
 
 
@@ -375,6 +399,36 @@ def test_unwritable_places_are_found_before_the_work(replay, tmp_path) -> None:
     refused(replay(*words, "--report", tmp_path, model=unloadable), f"--report {tmp_path}", "a folder")
     refused(replay(*words, "--report", below_a_file, model=unloadable), "--report", "a.csv/b")
     assert (tmp_path / "a.csv").read_text() == "speaker,text\nAnna,hello\n"
+
+
+def test_exports_that_cannot_be_written_are_found_before_the_work(replay, tmp_path, talk) -> None:
+    (tmp_path / "a.csv").write_text("speaker,text\nAnna,hello\n")
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    unloadable = tmp_path / "no checkpoint"
+    for words, said in (
+        (
+            ["a.csv", "--export", tmp_path / "b.srt"],
+            "b.srt: expected turns with times in .srt, got text alone",
+        ),
+        (["a.csv", "--export", tmp_path / "b.doc"], "b.doc: expected .srt, .vtt,"),
+        (["a.wav", "--export", tmp_path / "b"], "got no ending"),
+        (["a.wav", "--export", tmp_path], f"--export {tmp_path}"),
+        (["a.csv", "--export", tmp_path / "a.csv"], "which is read"),
+        (["a.wav", "--export", tmp_path / "b.md", "--export", tmp_path / "b.md"], "which --export writes"),
+    ):
+        refused(replay(tmp_path / words[0], *words[1:], model=unloadable), said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.wav"]
+
+
+def test_exports_are_written_even_after_an_error(replay, tmp_path, talk) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    (tmp_path / "a.csv").write_text(HEADER + "1,2,Anna,hello\n99,100,Tom,late\n")
+    (tmp_path / "taken").write_text("")
+    files = [tmp_path / "b.srt", tmp_path / "b.eaf"]
+    words = [word for path in files for word in ("--export", path)]
+    ended = replay(tmp_path / "a.wav", "--turns", tmp_path / "a.csv", *words)
+    refused(ended, "turn 2 begins at")
+    assert all("hello" in path.read_text() and "late" not in path.read_text() for path in files)
 
 
 def test_what_is_read_is_never_overwritten(replay, tmp_path, talk) -> None:

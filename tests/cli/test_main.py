@@ -1,5 +1,6 @@
 """The command line as a user sees it; test_bad_input.py tests bad input."""
 
+import csv
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from stream_erc.cli.main import main
 from stream_erc.cli.outputs import EventsFile, check_outputs
 from stream_erc.config import Config
 from stream_erc.exceptions import OutputError
+from stream_erc.sources.turn_files import read_turns
 
 SAMPLE = paths.SAMPLE / "conversation"
 DIALOGUES = [
@@ -223,6 +225,33 @@ def test_files_are_written_even_where_nobody_reads_the_terminal(tiny_checkpoint,
     assert [m["type"] for m in read(events)] == ["session.created", "turn.final", "session.closed"]
 
 
+def test_exports_say_which_turns_they_cannot_hold_and_are_read_back(
+    tiny_checkpoint, tmp_path, talk, capsys
+) -> None:
+    soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
+    table = "start,end,speaker,text,emotion,Scene\n0.5,2,Anna,=hello [laughs],joy,=7\n2,4,Tom,,,\n"
+    (tmp_path / "turns.csv").write_text(table)
+    words_alone, *others = [
+        tmp_path / f"out.{ending}" for ending in "srt JSON TextGrid eaf csv parquet txt".split()
+    ]
+    files = [words_alone, *others]
+    words = ["--turns", tmp_path / "turns.csv", "--asr", "none", "--model", tiny_checkpoint]
+    words += [word for path in files for word in ("--export", path)]
+    assert main(["replay", *map(str, (tmp_path / "a.wav", *words))]) == 0
+    assert capsys.readouterr().err == f"stream-erc: {files[0]}: left out 1 turn without words\n"
+    given = read_turns(tmp_path / "turns.csv").turns
+    assert read_turns(words_alone).turns == given[:1] and {read_turns(path).turns for path in others} == {
+        given
+    }
+    with (tmp_path / "out.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["given: emotion"], first["Scene"], second["Scene"]) == ("joy", " =7", "")
+    assert 0 < float(first["probability_joy"]) < 1 and first["emotion"] != ""
+    extra = [{"emotion": "joy", "Scene": "=7"}, {}]
+    for ending in ("JSON", "csv", "parquet"):
+        assert [turn.extra for turn in read_turns(tmp_path / f"out.{ending}").turns] == extra
+
+
 # --- the microphone, models, devices --------------------------------------------------------------
 
 
@@ -284,13 +313,14 @@ def sound_card(monkeypatch, talk) -> None:
 def test_listen_until_ctrl_c(sound_card, tiny_checkpoint, tmp_path, capsys) -> None:
     events, report = tmp_path / "e.jsonl", tmp_path / "r.html"
     words = ["--out", events, "--report", report, "--asr", "none", "--model", tiny_checkpoint]
+    words += ["--export", tmp_path / "e.rttm"]
     assert main(["listen", "--input-device", "mic", *map(str, words)]) == 0
     assert capsys.readouterr().err == ""
     messages = read(events)
     assert messages[0]["source"] == {"name": "microphone", "duration_ms": None}
     assert [m["type"] for m in messages].count("turn.final") >= 1
     assert messages[-1]["type"] == "session.closed"
-    assert report.is_file()
+    assert report.is_file() and "SPEAKER microphone 1 " in (tmp_path / "e.rttm").read_text()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -58,6 +58,21 @@ def closed(session: str = "s1", audio_ms: int = 10_000) -> Message:
     return base | {"turns": 1, "failed_turns": 0, "speakers": ["Anna"]}
 
 
+SUMMARY: Message = {
+    "speaker": "Anna",
+    "turns": 3,
+    "speaking_ms": 7_500,
+    "share": 0.75,
+    "emotions": {
+        "neutral": {"turns": 1, "speaking_ms": 1_000, "probability": 0.4},
+        "joy": {"turns": 2, "speaking_ms": 6_500, "probability": 0.5},
+        "anger": {"turns": 0, "speaking_ms": 0, "probability": 0.1},
+    },
+    "shifts": [{"before": "joy", "after": "neutral", "count": 1}],
+    "interruptions": 2,
+}
+
+
 def play(console: Console, messages: Iterable[Message], total_ms: int | None = 10_000) -> str:
     with TerminalView(console, total_ms=total_ms, labels=LABELS) as view:
         for message in messages:
@@ -286,3 +301,15 @@ def test_an_interrupted_session_is_summed_up() -> None:
 def test_messages_of_later_versions_are_passed_over() -> None:
     later = {"type": "session.weather", "session_id": "s1", "seq": 1}
     assert play(plain(), [created(), later, closed()]) == play(plain(), [created(), closed()])
+
+
+def test_the_end_tells_the_whole_of_each_speaker() -> None:
+    shown = play(plain(), [created(), turn(0, "hi"), closed() | {"summary": [SUMMARY]}])
+    assert (
+        "Anna      00:07.5 (75%) in 3 turns; joy 2, neutral 1; 1 shift of emotion; 2 interruptions" in shown
+    )
+    text = SUMMARY | {"share": None, "speaking_ms": 0, "turns": 1, "shifts": []}
+    shown = play(plain(), [created(), turn(0, "hi"), closed() | {"summary": [text]}])
+    assert "Anna      1 turn; joy 2, neutral 1; 0 shifts of emotion\n" in shown
+    older = play(plain(), [created(), turn(0, "hi"), closed()])
+    assert "of emotion" not in older

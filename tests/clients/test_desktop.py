@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from films import Sound, heard_spans, near, tone, write_film
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import SAMPLE
@@ -49,12 +50,14 @@ from PySide6.QtCore import (
 )
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QKeyEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit, QMessageBox
+from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QLineEdit, QMessageBox
 from serving import real_engine, serve
 from stream_erc_client import (
     Configuration,
     Disconnected,
     EmotionReading,
+    EmotionShift,
+    EmotionTotals,
     Failed,
     Heartbeat,
     InputAcknowledged,
@@ -66,6 +69,7 @@ from stream_erc_client import (
     SessionGoingAway,
     SessionResumed,
     SessionUpdated,
+    SpeakerSummary,
     SpeakerUpdated,
     SpeechStarted,
     SpeechStopped,
@@ -106,6 +110,14 @@ LABELS = ("neutral", "joy", "anger")
 LATENCY = LatencyParts(endpointing=320.0, asr=90.0, features=30.0, emotion=5.0, total=445.0)
 LIMITS = Limits(2**20, 10_000, 10_000, 60_000, 600_000, 30_000)
 MICROPHONE = Microphone(index=0, name="Desk microphone", channels=1, rate_hz=48_000, is_default=True)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Put back what the command replaces: the handler of Ctrl-C, which other tests of the process press."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -596,6 +608,14 @@ def test_channels_are_mixed(tmp_path: Path) -> None:
     assert set(np.frombuffer(asyncio.run(gathered(recording)), "<i2").tolist()) == {200}
 
 
+def test_a_film_is_heard_on_its_own_clock(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.mp4", Sound(tone(2.0), shift=lambda at: 3.0))
+    recording = Recording(path, live=False)
+    recording.open()
+    heard = np.frombuffer(asyncio.run(gathered(recording)), "<i2") / 32_768
+    assert near(heard_spans(heard), [(3.0, 5.0)])
+
+
 def test_another_format_is_decoded_to_16_khz() -> None:
     recording = Recording(SAMPLE / "conversation.flac", live=False)
     recording.open()
@@ -1035,6 +1055,46 @@ def test_the_panels_at_the_side_scroll_inside_their_card(window: Window) -> None
     card = scroller.parentWidget()
     assert card.rect().contains(scroller.geometry())
     assert card.objectName() == "card" and card.geometry().bottom() < window.page.controls.geometry().top()
+
+
+SUMMARY = SpeakerSummary(
+    speaker="Anna <b>",
+    turns=3,
+    speaking_ms=61_000,
+    share=0.754,
+    emotions={
+        "neutral": EmotionTotals(turns=1, speaking_ms=1_000, probability=0.4),
+        "joy": EmotionTotals(turns=2, speaking_ms=60_000, probability=0.6),
+        "anger": EmotionTotals(turns=0, speaking_ms=0, probability=0.0),
+    },
+    shifts=(EmotionShift(before="joy", after="neutral", count=2),),
+    interruptions=1,
+)
+
+
+def test_the_whole_of_the_conversation_is_shown_at_its_end(window: Window) -> None:
+    listening(window)
+    tell(window, final(0), final(1, speaker="Tom"))
+    panel = window.page.whole
+    assert not panel.isVisible()
+    text = replace(SUMMARY, speaker="Tom", turns=1, share=None, shifts=())
+    tell(window, replace(closed(2), summary=(SUMMARY, text)))
+    assert panel.isVisible()
+    labels = [label.text() for label in panel.findChildren(QLabel)]
+    assert labels == [
+        "The whole of the conversation",
+        "Anna <b>",
+        "3 turns, 01:01 of speech, 75% of all",
+        "joy 2, neutral 1",
+        "2 shifts of emotion, most often joy to neutral (2 times); 1 interruption",
+        "Tom",
+        "1 turn",
+        "joy 2, neutral 1",
+        "0 shifts of emotion",
+    ]
+    assert panel.width() <= window.page.latency.parentWidget().width()
+    window.feed.connecting.emit()  # another conversation
+    until(lambda: not panel.isVisible())
 
 
 def test_a_final_turn_is_darker_than_a_partial_one(window: Window) -> None:

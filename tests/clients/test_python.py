@@ -1876,11 +1876,14 @@ def test_a_voice_is_enrolled_on_the_real_server(tmp_path: Path) -> None:
 
 
 def test_turns_that_are_known_are_appended_to_the_real_server() -> None:
+    summaries: list[tuple[erc.SpeakerSummary, ...] | None] = []
+
     async def once(url: str) -> list[erc.Event]:
         async with erc.connect(url, turns="appended") as session:
             for number in range(40):
                 await session.append_turn(text=f"turn {number}", speaker=("Anna", "Tom")[number % 2])
-            events = []
+            events: list[erc.Event] = []
+            assert session.summary() is None
             async for event in session:
                 events.append(event)
                 if isinstance(event, erc.TurnFinal) and event.turn == 39:
@@ -1888,6 +1891,7 @@ def test_turns_that_are_known_are_appended_to_the_real_server() -> None:
                     assert await session.correct_turn(38, "Tim") == 42
                     assert await session.correct_turn(99, "Tim") == 43
                     await session.close()
+            summaries.append(session.summary())
             return events
 
     with serve() as running:
@@ -1901,6 +1905,14 @@ def test_turns_that_are_known_are_appended_to_the_real_server() -> None:
     ]
     assert [(e.code, e.input_id) for e in events if isinstance(e, erc.Failed)] == [("invalid_turn", 43)]
     assert isinstance(events[-1], erc.SessionClosed) and events[-1].speakers == ("Anna", "Tim")
+    (summary,) = summaries
+    assert summary is not None and summary == events[-1].summary
+    assert [one.speaker for one in summary] == ["Anna", "Tim"]
+    turns = {event.turn: event for event in events if isinstance(event, erc.TurnFinal | erc.TurnRevised)}
+    assert sum(one.turns for one in summary) == len(turns)
+    for label in turns[0].emotion.probabilities:
+        told = sum(one.emotions[label].turns for one in summary)
+        assert told == sum(turn.emotion.label == label for turn in turns.values())
 
 
 def test_a_server_that_is_started_again_goes_on(tmp_path: Path) -> None:
@@ -2049,3 +2061,30 @@ def test_the_comparison_of_the_kill_test_finds_what_is_wrong() -> None:
     ):
         assert any(found in line for line in kill_test.compare(lines, told, "here"))
     assert kill_test.compare(lines, ["one", "three", "two"], "here")
+
+
+# --- deleting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_session_that_ended_is_resumed_only_if_it_was_kept(keep: bool, tmp_path: Path) -> None:
+    with serve(store=SqliteStore(tmp_path / "sessions.sqlite")) as running:
+        with sync.connect(running.socket_url, turns="appended") as session:
+            session.append_turn(text="hello", speaker="Anna")
+            session.close(keep=keep)
+            assert isinstance(list(session)[-1], erc.SessionClosed)
+        left = SqliteStore(tmp_path / "sessions.sqlite").events(session.id, 0)
+    assert bool(left) is keep
+
+
+def test_a_session_is_deleted_at_once(tmp_path: Path) -> None:
+    with serve(store=SqliteStore(tmp_path / "sessions.sqlite")) as running:
+        with sync.connect(running.socket_url, turns="appended") as session:
+            session.append_turn(text="hello", speaker="Anna")
+            events = iter(session)
+            assert any(isinstance(event, erc.TurnFinal) for event in events)
+            session.delete()
+            assert isinstance(list(events)[-1], erc.SessionDeleted)
+            with pytest.raises(erc.SessionEnded):
+                session.append_turn(text="more", speaker="Anna")
+        assert SqliteStore(tmp_path / "sessions.sqlite").events(session.id, 0) == []

@@ -964,10 +964,23 @@ def test_events_and_report_can_be_kept(watched: Watched, server: Running, tmp_pa
     assert "resume_token" not in path.read_text(encoding="utf-8")
     write_report(messages, tmp_path / "again.html", title="again")  # the command line reads it as its own
 
+    told_by_server = messages[-1]["summary"]
+    expect(page.locator("#wholes > li")).to_have_count(len(told_by_server))
+    expect(page.locator("#wholes > li").first).to_contain_text(f"{told_by_server[0]['turns']} turns, 00:0")
+
     page.locator("#names .name").first.click()  # a name that is given after the end is kept, too
     page.keyboard.type("<Anna>")
     page.keyboard.press("Enter")
     expect(turns(page).first.locator(".who")).to_contain_text("<Anna>")
+    expect(page.locator("#wholes b").first).to_have_text("<Anna>")
+    again = watched.context.new_page()
+    again.goto((tmp_path / "again.html").as_uri())
+    expect(again.locator(".card h3")).to_have_text(["speaker_1", "speaker_2"])
+    expect(again.locator(".card").first).to_contain_text("Shifts of emotion")
+    for width in (1360, 390):
+        again.set_viewport_size({"width": width, "height": 844})
+        assert again.evaluate("document.documentElement.scrollWidth") == width
+    again.close()
     report = download(page, "#save-report", tmp_path)
     assert report.name == "talk.report.html"
     alone = watched.context.new_page()

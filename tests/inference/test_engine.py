@@ -275,7 +275,7 @@ def test_known_voices_must_suit_the_encoder(classifier) -> None:
 
 @pytest.mark.slow
 def test_property_6_corrected_speakers_equal_true_ones_with_the_shipped_model() -> None:
-    config, truth = SessionConfig(), read_turns(SAMPLE / "conversation.json")[:8]
+    config, truth = SessionConfig(), read_turns(SAMPLE / "conversation.json").turns[:8]
     stages = Stages(segmentation=False, words=False, speakers=False)
     engine = Engine.load(EngineConfig(asr=AsrConfig(engine="none")), config, stages)
     samples = np.concatenate(list(AudioFile(SAMPLE / "conversation.flac").chunks()))[: 32 * SAMPLE_RATE]

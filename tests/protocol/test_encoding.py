@@ -10,10 +10,13 @@ from stream_erc import protocol
 from stream_erc.events import (
     Emotion,
     EmotionEvent,
+    EmotionShift,
+    EmotionTotals,
     Latency,
     PartialTurn,
     SessionClosed,
     SpeakerRenamed,
+    SpeakerSummary,
     SpeechStarted,
     SpeechStopped,
     Turn,
@@ -86,6 +89,28 @@ def test_messages_are_numbered_and_typed():
     ]  # fmt: skip
     assert created["source"] == {"name": "f.wav", "duration_ms": 5}
     assert messages[-1]["audio_ms"] == 2000 and messages[-1]["speakers"] == ["Anna"]
+
+
+def test_the_summary_of_a_session() -> None:
+    emotions = (EmotionTotals("joy", 2, 24_000, 0.666666), EmotionTotals("fear", 0, 0, 0.333333))
+    anna = SpeakerSummary("Anna", 2, 24_000, 2 / 3, emotions, (EmotionShift("joy", "fear", 1),), 1)
+    text = SpeakerSummary("Tom", 1, 0, None, (), (), 0)
+    message = FileEncoder("s").encode(SessionClosed(32_000, 3, 0, ("Anna", "Tom"), (anna, text)))
+    assert message["summary"] == [
+        {
+            "speaker": "Anna", "turns": 2, "speaking_ms": 1500, "share": 0.6667,
+            "emotions": {
+                "joy": {"turns": 2, "speaking_ms": 1500, "probability": 0.6667},
+                "fear": {"turns": 0, "speaking_ms": 0, "probability": 0.3333},
+            },
+            "shifts": [{"before": "joy", "after": "fear", "count": 1}],
+            "interruptions": 1,
+        },
+        {
+            "speaker": "Tom", "turns": 1, "speaking_ms": 0, "share": None,
+            "emotions": {}, "shifts": [], "interruptions": 0,
+        },
+    ]  # fmt: skip
 
 
 def test_json_is_one_line_and_never_not_a_number():

@@ -1,7 +1,9 @@
 """The texts of the window. No Qt."""
 
+from stream_erc_client import SpeakerSummary
+
 from stream_erc_desktop.course import Phase
-from stream_erc_desktop.model import ConnectionState, Conversation, clock, plural
+from stream_erc_desktop.model import ConnectionState, Conversation, clock, percent, plural
 
 MANY_BEHIND = 2  # turns being processed; more mean that the server is slow
 
@@ -75,3 +77,27 @@ def state(conversation: Conversation, phase: Phase) -> str:
         Phase.FINISHING: "finishing",
         Phase.OVER: "finished" if conversation.totals else "",
     }[phase]
+
+
+def spoken(one: SpeakerSummary) -> str:
+    """Return how much somebody spoke in the whole conversation."""
+    turns = plural(one.turns, "turn")
+    if one.share is None:
+        return turns
+    return f"{turns}, {clock(one.speaking_ms)} of speech, {percent(one.share)} of all"
+
+
+def expressed(one: SpeakerSummary) -> str:
+    """Return the emotions that somebody expressed, the most frequent first."""
+    found = [(label, totals) for label, totals in one.emotions.items() if totals.turns]
+    found.sort(key=lambda item: (-item[1].turns, -item[1].probability))
+    return ", ".join(f"{label} {totals.turns}" for label, totals in found)
+
+
+def changes(one: SpeakerSummary) -> str:
+    """Return how often somebody's emotion changed from turn to turn, and how often they interrupted."""
+    text = f"{plural(sum(shift.count for shift in one.shifts), 'shift')} of emotion"
+    if one.shifts and one.shifts[0].count > 1:
+        most = one.shifts[0]
+        text += f", most often {most.before} to {most.after} ({most.count} times)"
+    return text if one.share is None else f"{text}; {plural(one.interruptions, 'interruption')}"

@@ -13,6 +13,7 @@ from stream_erc_client import (
     SessionGoingAway,
     SessionResumed,
     SessionUpdated,
+    SpeakerSummary,
     SpeakerUpdated,
     SpeechStarted,
     SpeechStopped,
@@ -133,6 +134,7 @@ class Conversation:
         connection, connection_detail: the state of the connection, and more about it.
         notice: the newest message to the user.
         totals: the server's totals; None before the session is closed.
+        summary: the server's summary of each speaker, empty before the session is closed.
         latencies: the latencies of the finished turns.
         dropped: number of turns that are no longer kept.
     """
@@ -150,6 +152,7 @@ class Conversation:
     connection_detail: str = ""
     notice: Notice | None = None
     totals: Totals | None = None
+    summary: tuple[SpeakerSummary, ...] = ()
     latencies: Latencies = field(default_factory=Latencies)
     dropped: int = 0
     _turns: dict[int, Turn] = field(default_factory=dict)  # by index, in order
@@ -231,6 +234,7 @@ class Conversation:
                 self.notice = Notice(f"The voice of {event.name} is known from now on{kept}.", Tone.GOOD)
             case SessionClosed():
                 self.totals = Totals(event.audio_ms, event.turns, event.failed_turns)
+                self.summary = event.summary
                 self.connection, self.connection_detail = ConnectionState.FINISHED, ""
                 self._drop_provisional()
             case _:

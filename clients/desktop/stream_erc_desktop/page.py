@@ -23,6 +23,7 @@ from stream_erc_desktop.model import ConnectionState, Notice
 from stream_erc_desktop.palette import EmotionStyle, Theme, emotion_styles
 from stream_erc_desktop.timeline import Timeline
 from stream_erc_desktop.transcript import Transcript
+from stream_erc_desktop.whole import WholePanel
 
 SIDE_PX = 352
 
@@ -73,6 +74,7 @@ class Page(QWidget):
         if tuple(self._styles) != conversation.labels:
             self._styles = emotion_styles(conversation.labels)
         self.transcript.show_turns(rows, conversation.speakers, self._styles)
+        self.whole.show_summary(conversation.summary)
         self.latency.show_stages(conversation.latencies.stages())
         failed = conversation.connection is ConnectionState.FAILED
         self.header.show_connection(
@@ -150,11 +152,12 @@ class Page(QWidget):
 
     def _side(self) -> QWidget:
         """Build the panels right of the transcript, which scroll if the window is low."""
-        self.reading, self.latency = ReadingPanel(), LatencyPanel()
+        self.whole, self.reading, self.latency = WholePanel(), ReadingPanel(), LatencyPanel()
         panels = QWidget()
         layout = QVBoxLayout(panels)
         layout.setContentsMargins(14, 0, 14, 0)
         layout.setSpacing(4)
+        layout.addWidget(self.whole)
         layout.addWidget(_label("heading", "Expressed emotion"))
         layout.addWidget(self.reading)
         layout.addSpacing(8)

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import numpy as np
+from stream_erc_client.errors import AudioError
+from stream_erc_client.media import MediaFile
 
 from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, SourceError
 
@@ -122,16 +124,8 @@ def _probe(path: Path) -> int | None:
 
 
 def _decode(path: Path, block_ms: int) -> Iterator[bytes]:
-    import av
-
-    size = SAMPLE_RATE_HZ * block_ms // 1_000
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ, frame_size=size)
     try:
-        with av.open(str(path)) as container:
-            for frame in container.decode(audio=0):
-                for block in resampler.resample(frame):
-                    yield block.to_ndarray().tobytes()
-            for block in resampler.resample(None):
-                yield block.to_ndarray().tobytes()
-    except (av.FFmpegError, OSError, ValueError) as error:
+        with MediaFile(path, SAMPLE_RATE_HZ) as file:
+            yield from file.chunks(block_ms)
+    except (AudioError, OSError, ValueError) as error:
         raise SourceError(f"{path.name}: reading the recording failed: {error}") from error

@@ -113,6 +113,11 @@ def _show(event: Event) -> None:
         case SessionClosed():
             heard = _clock(event.audio_ms or 0)
             print(f"{heard} heard, {event.turns} turns, {len(event.speakers)} speakers", file=sys.stderr)
+            for one in event.summary:
+                emotions = sorted(one.emotions.items(), key=lambda item: -item[1].turns)
+                told = ", ".join(f"{label} {totals.turns}" for label, totals in emotions if totals.turns)
+                spoken = f"{_clock(one.speaking_ms)} in {one.turns} turns"
+                print(_plain(f"{one.speaker}: {spoken}; {told}"), file=sys.stderr)
 
 
 def _plain(text: str) -> str:

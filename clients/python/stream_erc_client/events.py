@@ -218,6 +218,7 @@ class TurnFields(SessionEvent):
 
     `speaker_unsure` says that the voice told little about who spoke. `overlap` is the share of the turn's
     speech in which somebody else spoke as well, 0 to 1; `others` are those whose earlier turns go on into it.
+    `extra` are further columns of the file that the turn was given in, in files of events only.
     """
 
     turn: int
@@ -235,6 +236,7 @@ class TurnFields(SessionEvent):
     latency_ms: LatencyParts
     revision: int
     channel: int | None = None
+    extra: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,6 +263,7 @@ class TurnFailed(SessionEvent):
     audio_end_ms: int | None
     message: str
     channel: int | None = None
+    extra: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,14 +334,62 @@ class SessionGoingAway(ServerMessage):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmotionTotals:
+    """A label in the turns of a speaker.
+
+    `turns` and `speaking_ms` are those of the turns that expressed it; `probability` is its mean over all
+    turns of the speaker.
+    """
+
+    turns: int
+    speaking_ms: int
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmotionShift:
+    """A turn with the label `after`, where the same speaker's turn before had `before`: `count` times."""
+
+    before: str
+    after: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakerSummary:
+    """The whole of a conversation, of one speaker.
+
+    `share` is that of all speakers' speaking time, None without audio. `emotions` has every label, in the
+    checkpoint's order. `shifts` are in order of frequency. `interruptions` are turns that begin while
+    somebody else speaks.
+    """
+
+    speaker: str
+    turns: int
+    speaking_ms: int
+    share: float | None
+    emotions: dict[str, EmotionTotals]
+    shifts: tuple[EmotionShift, ...]
+    interruptions: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SessionClosed(SessionEvent):
-    """The last message, with the session's totals."""
+    """The last message, with the session's totals, and the whole of the conversation by speaker."""
 
     type = "session.closed"
     audio_ms: int | None
     turns: int
     failed_turns: int
     speakers: tuple[str, ...]
+    summary: tuple[SpeakerSummary, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionDeleted(ServerMessage):
+    """The last message of a session that was deleted: the server stores nothing of it any more."""
+
+    type = "session.deleted"
 
 
 @dataclass(frozen=True)
@@ -395,5 +446,6 @@ Message: TypeAlias = (
     | Pong
     | SessionGoingAway
     | SessionClosed
+    | SessionDeleted
 )
 Event: TypeAlias = Message | Unknown | Disconnected | Reconnected

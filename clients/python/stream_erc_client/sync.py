@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from stream_erc_client import session as asynchronous
 from stream_erc_client.errors import SessionEnded
-from stream_erc_client.events import Configuration, Event, SessionCreated
+from stream_erc_client.events import Configuration, Event, SessionCreated, SpeakerSummary
 from stream_erc_client.session import Pace
 
 P = ParamSpec("P")
@@ -125,9 +125,17 @@ class Session:
         """Make a voice known by its name and return the input id."""
         return self._run(self._session.enrol_voice(name, turn=turn, clip=clip, keep=keep))
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         """End the input; the iteration continues until `SessionClosed`."""
-        self._run(self._session.close())
+        self._run(self._session.close(keep=keep))
+
+    def delete(self) -> None:
+        """End the session at once and delete it on the server."""
+        self._run(self._session.delete())
+
+    def summary(self) -> tuple[SpeakerSummary, ...] | None:
+        """Return the whole of the conversation by speaker: the server's, once `SessionClosed` has come."""
+        return self._session.summary()
 
     def play(self, path: Path | str, *, pace: Pace | None = None) -> None:
         """Send a recording in the background, then close."""

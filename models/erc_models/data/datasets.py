@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from erc_models.networks.text import repair_text
+
 DESCRIPTORS = (
     "duration",
     "avg_intensity",
@@ -130,19 +132,6 @@ def _utterance(turn: dict, corpus: str) -> Utterance:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-_REPAIRS = str.maketrans(
-    # Windows-1252 decoded as Latin-1, and the same characters decoded correctly
-    {**dict.fromkeys("\x91\x92\u2018\u2019\u2032", "'"), **dict.fromkeys("\x93\x94\u201c\u201d", '"')}
-    | {**dict.fromkeys("\x85\u2026", "..."), **dict.fromkeys("\x96\x97\u2013\u2014", " - ")}
-    | {"\u3002": ".", "\u3001": ",", "\xa0": " ", "\ufeff": "", "\x7f": ""}
-)
-
-
-def repair_text(text: str) -> str:
-    """Replace typographic quotes, dashes and dots by ASCII and runs of white space by single spaces."""
-    return " ".join(text.translate(_REPAIRS).split())
 
 
 WORD = r"[^\W_]+(?:'[^\W_]+)*"

@@ -22,9 +22,9 @@ from erc_models.data.datasets import (
     Dialogue,
     Utterance,
     read_jsonl,
-    repair_text,
     untokenise,
 )
+from erc_models.networks.text import repair_text
 
 MELD_COLUMNS = (
     *("Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID"),

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from erc_models.networks.text import repair_text
+
 
 @dataclass(frozen=True, slots=True)
 class TextWindow:
@@ -65,7 +67,10 @@ class TextEncoder(nn.Module):
         return cls(AutoModel.from_pretrained(name), AutoTokenizer.from_pretrained(name), config)
 
     def tokenize(self, windows: Sequence[TextWindow]) -> dict[str, Tensor]:
-        """Return token ids, attention mask and target mask, each (B, T)."""
+        """Return token ids, attention mask and target mask, each (B, T).
+
+        Texts are repaired here as corpora are when they are read, so that a text means the same at run time.
+        """
         tok = self.tokenizer
         cls_id = tok.cls_token_id if tok.cls_token_id is not None else tok.bos_token_id
         sep_id = tok.sep_token_id if tok.sep_token_id is not None else tok.eos_token_id
@@ -73,7 +78,8 @@ class TextEncoder(nn.Module):
         for window in windows:
             past = window.past[-self.config.past_turns :] if self.config.past_turns else ()
             names = _relative_names(past, window.speaker)
-            texts += [f"{names[who]}: {text}" for who, text in past] + [f"A: {window.text}"]
+            texts += [f"{names[who]}: {repair_text(text)}" for who, text in past]
+            texts.append(f"A: {repair_text(window.text)}")
         pieces = iter(tok(texts, add_special_tokens=False)["input_ids"])
         rows: list[tuple[list[int], list[int]]] = []
         for window in windows:

@@ -622,6 +622,36 @@
     for (const id of ["search", "by-emotion", "by-speaker"]) $(id).hidden = turns.length < 2;
   }
 
+  /** The server's summary of each speaker, once a single conversation has come to its end. */
+  function drawWhole() {
+    const summary = many ? [] : sessions[0]?.raw.closed?.summary ?? [];
+    $("whole").hidden = !summary.length;
+    for (const one of summary.slice(0, 12)) {
+      const facts = [["Turns", String(one.turns)], ["Shifts of emotion", shiftText(one.shifts)]];
+      if (one.share !== null) facts.unshift(["Speaking time", `${clock(one.speaking_ms, false)}, ${percent(one.share)} of all`]);
+      if (one.share !== null) facts.push(["Interruptions", String(one.interruptions)]);
+      const list = el("dl", {}, ...facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
+      const heads = ["Emotion", "Turns", ...(one.share === null ? [] : ["Time"]), "Mean probability"];
+      const rows = Object.entries(one.emotions).filter(([, e]) => e.turns).sort(([, a], [, b]) => b.turns - a.turns || b.probability - a.probability);
+      const body = rows.map(([label, e]) => {
+        const bar = el("i");
+        bar.style.width = percent(e.probability);
+        const cells = [el("td", { class: "num" }, String(e.turns)), ...(one.share === null ? [] : [el("td", { class: "num" }, clock(e.speaking_ms, false))])];
+        return el("tr", { class: emotions.get(label)?.css ?? "" }, el("th", { scope: "row" }, el("span", {}, face(label), label)), ...cells, el("td", { class: "probability" }, el("div", { class: "bar", "aria-hidden": "true" }, bar), el("span", {}, percent(e.probability))));
+      });
+      const table = el("table", {}, el("thead", {}, el("tr", {}, ...heads.map((name, i) => el("th", { scope: "col", class: i && i < heads.length - 1 ? "num" : "" }, name)))), el("tbody", {}, ...body));
+      $("wholes").append(el("article", { class: "card" }, el("h3", { dir: "auto" }, one.speaker), list, table));
+    }
+    if (summary.length > 12) $("whole").append(el("p", { class: "empty" }, `and ${plural(summary.length - 12, "more speaker")}`));
+  }
+
+  /** How often an emotion followed another, and which most often. */
+  function shiftText(shifts) {
+    const count = shifts.reduce((sum, shift) => sum + shift.count, 0);
+    const [most] = shifts;
+    return count > 1 && most.count > 1 ? `${count}, most often ${most.before} to ${most.after} (${most.count} times)` : String(count);
+  }
+
   function drawIndex() {
     if (!many) return;
     $("index").hidden = false;
@@ -745,6 +775,7 @@
   root.dataset.theme = preferred();
   drawMeta();
   drawPeople();
+  drawWhole();
   drawIndex();
   drawLatency();
   const lazy = many && every.length > EAGER_TURNS;

@@ -10,7 +10,7 @@ import { emotionStyles, tint } from "../../../clients/web/palette.js";
 import { Playback } from "../../../clients/web/playback.js";
 import { reportPage } from "../../../clients/web/report.js";
 import { Resampler, toInt16 } from "../../../clients/web/resampler.js";
-import { connectionAnnouncement, connectionText, consentText, enrolledText, hintText, overlapText, recognizerText, speakerText } from "../../../clients/web/texts.js";
+import { changesText, connectionAnnouncement, connectionText, consentText, enrolledText, expressed, hintText, overlapText, recognizerText, speakerText, spokenText } from "../../../clients/web/texts.js";
 import { wav } from "../../../clients/web/wav.js";
 import { Peaks } from "../../../clients/web/waveform.js";
 
@@ -55,6 +55,31 @@ test("who else spoke in a turn is told in words, by the latest names", () => {
   const page = reportPage(conversation, { title: "T", name: "n" }, (label) => ({ label, code: "J", css: "e0", light: "#e3a81f", dark: "#f0c050" }), []);
   assert.match(page, /aria-label="probably B" title="probably B">B<span class="soft">\?<\/span><\/td>/);
   assert.match(page, />overlaps Anna, C and D, 30%<\/span>/);
+});
+
+const SUMMARY = {
+  speaker: "A", turns: 3, speaking_ms: 61_000, share: 0.754,
+  emotions: { neutral: { turns: 1, speaking_ms: 1_000, probability: 0.4 }, joy: { turns: 2, speaking_ms: 60_000, probability: 0.6 }, fear: { turns: 0, speaking_ms: 0, probability: 0 } },
+  shifts: [{ before: "joy", after: "neutral", count: 2 }, { before: "neutral", after: "joy", count: 1 }], interruptions: 1,
+};
+
+test("the whole of a conversation is told by speaker, under names that are given after the end", () => {
+  const end = { type: "session.closed", event_id: ++ids, audio_ms: 70_000, turns: 1, failed_turns: 0, speakers: ["A"] };
+  assert.deepEqual(talk(final(0), end).summary, []);       // of an older server
+  const conversation = talk(final(0), { ...end, summary: [SUMMARY] });
+  conversation.rename("A", "<Anna>");
+  const [one] = conversation.summary;
+  assert.equal(one.speaker, "<Anna>");
+  assert.equal(SUMMARY.speaker, "A");
+  assert.equal(spokenText(one), "3 turns, 01:01 of speech, 75% of all");
+  assert.equal(changesText(one), "3 shifts of emotion, most often joy to neutral (2 times); 1 interruption");
+  assert.deepEqual(expressed(one).map(([label]) => label), ["joy", "neutral"]);
+  const text = { ...one, turns: 1, share: null, shifts: [] };
+  assert.equal(`${spokenText(text)}; ${changesText(text)}`, "1 turn; 0 shifts of emotion");
+  const page = reportPage(conversation, { title: "T", name: "n" }, (label) => ({ label, code: "J", css: "e0", light: "#e3a81f", dark: "#f0c050" }), []);
+  assert.match(page, /The whole of the conversation/);
+  assert.match(page, /&#60;Anna&#62;<\/b> <span class="soft">3 turns, 01:01 of speech/);
+  assert.match(page, /joy <span class="soft">2 turns, 01:00, mean probability 60%/);
 });
 
 test("a turn that ends within another's speech leaves that speech, and both are found", () => {

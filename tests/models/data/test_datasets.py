@@ -19,7 +19,6 @@ from erc_models.data.datasets import (
     label_counts,
     read_jsonl,
     relabel,
-    repair_text,
     untokenise,
 )
 from erc_models.data.releases import EMORYNLP_COLUMNS, MELD_COLUMNS, read
@@ -203,19 +202,6 @@ def test_dailydialog_by_melds_names() -> None:
     assert found.utterances == (Utterance("A", "a", "joy", 1, 2), Utterance("B", "b"))
     with pytest.raises(ValueError, match=r"dialogue x of dailydialog: expected .* got 'happiness'"):
         relabel([Dialogue("dailydialog", "x", turns)], {"joy": "joy"})
-
-
-@pytest.mark.parametrize(
-    ("said", "repaired"),
-    [
-        ("I\u2019m \x96 well\xa0 ok \x85", "I'm - well ok ..."),
-        ("\u2018Kay\u2014\u201cno\u201d", '\'Kay - "no"'),
-        ("  a\n b\t", "a b"),
-    ],
-)
-def test_repaired_text(said: str, repaired: str) -> None:
-    assert repair_text(said) == repaired
-    assert repair_text(repaired) == repaired
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import numpy as np
 import paths
 import pytest
 
+from stream_erc.api.replay import replay_audio, replay_text
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.cli.main import main
-from stream_erc.cli.replay import replay_audio, replay_text
 from stream_erc.config import SessionConfig
 from stream_erc.core.session import Session
 from stream_erc.events import EmotionEvent, Event, GivenTurn, Hypothesis, Samples
@@ -70,7 +70,7 @@ def audio() -> Samples:
 
 @pytest.fixture(scope="module")
 def known() -> list[GivenTurn]:
-    turns = read_turns(SAMPLE.with_suffix(".json"))
+    turns = read_turns(SAMPLE.with_suffix(".json")).turns
     return [turn for turn in turns if turn.end is not None and turn.end <= SECONDS * SAMPLE_RATE]
 
 
@@ -282,6 +282,33 @@ def test_turns_past_the_end_are_told_after_the_last_message(engine, audio) -> No
         ):
             made.append(message)
     assert [m["type"] for m in made[1:]] == ["turn.final", "turn.failed", "session.closed"]
+
+
+def test_what_else_a_file_tells_of_a_turn_is_in_its_message(engine, audio: Samples) -> None:
+    """Further columns, and the times of a conversation without audio."""
+    joy, none = {"Emotion": "joy", "id": "7"}, {"id": "8"}
+    given = [
+        GivenTurn("Anna", "hello", 1_000, 20_000, joy),
+        GivenTurn("Tom", "oh", 21_000, 22_000),
+        GivenTurn("Tom", "late", 10**8, 10**8 + 16_000, none),
+    ]
+    made: list[Message] = []
+    with pytest.raises(TurnsError, match="turn 3 begins at"):
+        for message in replay_audio(
+            engine, InlineWorker(engine), CONFIG, chunks(audio[:32_000]), name="", given=given
+        ):
+            made.append(message)
+    assert [m.get("extra") for m in made if m["type"] == "turn.final"] == [joy, None]
+    assert [m.get("extra") for m in made if m["type"] == "turn.failed"] == [none]
+    text_only = Engine(engine.classifier)
+    dialogue = TextDialogue(None, (GivenTurn("Anna", "hello", 8_000, 16_000, joy), GivenTurn(None, "oh no")))
+    replayed = finals(
+        list(replay_text(text_only, InlineWorker(text_only), CONFIG, [dialogue], name="talk.csv"))
+    )
+    assert [(m["audio_start_ms"], m["audio_end_ms"], m.get("extra")) for m in replayed[:2]] == [
+        (500, 1_000, joy),
+        (None, None, None),
+    ]
 
 
 def test_each_text_dialogue_is_a_session(engine) -> None:

@@ -49,7 +49,7 @@ def replay_audio(
         VoicesError: the voices cannot be told in this session; before the first.
     """
     session = engine.open_session(config, given=given, channels=channels, voices=voices)
-    encoder = FileEncoder(session_id)
+    encoder = FileEncoder(session_id, given=given)
     yield _created(encoder, engine, name, duration_ms, channels)
     samples = turns = 0
     broken: InputError | None = None
@@ -82,13 +82,16 @@ def replay_audio(
 def replay_text(
     engine: "Engine", worker: "Worker", config: SessionConfig, dialogues: Iterable[TextDialogue], *, name: str
 ) -> Iterator[Message]:
-    """Run a session over each text dialogue; yield their messages."""
+    """Run a session over each text dialogue; yield their messages.
+
+    The session knows no times, since it has no audio; the messages have those of the file.
+    """
     for number, dialogue in enumerate(dialogues, 1):
         session = engine.open_session(config)
-        encoder = FileEncoder(f"session-{number}", dialogue.dialogue)
+        encoder = FileEncoder(f"session-{number}", dialogue.dialogue, dialogue.turns)
         yield _created(encoder, engine, name)
         for turn in dialogue.turns:
-            session.submit(turn)
+            session.submit(GivenTurn(turn.speaker, turn.text))
             yield from map(encoder.encode, worker.advance(session))
         session.receive_eof()
         yield from map(encoder.encode, worker.advance(session, wait=True))

@@ -1,0 +1,1 @@
+"""Conversations as files for other programs: the turns in the end, as subtitles, tables and annotations."""
