@@ -1,4 +1,4 @@
-r"""The everyday scripts without a POSIX shell: `py scripts\run.py demo|live|desktop|test|lint|check`.
+r"""The everyday scripts without a POSIX shell: `py scripts\run.py demo|replay|live|desktop|test|lint|check`.
 
 It does what `scripts/demo` and its neighbours do, with the same options, and makes the environment `.venv`
 from the same lists (`scripts/_venv`, constraints.txt). It needs Python 3.11 or newer and nothing else.
@@ -18,6 +18,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 NEEDS = {
     "demo": "runtime",
+    "replay": "runtime",
     "live": "runtime",
     "desktop": "desktop",
     "test": "dev",
@@ -102,6 +103,8 @@ def main(arguments: Sequence[str]) -> None:
     match name:
         case "demo":
             demo(options)
+        case "replay":
+            call("-m", "stream_erc", "replay", *options, folder=Path.cwd())
         case "live":
             call("-m", "stream_erc", "serve", *options)
         case "desktop":
