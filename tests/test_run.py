@@ -80,7 +80,7 @@ def test_it_ends_with_the_first_command_that_fails(script: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "expected one of demo, live, desktop, test, lint, check, got nothing"),
+        ([], "expected one of demo, replay, live, desktop, test, lint, check, got nothing"),
         (["dmeo"], "got dmeo"),
     ],
 )
