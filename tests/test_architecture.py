@@ -28,7 +28,17 @@ WHISPER = frozenset({"ctranslate2", "faster_whisper", "huggingface_hub"})
 ENGINES = WHISPER | {"kaldi_native_fbank", "onnxruntime", "opensmile", "pocketsphinx", "transformers"}
 TEXTS = frozenset({"ftfy", "pysubs2"})
 OTHERS = frozenset(
-    {"av", "erc_models", "prometheus_client", "pyarrow", "ray", "redis", "sounddevice", "websockets"}
+    {
+        "aiohttp",
+        "av",
+        "erc_models",
+        "prometheus_client",
+        "pyarrow",
+        "ray",
+        "redis",
+        "sounddevice",
+        "websockets",
+    }
 )
 GROUPS = (CLOCK, THREADS, LOOP, NETWORK, DISK, SQL, PROCESSES, TERMINAL, NUMBERS, ENGINES, TEXTS)
 OUTSIDE = OTHERS.union(*GROUPS)
@@ -106,7 +116,25 @@ ROOMS: Mapping[str, Room] = {
             "metrics": rooms("prometheus_client"),
             "known_voices": rooms("pathlib"),
         },
-        reaches={"known_voices": rooms("stream_erc.sources")},
+        reaches={
+            "known_voices": rooms("stream_erc.sources"),
+            "server": rooms("stream_erc.server.http"),
+        },
+    ),
+    "stream_erc.server.http": Room(
+        imports=rooms("stream_erc", "stream_erc.inference", "stream_erc.protocol", "stream_erc.server"),
+        touches=LOOP | NETWORK | DISK,
+        alone={
+            "app": rooms("aiohttp") | CLOCK,
+            "uploads": rooms("aiohttp"),
+            "transcriptions": rooms("aiohttp") | THREADS,
+            "recordings": THREADS,
+        },
+        reaches={
+            "recordings": rooms("stream_erc.sources"),
+            "transcriptions": rooms("stream_erc.exports"),
+            "transcripts": rooms("stream_erc.exports"),
+        },
     ),
     "stream_erc.server.stores": Room(
         imports=rooms("stream_erc", "stream_erc.protocol"),
@@ -325,6 +353,10 @@ PLANTED = [
     ("stream_erc.server", "connection", "import websockets"),
     ("stream_erc.server", "connection", "from stream_erc.core.session import Session"),
     ("stream_erc.server", "connection", "from stream_erc.cli import report"),
+    ("stream_erc.server.http", "page", "import aiohttp"),
+    ("stream_erc.server.http", "uploads", "from stream_erc.sources.audio_files import AudioFile"),
+    ("stream_erc.server.http", "app", "from stream_erc.core.session import Session"),
+    ("stream_erc.server.http", "front", "import websockets"),
     ("stream_erc.server.stores", "base", "import redis"),
     ("stream_erc.server.stores", "base", "from stream_erc.server.connection import Connection"),
     ("stream_erc.cli", "replay", "def f():\n    import sounddevice"),
