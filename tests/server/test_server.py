@@ -412,23 +412,6 @@ def test_a_server_that_stops_lets_nobody_wait_for_a_penalty(tokens):
 # --- TLS ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Make a self-signed certificate of 127.0.0.1 and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    files = (str(folder / "certificate.pem"), str(folder / "key.pem"))
-    command = [
-        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-days", "1", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-out", files[0],
-        "-keyout", files[1],
-    ]  # fmt: skip
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl, which makes the certificate, is not here")
-    return files
-
-
 def test_tls(certificate):
     with serve(tls_certificate=certificate[0], tls_key=certificate[1]) as running:
         assert running.url.startswith("https://127.0.0.1:")

@@ -106,8 +106,6 @@ class HttpServer:
                 response = await self._answer(request, headers)
                 if not response.prepared:
                     response.headers.update(self._answer_headers(request, headers))
-                if front.ended:
-                    response.force_close()
                 await response.prepare(request)
                 await response.write_eof()
                 status = response.status

@@ -77,11 +77,11 @@ class Front(asyncio.Protocol):
 
     @contextmanager
     def answering(self, is_received: Callable[[], bool]) -> Iterator[None]:
-        """Hold that a request is being answered.
+        """Keep the connection while a request is answered.
 
         Args:
-            is_received: returns whether nothing more of it is awaited: if the client ends its data before, it
-                has left. It must not have to stay, so that the answer is of use, if that returns False.
+            is_received: returns whether the client may end its data and still wait for the answer. If not, it
+                has left when it does so, and the request is cancelled.
         """
         self._waiting.remove(self)
         self._cancel_timer()
@@ -94,11 +94,8 @@ class Front(asyncio.Protocol):
             self._is_received = None
             if not self._transport.is_closing():
                 self._waiting.add(self)
-
-    @property
-    def ended(self) -> bool:
-        """Whether the client sends no more, so that the connection must close after the answer."""
-        return self._ended
+                if self._ended:
+                    self._loop.call_later(CLOSE_DELAY_S, self._close_if_idle)
 
     # --- what the event loop calls ----------------------------------------------------------------
 

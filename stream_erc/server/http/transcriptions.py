@@ -37,7 +37,7 @@ STOPPING = "the server is stopping"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the fields of a form ask for.
+    """A request for a transcription, by the fields of its form.
 
     Attributes:
         terms: the configuration of the session.
