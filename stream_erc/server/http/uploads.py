@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from stream_erc.server.http.errors import ApiError
 
-PIECE_BYTES = 262_144
+PIECE_BYTES = 65_536
 MAX_FIELD_BYTES, MAX_FIELDS = 65_536, 64
 """Limits of a form besides its file: bytes of each field, and how many."""
 
@@ -83,9 +83,6 @@ class _Receiving:
     ) -> None:
         self._request, self._recording = request, recording
         self._max_bytes, self._idle_s = max_bytes, idle_timeout_s
-        self._received = 0
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
 
     async def run(self) -> dict[str, list[str]]:
         """Write the file, and return the other fields.
@@ -93,19 +90,35 @@ class _Receiving:
         Raises:
             ApiError: see `receive_form`.
         """
+        reading = asyncio.create_task(self._read())
         try:
-            async with asyncio.timeout(self._idle_s) as self._limit:
-                return await self._read()
-        except TimeoutError as error:
-            spent = self._loop.time() - self._began
-            message = (
-                f"expected at least {MIN_BYTES_PER_S} bytes/s without a pause of {self._idle_s:g} s, "
-                f"got {self._received} bytes in {spent:.1f} s"
-            )
-            raise ApiError(HTTPStatus.REQUEST_TIMEOUT, message, param="file", code="slow_upload") from error
+            await self._watch(reading)
+            return reading.result()
         except (ValueError, AssertionError, RuntimeError, HttpProcessingError) as error:
             message = f"expected a complete {FORM} body, got one with: {error}"
             raise ApiError(HTTPStatus.BAD_REQUEST, message, code="invalid_form") from error
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+
+    async def _watch(self, reading: asyncio.Task[dict[str, list[str]]]) -> None:
+        """Wait until the form is read; raise an `ApiError` if its bytes come too slowly, or too many."""
+        content, loop = self._request.content, asyncio.get_running_loop()
+        began = moved_at = loop.time()
+        received = 0
+        while not reading.done():
+            await asyncio.wait({reading}, timeout=min(1.0, self._idle_s / 4))
+            now, before, received = loop.time(), received, content.total_bytes
+            if received > before:
+                moved_at = now
+            if received > self._max_bytes:
+                raise _too_large(self._max_bytes, "more")
+            if now > min(moved_at + self._idle_s, began + self._idle_s + received / MIN_BYTES_PER_S):
+                message = (
+                    f"expected at least {MIN_BYTES_PER_S} bytes/s without a pause of {self._idle_s:g} s, "
+                    f"got {received} bytes in {now - began:.1f} s"
+                )
+                raise ApiError(HTTPStatus.REQUEST_TIMEOUT, message, param="file", code="slow_upload")
 
     async def _read(self) -> dict[str, list[str]]:
         fields: dict[str, list[str]] = {}
@@ -130,24 +143,18 @@ class _Receiving:
 
     async def _write(self, part: BodyPartReader, file: BinaryIO) -> None:
         """Write the file of a form to the disk, in a thread."""
+        written = 0
         while piece := await part.read_chunk(PIECE_BYTES):
-            self._count(len(piece))
+            written += len(piece)
+            if written > self._max_bytes:
+                raise _too_large(self._max_bytes, "more")
             await asyncio.to_thread(file.write, piece)
 
     async def _field(self, part: BodyPartReader) -> str:
         value = b""
         while piece := await part.read_chunk():
-            self._count(len(piece))
             value += piece
             if len(value) > MAX_FIELD_BYTES:
                 message = f"{part.name}: expected at most {MAX_FIELD_BYTES} bytes, got more"
                 raise ApiError(HTTPStatus.BAD_REQUEST, message, param=part.name)
         return value.decode("utf-8", "replace")
-
-    def _count(self, size: int) -> None:
-        """Count bytes that came, and extend the time for the next ones."""
-        self._received += size
-        if self._received > self._max_bytes:
-            raise _too_large(self._max_bytes, "more")
-        within = self._began + self._idle_s + self._received / MIN_BYTES_PER_S
-        self._limit.reschedule(min(self._loop.time() + self._idle_s, within))
