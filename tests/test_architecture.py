@@ -47,7 +47,7 @@ OUTSIDE = OTHERS.union(*GROUPS)
 ABOVE = frozenset(
     {"clients", "scripts", "stream_erc_client", "stream_erc_desktop", "stream_erc_agents", "tests"}
 )
-"""What imports `stream_erc` and `erc_models`, and is never imported by them."""
+"""What imports `stream_erc` and `erc_models`, and is imported by them only where a row says so."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def rooms(*names: str) -> frozenset[str]:
 ROOMS: Mapping[str, Room] = {
     "stream_erc": Room(
         alone={"config": DISK},
-        reaches={"__main__": rooms("stream_erc.cli")},
+        reaches={"__main__": rooms("stream_erc.cli"), "__init__": rooms("stream_erc.api")},
     ),
     "stream_erc.sources": Room(
         imports=rooms("stream_erc", "stream_erc.sources.turns"),
@@ -141,9 +141,21 @@ ROOMS: Mapping[str, Room] = {
         touches=DISK | CLOCK,
         alone={"sqlite": SQL | THREADS, "redis": rooms("redis")},
     ),
+    "stream_erc.api": Room(
+        imports=rooms(
+            "stream_erc",
+            "stream_erc.exports",
+            "stream_erc.inference",
+            "stream_erc.protocol",
+            "stream_erc.sources",
+        ),
+        touches=rooms("pathlib"),
+        alone={"recognizer": CLOCK | {"stream_erc_client"}},
+    ),
     "stream_erc.cli": Room(
         imports=rooms(
             "stream_erc",
+            "stream_erc.api",
             "stream_erc.sources",
             "stream_erc.core",
             "stream_erc.exports",
@@ -245,7 +257,7 @@ def breaches(room: str, file: str, source: str) -> list[str]:
     open_to = {room} | row.imports | row.reaches.get(file, frozenset())
     for name in dict.fromkeys(imports(source, room)):
         package = top(name)
-        if package in ABOVE:
+        if package in ABOVE - allowed:
             found.append(f"{room}/{file} imports {name}, which stands above it")
         elif package == top(room):
             if room_of(name) not in open_to:
@@ -359,7 +371,9 @@ PLANTED = [
     ("stream_erc.server.http", "front", "import websockets"),
     ("stream_erc.server.stores", "base", "import redis"),
     ("stream_erc.server.stores", "base", "from stream_erc.server.connection import Connection"),
-    ("stream_erc.cli", "replay", "def f():\n    import sounddevice"),
+    ("stream_erc.api", "results", "import stream_erc_client"),
+    ("stream_erc.api", "replay", "from stream_erc.cli.main import main"),
+    ("stream_erc.cli", "main", "def f():\n    import sounddevice"),
     ("stream_erc.cli", "main", "import scripts.benchmark"),
     ("erc_models", "__init__", "import torch"),
     ("erc_models.networks", "si_lstm", "from erc_models.data import batching"),

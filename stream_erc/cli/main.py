@@ -106,7 +106,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _replay_text(args: argparse.Namespace) -> int:
     """Replay text dialogues."""
-    from stream_erc.cli.replay import replay_text
+    from stream_erc.api.replay import replay_text
     from stream_erc.inference.engine import TEXT_ONLY, Engine
     from stream_erc.inference.workers import InlineWorker
     from stream_erc.sources.turn_files import read_dialogues
@@ -149,7 +149,7 @@ def _run_audio(
     live: bool,
 ) -> int:
     """Run a session over a recording or the microphone."""
-    from stream_erc.cli.replay import replay_audio
+    from stream_erc.api.replay import replay_audio
     from stream_erc.inference.engine import Engine, Stages
     from stream_erc.inference.workers import InlineWorker, ThreadWorker
 

@@ -95,6 +95,11 @@ def check_parquet() -> None:
         raise EngineUnavailable('.parquet: expected pyarrow: pip install "stream-erc[parquet]"') from error
 
 
+def table(conversations: Sequence[Conversation]) -> tuple[list[str], list[dict[str, object]]]:
+    """Return the columns of a table, and a row for each turn: column -> value, where there is one."""
+    return _columns(conversations), list(_rows(conversations))
+
+
 # --- rows -----------------------------------------------------------------------------------------
 
 

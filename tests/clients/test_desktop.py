@@ -112,6 +112,14 @@ LIMITS = Limits(2**20, 10_000, 10_000, 60_000, 600_000, 30_000)
 MICROPHONE = Microphone(index=0, name="Desk microphone", channels=1, rate_hz=48_000, is_default=True)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Put back what the command replaces: the handler of Ctrl-C, which other tests of the process press."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 # --- events ---------------------------------------------------------------------------------------
 
 

@@ -251,6 +251,36 @@ def test_who_is_gone_or_patient_holds_up_nobody():
     assert list(np.argsort(loudness)) == [0, 2, 1]
 
 
+@pytest.mark.parametrize(("live", "most"), [(False, 3), (True, 2), ("gone", 3)])
+def test_recordings_leave_a_thread_free_while_somebody_talks(live, most):
+    running, peak, lock = 0, 0, threading.Lock()
+
+    class Counting(SlowEngine):
+        def analyze(self, work, beside=None):
+            nonlocal running, peak
+            with lock:
+                running += 1
+                peak = max(peak, running)
+            time.sleep(0.05)
+            with lock:
+                running -= 1
+            return self.run([work])[0]
+
+    worker, talk = ThreadWorker(Counting(), threads=3), open_session()
+    worker.attach(talk, lambda: None, low_priority=not live)
+    if live == "gone":
+        worker.detach(talk)
+    recordings = [open_session() for _ in range(6)]
+    for recording in recordings:
+        worker.attach(recording, lambda: None, low_priority=True)
+        recording.receive_audio(np.concatenate([silence(0.3), tone(0.5, 200, 0.3), silence(0.5)]))
+        worker.poll(recording)
+    turns = [sum(isinstance(event, EmotionEvent) for event in worker.advance(recording, wait=True))
+             for recording in recordings]  # fmt: skip
+    worker.close()
+    assert (turns, peak) == ([1] * 6, most)
+
+
 def test_work_waits_for_an_engine_that_warms_up() -> None:
     warm, order = threading.Event(), []
 

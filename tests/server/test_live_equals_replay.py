@@ -11,8 +11,8 @@ import websockets
 from paths import SAMPLE
 from serving import real_engine, serve
 
+from stream_erc.api.replay import replay_audio
 from stream_erc.audio import SAMPLE_RATE, to_pcm16
-from stream_erc.cli.replay import replay_audio
 from stream_erc.config import SessionConfig
 from stream_erc.inference.workers import InlineWorker
 from stream_erc.sources.audio_files import AudioFile

@@ -12,9 +12,9 @@ import numpy as np
 import paths
 import pytest
 
+from stream_erc.api.replay import replay_audio, replay_text
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.cli.main import main
-from stream_erc.cli.replay import replay_audio, replay_text
 from stream_erc.config import SessionConfig
 from stream_erc.core.session import Session
 from stream_erc.events import EmotionEvent, Event, GivenTurn, Hypothesis, Samples

@@ -1,0 +1,1 @@
+"""The library: a recording, a transcript or the microphone recognized in one line of Python."""
