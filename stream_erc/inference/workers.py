@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
+from stream_erc.audio import SAMPLE_RATE
 from stream_erc.core.session import Session
 from stream_erc.core.work import (
     Analysis,
@@ -34,6 +35,9 @@ from stream_erc.inference.engine import Engine, Voice
 
 STALE_S = 0.5
 """Partial turns older than this are dropped: under load they are shed first."""
+
+MAX_WAITING_SAMPLES = 30 * SAMPLE_RATE
+"""Audio that may wait in a session for the result that tells whether a turn has ended."""
 
 ANALYSIS_NICE = 10
 """The niceness of the analysis threads (Linux)."""
@@ -287,7 +291,7 @@ class ThreadWorker:
             for work in works:
                 self._submit(work, client)
             client.in_flight += len(works)
-            full = client.in_flight >= self._max_in_flight
+            full = self.busy(session)
             must_wait = client.in_flight > 0 and (full or (wait and not works))
             if not _deliver_results(session, client, must_wait=must_wait) and not works:
                 return session.events_received()
@@ -325,9 +329,11 @@ class ThreadWorker:
                 return session.events_received()
 
     def busy(self, session: Session) -> bool:
-        """Return whether a session has reached `max_in_flight`, so that its audio should wait."""
+        """Return whether a session's audio should wait: for work in flight, or for audio that waits for it."""
         client = self._clients.get(session)
-        return client is not None and client.in_flight >= self._max_in_flight
+        if client is None or not client.in_flight:
+            return False
+        return client.in_flight >= self._max_in_flight or session.waiting_samples > MAX_WAITING_SAMPLES
 
     def pending(self, session: Session) -> int:
         """Return the amount of a session's work in flight."""

@@ -281,6 +281,23 @@ def test_recordings_leave_a_thread_free_while_somebody_talks(live, most):
     assert (turns, peak) == ([1] * 6, most)
 
 
+def test_a_recording_waits_outside_while_its_turns_are_awaited(monkeypatch):
+    """Words decide whether a turn has ended: audio behind it is not piled up meanwhile."""
+    monkeypatch.setattr("stream_erc.inference.workers.MAX_WAITING_SAMPLES", 32_000)
+    worker, session = ThreadWorker(SlowEngine()), open_session()
+    worker.attach(session, lambda: None, low_priority=True)
+    audio, most, events = conversation([(0.5, 200), (0.5, 900)] * 10), 0, []
+    for chunk in np.split(audio, range(1_600, len(audio), 1_600)):
+        session.receive_audio(chunk)
+        events += worker.advance(session)
+        most = max(most, session.waiting_samples)
+    session.receive_eof()
+    events += worker.advance(session, wait=True)
+    worker.close()
+    assert sum(isinstance(event, EmotionEvent) for event in events) == 20
+    assert 16_000 < most <= 32_000, most
+
+
 def test_work_waits_for_an_engine_that_warms_up() -> None:
     warm, order = threading.Event(), []
 
