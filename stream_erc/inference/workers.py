@@ -198,7 +198,7 @@ class _Job:
 
 
 class _JobQueue:
-    """Jobs by priority. While there are live sessions, low ones leave a thread free for what comes from them.
+    """Jobs by priority. While there are live sessions, a low one begins only if another thread stays free.
 
     Args:
         threads: the number of threads that take jobs.
@@ -206,9 +206,9 @@ class _JobQueue:
     """
 
     def __init__(self, threads: int, live: Callable[[], bool]) -> None:
-        self._most_low, self._live = max(1, threads - 1), live
+        self._most, self._live = max(1, threads - 1), live
         self._jobs: list[_Job] = []
-        self._low = 0  # jobs of low priority that are running
+        self._running = 0
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -227,13 +227,13 @@ class _JobQueue:
             while not self._jobs or self._must_wait(self._jobs[0]):
                 self._changed.wait()
             job = heapq.heappop(self._jobs)
-            self._low += job.priority == _LOW
+            self._running += 1
             return job
 
-    def done(self, job: _Job) -> None:
+    def done(self) -> None:
         """Mark a job as run."""
         with self._changed:
-            self._low -= job.priority == _LOW
+            self._running -= 1
             self._changed.notify_all()
 
     def wake(self) -> None:
@@ -242,7 +242,7 @@ class _JobQueue:
             self._changed.notify_all()
 
     def _must_wait(self, job: _Job) -> bool:
-        return job.priority == _LOW and self._low >= self._most_low and self._live()
+        return job.priority == _LOW and self._running >= self._most and self._live()
 
 
 class ThreadWorker:
@@ -329,7 +329,7 @@ class ThreadWorker:
                 return session.events_received()
 
     def busy(self, session: Session) -> bool:
-        """Return whether a session's audio should wait: for work in flight, or for audio that waits for it."""
+        """Return whether audio should wait outside: much work is in flight, or much audio waits for it."""
         client = self._clients.get(session)
         if client is None or not client.in_flight:
             return False
@@ -389,7 +389,7 @@ class ThreadWorker:
             try:
                 self._run(job, job.work, job.client)
             finally:
-                self._analyses.done(job)
+                self._analyses.done()
 
     def _run(self, job: _Job, work: AnalyzeSegment | MeasureVoice | SegmentSpeakers, client: _Client) -> None:
         """Run a job, unless nobody needs it any more."""

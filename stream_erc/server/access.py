@@ -22,6 +22,10 @@ class Refused(NamedTuple):
     text: str
 
 
+NO_TOKEN = Refused(HTTPStatus.UNAUTHORIZED, "expected a valid bearer token\n")
+CROWDED = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "expected fewer connections, got one more\n")
+
+
 class Access:
     """The rules for requests of every kind, applied by their headers.
 
@@ -30,7 +34,7 @@ class Access:
         max_clients: the number of clients above which those without a token are refused.
 
     Attributes:
-        clients: the tasks of those that asked for a WebSocket or for a transcription, until they end.
+        clients: the tasks of those that asked for more than the page and health, until they end.
     """
 
     def __init__(self, shared: SharedState, max_clients: int) -> None:
@@ -72,12 +76,18 @@ class Access:
             return Refused(HTTPStatus.FORBIDDEN, "expected a page of this server, or an allowed Origin\n")
         if self._shared.stopping.is_set():
             return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping\n")
-        known = self.admits(headers)
-        if len(self.clients) > self._max_clients and not known:
-            return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "expected fewer connections, got one more\n")
-        if (needs_token or "authorization" in headers) and self._shared.tokens and not known:
-            return Refused(HTTPStatus.UNAUTHORIZED, "expected a valid bearer token\n")
-        return None
+        if self.admits(headers):
+            return None
+        if len(self.clients) > self._max_clients:
+            return CROWDED
+        checked = needs_token or "authorization" in headers
+        return NO_TOKEN if checked and self._shared.tokens else None
+
+    def operator_refusal(self, headers: Mapping[str, str]) -> Refused | None:
+        """Return the refusal of somebody who asks for metrics, at any time; None for an operator."""
+        if not self._shared.tokens or self.admits(headers):
+            return None
+        return CROWDED if len(self.clients) > self._max_clients else NO_TOKEN
 
     async def count(self, refused: Refused, headers: Mapping[str, str], peer: str) -> None:
         """Count a refusal in the metrics; delay that of a wrong token, which may have been guessed."""

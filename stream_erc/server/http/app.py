@@ -146,18 +146,12 @@ class HttpServer:
         if handler is None:
             return _not_allowed(request, methods)
         if api or path == "/metrics":
-            if path == TRANSCRIPTIONS:
-                self._access.register()
-            refused = self._access.refusal(headers, needs_token=True) if api else self._needs_token(headers)
+            access = self._access
+            access.register()
+            refused = access.refusal(headers, needs_token=True) if api else access.operator_refusal(headers)
             if refused is not None:
                 return await self._refuse(request, headers, refused)
         return await handler(request)
-
-    def _needs_token(self, headers: Mapping[str, str]) -> Refused | None:
-        """Return the refusal of somebody who asks for metrics, also of a full server, or while it stops."""
-        if not self._shared.tokens or self._access.admits(headers):
-            return None
-        return Refused(HTTPStatus.UNAUTHORIZED, "expected a valid bearer token\n")
 
     async def _refuse(
         self, request: web.BaseRequest, headers: Mapping[str, str], refused: Refused
