@@ -11,8 +11,13 @@ for turn in stream_erc.recognize("talk.wav"):
 loaded when they are first used. What lies beneath them is sans-I/O: `stream_erc.core.session`.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# Before these libraries are first imported: what they would tell their makers, see docs/privacy.md.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from stream_erc.api.recognizer import connect, listen, recognize

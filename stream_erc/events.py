@@ -50,7 +50,8 @@ class SpeechSegment:
             pause, these are the very samples of the final segment.
         channel: 0-based channel that it was found in; None in mono audio, here and in all types below.
         overlap: share of a final segment's speech in which somebody else spoke as well, 0 to 1.
-        shared: the number of first samples in which the turn before goes on.
+        lead: the number of first samples that only the words need: in them the turn before goes on, or nobody
+            speaks yet.
     """
 
     index: int
@@ -63,13 +64,13 @@ class SpeechSegment:
     paused: bool = False
     channel: int | None = None
     overlap: float = 0.0
-    shared: int = 0
+    lead: int = 0
 
     @property
     def alone(self) -> Samples:
         """The samples in which this turn's speaker can be heard alone; all of them if these are too few."""
-        enough = len(self.samples) - self.shared >= ENOUGH
-        return self.samples[self.shared :] if self.shared and enough else self.samples
+        enough = len(self.samples) - self.lead >= ENOUGH
+        return self.samples[self.lead :] if self.lead and enough else self.samples
 
 
 @dataclass(frozen=True, slots=True, eq=False)

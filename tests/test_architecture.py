@@ -31,6 +31,7 @@ OTHERS = frozenset(
     {
         "aiohttp",
         "av",
+        "cryptography",
         "erc_models",
         "prometheus_client",
         "pyarrow",
@@ -73,7 +74,7 @@ def rooms(*names: str) -> frozenset[str]:
 
 ROOMS: Mapping[str, Room] = {
     "stream_erc": Room(
-        alone={"config": DISK},
+        alone={"config": DISK, "__init__": rooms("os")},
         reaches={"__main__": rooms("stream_erc.cli"), "__init__": rooms("stream_erc.api")},
     ),
     "stream_erc.sources": Room(
@@ -83,7 +84,12 @@ ROOMS: Mapping[str, Room] = {
     ),
     "stream_erc.sources.turns": Room(
         imports=rooms("stream_erc", "stream_erc.sources"),
-        alone={"opening": rooms("pathlib"), "subtitles": rooms("pysubs2"), "entries": rooms("ftfy")},
+        alone={
+            "opening": rooms("pathlib"),
+            "parquet_files": rooms("pathlib", "pyarrow"),
+            "subtitles": rooms("pysubs2"),
+            "entries": rooms("ftfy"),
+        },
     ),
     "stream_erc.core": Room(imports=rooms("stream_erc")),
     "stream_erc.exports": Room(
@@ -112,6 +118,7 @@ ROOMS: Mapping[str, Room] = {
         alone={
             "server": rooms("websockets") | DISK | THREADS | PROCESSES,
             "websocket": rooms("websockets"),
+            "sealing": rooms("cryptography", "os"),
             "shared": THREADS,
             "metrics": rooms("prometheus_client"),
             "known_voices": rooms("pathlib"),

@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "--turns",
         type=Path,
         metavar="FILE",
-        help="known turns: SRT, VTT, CSV, JSON, JSONL, TextGrid, EAF, RTTM, CTM, TXT; see the README",
+        help="known turns: SRT, VTT, CSV, Parquet, JSON, JSONL, TextGrid, EAF, RTTM, CTM, TXT; see README",
     )
     replay.add_argument(
         "--speed", type=_speed, metavar="max|N", help="N times real time, as if it were live (default: max)"

@@ -26,6 +26,9 @@ from stream_erc.events import (
     SpeechStopped,
 )
 
+VOICE_PRE_ROLL = ms_to_samples(200)
+"""Pre-roll that voices are measured in: words may begin earlier, but silence tells nothing of a voice."""
+
 PARTIAL_GROWTH = 4
 """The next partial turn is due when the segment has grown by 1/4, and by `partial_interval_ms` at least."""
 
@@ -229,9 +232,9 @@ class SpeechSegmenter:
         """Return a segment with the audio from its pre-roll to `heard_to`."""
         samples = self._tail.cut(self._audio_from(start), heard_to)
         first = heard_to - len(samples)
-        shared = max(0, self._last_heard - first)
+        lead = max(0, self._last_heard - first, start - VOICE_PRE_ROLL - first)
         return SpeechSegment(
-            self._segments, start, end, samples, first, decided_at or self.position, shared=shared
+            self._segments, start, end, samples, first, decided_at or self.position, lead=lead
         )
 
     def _ended(self, ended: endpointing.Ended) -> SpeechSegment:

@@ -1,14 +1,16 @@
 """Annotations of speech: RTTM, TextGrid (Praat) and EAF (ELAN).
 
 RTTM holds who spoke when, and neither words nor emotions; its names have no spaces. TextGrid and EAF have
-tiers for each speaker: the words; then, with the same times, the emotion. A tier cannot hold spans that
-overlap, so turns of one speaker that do, as a correction can make them, take a second tier, ``Name (2)``.
+tiers for each speaker: the words, ``Name``; then, with the same times, the emotion, ``Name / emotion``. A
+tier cannot hold spans that overlap, so turns of one speaker that do, as a correction can make them, take a
+second tier, ``Name (2)`` with ``Name / emotion (2)``. By these pairs, `stream_erc.sources` knows an export.
 
 The files are written here and not by pympi, which looks for the parent of each dependent annotation by its
 time: that takes quadratic time, and finds the turn before where two touch. The tests read what is written
 with praatio and pympi.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +19,10 @@ from xml.etree import ElementTree
 
 from stream_erc.exports.conversations import Conversation, FinalTurn, final_turns
 
+WORDS = "{}"
 EMOTION = "{} / emotion"
-"""The name of the tier with a speaker's emotions."""
-
 CONFIDENCE = "{} / confidence"
+"""The names of a speaker's tiers."""
 
 _Slots: TypeAlias = dict[tuple[int, int], str]
 """(turn, 0 for its start and 1 for its end) -> the id of the time slot; each turn has its own."""
@@ -65,11 +67,15 @@ def _without_spaces(speakers: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Tier:
-    """Turns of one speaker that do not overlap, in order of start; `name` is the tier's own."""
+    """Turns of one speaker that do not overlap, in order of start; `number` keeps such tiers apart."""
 
     speaker: str
-    name: str
+    number: int
     turns: list[FinalTurn]
+
+    def name(self, form: str = WORDS) -> str:
+        """Return the name of the tier of words, or of another one of these turns."""
+        return _name(form, self.speaker, self.number)
 
 
 def _tiers(conversation: Conversation) -> list[_Tier]:
@@ -78,12 +84,12 @@ def _tiers(conversation: Conversation) -> list[_Tier]:
     for turn in sorted(final_turns(conversation), key=_span):
         by_speaker.setdefault(turn.speaker, []).append(turn)
     taken: set[str] = set()
-    first = {speaker: _new_name(speaker, taken) for speaker in by_speaker}
+    first = {speaker: _new_number(speaker, taken) for speaker in by_speaker}
     tiers: list[_Tier] = []
     for speaker, turns in by_speaker.items():
-        for number, row in enumerate(_rows(turns)):
-            name = first[speaker] if number == 0 else _new_name(speaker, taken)
-            tiers.append(_Tier(speaker, name, row))
+        for k, row in enumerate(_rows(turns)):
+            number = first[speaker] if k == 0 else _new_number(speaker, taken)
+            tiers.append(_Tier(speaker, number, row))
     return tiers
 
 
@@ -99,13 +105,18 @@ def _rows(turns: Sequence[FinalTurn]) -> list[list[FinalTurn]]:
     return rows
 
 
-def _new_name(speaker: str, taken: set[str]) -> str:
-    """Return a name for a tier whose dependent tiers have new names too, and add them to `taken`."""
-    name, number = speaker, 2
-    while taken & {name, EMOTION.format(name), CONFIDENCE.format(name)}:
-        name, number = f"{speaker} ({number})", number + 1
-    taken |= {name, EMOTION.format(name), CONFIDENCE.format(name)}
-    return name
+def _new_number(speaker: str, taken: set[str]) -> int:
+    """Return the first number with which a speaker's tiers have new names, and add these to `taken`."""
+    for number in itertools.count(1):
+        names = {_name(form, speaker, number) for form in (WORDS, EMOTION, CONFIDENCE)}
+        if not taken & names:
+            break
+    taken |= names
+    return number
+
+
+def _name(form: str, speaker: str, number: int) -> str:
+    return form.format(speaker) + (f" ({number})" if number > 1 else "")
 
 
 def _span(turn: FinalTurn) -> tuple[int, int]:
@@ -130,8 +141,8 @@ def textgrid(conversation: Conversation) -> Iterator[str]:
     for number, tier in enumerate(tiers):
         spoken = [(*_span(turn), turn.line) for turn in tier.turns]
         shown = [(*_span(turn), f"{turn.emotion} {turn.confidence:.2f}") for turn in tier.turns]
-        yield from _interval_tier(2 * number + 1, tier.name, spoken, end_ms)
-        yield from _interval_tier(2 * number + 2, EMOTION.format(tier.name), shown, end_ms)
+        yield from _interval_tier(2 * number + 1, tier.name(), spoken, end_ms)
+        yield from _interval_tier(2 * number + 2, tier.name(EMOTION), shown, end_ms)
 
 
 def _interval_tier(
@@ -216,7 +227,7 @@ def _add_tiers(root: ElementTree.Element, tier: _Tier, slots: _Slots, last: int)
     """Add the tier of words and those that depend on it; return the number of the last annotation."""
     about = {"PARTICIPANT": tier.speaker}
     words = ElementTree.SubElement(
-        root, "TIER", {"LINGUISTIC_TYPE_REF": "turn", "TIER_ID": tier.name, **about}
+        root, "TIER", {"LINGUISTIC_TYPE_REF": "turn", "TIER_ID": tier.name(), **about}
     )
     parents = []
     for turn in tier.turns:
@@ -232,8 +243,8 @@ def _add_tiers(root: ElementTree.Element, tier: _Tier, slots: _Slots, last: int)
     for form in (EMOTION, CONFIDENCE):
         attributes = {
             "LINGUISTIC_TYPE_REF": "emotion",
-            "PARENT_REF": tier.name,
-            "TIER_ID": form.format(tier.name),
+            "PARENT_REF": tier.name(),
+            "TIER_ID": tier.name(form),
         }
         dependent = ElementTree.SubElement(root, "TIER", {**attributes, **about})
         for turn, parent in zip(tier.turns, parents, strict=True):

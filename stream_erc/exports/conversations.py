@@ -88,6 +88,7 @@ class FinalTurn:
         text: what was said; may have several lines.
         start_ms, end_ms: the span in the audio, at least 1 ms; None for a turn without audio.
         probabilities: label -> probability.
+        extra: further columns that were given with the turn, by name.
         message: the message that it was made from, for fields that only some formats hold.
     """
 
@@ -99,6 +100,7 @@ class FinalTurn:
     emotion: str
     confidence: float
     probabilities: Mapping[str, float]
+    extra: Mapping[str, str]
     message: Message
 
     @property
@@ -155,7 +157,7 @@ def final_turns(conversation: Conversation) -> list[FinalTurn]:
 
 def _final(message: Message) -> FinalTurn:
     emotion = cast(Mapping[str, object], message["emotion"])
-    probabilities = emotion.get("probabilities")
+    probabilities, extra = emotion.get("probabilities"), message.get("extra")
     start, end = message.get("audio_start_ms"), message.get("audio_end_ms")
     timed = isinstance(start, int) and isinstance(end, int)
     return FinalTurn(
@@ -167,13 +169,14 @@ def _final(message: Message) -> FinalTurn:
         emotion=one_line(emotion.get("label")),
         confidence=cast(float, emotion.get("confidence")),
         probabilities=cast(Mapping[str, float], probabilities if isinstance(probabilities, Mapping) else {}),
+        extra={one_line(k): plain(v) for k, v in extra.items()} if isinstance(extra, Mapping) else {},
         message=message,
     )
 
 
 def plain(value: object) -> str:
-    """Return a text without control characters and half surrogate pairs; "" for None."""
-    return "" if value is None else _NO_TEXT.sub(" ", str(value)).strip()
+    """Return a text without control characters and half surrogate pairs, and with plain line ends."""
+    return "" if value is None else re.sub("\r\n?", "\n", _NO_TEXT.sub(" ", str(value))).strip()
 
 
 def one_line(value: object) -> str:

@@ -2,7 +2,8 @@
 
 An SRT cue says ``Name (emotion 87%): text``, as subtitles for the deaf say how something is said. A WebVTT
 cue has a voice, ``<v.joy Name>text``, whose class is the emotion, and says it with its probability in the
-name of the cue. What a player or a reader would take for markup is written as references.
+name of the cue. What a player or a reader would take for markup is written as references. By these forms, and
+by the first line of WebVTT, `stream_erc.sources` knows an export, and takes its names and texts as they are.
 
 The files are written here and not by pysubs2 or webvtt-py: both write a text ``a < b`` or ``{a}`` as markup,
 and neither writes voices.
@@ -12,15 +13,10 @@ import html
 import re
 from collections.abc import Iterator
 
-from stream_erc.exports.conversations import Conversation, FinalTurn, final_turns
+from stream_erc.exports.conversations import Conversation, FinalTurn, final_turns, one_line
 
 _NAME = re.compile(r"\w[\w'’&#-]*(?: \w[\w'’&#-]*){0,3}")  # noqa: RUF001
 """A name of up to four words, without punctuation that would end it or make it a sentence."""
-
-_LABEL = re.compile(r"[^():<>{}&\\]{1,34}")
-"""A label that can stand in brackets before the colon."""
-
-_DASH = re.compile(r"[-\u2013\u2014](?: |(?=[^\W\d]|\[|\())")
 
 
 def srt(conversation: Conversation) -> Iterator[str]:
@@ -32,7 +28,7 @@ def srt(conversation: Conversation) -> Iterator[str]:
 
 def vtt(conversation: Conversation) -> Iterator[str]:
     """Yield the WebVTT file of a conversation with audio."""
-    yield "WEBVTT\n\n"
+    yield "WEBVTT - stream_erc\n\n"
     for number, turn in enumerate(_spoken(conversation), 1):
         times = f"{_time(turn.start_ms, '.')} --> {_time(turn.end_ms, '.')}"
         name = f"{number} {turn.emotion} {turn.confidence:.0%}".replace("-->", "->")
@@ -53,26 +49,16 @@ def _time(ms: int | None, point: str) -> str:
 def _srt_text(turn: FinalTurn) -> str:
     """Return the text with its speaker, before a colon where every reader takes it for a name."""
     text = _srt_escaped(turn.line)
-    if not _is_plain_name(turn.speaker):
+    if not _NAME.fullmatch(turn.speaker) or html.unescape(turn.speaker) != turn.speaker:
         return _voice(turn, text)
-    shown = f" ({turn.emotion} {turn.confidence:.0%})" if _LABEL.fullmatch(turn.emotion) else ""
-    return f"{turn.speaker}{shown}: {text}"
-
-
-def _is_plain_name(speaker: str) -> bool:
-    """Return whether a name is taken for one before a colon: one word, or several that are capitalised."""
-    words = speaker.split(" ")
-    capitalised = len(words) == 1 or not any(word[:1].islower() for word in words)
-    return bool(_NAME.fullmatch(speaker)) and capitalised and html.unescape(speaker) == speaker
+    label = one_line(re.sub(r"[():<>{}&\\]", " ", turn.emotion)) or "emotion"
+    return f"{turn.speaker} ({label} {turn.confidence:.0%}): {text}"
 
 
 def _voice(turn: FinalTurn, text: str) -> str:
     """Return a text in the voice of its speaker, with the emotion as its class."""
     style = re.sub(r"[^\w-]", "_", turn.emotion)
-    dash = (
-        "- " if _DASH.match(turn.line) else ""
-    )  # readers take the first dash away: it begins a dialogue line
-    return f"<v.{style} {_escaped(turn.speaker)}>{dash}{text}"
+    return f"<v.{style} {_escaped(turn.speaker)}>{text}"
 
 
 def _escaped(text: str) -> str:

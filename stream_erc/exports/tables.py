@@ -2,6 +2,9 @@
 
 Spreadsheets take a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula and run it. In CSV and
 TSV such a text is written after a space, which makes it a text to them, and which readers of turns strip.
+
+Further columns that were given with the turns come after those of the export. One that has the name of such
+a column is named ``given: NAME``.
 """
 
 import csv
@@ -17,6 +20,9 @@ FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001
 
 _OPTIONAL = ("language", "translation", "speaker_unsure", "overlap", "others", "channel")
 """Fields of a turn that become a column where any turn has them."""
+
+_OWN = frozenset((*_OPTIONAL, *"dialogue turn start_ms end_ms speaker text emotion confidence words".split()))
+_GIVEN = "given: "
 
 
 def csv_table(conversations: Sequence[Conversation]) -> Iterator[str]:
@@ -123,14 +129,12 @@ def _columns(conversations: Sequence[Conversation]) -> list[str]:
         "confidence",
         *map(_probability, labels),
         *(name for name in _OPTIONAL if any(turn.message.get(name) is not None for turn in turns)),
+        *dict.fromkeys(_given(name) for turn in turns for name in turn.extra),
     ]
 
 
 def _rows(conversations: Sequence[Conversation]) -> Iterator[dict[str, object]]:
-    """Yield a row for each turn: column -> value, None or absent where there is none.
-
-    Whatever a turn carries along besides its own fields is added here, and in `_columns` and `_object`.
-    """
+    """Yield a row for each turn: column -> value, None or absent where there is none."""
     for conversation, turn in _turns(conversations):
         row: dict[str, object] = {
             "dialogue": conversation.dialogue,
@@ -144,7 +148,14 @@ def _rows(conversations: Sequence[Conversation]) -> Iterator[dict[str, object]]:
         }
         row |= {_probability(label): p for label, p in turn.probabilities.items()}
         row |= {name: _cell(turn.message.get(name)) for name in _OPTIONAL}
+        row |= {_given(name): value for name, value in turn.extra.items()}
         yield row
+
+
+def _given(name: str) -> str:
+    """Return the column of a further value: its name, unless that would be taken for one of the export's."""
+    like_ours = name.lower() in _OWN or name.lower().startswith(_probability(""))
+    return f"{_GIVEN}{name}" if like_ours or name.startswith(_GIVEN) else name
 
 
 def _probability(label: str) -> str:
@@ -223,6 +234,7 @@ def _object(conversation: Conversation) -> dict[str, object]:
             "probabilities": dict(turn.probabilities),
             **{name: turn.message.get(name) for name in _OPTIONAL},
             "words": _words(turn),
+            "extra": dict(turn.extra) or None,
         }
         turns.append({name: value for name, value in fields.items() if value is not None})
     whole = {

@@ -97,7 +97,10 @@ Speakers
 
 Ending
     The client sends ``session.close``. The server finishes the audio that it has and sends ``session.closed``
-    with totals: audio, turns, failed turns, speakers. It then closes the connection with 1000. Both sides can
+    with totals: audio, turns, failed turns, speakers. It then closes the connection with 1000. Once the
+    client has answered that, the session is deleted, unless ``session.close`` said ``keep``. With
+    ``session.delete`` instead, nothing is finished: the session ends at once and is deleted, and
+    ``session.deleted`` says so. Both sides can
     reconcile the totals: ``audio_ms`` is the audio that the client sent, rounded, and
     ``turns + failed_turns`` is the number of turns that the server reported.
 

@@ -164,6 +164,15 @@ class Ping(ClientMessage, tag="ping", frozen=True, kw_only=True):
 class SessionClose(ClientMessage, tag="session.close", frozen=True, kw_only=True):
     """No more input comes. What was heard is finished, then `session.closed` ends the session."""
 
+    keep: Annotated[
+        bool,
+        Meta(description="keep it stored until it expires; else it is deleted once `session.closed` arrived"),
+    ] = False
+
+
+class SessionDelete(ClientMessage, tag="session.delete", frozen=True, kw_only=True):
+    """Ends the session at once and deletes it. Nothing is finished; `session.deleted` answers."""
+
 
 FromClient: TypeAlias = (
     SessionAuthenticate
@@ -175,6 +184,7 @@ FromClient: TypeAlias = (
     | VoiceEnrol
     | Ping
     | SessionClose
+    | SessionDelete
 )
 
 # --- what the server sends ------------------------------------------------------------------------
@@ -508,6 +518,10 @@ class SessionClosed(SessionEvent, tag="session.closed", frozen=True, kw_only=Tru
     ] = ()
 
 
+class SessionDeleted(ServerMessage, tag="session.deleted", frozen=True, kw_only=True):
+    """Answers `session.delete`: nothing of the session is stored any more. It is the last message."""
+
+
 FromServer: TypeAlias = (
     SessionCreated
     | SessionUpdated
@@ -527,4 +541,5 @@ FromServer: TypeAlias = (
     | Pong
     | SessionGoingAway
     | SessionClosed
+    | SessionDeleted
 )

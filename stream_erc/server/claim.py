@@ -10,6 +10,7 @@ from typing import TypeVar
 from stream_erc.exceptions import Fenced, SessionGone
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.save_point import SavePoint
+from stream_erc.server.sealing import Seal
 from stream_erc.server.shared import SharedState
 from stream_erc.server.stores.base import StoredSession
 
@@ -30,8 +31,8 @@ class Claim:
         owner: the claim's owner number.
     """
 
-    def __init__(self, shared: SharedState, session_id: str, owner: int) -> None:
-        self._shared, self.session_id, self.owner = shared, session_id, owner
+    def __init__(self, shared: SharedState, session_id: str, owner: int, seal: Seal) -> None:
+        self._shared, self.session_id, self.owner, self._seal = shared, session_id, owner, seal
         self._renewed_at = time.monotonic()
 
     @classmethod
@@ -42,13 +43,14 @@ class Claim:
             The claim, and the resume token, of which only the hash is stored.
         """
         token, now = secrets.token_urlsafe(32), time.time()
+        seal = Seal(session_id, token)
         create = partial(
             shared.store.create,
-            *(session_id, _hash(token), header),
+            *(session_id, _hash(token), seal.header(header)),
             now=now,
             expires_at=now + shared.lifetime_s,
         )
-        return cls(shared, session_id, await shared.call_store(create)), token
+        return cls(shared, session_id, await shared.call_store(create), seal), token
 
     @staticmethod
     async def look_up(shared: SharedState, token: str) -> StoredSession:
@@ -58,7 +60,8 @@ class Claim:
             Refusal: ``resume_refused``.
         """
         read = partial(shared.store.read, _hash(token), now=time.time())
-        return _known_session(await shared.call_store(read))
+        saved = _known_session(await shared.call_store(read))
+        return Seal(saved.session_id, token).session(saved)
 
     @classmethod
     async def take_over(cls, shared: SharedState, token: str) -> tuple["Claim", StoredSession]:
@@ -70,7 +73,8 @@ class Claim:
         now = time.time()
         claim = partial(shared.store.claim, _hash(token), now=now, expires_at=now + shared.lifetime_s)
         saved = _known_session(await shared.call_store(claim))
-        return cls(shared, saved.session_id, saved.owner), saved
+        seal = Seal(saved.session_id, token)
+        return cls(shared, saved.session_id, saved.owner, seal), seal.session(saved)
 
     async def save(self, save_point: SavePoint) -> None:
         """Store a save point, all or nothing."""
@@ -78,7 +82,7 @@ class Claim:
         await self._write(
             partial(
                 self._shared.store.save,
-                *(self.session_id, self.owner, save_point),
+                *(self.session_id, self.owner, self._seal.save_point(save_point)),
                 now=now,
                 expires_at=now + self._shared.lifetime_s,
             )
@@ -97,15 +101,15 @@ class Claim:
         self._renewed_at = time.monotonic()
 
     async def forget(self) -> None:
-        """Delete the session."""
+        """Delete the session, with all that is stored of it."""
         await self._write(partial(self._shared.store.forget, self.session_id, self.owner))
 
     async def events(self, after: int) -> AsyncIterator[str]:
         """Yield the stored events with an event id above `after`, as JSON."""
         read = self._shared.store.events
         while page := await self._shared.call_store(partial(read, self.session_id, after, EVENTS_PER_READ)):
-            for _, line in page:
-                yield line
+            for number, line in page:
+                yield self._seal.opened_event(number, line)
             after = page[-1][0]
 
     async def _write(self, call: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from stream_erc.events import Event, KnownVoice, Samples, VoiceEnrolled
-from stream_erc.exceptions import VoicesError
+from stream_erc.exceptions import StoreError, VoicesError
 from stream_erc.protocol import messages
 from stream_erc.protocol.encoding import event_id_of, parse
 from stream_erc.protocol.errors import Refusal
@@ -28,6 +28,7 @@ from stream_erc.protocol.messages import (
     Ping,
     SessionAuthenticate,
     SessionClose,
+    SessionDelete,
     SessionResume,
     SessionUpdate,
 )
@@ -44,7 +45,7 @@ from stream_erc.server.websocket import Socket
 
 log = logging.getLogger(__name__)
 
-POLICY_VIOLATION = 1008
+FINISHED, POLICY_VIOLATION = 1000, 1008
 
 AUDIO_SLICE_SAMPLES = 4_000
 """Samples that the session takes in at a time, so that other sessions can run between them."""
@@ -88,6 +89,8 @@ class Connection:
         self._counted = False  # whether the metrics count the session as begun or resumed
         self._resume_request: SessionResume | None = None  # received on a full server, to be answered first
         self._warned_at = -math.inf
+        self._kept = False  # whether the client asked to keep the session after its end
+        self._deleting = False  # whether the client asked to delete the session now
         self._claim: Claim | None = None
         self._open(f"s_{secrets.token_hex(8)}", None)
 
@@ -118,13 +121,27 @@ class Connection:
             if closed.connected:
                 refusal = closed.refusal
                 error = None if refusal is None else self._refusals.error(refusal, self.live.encoder)
-                await self._outbox.close(closed.code, "" if refusal is None else refusal.code, error)
+                had_all = await self._outbox.close(
+                    closed.code, "" if refusal is None else refusal.code, error
+                )
+                if closed.code == FINISHED and had_all and not self._kept:
+                    await self._forget()
         finally:
             self._worker.detach(self.live.session)
             self._shared.leave(self.live.session_id, self)
             self._shared.telemetry.ended.labels(closed.code).inc()
             about = {"session": self.live.session_id, "code": closed.code, "audio_ms": self.live.received_ms}
             log.info("connection ended", extra=about)
+
+    async def _forget(self) -> None:
+        """Delete the session, which nobody needs any more; what fails is left to its expiry."""
+        claim, self._claim = self._claim, None
+        if claim is None:
+            return
+        try:
+            await claim.forget()
+        except (Refusal, StoreError) as error:
+            log.warning("%s", error, extra={"session": self.live.session_id})
 
     async def _converse(self) -> None:
         """Admit the client, then run all tasks until one of them ends the connection."""
@@ -275,6 +292,8 @@ class Connection:
         if not self._frames.take(1, time.monotonic()):
             limit = self._config.messages_per_s
             raise Refusal("too_many_messages", f"expected at most {limit:g} text frames a second, got more")
+        if self._deleting:
+            return  # nothing comes after it
         match parse(text):
             case Ping(id=ping_id):
                 self._refusals.accept()
@@ -289,8 +308,12 @@ class Connection:
                 await self._outbox.put(answer)
             case SessionResume() as message:
                 await self._resume(message)
-            case SessionClose():
+            case SessionDelete():
+                self._deleting = True
+                self._wake.set()
+            case SessionClose(keep=keep):
                 self.live.request_close()
+                self._kept = keep
                 self._count_accepted()
                 await self._inbox.put(None, wait=not self.live.paced)
             case SessionAuthenticate():
@@ -347,6 +370,9 @@ class Connection:
             await self._wake.wait()
             self._wake.clear()
             live = self.live
+            if self._deleting:
+                await self._delete()
+                return
             # 1. Take the worker's results, and hand it new work.
             events = await self._new_events()
             if not self._worker.busy(live.session) and not live.session.input_queue_full:
@@ -371,6 +397,15 @@ class Connection:
                     await self._outbox.end()
             if not self._worker.pending(live.session):
                 self._settled.set()
+
+    async def _delete(self) -> None:
+        """Delete the session as its client asked, and end the connection with the answer."""
+        self._worker.detach(self.live.session)
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            await claim.forget()
+        await self._outbox.put(messages.SessionDeleted(**self.live.encoder.envelope()))
+        await self._outbox.end()
 
     async def _new_events(self) -> list[Event]:
         """Take the session's new events, and keep the voices that its client asked to keep.
@@ -403,7 +438,7 @@ class Connection:
     async def _write(self) -> None:
         """Send messages to the last one, then close the connection."""
         await self._outbox.run()
-        raise CloseConnection(1000)
+        raise CloseConnection(FINISHED)
 
     # --- watching ---------------------------------------------------------------------------------
 

@@ -80,15 +80,20 @@ class Outbox:
                 self._telemetry.delivery.observe(self.sent_at - since)
             self._waiting.task_done()
 
-    async def close(self, code: int, reason: str, message: Outgoing | None) -> None:
-        """Send a final message, if any, and close; call it after `run` has ended."""
+    async def close(self, code: int, reason: str, message: Outgoing | None) -> bool:
+        """Send a final message, if any, and close; call it after `run` has ended.
+
+        Returns:
+            Whether the client has had all messages, and answered.
+        """
         with contextlib.suppress(TimeoutError, Disconnected):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 if message is not None:
                     await self._socket.send(self._numbered(message))
         with contextlib.suppress(TimeoutError):  # a client that reads nothing still gets the code
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._socket.close(code, reason)
+                return await self._socket.close(code, reason)
+        return False
 
     def _numbered(self, message: Outgoing) -> str:
         """Return the JSON of the connection's next message, with its number."""

@@ -205,6 +205,7 @@ class Server:
             async with asyncio.timeout_at(end):
                 await server.wait_closed()
         sweeping.cancel()
+        await self._sweep_now(shared)
 
     async def _sweep(self, shared: SharedState) -> None:
         """Delete expired sessions regularly, but none that is connected.
@@ -212,6 +213,7 @@ class Server:
         After a step of the wall clock every session looks expired. So the order of the steps matters.
         """
         offset = time.time() - time.monotonic()
+        await self._sweep_now(shared)  # what expired while no server ran
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             now = time.time()
@@ -225,6 +227,13 @@ class Server:
                     await shared.call_store(partial(self._store.sweep, now))
             except StoreError as error:
                 log.warning("%s", error)
+
+    async def _sweep_now(self, shared: SharedState) -> None:
+        """Delete expired sessions."""
+        try:
+            await shared.call_store(partial(self._store.sweep, time.time()))
+        except StoreError as error:
+            log.warning("%s", error)
 
     # --- WebSocket --------------------------------------------------------------------------------
 

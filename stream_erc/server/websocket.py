@@ -36,8 +36,11 @@ class Socket(Protocol):
             Disconnected: the client has left.
         """
 
-    async def close(self, code: int, reason: str) -> None:
-        """Close the connection, even if the client has left."""
+    async def close(self, code: int, reason: str) -> bool:
+        """Close the connection, even if the client has left; return whether the client answered.
+
+        Its answer says that it has had all that was sent before.
+        """
 
 
 class WebSocket:
@@ -81,13 +84,14 @@ class WebSocket:
         except ConnectionClosed as closed:
             raise _disconnected(closed) from None
 
-    async def close(self, code: int, reason: str) -> None:
+    async def close(self, code: int, reason: str) -> bool:
         """Close the connection; discard unread frames, since the client's close frame comes after them."""
         discarding = asyncio.create_task(self._discard())
         try:
             await self._client.close(code, reason)
         finally:
             discarding.cancel()
+        return self._client.protocol.close_rcvd is not None
 
     async def _discard(self) -> None:
         with contextlib.suppress(ConnectionClosed):

@@ -6,13 +6,14 @@
   lines are joined so that each is read once. A speaker is named by ``<v Name>``, ``Name: ...``, ``[Name]
   ...`` or ``(Name) ...``; another speaker begins with a dash or ``>>``. Several in a cue share its time by
   the lengths of their texts. A cue without text is no turn;
-- ``.csv``, ``.tsv``: tables with any delimiter (comma, semicolon, tab, ``|``) and the usual names of
-  columns: a text or a speaker or both, a start, an end or duration, a dialogue; also those of MELD. Further
-  columns come along as `GivenTurn.extra`. Times are seconds (``1.5``, ``1,5``), milliseconds (``start_ms``,
-  ``Onset (ms)``, ``1500 ms``) or clock times (``0:01.5``, ``00:00:01,500``);
+- ``.csv``, ``.tsv``, ``.parquet``: tables with any delimiter (comma, semicolon, tab, ``|``) and the usual
+  names of columns: a text or a speaker or both, a start, an end or duration, a dialogue; also those of MELD.
+  Further columns come along as `GivenTurn.extra`. Times are seconds (``1.5``, ``1,5``), milliseconds
+  (``start_ms``, ``Onset (ms)``, ``1500 ms``) or clock times (``0:01.5``, ``00:00:01,500``);
 - ``.json``: transcripts of Whisper (``verbose_json``, faster-whisper, WhisperX, whisper.cpp, transformers),
   Deepgram and AssemblyAI; a list of ``{"speaker", "text", "start", "end"}`` with the keys that columns may
-  have, or ``{"dialogue": ID, "turns": [...]}``; other keys are ignored, since corpora include labels;
+  have; ``{"dialogue": ID, "turns": [...]}``, or several such in ``{"dialogues": [...]}``; other keys are
+  ignored, since corpora include labels;
 - ``.jsonl``: on each line a dialogue ``{"dialogue": ID, "turns": [...]}``, or a turn, as a row of a table;
 - ``.rttm``: speakers and times (``SPEAKER`` lines); ``.ctm``: words with times, joined until a pause;
 - ``.eaf`` (ELAN), ``.TextGrid`` (Praat): tiers of speech, each with its speaker;
@@ -22,7 +23,10 @@ A part of a file that cannot be read is a warning with its line; the rest is rea
 turn is refused. What transcripts with times describe instead of saying it, as ``[laughs]`` or ``♪ la la
 ♪``, is no speech. Where only starts are known, a turn ends where the next one begins.
 
-Any of them may end in ``.gz``. Text is UTF-8, UTF-16 with a byte order mark, or else Windows-1252; broken
+Files that this program exported are told by their form, and read back as they were: with the same turns, and
+further columns, whatever the names and texts look like.
+
+Any text file may end in ``.gz``. Text is UTF-8, UTF-16 with a byte order mark, or else Windows-1252; broken
 encodings within it are mended.
 """
 
@@ -45,6 +49,7 @@ from stream_erc.sources.turns.opening import (
     OF_RECORDINGS,
     TABLES,
     Dialogue,
+    dialogues_of,
     entries_of,
     json_lines,
     not_utf8,
@@ -187,9 +192,15 @@ def _with_ends(found: Sequence[Found]) -> Iterator[Found]:
         yield item
 
 
+def _who_and_what(entry: Entry) -> tuple[str | None, str | None]:
+    """Return the speaker and the text of an entry, each on one line, None for what it has not."""
+    speaker, text = (clean(value or "", exact=entry.exact) for value in (entry.speaker, entry.text))
+    return speaker or None, text or None
+
+
 def _timed(entry: Entry) -> GivenTurn | Fault | None:
     """Make a turn of a recording; None if nothing is said in it."""
-    speaker, text = (clean(value or "") or None for value in (entry.speaker, entry.text))
+    speaker, text = _who_and_what(entry)
     start_s, end_s = entry.start_s, entry.end_s
     if entry.flaw is not None:
         return Fault(entry.at, entry.flaw)
@@ -204,7 +215,7 @@ def _timed(entry: Entry) -> GivenTurn | Fault | None:
         return Fault(entry.at, f"expected a turn of at most {MAX_TURN_S} s, got {end_s - start_s:.10g} s")
     if speaker is None and text is None:
         return Fault(entry.at, "expected a speaker or a text, got neither")
-    if text is not None and (text := spoken(text)) is None:
+    if text is not None and not entry.exact and (text := spoken(text)) is None:
         return None
     return GivenTurn(speaker, text, start, end, entry.extra)
 
@@ -216,7 +227,7 @@ def _untimed(entry: Entry) -> GivenTurn | Fault | None:
         made = Fault(entry.at, "expected a text, got none")
     if not isinstance(made, Fault):
         return made
-    speaker, text = (clean(value or "") or None for value in (entry.speaker, entry.text))
+    speaker, text = _who_and_what(entry)
     if text is None:
         return Fault(entry.at, "expected a text, got none")
     return GivenTurn(speaker, text, extra=entry.extra)
@@ -228,6 +239,9 @@ def _dialogues(path: Path) -> Iterator[TextDialogue | Fault]:
     if kind not in (*TABLES, ".jsonl"):
         lines, faults = whole_lines(path)
         yield from faults
+        if kind == ".json" and (several := dialogues_of(path, lines)) is not None:
+            yield from _divided(several)
+            return
         name = _name(path, lines) if kind == ".json" else None
         found, note = with_unit_told(list(entries_of(path, lines)))
         found = list(_with_ends(found))
@@ -304,7 +318,7 @@ def _divided(
                 yield made
             if isinstance(item, Fault) or not isinstance(made, GivenTurn):
                 continue
-            of = (clean(item.group or "") or None) if grouped else name
+            of = (clean(item.group or "", exact=item.exact) or None) if grouped else name
             if turns and of != name:
                 yield TextDialogue(name, tuple(turns))
                 past.append(name)

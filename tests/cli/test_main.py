@@ -1,5 +1,6 @@
 """The command line as a user sees it; test_bad_input.py tests bad input."""
 
+import csv
 import json
 import os
 import signal
@@ -228,14 +229,27 @@ def test_exports_say_which_turns_they_cannot_hold_and_are_read_back(
     tiny_checkpoint, tmp_path, talk, capsys
 ) -> None:
     soundfile.write(tmp_path / "a.wav", talk, SAMPLE_RATE)
-    (tmp_path / "turns.csv").write_text("start,end,speaker,text\n0.5,2,Anna,=hello\n2,4,Tom,\n")
-    files = [tmp_path / f"out.{ending}" for ending in ("srt", "JSON", "TextGrid")]
+    table = "start,end,speaker,text,emotion,Scene\n0.5,2,Anna,=hello [laughs],joy,=7\n2,4,Tom,,,\n"
+    (tmp_path / "turns.csv").write_text(table)
+    words_alone, *others = [
+        tmp_path / f"out.{ending}" for ending in "srt JSON TextGrid eaf csv parquet txt".split()
+    ]
+    files = [words_alone, *others]
     words = ["--turns", tmp_path / "turns.csv", "--asr", "none", "--model", tiny_checkpoint]
     words += [word for path in files for word in ("--export", path)]
     assert main(["replay", *map(str, (tmp_path / "a.wav", *words))]) == 0
     assert capsys.readouterr().err == f"stream-erc: {files[0]}: left out 1 turn without words\n"
-    given = read_turns(tmp_path / "turns.csv")
-    assert read_turns(files[0]) == given[:1] and read_turns(files[1]) == given
+    given = read_turns(tmp_path / "turns.csv").turns
+    assert read_turns(words_alone).turns == given[:1] and {read_turns(path).turns for path in others} == {
+        given
+    }
+    with (tmp_path / "out.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["given: emotion"], first["Scene"], second["Scene"]) == ("joy", " =7", "")
+    assert 0 < float(first["probability_joy"]) < 1 and first["emotion"] != ""
+    extra = [{"emotion": "joy", "Scene": "=7"}, {}]
+    for ending in ("JSON", "csv", "parquet"):
+        assert [turn.extra for turn in read_turns(tmp_path / f"out.{ending}").turns] == extra
 
 
 # --- the microphone, models, devices --------------------------------------------------------------

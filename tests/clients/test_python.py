@@ -2061,3 +2061,30 @@ def test_the_comparison_of_the_kill_test_finds_what_is_wrong() -> None:
     ):
         assert any(found in line for line in kill_test.compare(lines, told, "here"))
     assert kill_test.compare(lines, ["one", "three", "two"], "here")
+
+
+# --- deleting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_session_that_ended_is_resumed_only_if_it_was_kept(keep: bool, tmp_path: Path) -> None:
+    with serve(store=SqliteStore(tmp_path / "sessions.sqlite")) as running:
+        with sync.connect(running.socket_url, turns="appended") as session:
+            session.append_turn(text="hello", speaker="Anna")
+            session.close(keep=keep)
+            assert isinstance(list(session)[-1], erc.SessionClosed)
+        left = SqliteStore(tmp_path / "sessions.sqlite").events(session.id, 0)
+    assert bool(left) is keep
+
+
+def test_a_session_is_deleted_at_once(tmp_path: Path) -> None:
+    with serve(store=SqliteStore(tmp_path / "sessions.sqlite")) as running:
+        with sync.connect(running.socket_url, turns="appended") as session:
+            session.append_turn(text="hello", speaker="Anna")
+            events = iter(session)
+            assert any(isinstance(event, erc.TurnFinal) for event in events)
+            session.delete()
+            assert isinstance(list(events)[-1], erc.SessionDeleted)
+            with pytest.raises(erc.SessionEnded):
+                session.append_turn(text="more", speaker="Anna")
+        assert SqliteStore(tmp_path / "sessions.sqlite").events(session.id, 0) == []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from paths import SAMPLE
 
 from stream_erc.config import EndpointingConfig, SessionConfig
-from stream_erc.core.crosstalk import MAX_DELAY, CrosstalkGate
+from stream_erc.core.channels import MAX_DELAY, CrosstalkGate
 from stream_erc.core.session import Session
 from stream_erc.core.vad import WINDOW
 from stream_erc.events import EmotionEvent, LastingEvent, Samples

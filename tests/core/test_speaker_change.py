@@ -190,10 +190,10 @@ def test_a_voice_is_heard_where_nobody_else_speaks():
         for work, result in zip(works, engine.run(works), strict=True):
             session.receive_result(work, result)
     first, second = heard[0], heard[1]
-    assert first.shared == 0 and first.alone is first.samples
-    assert 0 < second.shared == first.end - second.samples_from
-    assert len(second.alone) == len(second.samples) - second.shared
-    short = dataclasses.replace(second, samples=second.samples[: second.shared + 100])
+    assert first.lead == 0 and first.alone is first.samples
+    assert 0 < second.lead == first.end - second.samples_from
+    assert len(second.alone) == len(second.samples) - second.lead
+    short = dataclasses.replace(second, samples=second.samples[: second.lead + 100])
     assert short.alone is short.samples
 
 

@@ -18,11 +18,11 @@ def cues(kind: str, *turns: dict[str, object]) -> str:
 
 def test_srt_says_who_and_how() -> None:
     first, second = srt.parse(
-        cues("srt", turn(0, "Mary Ann", "Hi.", 500, 3_661_007), turn(1, "a b", "x < y", 1, 2))
+        cues("srt", turn(0, "Mary Ann", "Hi.", 500, 3_661_007), turn(1, "a, b", "x < y", 1, 2))
     )
     assert first.content == "Mary Ann (joy 70%): Hi."
     assert (first.start.total_seconds(), first.end.total_seconds()) == (0.5, 3661.007)
-    assert second.content == "<v.joy a b>x < y", "a name that no reader takes for one stands in a voice tag"
+    assert second.content == "<v.joy a, b>x < y", "a name that no reader takes for one stands in a voice tag"
 
 
 def test_srt_of_anything_is_what_its_own_parser_takes() -> None:
@@ -46,7 +46,7 @@ REFERENCE = re.compile(r"&(?:amp|lt|gt|#\d+);")
 
 def test_vtt_of_anything_keeps_the_grammar_of_the_standard() -> None:
     header, *blocks = cues("vtt", *UNUSUAL).rstrip("\n").split("\n\n")
-    assert header == "WEBVTT" and len(blocks) == len(UNUSUAL) - 1
+    assert header == "WEBVTT - stream_erc" and len(blocks) == len(UNUSUAL) - 1
     for block in blocks:
         identifier, times, text = block.split("\n")
         assert identifier and "-->" not in identifier
@@ -63,4 +63,4 @@ def test_labels_of_ones_own_break_no_cue(label: str) -> None:
     (cue,) = webvtt.from_buffer(StringIO(cues("vtt", made)))
     assert re.match(r"<v\.[\w-]+ Anna>Hi\.", cue.raw_text)
     (shown,) = srt.parse(cues("srt", made))
-    assert shown.content in ("Anna: Hi.", f"Anna ({label} 70%): Hi.")
+    assert re.fullmatch(r"Anna \([\w. -]+ 70%\): Hi\.", shown.content)

@@ -98,12 +98,15 @@ def test_a_closed_session_tells_its_end_again(undisturbed):
         with Client(running.socket_url) as client:
             client.answer("session.update", pace="replay")
             client.send_audio(TALK)
-            client.send("session.close")
+            client.send("session.close", keep=True)
             assert client.code() == 1000
         with Client(running.socket_url) as again:
             assert again.resume(client.created["resume_token"], 4)["event_id"] == 5
             assert again.code() == 1000
             assert again.events == undisturbed[4:]
+        with Client(running.socket_url) as late:  # its end was received, and nobody asked to keep it longer
+            late.resume(client.created["resume_token"], 4)
+            refused(late)
 
 
 def refused(client: Client, code: str = "resume_refused", close: int = 4404) -> None:

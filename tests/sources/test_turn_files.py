@@ -229,7 +229,7 @@ ROW = "SPEAKER a 1 {} {} <NA> <NA> {} <NA> <NA>\n"
     ("name", "content", "message"),
     [
         ("a.txt", "x", ": expected a transcript of IEMOCAP or Otter, lines that begin with a time, subtitles or a table, got 'x'"),
-        ("a.xyz", "x", ": expected .rttm, .srt, .vtt, .csv, .tsv, .json, .jsonl, .ctm, .eaf, .textgrid or .txt, got .xyz"),
+        ("a.xyz", "x", ": expected .rttm, .srt, .vtt, .csv, .tsv, .parquet, .json, .jsonl, .ctm, .eaf, .textgrid or .txt, got .xyz"),
         ("a", "x", "got no suffix"),
         *((f"a.{kind}", "", ": expected turns, got an empty file") for kind in ("rttm", "srt", "vtt", "csv", "json")),
         ("a.srt", "\ufeff \n\n", ": expected turns, got an empty file"),

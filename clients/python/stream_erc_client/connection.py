@@ -41,6 +41,7 @@ from stream_erc_client.events import (
     Reconnected,
     SessionClosed,
     SessionCreated,
+    SessionDeleted,
     SessionEvent,
     SessionResumed,
     SessionUpdated,
@@ -78,7 +79,7 @@ class Phase(Enum):
     OPENING = auto()  # until session.updated
     RESUMING = auto()  # until session.resumed
     OPEN = auto()
-    ENDED = auto()  # session.closed came
+    ENDED = auto()  # session.closed or session.deleted came
 
 
 class Connection:
@@ -105,7 +106,7 @@ class Connection:
         self.closing = False
         self.progressed = False  # whether this socket brought an event or an acknowledgement
         self._control: deque[str] = deque()  # sent before everything else
-        self._close_sent = False
+        self._close_sent = self._keep = self._delete = False
         self._turns: set[int] = set()
         self._error: Failed | None = None
         self._totals: SessionClosed | None = None
@@ -157,9 +158,17 @@ class Connection:
         fields = {"name": _name("name", name), "turn": turn, "clip": encoded, "keep": keep}
         return self._append("voice.enrol", fields)
 
-    def close(self) -> None:
-        """Accept no more input: send `session.close` after everything that was appended."""
-        self.closing = True
+    def close(self, *, keep: bool = False) -> None:
+        """Accept no more input: send `session.close` after everything that was appended.
+
+        Args:
+            keep: whether the server keeps the session until it expires, instead of deleting it.
+        """
+        self.closing, self._keep = True, self._keep or keep
+
+    def delete(self) -> None:
+        """Accept no more input: send `session.delete` as the next message."""
+        self.closing = self._delete = True
 
     @property
     def summary(self) -> tuple[SpeakerSummary, ...] | None:
@@ -202,10 +211,15 @@ class Connection:
             return self._control.popleft()
         if self.phase is not Phase.OPEN:
             return None
+        if self._delete:
+            if self._close_sent:
+                return None
+            self._close_sent = True
+            return json.dumps({"type": "session.delete"})
         frame = self.buffer.next(self._max_samples())
         if frame is None and self.closing and not self._close_sent:
             self._close_sent = True
-            return json.dumps({"type": "session.close"})
+            return json.dumps({"type": "session.close", **({"keep": True} if self._keep else {})})
         return frame
 
     def receive(self, text: str | bytes) -> list[Event]:
@@ -273,6 +287,8 @@ class Connection:
                 self._turns.add(message.turn)
             case SessionClosed():
                 self._totals, self.phase = message, Phase.ENDED
+            case SessionDeleted():
+                self.phase = Phase.ENDED
         return [message]
 
     def _resumed(self, message: SessionResumed) -> list[Event]:

@@ -385,6 +385,13 @@ class SessionClosed(SessionEvent):
     summary: tuple[SpeakerSummary, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class SessionDeleted(ServerMessage):
+    """The last message of a session that was deleted: the server stores nothing of it any more."""
+
+    type = "session.deleted"
+
+
 @dataclass(frozen=True)
 class Unknown:
     """A message of a type unknown to this version."""
@@ -439,5 +446,6 @@ Message: TypeAlias = (
     | Pong
     | SessionGoingAway
     | SessionClosed
+    | SessionDeleted
 )
 Event: TypeAlias = Message | Unknown | Disconnected | Reconnected

@@ -261,10 +261,21 @@ class Session:
         self._connector.wake()
         return input_id
 
-    async def close(self) -> None:
-        """End the input; the iteration continues until `SessionClosed`."""
+    async def close(self, *, keep: bool = False) -> None:
+        """End the input; the iteration continues until `SessionClosed`.
+
+        Args:
+            keep: whether the server keeps the session until it expires, to be resumed by its token. Otherwise
+                it is deleted there as soon as its end has been received.
+        """
         await self._stop_sources()
-        self._close()
+        self._close(keep=keep)
+
+    async def delete(self) -> None:
+        """End the session at once and delete it on the server; the iteration ends with `SessionDeleted`."""
+        await self._stop_sources()
+        self._connection.delete()
+        self._connector.wake()
 
     def play(self, path: Path | str, *, pace: Pace | None = None) -> asyncio.Task[None]:
         """Send a recording in the background, then close.
@@ -384,8 +395,8 @@ class Session:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _close(self) -> None:
-        self._connection.close()
+    def _close(self, *, keep: bool = False) -> None:
+        self._connection.close(keep=keep)
         self._connector.wake()
 
     def _require_open(self) -> None:

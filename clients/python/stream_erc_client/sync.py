@@ -125,9 +125,13 @@ class Session:
         """Make a voice known by its name and return the input id."""
         return self._run(self._session.enrol_voice(name, turn=turn, clip=clip, keep=keep))
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         """End the input; the iteration continues until `SessionClosed`."""
-        self._run(self._session.close())
+        self._run(self._session.close(keep=keep))
+
+    def delete(self) -> None:
+        """End the session at once and delete it on the server."""
+        self._run(self._session.delete())
 
     def summary(self) -> tuple[SpeakerSummary, ...] | None:
         """Return the whole of the conversation by speaker: the server's, once `SessionClosed` has come."""

@@ -72,6 +72,7 @@ class SqliteStore(SessionStore):
     def _open(self, path: Path | None) -> None:
         """Open the file, or a store in memory if `path` is None."""
         self._path, self._name = path, str(path or "memory")
+        self._log_holds_deleted = path is not None  # until it was emptied for the first time
         # The only connection. The thread that takes it out of the queue has it alone: SQLite writes one
         # transaction at a time anyway, and a queue wakes the next thread, while a busy SQLite polls.
         self._idle: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
@@ -161,6 +162,7 @@ class SqliteStore(SessionStore):
             except SessionGone:
                 return
             run("DELETE FROM sessions WHERE session_id = ?", session_id)
+            self._log_holds_deleted = True
 
     def sweep(self, now: float) -> int:
         # Delete one session at a time, with a pause as long after each: other processes can save meanwhile.
@@ -169,6 +171,9 @@ class SqliteStore(SessionStore):
             swept += 1
             time.sleep(time.monotonic() - began)
             began = time.monotonic()
+        self._log_holds_deleted |= swept > 0
+        if self._log_holds_deleted:
+            self._empty_log()
         return swept
 
     def ready(self) -> None:
@@ -190,6 +195,15 @@ class SqliteStore(SessionStore):
                     connection.close()
         finally:
             self._idle.put(None)
+
+    def _empty_log(self) -> None:
+        """Write the log into the file and empty it, so that it holds no deleted session.
+
+        It is left for later while another process reads it.
+        """
+        with self._lend() as connection:
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._log_holds_deleted = bool(busy)
 
     def _sweep_one(self, now: float) -> bool:
         """Delete one expired session; return whether there was one."""

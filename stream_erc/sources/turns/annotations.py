@@ -8,7 +8,7 @@ writes.
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 from xml.etree import ElementTree
 
@@ -36,25 +36,67 @@ _SILENCE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A tier: its name, its participant if the file names one, and its intervals with a text."""
+    """A tier: its name, its participant if the file names one, and its intervals; some have no text."""
 
     name: str
     participant: str | None
     intervals: tuple[tuple[str, float, float, str], ...]
 
 
-def _turns(tiers: Sequence[Tier]) -> Iterator[Found]:
+def _all_turns(tiers: Sequence[Tier], silence: frozenset[str] = frozenset(("",))) -> Iterator[Found]:
+    """Yield the turns of exported tiers of speech, which have their emotions behind them, and of all others.
+
+    Args:
+        tiers: all tiers of the file.
+        silence: texts that stand for silence in tiers that are no exports, in lower case.
+    """
+    others: list[Tier] = []
+    rest = list(tiers)
+    while rest:
+        tier = rest.pop(0)
+        if rest and rest[0].name in _emotions_of(tier.name):
+            yield from _exported(tier, rest.pop(0))
+        else:
+            others.append(tier)
+    spoken = [
+        replace(t, intervals=tuple(i for i in t.intervals if i[3].strip().lower() not in silence))
+        for t in others
+    ]
+    yield from _turns(spoken, alone=len(others) == len(tiers))
+
+
+def _emotions_of(name: str) -> set[str]:
+    """Return the names that the tier of emotions may have behind an exported tier; see `exports`."""
+    found = re.fullmatch(r"(.*) (\(\d+\))", name)
+    return {f"{name} / emotion", f"{found[1]} / emotion {found[2]}" if found else ""}
+
+
+def _exported(tier: Tier, emotions: Tier) -> Iterator[Found]:
+    """Yield the turns of an exported tier; those without words have but an emotion."""
+    first = emotions.name == f"{tier.name} / emotion"
+    speaker = tier.participant or (tier.name if first else tier.name.rpartition(" (")[0])
+    silent = {start for _, start, _, text in emotions.intervals if text}
+    for at, start, end, text in tier.intervals:
+        if text or start in silent:
+            yield Entry(at, speaker, text or None, start, end, exact=True)
+
+
+def _turns(tiers: Sequence[Tier], *, alone: bool) -> Iterator[Found]:
     """Yield the turns of the tiers that hold speech.
 
     Such are all tiers but those that are named for something else. Tiers of words are read where there are no
     others.
+
+    Args:
+        tiers: their intervals all have a text.
+        alone: whether one of them must hold speech, since there are no further ones.
     """
     filled = [tier for tier in tiers if tier.intervals]
     words = [tier for tier in filled if _WORDS.fullmatch(tier.name)]
     others = [tier for tier in filled if tier not in words]
     speech = [tier for tier in others if not _NO_SPEECH.search(tier.name) or _SPEECH.search(tier.name)]
     speech = [tier for tier in speech if _SPEECH.search(tier.name) or not _named_beside(tier, speech)]
-    if not speech and not words:
+    if not speech and not words and alone:
         speech = others
     for tier in others:
         if tier not in speech:
@@ -122,12 +164,16 @@ def read_eaf(text: str) -> Iterator[Found]:
     tiers = []
     for element in elements:
         if not element.get("PARENT_REF"):
-            chosen = _text_below(element, elements)
-            intervals, faults = _intervals(chosen, spans)
-            yield from faults
-            who = element.get("PARTICIPANT") or chosen.get("PARTICIPANT")
-            tiers.append(Tier(chosen.get("TIER_ID", ""), (who or "").strip() or None, tuple(intervals)))
-    yield from _turns(tiers)
+            name = element.get("TIER_ID", "")
+            below = [e for e in elements if e.get("PARENT_REF") == name]
+            emotions = next((e for e in below if e.get("TIER_ID") in _emotions_of(name)), None)
+            read = [_text_below(element, elements)] if emotions is None else [element, emotions]
+            for chosen in read:
+                intervals, faults = _intervals(chosen, spans)
+                yield from faults
+                who = element.get("PARTICIPANT") or chosen.get("PARTICIPANT")
+                tiers.append(Tier(chosen.get("TIER_ID", ""), (who or "").strip() or None, tuple(intervals)))
+    yield from _all_turns(tiers)
 
 
 def _aligned(tier: ElementTree.Element, slots: Slots) -> dict[str, tuple[float, float]]:
@@ -197,8 +243,8 @@ def _intervals(
         at = f"annotation {name} of tier {tier.get('TIER_ID', '')!r}"
         if name not in spans:
             faults.append(Fault(at, "expected a time, got none"))
-        elif text.strip():
-            found.append((at, *spans[name], text))
+        else:
+            found.append((at, *spans[name], text.strip()))
     return found, faults
 
 
@@ -235,7 +281,7 @@ def read_textgrid(text: str) -> Iterator[Found]:
     except _BrokenOff as error:
         line = error.line or text.count("\n") + 1
         yield Fault(f"line {line}", f"expected {error.wanted}, got {error.got}; the rest is left out")
-    yield from _turns(tiers)
+    yield from _all_turns(tiers, _SILENCE)
 
 
 class _BrokenOff(Exception):
@@ -278,12 +324,12 @@ def _text(tokens: Iterator[tuple[int, float | str]]) -> str:
 def _intervals_of(
     tokens: Iterator[tuple[int, float | str]], *, points: bool
 ) -> Iterator[tuple[str, float, float, str]]:
-    """Yield the intervals of a tier that are not silent; points are read and passed over."""
+    """Yield the intervals of a tier; points are read and passed over."""
     for _ in range(int(_number(tokens))):
         token = next(tokens, None)
         if token is None or isinstance(token[1], str):
             raise _BrokenOff("a number", token)
         end = token[1] if points else _number(tokens)
         text = _text(tokens).strip()
-        if not points and text.lower() not in _SILENCE:
+        if not points:
             yield f"line {token[0]}", token[1], end, text

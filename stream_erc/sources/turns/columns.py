@@ -1,7 +1,7 @@
 """Names of columns and keys, as people and programs give them, and the entry that a row of them makes."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stream_erc.sources.text_files import short
@@ -39,12 +39,14 @@ class Columns:
         roles: role -> column.
         units: column of times -> ``ms``, ``s`` or ``""`` for unknown.
         extra: the columns that have no role.
+        exact: whether cells are taken as they are: see `Entry.exact`.
     """
 
     names: tuple[str, ...]
     roles: Mapping[str, str]
     units: Mapping[str, str]
     extra: tuple[str, ...]
+    exact: bool = False
 
     @property
     def timed(self) -> bool:
@@ -60,6 +62,8 @@ class Columns:
 def columns_of(names: Iterable[str]) -> Columns:
     """Find the roles of columns; the best name of each role wins, and milliseconds over seconds."""
     named = tuple(dict.fromkeys(name for name in names))
+    if is_own(named):
+        return _own_columns(named)
     keys = {name: _key(name) for name in named}
     roles: dict[str, str] = {}
     for role in ("start", "end", "duration", "speaker", "text", "group"):
@@ -79,6 +83,32 @@ def columns_of(names: Iterable[str]) -> Columns:
     units = {roles[role]: keys[roles[role]][1] for role in ("start", "end", "duration") if role in roles}
     spare = [n for n in named if n not in used and n.strip() and not _other_time(keys[n], keys, roles)]
     return Columns(named, roles, units, tuple(spare))
+
+
+EXPORTED = frozenset(
+    "dialogue turn start_ms end_ms speaker text emotion confidence "
+    "language translation speaker_unsure overlap others channel words".split()
+)
+"""Columns of the tables that this program exports, beside one for each label."""
+
+_LABELS = "probability_"
+_GIVEN = "given: "
+"""The beginning of an exported column that was given with the turns and has the name of another one."""
+
+
+def is_own(names: Sequence[str]) -> bool:
+    """Return whether a table with these columns is an export of this program."""
+    needed = {"turn", "speaker", "text", "emotion", "confidence"}
+    return needed <= set(names) and any(name.startswith(_LABELS) for name in names)
+
+
+def _own_columns(names: tuple[str, ...]) -> Columns:
+    """Return the columns of an exported table, of which those are further ones that were given as such."""
+    known = {"start": "start_ms", "end": "end_ms", "speaker": "speaker", "text": "text", "group": "dialogue"}
+    roles = {role: name for role, name in known.items() if name in names}
+    further = [name for name in names if name not in EXPORTED and not name.startswith(_LABELS)]
+    units = {roles[role]: "ms" for role in ("start", "end") if role in roles}
+    return Columns(names, roles, units, tuple(further), exact=True)
 
 
 def _other_time(key: tuple[str, str], keys: Mapping[str, tuple[str, str]], roles: Mapping[str, str]) -> bool:
@@ -139,10 +169,11 @@ def entry_of(at: str, record: Mapping[str, object], columns: Columns, *, carry: 
     )
     if carry:
         further = {name: plain_of(record.get(name)) for name in columns.extra}
-        extra |= {name: value for name, value in further.items() if value is not None}
+        given = _GIVEN if columns.exact else ""
+        extra |= {name.removeprefix(given): value for name, value in further.items() if value is not None}
     return Entry(
         at,
-        _listed(texts["speaker"]),
+        texts["speaker"] if columns.exact else _listed(texts["speaker"]),
         texts["text"],
         times.get("start"),
         times.get("end"),
@@ -150,6 +181,7 @@ def entry_of(at: str, record: Mapping[str, object], columns: Columns, *, carry: 
         extra if carry else {},
         whole,
         flaw,
+        columns.exact,
     )
 
 

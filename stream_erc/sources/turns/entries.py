@@ -35,6 +35,8 @@ class Entry:
         extra: further columns, by name.
         whole: whether the times are whole numbers without a unit, so that they may be milliseconds.
         flaw: what is wrong with the times, which are None then.
+        exact: whether the names and the text are taken as they are, as in files that this program wrote, and
+            nothing is mended, or taken for a sound.
     """
 
     at: str
@@ -46,6 +48,7 @@ class Entry:
     extra: Mapping[str, str] = field(default_factory=dict)
     whole: bool = False
     flaw: str | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,10 @@ _ENCODINGS = ftfy.TextFixerConfig(
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2060\ufeff]")
 
 
-def clean(text: str) -> str:
-    """Return a text on one line, with broken encodings mended (``donâ€™t``: ``don't``)."""
+def clean(text: str, *, exact: bool = False) -> str:
+    """Return a text on one line; broken encodings are mended (``donâ€™t``: ``don't``) if not `exact`."""
+    if exact:
+        return " ".join(text.split())
     if not text.isascii():
         text = ftfy.fix_text(text, _ENCODINGS)
     return " ".join(_CONTROLS.sub(" ", text).split())

@@ -245,8 +245,16 @@ def dialogue_name(data: object) -> str | Fault | None:
     return Fault("", f"expected a string as dialogue, {found.reason}") if isinstance(found, Fault) else found
 
 
+def several_dialogues(data: object) -> list[object] | None:
+    """Return the dialogues of ``{"dialogues": [...]}``, None if the value is something else."""
+    found = data.get("dialogues") if isinstance(data, dict) else None
+    return found if isinstance(found, list) else None
+
+
 def dialogue_entries(data: object, at: str) -> Iterator[Found]:
     """Yield the entries of a dialogue's turns; other keys are ignored, since corpora include labels.
+
+    Of an export of this program, the further columns that were given with its turns come along.
 
     Args:
         data: a dialogue.
@@ -254,9 +262,28 @@ def dialogue_entries(data: object, at: str) -> Iterator[Found]:
     """
     known: dict[tuple[str, ...], Columns] = {}
     for number, item in enumerate(data["turns"] if isinstance(data, dict) else (), 1):
+        if isinstance(item, dict) and set(item) >= _EXPORTED_KEYS:
+            yield _exported(f"{at}turn {number}", item)
+            continue
         if isinstance(item, dict):
             item = {key: item[key] for key in _TURN_KEYS if key in item}
         yield _in_seconds(record_entry(f"{at}turn {number}", item, known, carry=False))
 
 
+def _exported(at: str, item: Object) -> Found:
+    """Return the entry of a turn that this program exported."""
+    found, given = entry_of(at, item, _EXPORTED, carry=False), item.get("extra")
+    if isinstance(found, Fault) or not isinstance(given, dict):
+        return found
+    return replace(found, extra={name: value for name, value in given.items() if isinstance(value, str)})
+
+
 _TURN_KEYS = ("speaker", "text", "start", "end", "start_ms", "end_ms")
+_EXPORTED_KEYS = {"turn", "speaker", "text", "emotion", "confidence", "probabilities"}
+_EXPORTED = Columns(
+    _TURN_KEYS,
+    {"start": "start_ms", "end": "end_ms", "speaker": "speaker", "text": "text"},
+    {"start_ms": "ms", "end_ms": "ms"},
+    (),
+    exact=True,
+)

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from stream_erc.sources.text_files import short
 from stream_erc.sources.turns.entries import Entry, Fault, Found, SpokenWord, seconds_of, turns_of_words
-from stream_erc.sources.turns.naming import split_name
+from stream_erc.sources.turns.naming import split_exported, split_name
 
 RTTM_OTHER_TYPES = frozenset(
     "SEGMENT NOSCORE NO_RT_METADATA LEXEME NON-LEX NON-SPEECH FILLER EDIT IP SU CB A/P SPKR-INFO".split()
@@ -26,6 +27,8 @@ NAME_FIRST = re.compile(
     rf"(?P<name>[^\W\d_].{{0,80}}?) ?[\[(](?P<start>{_TIME}){_UNTIL}[\])] ?:?\s*(?P<text>.*)"
 )
 BRACKETED = re.compile(rf"\[(?P<name>[^\[\]]{{1,80}})\] (?P<start>{_TIME})(?P<end>)\s*(?P<text>.*)")
+_EXPORTED = re.compile(r"\[((?:\d+:)?\d\d:\d\d\.\d{3}) - ((?:\d+:)?\d\d:\d\d\.\d{3})\] ")
+_DIALOGUE, _TRANSLATION = "== ", "    in English: "
 _FOOTERS = re.compile(r"(?:Transcribed|Powered|Notes taken) by https?://\S+|SPEAKERS|(?:SUMMARY )?KEYWORDS")
 
 
@@ -46,7 +49,8 @@ def read_rttm(lines: Sequence[str]) -> Iterator[Found]:
         name = " ".join(
             fields[7 : max(8, len(fields) - 2)]
         )  # a name of two words, though it may have but one
-        yield Entry(at, None if name == "<NA>" else name, None, start, start + duration, fields[1])
+        who = None if name == "<NA>" else name
+        yield Entry(at, who, None, start, start + duration, fields[1], exact=True)
 
 
 def read_ctm(lines: Sequence[str]) -> Iterator[Found]:
@@ -131,6 +135,39 @@ def read_timed_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> Iterator
         if found is not None and start is not None:
             head = number, found["name"].strip(" :-") or None, start, seconds_of(found["end"] or "")
             said = [found["text"]] if found["text"] else []
+
+
+def is_exported(lines: Sequence[str]) -> bool:
+    """Return whether lines are a text file that this program exported."""
+    first = next((line for line in lines if line.strip() and not line.startswith(_DIALOGUE)), "")
+    return _exported("", first.strip(), None) is not None
+
+
+def read_exported(lines: Sequence[str]) -> Iterator[Found]:
+    """Read a text file that this program exported: ``[00:01.250 - 00:03.000] Name (joy 87%): text``."""
+    held: Entry | None = None
+    group: str | None = None
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if (entry := _exported(f"line {number}", text, group)) is not None:
+            if held is not None:
+                yield held
+            held = entry
+        elif line.startswith(_DIALOGUE):
+            group = text.removeprefix(_DIALOGUE)
+        elif held is not None and text and not line.startswith(_TRANSLATION):
+            held = replace(held, text=f"{held.text or ''} {text}")
+    if held is not None:
+        yield held
+
+
+def _exported(at: str, line: str, group: str | None) -> Entry | None:
+    """Return the turn of an exported line, None if it begins none."""
+    times = _EXPORTED.match(line)
+    if (parts := split_exported(line[times.end() :] if times else line)) is None:
+        return None
+    start, end = (seconds_of(time) for time in times.groups()) if times else (None, None)
+    return Entry(at, parts[0], parts[1] or None, start, end, group, exact=True)
 
 
 def _entry(head: tuple[int, str | None, float, float | None], text: str) -> Entry:

@@ -41,10 +41,12 @@ _SOUND = re.compile(
 
 _DIRECTION = re.compile(
     r" ?[\[(](?:v\.? ?o\.?|o\.? ?[sc]\.?|cont(?:'?d|inued)\.?|voice-?over|off-?(?:screen|camera)?|"
-    r"(?:on|over) .*|to \w+|in \w+)[\])]",
+    r"(?:on|over) .*|to \w+|in \w+|[^()\[\]]+ \d{1,3}%)[\])]",
     re.IGNORECASE,
 )
-"""Stage directions behind a name."""
+"""Stage directions behind a name; ``(joy 87%)`` too."""
+
+_EXPORTED = re.compile(r"(.+?) \([^()]+ \d{1,3}%\):(?: (.*))?")
 
 _NOTE = "¶♩♪♫♬🎵🎶🎼"
 _NOTES = re.compile(rf"[{_NOTE}]+[^{_NOTE}]*[{_NOTE}]+|(?:^|(?<=\s))#\s[^#]+\s#(?=\s|$)")
@@ -54,6 +56,12 @@ _DASH = r"[-\u2010-\u2015\u2212]"
 _DASHED = re.compile(rf"^{_DASH}{{1,2}}(?:\s+|(?=[^\W\d]|[\[\"'(¿¡♪<]))")
 _WITHIN = re.compile(rf"(?<=[.?!…\")\]])\s+{_DASH}\s+(?=\S)")
 _CHEVRONS = re.compile(r"(?:^|\s)>{2,3}\s*")
+
+
+def split_exported(line: str) -> tuple[str, str] | None:
+    """Split a line that this program exported, ``Name (joy 87%): text``, into (name, text)."""
+    found = _EXPORTED.fullmatch(line)
+    return (found[1], found[2] or "") if found else None
 
 
 def split_name(line: str) -> tuple[str | None, str]:

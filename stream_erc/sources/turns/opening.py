@@ -15,16 +15,19 @@ from stream_erc.sources.turns.json_files import (
     is_dialogue,
     read_json,
     record_entry,
+    several_dialogues,
 )
 from stream_erc.sources.turns.line_files import read_ctm, read_rttm
+from stream_erc.sources.turns.parquet_files import read_parquet
 from stream_erc.sources.turns.subtitles import read_cues
 from stream_erc.sources.turns.tables import read_table
 from stream_erc.sources.turns.text_kinds import read_text
 
-KINDS = (".rttm", ".srt", ".vtt", ".csv", ".tsv", ".json", ".jsonl", ".ctm", ".eaf", ".textgrid", ".txt")
+KINDS = tuple(".rttm .srt .vtt .csv .tsv .parquet .json .jsonl .ctm .eaf .textgrid .txt".split())
 """Suffixes of the files that can be read."""
 
 TABLES = (".csv", ".tsv")
+PARQUET = ".parquet"
 OF_RECORDINGS = (".rttm", ".ctm")
 """Suffixes of files that may hold several recordings, each with its name."""
 
@@ -33,7 +36,7 @@ Dialogue: TypeAlias = tuple[str | None, list[Found]]
 
 
 def whole_lines(path: Path) -> tuple[list[str], list[Fault]]:
-    """Read a whole file of a known kind.
+    """Read a whole file of a known kind; one of Parquet has no lines.
 
     Raises:
         TurnsError: it is of no known kind, cannot be read, or is blank.
@@ -41,6 +44,8 @@ def whole_lines(path: Path) -> tuple[list[str], list[Fault]]:
     if suffix(path) not in KINDS:
         known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
         raise TurnsError(f"{path}: expected {known}, got {suffix(path) or 'no suffix'}")
+    if suffix(path) == PARQUET:
+        return [], []
     faults: list[Fault] = []
     lines = list(read_lines(path, MAX_FILE_BYTES, lambda line, byte: faults.append(not_utf8(line, byte))))
     if not any(line.strip() for line in lines):
@@ -67,6 +72,8 @@ def entries_of(path: Path, lines: Sequence[str]) -> Iterator[Found]:
             yield from read_cues(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
         elif kind in (".csv", ".tsv"):
             yield from read_table(lines)
+        elif kind == PARQUET:
+            yield from read_parquet(path)
         elif kind == ".json":
             yield from _json_document(path, lines)
         elif kind == ".jsonl":
@@ -105,7 +112,38 @@ def _json_document(path: Path, lines: Sequence[str]) -> Iterator[Found]:
         for row in rows:
             yield from [row] if isinstance(row, Entry | Fault) else row[1]
         return
-    yield from dialogue_entries(data, "") if is_dialogue(data) else read_json(data)
+    if (several := several_dialogues(data)) is not None:
+        for item in _dialogues(several):
+            yield from [item] if isinstance(item, Fault) else item[1]
+    else:
+        yield from dialogue_entries(data, "") if is_dialogue(data) else read_json(data)
+
+
+def dialogues_of(path: Path, lines: Sequence[str]) -> Iterator[Fault | Dialogue] | None:
+    """Return the dialogues of a JSON file ``{"dialogues": [...]}``, None if it is another one."""
+    try:
+        several = several_dialogues(parse_json(path, "".join(lines)))
+    except TurnsError:
+        return None  # JSON lines, perhaps
+    return None if several is None else _dialogues(several)
+
+
+def _dialogues(several: Sequence[object]) -> Iterator[Fault | Dialogue]:
+    for number, data in enumerate(several, 1):
+        yield _dialogue(data, f"dialogue {number}")
+
+
+def _dialogue(data: object, at: str) -> Fault | Dialogue:
+    """Return a dialogue with its name and entries."""
+    if not isinstance(data, dict) or "turns" not in data:
+        return Fault(at, f'expected {{"turns": [...]}}, got {short(data)}')
+    if isinstance(name := dialogue_name(data), Fault):
+        return Fault(at, name.reason)
+    if not is_dialogue(data):
+        return Fault(at, f"expected a list of turns, got {short(data['turns'])}")
+    if not data["turns"]:
+        return Fault(at, "expected at least one turn, got none")
+    return name, list(dialogue_entries(data, f"{at}, "))
 
 
 def json_lines(path: Path, lines: Iterable[str]) -> Iterator[Found | Dialogue]:
@@ -121,13 +159,6 @@ def json_lines(path: Path, lines: Iterable[str]) -> Iterator[Found | Dialogue]:
             yield Fault(at, str(error).removeprefix(f"{path}, {at}").lstrip(",: "))
             continue
         if isinstance(data, dict) and "turns" in data:
-            if isinstance(name := dialogue_name(data), Fault):
-                yield Fault(at, name.reason)
-            elif not is_dialogue(data):
-                yield Fault(at, f"expected a list of turns, got {short(data['turns'])}")
-            elif not data["turns"]:
-                yield Fault(at, "expected at least one turn, got none")
-            else:
-                yield name, list(dialogue_entries(data, f"{at}, "))
+            yield _dialogue(data, at)
         else:
             yield record_entry(at, data, known, carry=True)

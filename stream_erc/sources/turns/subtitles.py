@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import pysubs2
 
 from stream_erc.sources.turns.entries import MAX_JOINED_S, PAUSE_S, Entry, Fault, Found, shared_out
-from stream_erc.sources.turns.naming import any_name, parts_of, spoken
+from stream_erc.sources.turns.naming import any_name, parts_of, split_exported, spoken
 
 MAX_CUE_CHARS = 10_000  # searching for tags takes quadratic time if none is closed
 MAX_AFTER_WORD_S = 1.0
@@ -25,12 +25,15 @@ MAX_AFTER_WORD_S = 1.0
 EXAMPLE = "00:00:01,000 --> 00:00:02,500"
 _STAMP = r"(?:(\d{1,3}):)?([0-5]?\d):([0-5]?\d)(?:[.,](\d{1,3}))?"
 _TIMES = re.compile(rf"{_STAMP} *(?:-{{1,3}}>|[–—]>|→) *{_STAMP}(?:\s.*)?")  # noqa: RUF001
-_ARROW = re.compile(r"-->|\d\s*(?:-{1,3}>|[–—]>|→)\s*\d")  # noqa: RUF001
+_ARROW = re.compile(r"-->|^[\d\s:.,]*\d\s*(?:-{1,3}>|[–—]>|→)\s*\d")  # noqa: RUF001
 _SPACED = re.compile(r"(?<=\d)\s*([:.,])\s*(?=\d)")
 _NOT_CUES = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?[ \t]+([^>]*)>")
 _VOICE_MARK = re.compile("\x02([^\x03]*)\x03")  # stands for a voice tag while pysubs2 removes the tags
+_EXPORTED = "WEBVTT - stream_erc"  # the first line of an exported file
+_EXPORTED_VOICE = re.compile(r"<v\.[\w-]* ([^<>]+)>(.*)")
+_MARKUP = re.compile(r"<\S|[{}]")  # never unescaped in an exported cue
 _WORD_TIME = re.compile(r"<(?:(\d+):)?(\d\d):(\d\d)\.(\d{3})>")  # within a cue, as in karaoke and captions
 
 
@@ -60,16 +63,22 @@ def read_cues(lines: Sequence[str]) -> Iterator[Found]:
     Args:
         lines: the whole file, SRT or WebVTT, without line ends.
     """
+    header = lines[0].strip() if lines else ""
+    voices = header == _EXPORTED or not header.startswith("WEBVTT")  # of SRT, only exports have such
     cues: list[Cue] = []
     for item in _cues(lines):
         if isinstance(item, Fault):
             yield item
         else:
             cues.append(item)
+    if (exported := [_exported(cue, voices=voices) for cue in cues]) and all(exported):
+        yield from (entry for entry in exported if entry is not None)
+        return
     if any(cue.timed for cue in cues) or _rolls(cues):
         yield from _rolled(cues)
         return
-    yield from _with_odd_names([item for cue in cues for item in _turns(cue)])
+    turns = [[entry] if entry else _turns(cue) for cue, entry in zip(cues, exported, strict=True)]
+    yield from _with_odd_names(list(itertools.chain.from_iterable(turns)))
 
 
 def _with_odd_names(found: Sequence[Found]) -> Iterator[Found]:
@@ -161,6 +170,22 @@ def _between(
 
 def _numbers(lines: Sequence[str], block: Sequence[int]) -> bool:
     return all(lines[i].strip().lstrip("\ufeff").isdigit() for i in block)
+
+
+def _exported(cue: Cue, *, voices: bool) -> Entry | None:
+    """Return the turn of a cue that this program exported, None for another one.
+
+    Args:
+        cue: times and text.
+        voices: whether a voice tag with a class is a mark of an export.
+    """
+    text = " ".join(cue.lines)
+    voice = _EXPORTED_VOICE.fullmatch(text) if voices else None
+    parts = (voice[1], voice[2]) if voice else split_exported(text)
+    if parts is None or _MARKUP.search(parts[1]):
+        return None
+    who, said = map(html.unescape, parts)
+    return Entry(f"line {cue.line}", who, said, cue.start_s, cue.end_s, exact=True)
 
 
 # --- cues to turns --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from stream_erc.exceptions import TurnsError
 from stream_erc.sources.text_files import short
-from stream_erc.sources.turns.columns import Columns, columns_of, entry_of
+from stream_erc.sources.turns.columns import Columns, columns_of, entry_of, is_own
 from stream_erc.sources.turns.entries import Fault, Found, clean, seconds_of
 
 DELIMITERS = ",;\t|"
@@ -16,6 +16,8 @@ MAX_ROW_LINES = 100
 """Lines of a cell with line breaks, and lines before the header."""
 
 _QUOTED = re.compile(r'"[^"]*"')
+_EXPORTED = re.compile(r"(dialogue[,;\t|])?turn([,;\t|])(?:start_ms|speaker)\2")
+"""The beginning of a table that this program exported; its labels may have other delimiters in them."""
 
 
 def read_table(lines: Iterable[str]) -> Iterator[Found]:
@@ -53,7 +55,8 @@ def _header(rows: Iterator[Row]) -> tuple[Columns, list[Row]]:
     for number, cells in itertools.islice(rows, MAX_ROW_LINES):
         if isinstance(cells, Fault):
             continue
-        names = [clean(name) or f"column {k}" for k, name in enumerate(cells, 1)]
+        exact = is_own([name.strip() for name in cells])
+        names = [clean(name, exact=exact) or f"column {k}" for k, name in enumerate(cells, 1)]
         columns = columns_of(_distinct(names))
         if columns.useful:
             return columns, []
@@ -106,6 +109,9 @@ def _rows(lines: Iterable[str]) -> Iterator[Row]:
         return
     if named := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):  # Excel's own first line
         delimiter = named[1]
+    elif exported := _EXPORTED.match(first):
+        delimiter = exported[2]
+        source.give_back([first])
     else:
         delimiter = max(DELIMITERS, key=_QUOTED.sub("", first).count)
         source.give_back([first])

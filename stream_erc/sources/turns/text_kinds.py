@@ -6,7 +6,9 @@ from stream_erc.exceptions import TurnsError
 from stream_erc.sources.turns.entries import Found
 from stream_erc.sources.turns.line_files import (
     IEMOCAP,
+    is_exported,
     lines_pattern,
+    read_exported,
     read_iemocap,
     read_rttm,
     read_timed_lines,
@@ -23,7 +25,9 @@ def read_text(lines: Sequence[str]) -> Iterator[Found]:
     """
     bare = [line.strip() for line in lines]
     first = next(line for line in bare if line)
-    if any(map(IEMOCAP.fullmatch, bare)):
+    if is_exported(lines):
+        yield from read_exported(lines)
+    elif any(map(IEMOCAP.fullmatch, bare)):
         yield from read_iemocap(bare)
     elif first.startswith("WEBVTT") or any(map(is_time_line, bare)):
         yield from read_cues([line.rstrip("\r\n") for line in lines])
