@@ -160,6 +160,7 @@ SERVER_BOUNDS: Mapping[str, tuple[float, float]] = {
     "retention_s": (1, YEAR_S),
     "max_sessions": (1, 1_000_000),
     "max_message_bytes": (1_024, 2**30),
+    "max_upload_bytes": (1_024, 2**40),
     "max_frame_ms": (1, 3_600_000),
     "burst_ms": (1, 3_600_000),
     "messages_per_s": (0.1, 1_000_000),
@@ -187,8 +188,9 @@ class ServerConfig:
         allow_origins: origins of web pages that may connect besides the server's own (see `Origins`), as
             ``https://host[:port]``; ``*`` allows all.
         tls_certificate, tls_key: PEM files; None serves without TLS.
-        max_sessions: the largest number of sessions at a time.
+        max_sessions: the largest number of sessions and recordings at a time.
         max_message_bytes: the largest frame.
+        max_upload_bytes: the largest recording that may be uploaded, with the fields of its form.
         max_frame_ms: the most audio in one binary frame.
         burst_ms: how far live audio may run ahead of the clock.
         messages_per_s: text frames per second that a connection may send, with bursts of ten times as many.
@@ -213,6 +215,7 @@ class ServerConfig:
     tls_key: str | None = None
     max_sessions: int = 64
     max_message_bytes: int = 2_097_152
+    max_upload_bytes: int = 104_857_600
     max_frame_ms: int = 10_000
     burst_ms: int = 10_000
     messages_per_s: float = 100.0

@@ -18,6 +18,8 @@ REAL_ENGINE, RECONNECTING = "the real engine", "the web page, losing nothing"
 TOGETHER = {
     "test_desktop.py::test_the_sample_with_the_real_engine": REAL_ENGINE,
     "test_web.py::test_the_sample_with_the_real_engine": REAL_ENGINE,
+    "test_openai.py::test_the_sample_with_the_real_engine": REAL_ENGINE,
+    "test_openai.py::test_a_long_recording_does_not_hold_up_a_short_one": REAL_ENGINE,
     "test_python.py::test_the_example_of_the_readme_runs": REAL_ENGINE,
     "test_live_equals_replay.py::test_property_2_live_equals_replay": REAL_ENGINE,
     "test_channels.py::test_words_and_features_are_those_of_each_channel_alone": REAL_ENGINE,

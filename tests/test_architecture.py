@@ -29,6 +29,7 @@ ENGINES = WHISPER | {"kaldi_native_fbank", "onnxruntime", "opensmile", "pocketsp
 TEXTS = frozenset({"ftfy", "pysubs2"})
 OTHERS = frozenset(
     {
+        "aiohttp",
         "av",
         "cryptography",
         "erc_models",
@@ -124,7 +125,25 @@ ROOMS: Mapping[str, Room] = {
             "metrics": rooms("prometheus_client"),
             "known_voices": rooms("pathlib"),
         },
-        reaches={"known_voices": rooms("stream_erc.sources")},
+        reaches={
+            "known_voices": rooms("stream_erc.sources"),
+            "server": rooms("stream_erc.server.http"),
+        },
+    ),
+    "stream_erc.server.http": Room(
+        imports=rooms("stream_erc", "stream_erc.inference", "stream_erc.protocol", "stream_erc.server"),
+        touches=LOOP | NETWORK | DISK,
+        alone={
+            "app": rooms("aiohttp") | CLOCK,
+            "uploads": rooms("aiohttp"),
+            "transcriptions": rooms("aiohttp") | THREADS,
+            "recordings": THREADS,
+        },
+        reaches={
+            "recordings": rooms("stream_erc.sources"),
+            "transcriptions": rooms("stream_erc.exports"),
+            "transcripts": rooms("stream_erc.exports"),
+        },
     ),
     "stream_erc.server.stores": Room(
         imports=rooms("stream_erc", "stream_erc.protocol"),
@@ -355,6 +374,10 @@ PLANTED = [
     ("stream_erc.server", "connection", "import websockets"),
     ("stream_erc.server", "connection", "from stream_erc.core.session import Session"),
     ("stream_erc.server", "connection", "from stream_erc.cli import report"),
+    ("stream_erc.server.http", "page", "import aiohttp"),
+    ("stream_erc.server.http", "uploads", "from stream_erc.sources.audio_files import AudioFile"),
+    ("stream_erc.server.http", "app", "from stream_erc.core.session import Session"),
+    ("stream_erc.server.http", "front", "import websockets"),
     ("stream_erc.server.stores", "base", "import redis"),
     ("stream_erc.server.stores", "base", "from stream_erc.server.connection import Connection"),
     ("stream_erc.api", "results", "import stream_erc_client"),

@@ -47,6 +47,11 @@ class AudioInput:
         self._marks: dict[int, SegmenterMark] = {turns: mark}  # by the number of turns found before
 
     @property
+    def waiting(self) -> int:
+        """Number of samples received and not yet segmented, in each channel."""
+        return self._buffered
+
+    @property
     def text_only(self) -> bool:
         """Whether the session has no audio at all."""
         return self._segmenter is None

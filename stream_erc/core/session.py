@@ -248,6 +248,11 @@ class Session:
         self._input_queue.add(given, problem)
 
     @property
+    def waiting_samples(self) -> int:
+        """Number of samples that wait until a result tells whether a turn has ended."""
+        return self._audio.waiting
+
+    @property
     def speaking(self) -> bool:
         """Whether a turn that is found in the audio has begun and not ended."""
         return not (self._audio.idle or self._audio.takes_turns)

@@ -4,6 +4,7 @@ A worker takes a session's work, runs it on the engine, and hands the results ba
 `advance` or `poll`, so no two threads touch a session.
 """
 
+import heapq
 import itertools
 import os
 import queue
@@ -14,8 +15,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
+from stream_erc.audio import SAMPLE_RATE
 from stream_erc.core.session import Session
 from stream_erc.core.work import (
     Analysis,
@@ -33,6 +35,9 @@ from stream_erc.inference.engine import Engine, Voice
 
 STALE_S = 0.5
 """Partial turns older than this are dropped: under load they are shed first."""
+
+MAX_WAITING_SAMPLES = 30 * SAMPLE_RATE
+"""Audio that may wait in a session for the result that tells whether a turn has ended."""
 
 ANALYSIS_NICE = 10
 """The niceness of the analysis threads (Linux)."""
@@ -183,13 +188,61 @@ class _Client:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Job:
-    """An analysis, or a voice to measure, that waits for a thread, ordered by priority, then by age."""
+    """Work that waits for a thread, ordered by priority, then by age."""
 
     priority: int
     number: int
     since: float = field(compare=False)
-    work: AnalyzeSegment | MeasureVoice | None = field(compare=False)
+    work: AnalyzeSegment | MeasureVoice | SegmentSpeakers | None = field(compare=False)
     client: _Client | None = field(compare=False)
+
+
+class _JobQueue:
+    """Jobs by priority. While there are live sessions, a low one begins only if another thread stays free.
+
+    Args:
+        threads: the number of threads that take jobs.
+        live: returns whether there is a session of high priority.
+    """
+
+    def __init__(self, threads: int, live: Callable[[], bool]) -> None:
+        self._most, self._live = max(1, threads - 1), live
+        self._jobs: list[_Job] = []
+        self._running = 0
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        """Return the number of jobs that wait."""
+        return len(self._jobs)
+
+    def put(self, job: _Job) -> None:
+        """Add a job."""
+        with self._changed:
+            heapq.heappush(self._jobs, job)
+            self._changed.notify()
+
+    def get(self) -> _Job:
+        """Wait for the next job that may run, and return it; call `done` after it."""
+        with self._changed:
+            while not self._jobs or self._must_wait(self._jobs[0]):
+                self._changed.wait()
+            job = heapq.heappop(self._jobs)
+            self._running += 1
+            return job
+
+    def done(self) -> None:
+        """Mark a job as run."""
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let the threads see that a session has ended, for which low jobs may have waited."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _must_wait(self, job: _Job) -> bool:
+        return job.priority == _LOW and self._running >= self._most and self._live()
 
 
 class ThreadWorker:
@@ -219,11 +272,12 @@ class ThreadWorker:
         self._engine, self._max_in_flight = engine, max_in_flight
         self.analyses, self._counting = dict.fromkeys(("final", "ahead", "partial"), 0), threading.Lock()
         self._on_failure, self._warm, self.ready = on_failure, threading.Event(), False
-        self._analyses: queue.PriorityQueue[_Job] = queue.PriorityQueue()
+        self._live: WeakSet[Session] = WeakSet()  # attached sessions of high priority
+        self._analyses = _JobQueue(threads, lambda: len(self._live) > 0)
         self._numbers = itertools.count()
         self._turns: queue.SimpleQueue[tuple[float, ClassifyTurn, _Client] | None] = queue.SimpleQueue()
         self._clients: WeakKeyDictionary[Session, _Client] = WeakKeyDictionary()
-        self._voices = ThreadPoolExecutor(threads, "voice", initializer=_lower_priority)
+        self._voices = ThreadPoolExecutor(threads, "voice", initializer=lower_priority)
         self._threads = [threading.Thread(target=self._analyze, daemon=True) for _ in range(threads)]
         self._threads.append(threading.Thread(target=self._classify, daemon=True))
         for thread in self._threads:
@@ -237,7 +291,7 @@ class ThreadWorker:
             for work in works:
                 self._submit(work, client)
             client.in_flight += len(works)
-            full = client.in_flight >= self._max_in_flight
+            full = self.busy(session)
             must_wait = client.in_flight > 0 and (full or (wait and not works))
             if not _deliver_results(session, client, must_wait=must_wait) and not works:
                 return session.events_received()
@@ -251,12 +305,16 @@ class ThreadWorker:
             low_priority: whether its analyses wait while other sessions have any.
         """
         self._clients[session] = _Client(on_result, low_priority=low_priority)
+        if not low_priority:
+            self._live.add(session)
 
     def detach(self, session: Session) -> None:
         """Unregister a session and drop its work that has not started."""
         client = self._clients.pop(session, None)
         if client is not None:
             client.detached = True
+        self._live.discard(session)
+        self._analyses.wake()
 
     def poll(self, session: Session) -> list[Event]:
         """Advance the session without waiting; one that is `busy` continues once results have arrived."""
@@ -271,9 +329,11 @@ class ThreadWorker:
                 return session.events_received()
 
     def busy(self, session: Session) -> bool:
-        """Return whether a session has reached `max_in_flight`, so that its audio should wait."""
+        """Return whether audio should wait outside: much work is in flight, or much audio waits for it."""
         client = self._clients.get(session)
-        return client is not None and client.in_flight >= self._max_in_flight
+        if client is None or not client.in_flight:
+            return False
+        return client.in_flight >= self._max_in_flight or session.waiting_samples > MAX_WAITING_SAMPLES
 
     def pending(self, session: Session) -> int:
         """Return the amount of a session's work in flight."""
@@ -289,7 +349,7 @@ class ThreadWorker:
     @property
     def waiting(self) -> tuple[int, int]:
         """The number of analyses and of classifications that wait for a thread."""
-        return self._analyses.qsize(), self._turns.qsize()
+        return len(self._analyses), self._turns.qsize()
 
     def close(self) -> None:
         """Stop the threads."""
@@ -313,32 +373,40 @@ class ThreadWorker:
             return
         if isinstance(work, ClassifyTurn):
             self._turns.put((now, work, client))
-        elif isinstance(work, SegmentSpeakers):
+        elif isinstance(work, SegmentSpeakers) and not client.low_priority:
             self._voices.submit(self._segment_speakers, work, client, now)
         else:
             priority = _LOW if client.low_priority else _priority(work)
             self._analyses.put(_Job(priority, next(self._numbers), now, work, client))
 
     def _analyze(self) -> None:
-        _lower_priority()
+        lower_priority()
         self._warm.wait()
         while True:
             job = self._analyses.get()
             if job.work is None or job.client is None:
                 return
-            if isinstance(job.work, MeasureVoice):
-                wanted = job.client.begin(job.work)
-                measured = self._engine.measure(job.work) if wanted else NOT_RUN
-                job.client.finish(job.work, measured, job.since)
-                continue
-            droppable = not (job.work.segment.final or job.work.awaited)
-            stale = droppable and time.perf_counter() - job.since > STALE_S
-            run = job.client.begin(job.work) and not stale
-            result = self._engine.analyze(job.work, self._beside) if run else NOT_RUN
-            if run:
-                segment = job.work.segment
-                self._count("final" if segment.final else "ahead" if segment.paused else "partial")
-            job.client.finish(job.work, result, job.since)
+            try:
+                self._run(job, job.work, job.client)
+            finally:
+                self._analyses.done()
+
+    def _run(self, job: _Job, work: AnalyzeSegment | MeasureVoice | SegmentSpeakers, client: _Client) -> None:
+        """Run a job, unless nobody needs it any more."""
+        if isinstance(work, SegmentSpeakers):
+            self._segment_speakers(work, client, job.since)
+            return
+        if isinstance(work, MeasureVoice):
+            measured = self._engine.measure(work) if client.begin(work) else NOT_RUN
+            client.finish(work, measured, job.since)
+            return
+        droppable = not (work.segment.final or work.awaited)
+        stale = droppable and time.perf_counter() - job.since > STALE_S
+        run = client.begin(work) and not stale
+        result = self._engine.analyze(work, self._beside) if run else NOT_RUN
+        if run:
+            self._count("final" if work.segment.final else "ahead" if work.segment.paused else "partial")
+        client.finish(work, result, job.since)
 
     def _segment_speakers(self, work: SegmentSpeakers, client: _Client, since: float) -> None:
         """Tell who speaks in a running turn, before an analysis can want a thread for its voice."""
@@ -387,9 +455,9 @@ class ThreadWorker:
                 client.finish(work, result, since)
 
 
-def _priority(work: AnalyzeSegment | MeasureVoice) -> int:
-    """Return the priority of an analysis: what somebody waits for comes first."""
-    if isinstance(work, MeasureVoice):
+def _priority(work: AnalyzeSegment | MeasureVoice | SegmentSpeakers) -> int:
+    """Return the priority of a live session's work: what somebody waits for comes first."""
+    if not isinstance(work, AnalyzeSegment):
         return _FINAL
     return _FINAL if work.segment.final or work.awaited else _AHEAD if work.ahead else _PARTIAL
 
@@ -398,7 +466,7 @@ def _is_awaited(work: Work) -> bool:
     return isinstance(work, AnalyzeSegment) and work.awaited
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
     """Lower this thread's scheduling priority: analyses are long, the work of other threads is short."""
     if sys.platform == "linux":  # elsewhere a priority belongs to the process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), ANALYSIS_NICE)

@@ -9,9 +9,9 @@ Connecting
     The endpoint is ``ws://HOST:PORT/v1/session`` (``wss://`` with TLS). Text frames are UTF-8 JSON objects
     with a ``type``; binary frames are audio. Compression is not used.
 
-    The server answers any other path, and a plain GET of this one, by HTTP: 404 and 426. It refuses a
-    WebSocket with 401 for a wrong bearer token, 403 for a page that may not connect, and 503 while it is
-    stopping or has too many connections.
+    The server answers other paths, and a plain GET of this one (426), by HTTP: see ``docs/http.md``. It
+    refuses a WebSocket with 401 for a wrong bearer token, 403 for a page or a name that may not connect, and
+    503 while it is stopping or has too many connections.
 
     If the server requires a token, the client sends it in the request's header
     ``Authorization: Bearer TOKEN``. A browser cannot set headers and sends it as its first message,

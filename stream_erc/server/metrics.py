@@ -72,9 +72,15 @@ class Telemetry:
         for model in models:
             build.labels(metadata.version("stream-erc"), model).set(1)
         self.refused = Counter(
-            "stream_erc_refused", "Requests for a WebSocket refused by HTTP", ["status"], registry=registry
+            "stream_erc_refused", "Requests refused before their work began", ["status"], registry=registry
         )
         self.sessions = Gauge("stream_erc_sessions", "Connections with a session", registry=registry)
+        self.recordings = Gauge(
+            "stream_erc_recordings", "Recordings being uploaded or transcribed", registry=registry
+        )
+        self.transcriptions = Counter(
+            "stream_erc_transcriptions", "Transcriptions ended, by HTTP status", ["status"], registry=registry
+        )
         self.opened = Counter(
             "stream_erc_sessions_opened", "Sessions begun or resumed", ["how"], registry=registry
         )

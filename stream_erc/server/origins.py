@@ -1,4 +1,4 @@
-"""Origin check: a browser opens a WebSocket for any page it shows, and names only the page's origin."""
+"""Origin and Host checks: a browser sends requests for any page, and names only that page's origin."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -28,6 +28,17 @@ class Origins:
             return True
         own = host != "" and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
         return own and (not self._loopback_only or _is_loopback(_hostname(host)))
+
+    def allow_host(self, host: str) -> bool:
+        """Return whether the server may be reached under a name: the header ``Host``, empty if it is missing.
+
+        A page that was rebound to this machine always names its own host. A proxy's name is allowed with its
+        origin.
+        """
+        if not self._loopback_only or host == "" or "*" in self._allowed:
+            return True
+        named = {f"http://{host}".lower(), f"https://{host}".lower()}
+        return _is_loopback(_hostname(host)) or any(origin.lower() in named for origin in self._allowed)
 
 
 def _hostname(host: str) -> str:

@@ -1,19 +1,17 @@
-"""The WebSocket server: access, sessions, the page, health and metrics over HTTP, and an orderly stop."""
+"""The server: it listens, hands connections to WebSockets or to HTTP, and stops in order."""
 
 import asyncio
 import contextlib
 import logging
-import mimetypes
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import unquote
+from typing import cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
@@ -26,16 +24,17 @@ from stream_erc.exceptions import ConfigError, StoreError
 from stream_erc.inference.engine import Engine
 from stream_erc.inference.workers import ThreadWorker
 from stream_erc.protocol.negotiation import Offer
+from stream_erc.server.access import Access
 from stream_erc.server.address import in_url, unusable
 from stream_erc.server.connection import Connection
+from stream_erc.server.http.app import SECURITY_HEADERS, HttpServer
+from stream_erc.server.http.front import Front, Waiting
 from stream_erc.server.known_voices import KnownVoices
-from stream_erc.server.metrics import CONTENT_TYPE
 from stream_erc.server.open_files import allow_open_files
-from stream_erc.server.origins import Origins
 from stream_erc.server.shared import SharedState
 from stream_erc.server.signals import handle_signals, restore_signals
 from stream_erc.server.stores.base import SessionStore
-from stream_erc.server.websocket import WebSocket, limit_pending_handshakes
+from stream_erc.server.websocket import WebSocket
 
 log = logging.getLogger(__name__)
 
@@ -66,17 +65,6 @@ As many more connections may be pending before their first request. That exceeds
 RESERVED_FILES = 64
 """Open files that are reserved for models, the store and requests for pages."""
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; worker-src 'self' blob:; "
-    "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
-CONTENT_TYPES = {
-    ".js": "text/javascript",
-    ".mjs": "text/javascript",
-    ".flac": "audio/flac",
-    ".wav": "audio/wav",
-}
-
 
 class Server:
     """A server of sessions.
@@ -100,12 +88,10 @@ class Server:
         self._tokens = _tokens(config.server)
         self._voices = KnownVoices(config)
         self._tls = _tls(config.server)
-        self._origins = Origins(config.server)
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shared: SharedState | None = None
-        self._clients: set[asyncio.Task[None]] = set()  # of connections that asked for a WebSocket
-        self._max_clients = 0
+        self._access: Access | None = None
         self._failure: Exception | None = None  # of an engine that could not be loaded to its end
 
     def stop(self) -> None:
@@ -138,7 +124,7 @@ class Server:
             InputError: the server cannot listen at the address.
             Exception: that of an engine that could not be loaded to its end.
         """
-        self._loop, self._max_clients = asyncio.get_running_loop(), _max_clients(self._config.max_sessions)
+        self._loop = asyncio.get_running_loop()
         workers = {
             name: ThreadWorker(engine, threads=self._config.threads, on_failure=self._fail)
             for name, engine in self._offer.engines.items()
@@ -164,11 +150,26 @@ class Server:
     async def _listen(self, shared: SharedState, ready: Callable[[str], None]) -> None:
         """Listen until the server stops and its clients have left; it answers HTTP until then."""
         assert self._loop is not None
+        max_clients = _max_clients(self._config.max_sessions)
+        self._access = access = Access(shared, max_clients)
+        http, waiting = HttpServer(shared, access, self._web, PATH), Waiting(max_clients)
+
+        def accept(*arguments: object, **options: object) -> Front:
+            websocket = partial(ServerConnection, *arguments, **options)  # type: ignore[arg-type]
+            return Front(
+                PATH,
+                websocket,
+                http.protocol,
+                waiting,
+                open_timeout_s=OPEN_TIMEOUT_S,
+                slow_reader_s=self._config.slow_reader_s,
+            )
+
         listening = serve_websockets(
             self._connected,
             self._config.host,
             self._config.port,
-            process_request=self._answer,
+            process_request=self._handshake,
             compression=None,
             max_size=self._config.max_message_bytes,
             max_queue=4,
@@ -179,7 +180,7 @@ class Server:
             server_header=None,
             ssl=self._tls,
             logger=logging.getLogger("stream_erc.websockets"),
-            create_connection=limit_pending_handshakes(self._max_clients),
+            create_connection=cast(type[ServerConnection], accept),
         )
         try:
             server = await listening
@@ -189,12 +190,14 @@ class Server:
         port = server.sockets[0].getsockname()[1]
         ready(f"{'https' if self._tls else 'http'}://{in_url(self._config.host)}:{port}")
         await shared.stopping.wait()
-        log.info("stopping", extra={"sessions": len(shared.connections)})
+        log.info("stopping", extra={"sessions": len(shared.connections), "recordings": shared.recordings})
         # Clients that are still connected at the end can resume.
         end = self._loop.time() + self._config.drain_s + SHUTDOWN_TIMEOUT_S
-        if self._clients:
-            await asyncio.wait(self._clients, timeout=end - self._loop.time())
+        if access.clients:
+            await asyncio.wait(access.clients, timeout=end - self._loop.time())
         server.close(close_connections=False)
+        waiting.abort()
+        await http.close(max(0.0, end - self._loop.time()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(end):
                 await server.wait_closed()
@@ -233,92 +236,23 @@ class Server:
 
     async def _connected(self, client: ServerConnection) -> None:
         """Serve a client whose WebSocket is open."""
-        assert self._shared is not None and client.request is not None
-        authorized = self._shared.admits(_bearer(_joined(client.request.headers)))
+        assert self._shared is not None and self._access is not None and client.request is not None
+        authorized = self._access.admits(_joined(client.request.headers))
         await Connection(self._shared, WebSocket(client), authorized=authorized).run()
 
-    # --- HTTP -------------------------------------------------------------------------------------
-
-    async def _answer(self, client: ServerConnection, request: Request) -> Response | None:
-        """Return the response to a plain request; None lets the request open a WebSocket."""
-        assert self._shared is not None
-        path = unquote(request.path.partition("?")[0])
-        if path == PATH:
-            return await self._handshake(WebSocket(client).peer, request)
-        if path == "/healthz":
-            return _response(HTTPStatus.OK, b"ok\n")
-        if path == "/readyz":
-            return await self._readiness(self._shared)
-        if path == "/metrics":
-            return _response(HTTPStatus.OK, self._shared.telemetry.text(), CONTENT_TYPE)
-        return self._file(path)
-
-    async def _handshake(self, peer: str, request: Request) -> Response | None:
+    async def _handshake(self, client: ServerConnection, request: Request) -> Response | None:
         """Return the response that refuses a WebSocket; None opens it."""
-        assert self._shared is not None
+        assert self._access is not None
+        self._access.register()
         headers = _joined(request.headers)
-        if "upgrade" not in headers.get("connection", "").lower():
-            return _response(HTTPStatus.UPGRADE_REQUIRED, b"expected a WebSocket: see docs/protocol.md\n")
-        task = asyncio.current_task()
-        assert task is not None
-        self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
-        refusal = self._refusal(headers)
-        if refusal is None:
+        refused = self._access.host_refusal(headers) or self._access.refusal(headers, needs_token=False)
+        if refused is None:
             return None
-        self._shared.telemetry.refused.labels(refusal[0].value).inc()
-        if refusal[0] is HTTPStatus.UNAUTHORIZED:
-            log.warning("wrong token", extra={"peer": peer})
-            with contextlib.suppress(TimeoutError):  # slow down guessing
-                async with asyncio.timeout(self._config.penalty_s):
-                    await self._shared.stopping.wait()
-        return _response(*refusal)
-
-    def _refusal(self, headers: Mapping[str, str]) -> tuple[HTTPStatus, bytes] | None:
-        """Return the status and text that refuse a WebSocket; None if it may be opened."""
-        assert self._shared is not None
-        origin, known = headers.get("origin"), self._shared.admits(_bearer(headers))
-        if origin is not None and not self._origins.allow(origin, headers.get("host", "")):
-            return HTTPStatus.FORBIDDEN, b"expected a page of this server, or an allowed Origin\n"
-        if self._shared.stopping.is_set():
-            return HTTPStatus.SERVICE_UNAVAILABLE, b"the server is stopping\n"
-        if len(self._clients) > self._max_clients and not known:
-            return HTTPStatus.SERVICE_UNAVAILABLE, b"expected fewer connections, got one more\n"
-        if "authorization" in headers and self._tokens and not known:
-            return HTTPStatus.UNAUTHORIZED, b"expected a valid bearer token\n"
-        return None
-
-    async def _readiness(self, shared: SharedState) -> Response:
-        """Return 200 if a session could begin and be understood now, 503 with the reason if not."""
-        if shared.stopping.is_set():
-            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"draining\n")
-        if shared.full:
-            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"full\n")
-        if not all(worker.ready for worker in shared.workers.values()):
-            return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"loading the models\n")
-        try:
-            await shared.call_store(self._store.ready)
-        except StoreError as error:
-            return _response(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
-        return _response(HTTPStatus.OK, b"ready\n")
-
-    def _file(self, path: str) -> Response:
-        """Return a file of the page."""
-        missing = _response(HTTPStatus.NOT_FOUND, b"expected /, /v1/session, /healthz, /readyz or /metrics\n")
-        if self._web is None or "/." in path:
-            return missing
-        root = self._web.resolve()
-        try:
-            file = (root / (path.lstrip("/") or "index.html")).resolve()
-            body = file.read_bytes() if file.is_relative_to(root) else None
-        except (OSError, ValueError):  # missing, a folder, or an invalid name
-            return missing
-        if body is None:
-            return missing
-        content_type = (
-            CONTENT_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        )
-        return _response(HTTPStatus.OK, body, content_type)
+        await self._access.count(refused, headers, WebSocket(client).peer)
+        response = client.respond(refused.status, refused.text)
+        for name, value in SECURITY_HEADERS.items():
+            response.headers[name] = value
+        return response
 
 
 def _max_clients(sessions: int) -> int:
@@ -350,31 +284,9 @@ def web_folder() -> Path | None:
     return next((folder for folder in candidates if (folder / "index.html").is_file()), None)
 
 
-def _response(status: HTTPStatus, body: bytes, content_type: str = "text/plain") -> Response:
-    text = content_type.startswith("text/") and "charset" not in content_type
-    headers = Headers(
-        {
-            "Content-Type": f"{content_type}; charset=utf-8" if text else content_type,
-            "Content-Length": str(len(body)),
-            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-cache",
-            "Connection": "close",
-        }
-    )
-    return Response(status.value, status.phrase, headers, body)
-
-
 def _joined(headers: Headers) -> Mapping[str, str]:
     """Return headers by their names in lower case; the values of repeated ones are joined by commas."""
-    return {name: ", ".join(headers.get_all(name)) for name in headers}
-
-
-def _bearer(headers: Mapping[str, str]) -> str:
-    """Return the bearer token of the header Authorization, "" without one."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return {name.lower(): ", ".join(headers.get_all(name)) for name in headers}
 
 
 def _tokens(config: ServerConfig) -> frozenset[str]:

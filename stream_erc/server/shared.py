@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hmac
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,6 +52,8 @@ class SharedState:
         voices: the known voices.
         version: the server's name and version.
         connections: session id -> its connection.
+        recordings: the number of recordings that are being uploaded or transcribed; each takes the place of a
+            session.
         stopping: set when the server begins to stop.
         telemetry: the server's metrics.
     """
@@ -64,6 +66,7 @@ class SharedState:
     voices: KnownVoices
     version: str
     connections: dict[str, OpenConnection] = field(default_factory=dict)
+    recordings: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     telemetry: Telemetry = field(init=False)
 
@@ -73,7 +76,7 @@ class SharedState:
     @property
     def full(self) -> bool:
         """Whether the server has as many sessions as it accepts."""
-        return len(self.connections) >= self.offer.server.max_sessions
+        return len(self.connections) + self.recordings >= self.offer.server.max_sessions
 
     @property
     def renewal_s(self) -> float:
@@ -99,9 +102,8 @@ class SharedState:
         Raises:
             Refusal: ``server_full``.
         """
-        if self.full and session_id not in self.connections:
-            limit = self.offer.server.max_sessions
-            raise Refusal("server_full", f"expected fewer than {limit} sessions, got one more")
+        if session_id not in self.connections:
+            self._check_place()
         self.connections[session_id] = connection
         self.telemetry.sessions.set(len(self.connections))
 
@@ -110,6 +112,27 @@ class SharedState:
         if self.connections.get(session_id) is connection:
             del self.connections[session_id]
         self.telemetry.sessions.set(len(self.connections))
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Take the place of a session for a recording.
+
+        Raises:
+            Refusal: ``server_full``.
+        """
+        self._check_place()
+        self.recordings += 1
+        self.telemetry.recordings.set(self.recordings)
+        try:
+            yield
+        finally:
+            self.recordings -= 1
+            self.telemetry.recordings.set(self.recordings)
+
+    def _check_place(self) -> None:
+        if self.full:
+            limit = self.offer.server.max_sessions
+            raise Refusal("server_full", f"expected fewer than {limit} sessions, got one more")
 
     async def call_store(self, call: Callable[[], T]) -> T:
         """Run a call of the store in a thread."""

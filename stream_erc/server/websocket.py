@@ -6,7 +6,6 @@ from typing import Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.protocol import Event
 
 from stream_erc.server.closing import Disconnected
 
@@ -108,27 +107,3 @@ def _disconnected(closed: ConnectionClosed) -> Disconnected:
     first = closed.rcvd if closed.rcvd_then_sent is not False and closed.rcvd else closed.sent
     code = 1006 if first is None else first.code
     return Disconnected(code if first is closed.sent or code < 3000 else 4000)
-
-
-def limit_pending_handshakes(limit: int) -> type[ServerConnection]:
-    """Return a connection class that drops the oldest above `limit` clients that have sent nothing."""
-    pending: dict[ServerConnection, None] = {}
-
-    class LimitedHandshake(ServerConnection):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            pending[self] = None
-            if len(pending) > limit:
-                oldest = next(iter(pending))
-                del pending[oldest]
-                oldest.transport.abort()
-
-        def process_event(self, event: Event) -> None:
-            pending.pop(self, None)
-            super().process_event(event)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            pending.pop(self, None)
-            super().connection_lost(exc)
-
-    return LimitedHandshake

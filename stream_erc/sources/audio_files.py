@@ -16,7 +16,13 @@ from stream_erc.audio import Resampler, SeparateChannels, ms_to_samples
 from stream_erc.events import Samples
 from stream_erc.exceptions import AudioError, ProtocolMisuse
 from stream_erc.mixing import film_gains
-from stream_erc.sources.containers import WITHOUT_TIMESTAMPS, cut_short, declares_duration, is_streamed_wav
+from stream_erc.sources.containers import (
+    SELF_CONTAINED,
+    WITHOUT_TIMESTAMPS,
+    cut_short,
+    declares_duration,
+    is_streamed_wav,
+)
 from stream_erc.sources.raw_audio import RawFormat
 from stream_erc.sources.standard_input import NAME, StandardInput
 from stream_erc.sources.timeline import Timeline, origin_s
@@ -67,6 +73,8 @@ class AudioFile:
         track: the audio track to read, see `choose_track`.
         raw: the form of its samples, if it has no header.
         pipe: is read in place of the file, once, while it arrives.
+        self_contained: whether only formats are read that name no other files, as playlists do: for a file of
+            somebody who may not read the others.
         warn: is told, once, what is wrong with a file that can be read; logs it by default.
 
     Attributes:
@@ -88,9 +96,10 @@ class AudioFile:
         track: str | None = None,
         raw: RawFormat | None = None,
         pipe: StandardInput | None = None,
+        self_contained: bool = False,
         warn: Callable[[str], None] = log.warning,
     ) -> None:
-        self._warn, self._told = warn, set[str]()
+        self._warn, self._told, self._self_contained = warn, set[str](), self_contained
         self.path, self.repeatable = Path(path), pipe is None
         self._raw, self._pipe = raw, pipe
         self.name = str(path) if pipe is None else NAME
@@ -184,13 +193,17 @@ class AudioFile:
         file: str | StandardInput = f"file:{self.path}"  # so, a colon in the name is not read as a protocol
         if self._pipe is not None:
             file, options = self._pipe, options | PROBE
+        if self._self_contained:
+            options = options | {"format_whitelist": ",".join(SELF_CONTAINED)}
         try:
             container = av.open(
                 file, "r", format=form, options=options, metadata_errors="replace", buffer_size=PIECE_BYTES
             )
         except av.FFmpegError as error:
             expected = EXPECTED if self._pipe is None else STREAMED
-            raise AudioError(f"{self.name}: {expected}, got {_reason(error)}") from error
+            foreign = self._self_contained and isinstance(error, av.ArgumentError)
+            reason = "one of a format that is not taken here" if foreign else _reason(error)
+            raise AudioError(f"{self.name}: {expected}, got {reason}") from error
         if not container.streams.audio:
             found = ", ".join(stream.type for stream in container.streams) or "no streams"
             container.close()

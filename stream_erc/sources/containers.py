@@ -11,6 +11,12 @@ STREAMED_WAV = 0x7FFF_F000  # sizes from here on mean that the writer could not 
 WITHOUT_TIMESTAMPS = frozenset("wav w64 flac mp3 aac ac3 eac3 aiff au amr caf".split())
 """libav's names of formats that hold samples and no times: it counts, or guesses, their timestamps."""
 
+SELF_CONTAINED = (
+    *("wav w64 flac mp3 aac ac3 eac3 aiff au amr amrnb amrwb caf ogg matroska,webm wv tta ape".split()),
+    *("mov,mp4,m4a,3gp,3g2,mj2 avi asf flv mpeg mpegts".split()),
+)
+"""libav's names of formats that hold all that is played; a playlist would make it open what it names."""
+
 
 def cut_short(path: Path, container: str) -> str | None:
     """Describe what is missing at the end of a wav or ogg file; return None if nothing is known to be.

@@ -251,6 +251,53 @@ def test_who_is_gone_or_patient_holds_up_nobody():
     assert list(np.argsort(loudness)) == [0, 2, 1]
 
 
+@pytest.mark.parametrize(("live", "most"), [(False, 3), (True, 2), ("gone", 3)])
+def test_recordings_leave_a_thread_free_while_somebody_talks(live, most):
+    running, peak, lock = 0, 0, threading.Lock()
+
+    class Counting(SlowEngine):
+        def analyze(self, work, beside=None):
+            nonlocal running, peak
+            with lock:
+                running += 1
+                peak = max(peak, running)
+            time.sleep(0.05)
+            with lock:
+                running -= 1
+            return self.run([work])[0]
+
+    worker, talk = ThreadWorker(Counting(), threads=3), open_session()
+    worker.attach(talk, lambda: None, low_priority=not live)
+    if live == "gone":
+        worker.detach(talk)
+    recordings = [open_session() for _ in range(6)]
+    for recording in recordings:
+        worker.attach(recording, lambda: None, low_priority=True)
+        recording.receive_audio(np.concatenate([silence(0.3), tone(0.5, 200, 0.3), silence(0.5)]))
+        worker.poll(recording)
+    turns = [sum(isinstance(event, EmotionEvent) for event in worker.advance(recording, wait=True))
+             for recording in recordings]  # fmt: skip
+    worker.close()
+    assert (turns, peak) == ([1] * 6, most)
+
+
+def test_a_recording_waits_outside_while_its_turns_are_awaited(monkeypatch):
+    """Words decide whether a turn has ended: audio behind it is not piled up meanwhile."""
+    monkeypatch.setattr("stream_erc.inference.workers.MAX_WAITING_SAMPLES", 32_000)
+    worker, session = ThreadWorker(SlowEngine()), open_session()
+    worker.attach(session, lambda: None, low_priority=True)
+    audio, most, events = conversation([(0.5, 200), (0.5, 900)] * 10), 0, []
+    for chunk in np.split(audio, range(1_600, len(audio), 1_600)):
+        session.receive_audio(chunk)
+        events += worker.advance(session)
+        most = max(most, session.waiting_samples)
+    session.receive_eof()
+    events += worker.advance(session, wait=True)
+    worker.close()
+    assert sum(isinstance(event, EmotionEvent) for event in events) == 20
+    assert 16_000 < most <= 32_000, most
+
+
 def test_work_waits_for_an_engine_that_warms_up() -> None:
     warm, order = threading.Event(), []
 

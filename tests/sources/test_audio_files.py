@@ -355,3 +355,26 @@ def test_the_dialogue_of_a_film_keeps_its_level(tmp_path: Path, name: str, codec
     separate = np.concatenate(list(AudioFile(path).chunks(separate=True)))
     assert separate.shape[1] == len(places)
     assert np.abs(separate[8_000:40_000, places.index("FC")]).max() == pytest.approx(0.4, rel=0.1)
+
+
+def test_a_playlist_is_read_only_where_it_may_name_other_files(tmp_path):
+    write_wav(tmp_path / "heard.wav", tone(1.0, SAMPLE_RATE))
+    (tmp_path / "list").write_text("ffconcat version 1.0\nfile heard.wav\n")
+    assert sum(len(chunk) for chunk in AudioFile(tmp_path / "list").chunks()) == SAMPLE_RATE
+    told = "expected an audio or video file, got one of a format that is not taken here"
+    with pytest.raises(AudioError, match=told):
+        AudioFile(tmp_path / "list", self_contained=True)
+
+
+@pytest.mark.parametrize(
+    "name", [*COMPRESSED, "a.wav", "a.webm", "a.aiff", "a.au", "a.caf", "a.w64", "a.avi", "a.ts"]
+)
+def test_usual_formats_hold_all_that_they_play(tmp_path, name):
+    codec, rate_hz = COMPRESSED.get(name, ("pcm_s16le", SAMPLE_RATE))
+    if name in ("a.aiff", "a.au"):
+        codec = "pcm_s16be"
+    if name in ("a.webm", "a.ts"):
+        codec, rate_hz = "libopus", 48_000
+    path = encode(tmp_path / name, codec, rate_hz, seconds=1.0)
+    upload = path.rename(tmp_path / "upload")  # uploads have no endings
+    assert sum(len(chunk) for chunk in AudioFile(upload, self_contained=True).chunks()) > 0.9 * SAMPLE_RATE
