@@ -105,8 +105,9 @@ ROOMS: Mapping[str, Room] = {
             "shared": THREADS,
             "metrics": rooms("prometheus_client"),
             "known_voices": rooms("pathlib"),
+            "exporting": rooms("pathlib", "tempfile"),
         },
-        reaches={"known_voices": rooms("stream_erc.sources")},
+        reaches={"known_voices": rooms("stream_erc.sources"), "exporting": rooms("stream_erc.exports")},
     ),
     "stream_erc.server.stores": Room(
         imports=rooms("stream_erc", "stream_erc.protocol"),

@@ -165,10 +165,19 @@ class SessionClose(ClientMessage, tag="session.close", frozen=True, kw_only=True
     """No more input comes. What was heard is finished, then `session.closed` ends the session."""
 
 
+class SessionExport(ClientMessage, tag="session.export", frozen=True, kw_only=True):
+    """Asks for a session's turns as a file: the first message of a connection of its own."""
+
+    resume_token: Annotated[Token, Meta(description="of the session, which goes on undisturbed")]
+    format: Annotated[Id, Meta(description="one of `session.created`'s `exports`")]
+    name: Annotated[Id | None, Meta(description="of what was heard, for the file")] = None
+
+
 FromClient: TypeAlias = (
     SessionAuthenticate
     | SessionUpdate
     | SessionResume
+    | SessionExport
     | TurnAppend
     | TurnCorrect
     | SpeakerRename
@@ -267,6 +276,9 @@ class SessionCreated(ServerMessage, tag="session.created", frozen=True, kw_only=
     ] = UNSET
     keeps_voices: Annotated[
         bool | UnsetType, Meta(description="whether `voice.enrol` may keep a voice for other sessions")
+    ] = UNSET
+    exports: Annotated[
+        tuple[str, ...] | UnsetType, Meta(description="formats that `session.export` can ask for")
     ] = UNSET
 
 
@@ -508,6 +520,16 @@ class SessionClosed(SessionEvent, tag="session.closed", frozen=True, kw_only=Tru
     ] = ()
 
 
+class SessionExported(ServerMessage, tag="session.exported", frozen=True, kw_only=True):
+    """Answers `session.export`; `session_id` is that of the session. The server then closes with 1000."""
+
+    format: str
+    content: Annotated[str, Meta(description="the file's bytes, base64")]
+    left_out: Annotated[
+        int, Meta(description="turns that the format cannot hold: those without words in subtitles")
+    ]
+
+
 FromServer: TypeAlias = (
     SessionCreated
     | SessionUpdated
@@ -527,4 +549,5 @@ FromServer: TypeAlias = (
     | Pong
     | SessionGoingAway
     | SessionClosed
+    | SessionExported
 )

@@ -129,6 +129,7 @@ class SessionCreated(ServerMessage):
     limits: Limits | None = None
     voices: tuple[str, ...] | None = None
     keeps_voices: bool | None = None
+    exports: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:  # without the token: whoever has it can take over the session
         return f"SessionCreated(session_id={self.session_id!r}, model={self.model!r}, asr={self.asr!r})"
@@ -385,6 +386,16 @@ class SessionClosed(SessionEvent):
     summary: tuple[SpeakerSummary, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class SessionExported(ServerMessage):
+    """A session as a file: `content` is base64, see `Session.export`."""
+
+    type = "session.exported"
+    format: str
+    content: str
+    left_out: int
+
+
 @dataclass(frozen=True)
 class Unknown:
     """A message of a type unknown to this version."""
@@ -439,5 +450,6 @@ Message: TypeAlias = (
     | Pong
     | SessionGoingAway
     | SessionClosed
+    | SessionExported
 )
 Event: TypeAlias = Message | Unknown | Disconnected | Reconnected

@@ -18,11 +18,13 @@ from stream_erc_client.connection import Connection
 from stream_erc_client.connector import Connector, socket_url
 from stream_erc_client.errors import (
     AudioError,
+    ExportRefused,
     InvalidInput,
     SessionEnded,
     SessionLost,
 )
 from stream_erc_client.events import Configuration, Event, SessionCreated, SpeakerSummary
+from stream_erc_client.exporting import export
 from stream_erc_client.inbox import Inbox
 from stream_erc_client.media import MediaFile, open_audio
 from stream_erc_client.microphone import record
@@ -310,6 +312,22 @@ class Session:
     def summary(self) -> tuple[SpeakerSummary, ...] | None:
         """Return the whole of the conversation by speaker: the server's, once `SessionClosed` has come."""
         return self._connection.summary
+
+    async def export(self, file_format: str, *, name: str | None = None) -> bytes:
+        """Return the turns so far as a file, also after the end, as long as the server keeps the session.
+
+        Args:
+            file_format: one of `created.exports`: `srt`, `csv`, `textgrid` ...
+            name: the name of what was heard, for the file.
+
+        Raises:
+            ConnectionFailed: no server answers.
+            ExportRefused: not in this format, or the server no longer has the session.
+        """
+        secret = self.created.resume_token
+        if secret is None:
+            raise ExportRefused("expected a session that can be resumed, got one without a resume token")
+        return await export(self._connector.url, secret, file_format, token=self._connector.token, name=name)
 
     # --- events ---
 
