@@ -45,8 +45,8 @@ class Admission:
     async def wait_for_stored_session(self, full: Refusal) -> SessionResume | SessionExport:
         """Wait for ``session.resume`` of a session that still counts as connected, if only by a dead socket.
 
-        The resumed session takes over that place, so that a full server need not refuse it. ``session.export``
-        takes no place.
+        The resumed session takes over that place, so that a full server need not refuse it.
+        ``session.export`` takes no place.
 
         Args:
             full: the refusal of any other client.

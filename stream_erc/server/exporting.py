@@ -43,7 +43,7 @@ async def export_session(
         now: returns the time as ISO 8601.
 
     Raises:
-        Refusal: ``invalid_export`` for a format that cannot be had, ``resume_refused`` for an unknown session.
+        Refusal: ``invalid_export`` for a format that cannot be had, ``resume_refused`` for an unknown token.
     """
     known = export_formats()
     if request.format not in known:

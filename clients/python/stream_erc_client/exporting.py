@@ -36,18 +36,22 @@ async def export(
     """
     message = {"type": "session.export", "resume_token": resume_token, "format": file_format, "name": name}
     try:
-        async with asyncio.timeout(ANSWER_S), opening(url, token, None) as socket:
-            await socket.send(json.dumps(message))
-            async for text in socket:
-                match parse(text):
-                    case SessionExported(content=content):
-                        return base64.b64decode(content, validate=True)
-                    case Failed(message=reason):
-                        raise ExportRefused(reason)
+        return await asyncio.wait_for(_ask(url, token, json.dumps(message)), ANSWER_S)
     except binascii.Error as error:
         raise ProtocolError(f"expected a file in base64, got {error}") from error
     except ConnectionClosed as closed:
         raise ExportRefused(f"expected a file, got the end of the connection: {closed}") from closed
-    except (OSError, TimeoutError, WebSocketException, EOFError) as error:
-        raise ConnectionFailed(f"{url}: expected a server, got {error or 'no answer'}") from error
+    except (OSError, asyncio.TimeoutError, WebSocketException, EOFError) as error:
+        raise ConnectionFailed(f"{url}: expected a server, got {str(error) or 'no answer'}") from error
+
+
+async def _ask(url: str, token: str | None, message: str) -> bytes:
+    async with opening(url, token, None) as socket:
+        await socket.send(message)
+        async for text in socket:
+            match parse(text):
+                case SessionExported(content=content):
+                    return base64.b64decode(content, validate=True)
+                case Failed(message=reason):
+                    raise ExportRefused(reason)
     raise ExportRefused("expected a file, got the end of the connection")
