@@ -391,7 +391,7 @@ def _check_exports(args: argparse.Namespace, *, timed: bool) -> None:
 
 
 class _Heard:
-    """How far a session has come, told to whoever shows it as the audio is processed.
+    """The progress of a session, told to whoever shows it as the audio is processed.
 
     Attributes:
         show: called with the audio processed so far, in milliseconds.

@@ -21,7 +21,7 @@ from stream_erc.cli.palette import SPEAKER_COLOURS, emotion_styles
 from stream_erc.protocol.encoding import Json, Message
 
 NARROW, WIDE = 76, 110  # columns: bars are short below the first, long above the second
-PLAIN_S, PLAIN_SHARE = 5.0, 0.05
+PLAIN_S, PLAIN_SHARE = 5.0, 0.02
 """Time between two progress lines where there is no live line: so long, and so much of the whole."""
 
 LIVE_S = 0.1  # shortest time between two redraws for progress alone

@@ -173,10 +173,10 @@ def test_a_log_shows_no_partial_turns_and_a_progress_line_every_few_seconds() ->
     assert marks[-1].endswith("about 00:00 left")
 
 
-def test_a_long_recording_gets_no_more_than_twenty_progress_lines() -> None:
+def test_a_long_recording_gets_no_more_than_fifty_progress_lines() -> None:
     marks = progress(45 * 60_000, 45 * 60_000, 3)
-    assert 18 <= len(marks) <= 20
-    assert marks[9] == "-- 50% heard, 22:30.0 / 45:00.0, 3.0x real time, about 07:30 left"
+    assert 45 <= len(marks) <= 50
+    assert "-- 50% heard, 22:30.0 / 45:00.0, 3.0x real time, about 07:30 left" in marks
 
 
 def test_without_a_known_length_a_log_says_how_far_it_is() -> None:

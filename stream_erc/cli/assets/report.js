@@ -649,7 +649,7 @@
     $("whole").hidden = !summary.length;
     for (const one of summary.slice(0, 12)) {
       const facts = [["Turns", String(one.turns)], ["Shifts of emotion", shiftText(one.shifts)]];
-      if (one.share !== null) facts.unshift(["Speaking time", `${clock(one.speaking_ms, false)}, ${percent(one.share)} of all`]);
+      if (one.share !== null) facts.unshift(["Speech", `${clock(one.speaking_ms, false)}, ${percent(one.share)} of all`]);
       if (one.share !== null) facts.push(["Interruptions", String(one.interruptions)]);
       const list = el("dl", {}, ...facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
       const heads = ["Emotion", "Turns", ...(one.share === null ? [] : ["Time"]), "Mean probability"];
@@ -697,7 +697,7 @@
     const most = Math.max(...stages.map((s) => s.p95));
     const ms = (v) => `${v < 10 ? v.toFixed(1) : Math.round(v).toLocaleString("en")} ms`;
     const cell = (kind, text, more) => el("div", { class: kind, ...more }, text);
-    const table = el("div", { class: "stages", role: "table", "aria-label": "Latency by stage" }, cell("th", ""), cell("th", ""), cell("th num", "median"), cell("th num", "95th percentile"));
+    const table = el("div", { class: "stages", role: "table", "aria-label": "Latency by stage" }, cell("th", ""), cell("th", ""), cell("th num", "median"), el("div", { class: "th num" }, el("abbr", { title: "95th percentile" }, "p95")));
     for (const s of stages) {
       const [long, short] = [el("i"), el("i")];
       long.style.width = percent(s.p95 / most);
@@ -706,7 +706,7 @@
       table.append(cell(kind, words[s.key]), el("div", { class: "span", "aria-hidden": "true" }, long, short), cell(`num${kind}`, ms(s.median)), cell(`num${kind}`, ms(s.p95)));
     }
     $("latency").append(table);
-    if (!sessions.some((s) => s.heard)) $("latency-title").textContent = "Time to the result of a turn";
+    if (!sessions.some((s) => s.heard)) $("latency-what").textContent = "To the result of a turn.";
   }
 
   function drawMeta() {
