@@ -124,8 +124,10 @@ ROOMS: Mapping[str, Room] = {
             "shared": THREADS,
             "metrics": rooms("prometheus_client"),
             "known_voices": rooms("pathlib"),
+            "exporting": rooms("pathlib", "tempfile"),
         },
         reaches={
+            "exporting": rooms("stream_erc.exports"),
             "known_voices": rooms("stream_erc.sources"),
             "server": rooms("stream_erc.server.http"),
         },

@@ -1,21 +1,23 @@
 // The application, with one conversation at a time: microphone or file to the server, events to the view.
 
 import { Buffer, SAMPLES_PER_MS } from "./buffer.js";
+import { mix } from "./channels.js";
 import { Connection, socketUrl } from "./connection.js";
 import { ConnectionStatus } from "./connection-status.js";
 import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
-import { confirmAnew } from "./dialogs.js";
+import { askFormat, confirmAnew } from "./dialogs.js";
 import { Downloads } from "./downloads.js";
 import { Edits } from "./edits.js";
 import { $, clock, plural, sentence, write } from "./elements.js";
+import { formatName } from "./exporting.js";
 import { FilePlayer, fetchSample, read } from "./file.js";
 import { Microphone } from "./microphone.js";
 import { note, unnote, unnoteAll } from "./notes.js";
 import { Protocol } from "./protocol.js";
 import { Settings } from "./settings.js";
-import { ofFile, ofMicrophone } from "./source.js";
-import { enrolledText, hintText, titleText } from "./texts.js";
+import { ofFile, ofLive } from "./source.js";
+import { enrolledText, goneText, hintText, separateText, titleText } from "./texts.js";
 import { forget, keep, recall } from "./storage.js";
 import { View } from "./view.js";
 
@@ -33,17 +35,19 @@ export class App {
       onRename: (speaker, name) => { if (this.edits.rename(speaker, name, this.mode)) this.remember(); },
       onCorrect: async (turn) => { if (await this.edits.correct(turn)) this.remember(); },
     });
-    this.microphone = new Microphone(this.settings, { onAudio: (pcm) => this.hear(pcm), onGone: () => this.microphoneGone() });
+    this.microphone = new Microphone(this.settings, { onAudio: (pcm) => this.hear(pcm), onGone: (which) => this.sourceGone(which) });
     this.controls = new Controls(this.settings, {
       onTalk: () => this.talk(),
       onHold: (holding) => this.hold(holding),
       onMode: () => { this.#setOpen(); this.#hint(); },
       onDevice: () => this.changeDevice(),
+      onDevices: () => this.takeUp(),
     });
     this.downloads = new Downloads();
     this.status = new ConnectionStatus({ onAnew: () => this.anew() });
     this.mode = "idle";
     this.created = null;                 // the last session.created: what the server offers
+    this.returning = false;              // the microphone was disconnected, and is taken up again when it is back
   }
 
   // --- a conversation ----------------------------------------------------------------------------
@@ -52,6 +56,7 @@ export class App {
   open(memory = null, kept = []) {
     this.connection?.stop();
     const buffer = new Buffer(this.shelf);
+    buffer.channels = memory?.configuration.audio.channels ?? 1;
     if (memory) buffer.restore(kept, memory.samples);
     this.shelf?.keepFor(memory?.sessionId ?? null);
     this.protocol = new Protocol({ token: this.status.token, memory, buffer });
@@ -62,7 +67,7 @@ export class App {
     this.player = null;
     this.edits = new Edits(this.connection, this.conversation, this.view);
     this.caughtUp = memory ? Infinity : 0;     // events up to this one were shown before the reload
-    this.downloads.open(this.conversation);
+    this.downloads.open(this.conversation, { url: this.connection.url, protocol: this.protocol });
     this.view.open(this.conversation);
     this.setMode(memory ? (memory.closing ? "finishing" : "paused") : "idle");
     this.connection.connect();
@@ -71,6 +76,7 @@ export class App {
   setMode(mode) {
     this.mode = mode;
     this.controls.show(mode, this.created !== null);
+    this.controls.setChannels(this.started && this.protocol.begun ? this.channels : null);
     this.view.setMode(mode, this.created !== null);
     document.title = titleText(mode);
     this.#hint();
@@ -78,14 +84,19 @@ export class App {
 
   get started() { return this.mode !== "idle" && this.mode !== "ended"; }
 
-  /** Begin the session, with the user's settings. */
+  /** The number of channels that are heard separately; 1 where there is one, or they are mixed. */
+  get channels() { return this.protocol.buffer.channels; }
+
+  /** Begin the session of a source, with the user's settings. */
   begin(pace) {
     if (this.protocol.begun) return;
-    this.connection.start(this.settings.update(this.created, pace));
+    this.protocol.buffer.channels = this.source.channels?.length ?? 1;
+    this.connection.start(this.settings.update(this.created, pace, this.source.channels));
     this.connection.connect();
   }
 
   async anew() {
+    this.returning = false;
     await this.microphone.stop();
     this.player?.pause();
     if (this.protocol.begun && !this.protocol.ended) this.connection.close();
@@ -112,19 +123,23 @@ export class App {
     return this.listen();
   }
 
-  async listen() {
+  /** Listen to the chosen source. @param {boolean} [again] whether it was lost: nothing is said if it is not back. */
+  async listen(again = false) {
     this.setMode("listening");
     this.#setOpen();
     const others = [["Hear the sample conversation", () => this.openSample()], ["Open a file", () => $("file").click()]];
-    const opened = await this.microphone.start(this.protocol.begun ? [] : others);
+    const opened = await this.microphone.start(this.protocol.begun ? [] : others, again);
     if (opened === "none") this.setMode(this.protocol.begun ? "paused" : "idle");
     if (opened !== "open") return;
-    this.source ??= ofMicrophone();
+    this.returning = false;
+    if (again) note("microphone", "The microphone was interrupted, and is heard again.", { mild: true });
+    this.source ??= ofLive(this.settings.values.source);
     this.begin("live");
     this.controls.listDevices();
   }
 
   async pause() {
+    this.returning = false;
     this.setMode("paused");
     await this.microphone.stop();
     if (this.mode === "paused") this.#endTurn();
@@ -133,7 +148,7 @@ export class App {
   /** Send silence, so that the last turn ends. */
   #endTurn() {
     const pauseMs = this.protocol.configuration?.min_silence_ms ?? 1_000;
-    this.hear(new Int16Array((pauseMs + TAIL_MS) * SAMPLES_PER_MS));
+    this.hear(new Int16Array((pauseMs + TAIL_MS) * SAMPLES_PER_MS * this.channels));
   }
 
   hold(holding) {
@@ -150,30 +165,41 @@ export class App {
     await this.listen();
   }
 
-  async microphoneGone() {
+  /** Handle a source that gives no more audio. @param {"microphone"|"tab"} which */
+  async sourceGone(which) {
+    if (this.mode !== "listening") return;
     await this.pause();
-    note("microphone", "The microphone was disconnected. Connect it or choose another, then continue.");
-    this.controls.listDevices();
+    note("microphone", goneText(which, this.settings.values.source));
+    await this.controls.listDevices();
+    this.returning = this.settings.values.source === "microphone";      // sharing needs the user's press
+    await this.takeUp();
+  }
+
+  /** Take the microphone up again, if it is back or another one has taken its place. */
+  async takeUp() {
+    if (this.returning && this.mode === "paused") await this.listen(true);
   }
 
   // --- a file ------------------------------------------------------------------------------------
 
   async openFile(file) {
-    for (const key of ["file", "microphone"]) unnote(key);
+    for (const key of ["file", "microphone", "channels"]) unnote(key);
     write("hint", `Reading ${file.name}`);
-    const pcm = await read(file);
+    const decoded = await read(file, this.settings.values.channels);
     this.#hint();
-    if (pcm === null) return;
+    if (decoded === null) return;
+    const { pcm, channels } = decoded;
     if (this.started && !(await confirmAnew(`${file.name} starts a new conversation, and the current one leaves the page. Save it first if you want to keep it.`))) return;
     if (this.mode !== "idle") await this.anew();
     const pace = this.settings.values.pace;
-    this.player = new FilePlayer(pcm, {
+    this.player = new FilePlayer(pcm, channels, {
       onAudio: (chunk) => this.hear(chunk),
       onEnd: () => this.heard(),
       waitingBytes: () => (this.protocol.open ? this.connection.waitingBytes : Infinity),
     });
     this.player.setMuted($("mute").getAttribute("aria-pressed") === "true");
-    this.source = ofFile(file.name, this.player.durationMs);
+    this.source = ofFile(file.name, this.player.durationMs, channels);
+    if (channels > 1) note("channels", separateText(channels), { mild: true });
     this.setMode("playing");
     this.begin(pace);
     this.player.start(pace);
@@ -192,6 +218,7 @@ export class App {
 
   async finish() {
     if (!this.started || this.mode === "finishing") return;
+    this.returning = false;
     this.setMode("finishing");
     this.player?.pause();
     await this.microphone.stop();
@@ -200,10 +227,10 @@ export class App {
     this.remember();
   }
 
-  /** Send audio to the server, and show it on the timeline. */
+  /** Send audio to the server, and show it on the timeline. @param {Int16Array} pcm the channels in turn. */
   hear(pcm) {
     this.connection.sendAudio(pcm);
-    this.view.hear(pcm);
+    this.view.hear(mix(pcm, this.channels));
     this.controls.time(this.view.audioMs, this.source?.durationMs);
     if (this.view.live) this.controls.level(this.view.wave.peaks.level);
     if (!this.protocol.open && this.protocol.buffer.samples - this.keptFrom > MAX_KEPT_MS * SAMPLES_PER_MS && this.mode === "listening") {
@@ -252,7 +279,7 @@ export class App {
     this.conversation.dropPartial();
     if (this.caughtUp === Infinity) this.caughtUp = lastEvent;
     if (this.view.wave.peaks.samples !== this.protocol.buffer.samples) {
-      this.view.restoreAudio(audioMs, this.protocol.buffer.audio());
+      this.view.restoreAudio(audioMs, mix(this.protocol.buffer.audio(), this.channels));
       this.controls.time(this.view.audioMs, this.source?.durationMs);
     }
     if (lostMs >= 100) {
@@ -289,6 +316,17 @@ export class App {
     } else if (!["authentication", "resume_refused", "idle", "taken_over", "going_away"].includes(error.code)) {
       note(`error ${error.code}`, error.message);
     }
+  }
+
+  // --- files -------------------------------------------------------------------------------------
+
+  /** Ask as which file to save the conversation, and save it. */
+  async save() {
+    const exports = (this.created?.exports ?? []).map((format) => [format, formatName(format)[0]]);
+    const chosen = await askFormat([["report", "Report (HTML)"], ["events", "Events (JSONL)"], ...exports]);
+    if (chosen === "report") this.downloads.saveReport(this.source, this.view);
+    else if (chosen === "events") this.downloads.saveEvents(this.source);
+    else if (chosen) await this.downloads.saveAs(chosen, this.source);
   }
 
   // --- unsaved turns ------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 // The audio and inputs that the server has not acknowledged, and may ask for again, in order. Positions are
-// samples since the session's audio began.
+// samples since the session's audio began; those of several channels at a moment count once.
 
 export const SAMPLE_RATE = 16_000;
 export const SAMPLES_PER_MS = SAMPLE_RATE / 1000;
 
+/** Return the position of an item's end. */
+export const endOf = ({ start, pcm, channels = 1 }) => start + pcm.length / channels;
+
 /** Return whether the server may still ask for any of an item. */
 function isAfter(item, samples, inputId) {
-  return item.pcm ? item.start + item.pcm.length > samples : item.message.input_id > inputId;
+  return item.pcm ? endOf(item) > samples : item.message.input_id > inputId;
 }
 
 export class Buffer {
@@ -16,19 +19,22 @@ export class Buffer {
     this.samples = 0;      // length of all audio so far, acknowledged or not
     this.inputs = 0;       // the last input_id
     this.restored = null;  // number of items restored after a reload, until the session is resumed
+    this.channels = 1;     // whose samples stand in turn
     this.shelf = shelf;
   }
+
+  #audio(start, pcm) { return this.channels === 1 ? { start, pcm } : { start, pcm, channels: this.channels }; }
 
   /** Duration of the unacknowledged audio. */
   get unacknowledgedMs() {
     let samples = 0;
-    for (const item of this.items) if (item.pcm) samples += item.pcm.length;
+    for (const item of this.items) if (item.pcm) samples += endOf(item) - item.start;
     return samples / SAMPLES_PER_MS;
   }
 
-  /** Append audio. @param {Int16Array} pcm mono, 16 kHz. */
+  /** Append audio. @param {Int16Array} pcm 16 kHz, the channels in turn. */
   pushAudio(pcm) {
-    return this.#push({ start: this.samples, pcm });
+    return this.#push(this.#audio(this.samples, pcm));
   }
 
   /** Number an input (`turn.correct`, `speaker.rename`, `voice.enrol`) and append it. */
@@ -44,7 +50,7 @@ export class Buffer {
   }
 
   #count(item) {
-    if (item.pcm) this.samples = item.start + item.pcm.length;
+    if (item.pcm) this.samples = endOf(item);
     else this.inputs = item.message.input_id;
   }
 
@@ -69,13 +75,13 @@ export class Buffer {
     const old = this.restored === null ? this.items : this.items.slice(0, this.restored);
     const since = this.restored === null ? [] : this.items.slice(this.restored);
     const left = old.filter((item) => isAfter(item, from, inputId))
-      .map((item) => (item.pcm ? { pcm: item.pcm.subarray(Math.max(0, from - item.start)) } : item));
-    const kept = left.reduce((sum, item) => sum + (item.pcm?.length ?? 0), 0);
+      .map((item) => (item.pcm ? { pcm: item.pcm.subarray(Math.max(0, from - item.start) * this.channels) } : item));
+    const kept = left.reduce((sum, item) => sum + (item.pcm?.length ?? 0), 0) / this.channels;
     this.restored = null;
     this.samples = from;
     this.inputs = inputId;
     this.items = [...left, ...since].map((item) => {
-      const moved = item.pcm ? { start: this.samples, pcm: item.pcm } : { message: { ...item.message, input_id: this.inputs + 1 } };
+      const moved = item.pcm ? this.#audio(this.samples, item.pcm) : { message: { ...item.message, input_id: this.inputs + 1 } };
       this.#count(moved);
       return moved;
     });
@@ -91,7 +97,7 @@ export class Buffer {
     this.restored = items.length;
   }
 
-  /** Return the unacknowledged audio in one piece. */
+  /** Return the unacknowledged audio in one piece, the channels in turn. */
   audio() {
     const parts = this.items.filter((item) => item.pcm).map((item) => item.pcm);
     const whole = new Int16Array(parts.reduce((sum, part) => sum + part.length, 0));

@@ -49,10 +49,11 @@ export class ConnectionStatus {
 
   /** Say that the session cannot be resumed, and offer its unacknowledged audio. @param {string} stem of the audio file's name. */
   lost(state, { listening, stem }) {
-    const text = lostText(state), unheard = this.connection.protocol.buffer.audio();
+    const { buffer } = this.connection.protocol, { channels } = buffer;
+    const text = lostText(state), unheard = buffer.audio();
     const actions = [["New conversation", this.onAnew]];
-    if (state.name !== "taken_over" && unheard.length > SAMPLE_RATE) {
-      actions.unshift([`Save the last ${clock(unheard.length / SAMPLES_PER_MS)}`, () => saveAudio(`${stem}.not-heard.wav`, unheard)]);
+    if (state.name !== "taken_over" && unheard.length / channels > SAMPLE_RATE) {
+      actions.unshift([`Save the last ${clock(unheard.length / channels / SAMPLES_PER_MS)}`, () => saveAudio(`${stem}.not-heard.wav`, unheard, channels)]);
     }
     note("lost", listening ? `${text} The microphone is off.` : text, { mild: state.name === "taken_over", actions });
   }

@@ -1,9 +1,11 @@
 // The bar at the bottom: start and pause, push-to-talk, the microphone, the clock and the level.
 
 import { $, clock, el, write } from "./elements.js";
-import { microphones } from "./recorder.js";
+import { canShareSound, microphones } from "./recorder.js";
 
 const BUSY_KEYS = "input, select, textarea, button, dialog, [role=slider]";
+const SHARED = "source:";        // begins the values of choices that are no microphone
+const FINISH = "Finish (Ctrl+Enter): the last turns are processed, then the whole of the conversation is shown; nothing can be corrected afterwards";
 const WORDS = {
   idle: "Start listening", listening: "Pause", paused: "Continue listening", playing: "Pause", waiting: "Continue",
   cut: "Finish", heard: "Finish", finishing: "Finishing", ended: "New conversation",
@@ -14,7 +16,8 @@ export class Controls {
    * @param {object} hooks
    * @param {() => void} hooks.onTalk the main button.
    * @param {(holding: boolean) => void} hooks.onHold push-to-talk was pressed or released.
-   * @param {() => void} hooks.onDevice another microphone was chosen.
+   * @param {() => void} hooks.onDevice another source was chosen.
+   * @param {() => void} hooks.onDevices devices were connected or disconnected.
    * @param {() => void} hooks.onMode push-to-talk was switched on or off.
    */
   constructor(settings, hooks) {
@@ -30,15 +33,22 @@ export class Controls {
     });
     $("talk-button").addEventListener("click", () => hooks.onTalk());
     $("device").addEventListener("change", () => {
-      settings.set("device", $("device").value);
+      const { value } = $("device"), shared = value.startsWith(SHARED);
+      settings.set("source", shared ? value.slice(SHARED.length) : "microphone");
+      if (!shared) settings.set("device", value);
+      this.show(this.mode, this.ready);
       hooks.onDevice();
     });
+    $("finish").title = FINISH;
     this.#listenHold();
-    navigator.mediaDevices?.addEventListener?.("devicechange", () => this.listDevices());
+    navigator.mediaDevices?.addEventListener?.("devicechange", async () => {
+      await this.listDevices();
+      hooks.onDevices();
+    });
     this.listDevices();
   }
 
-  get pushToTalk() { return this.settings.values.pushToTalk; }
+  get pushToTalk() { return this.settings.values.pushToTalk && this.settings.values.source !== "tab"; }
 
   #listenHold() {
     const button = $("hold");
@@ -79,9 +89,19 @@ export class Controls {
   async listDevices() {
     const devices = await microphones();
     const named = devices.filter((device) => device.label);
-    $("device").replaceChildren(el("option", { value: "" }, "Default mic"), ...named.map((device) => el("option", { value: device.deviceId }, device.label)));
-    const wanted = this.settings.values.device;
-    $("device").value = named.some((device) => device.deviceId === wanted) ? wanted : "";
+    const option = (value, text) => el("option", { value }, text);
+    const shared = canShareSound() ? [el("optgroup", { label: "Sound of this computer" }, option(`${SHARED}tab`, "Tab or system audio"), option(`${SHARED}both`, "Microphone and tab"))] : [];
+    $("device").replaceChildren(option("", "Default mic"), ...named.map((device) => option(device.deviceId, device.label)), ...shared);
+    const { source, device } = this.settings.values, wanted = source === "microphone" ? device : SHARED + source;
+    $("device").value = [...$("device").options].some(({ value }) => value === wanted) ? wanted : "";
+    if (source !== "microphone" && !shared.length) this.settings.set("source", "microphone");
+    this.setChannels(this.channels);
+  }
+
+  /** Offer the sources that fit a conversation that has begun. @param {number|null} channels null before it begins. */
+  setChannels(channels = null) {
+    this.channels = channels;
+    for (const option of $("device").options) option.disabled = channels !== null && (option.value === `${SHARED}both`) !== (channels > 1);
   }
 
   /** Show the controls of a mode. @param {string} mode a key of `WORDS`. @param {boolean} ready whether a server is connected. */
@@ -92,13 +112,15 @@ export class Controls {
     document.body.classList.toggle("listening", running);
     $("talk-text").textContent = WORDS[mode];
     $("talk-button").firstElementChild.toggleAttribute("hidden", WORDS[mode].startsWith("Finish"));
+    $("talk-button").title = WORDS[mode] === "Finish" ? FINISH : "";
     $("talk-button").disabled = mode === "finishing" || (mode === "idle" && !ready);
     $("hold").hidden = !this.pushToTalk || !["idle", "listening", "paused"].includes(mode) || !ready;
     $("finish").hidden = !["listening", "paused", "playing", "waiting"].includes(mode);
     $("mute").hidden = mode !== "playing";
     $("choose-file").hidden = running || mode === "finishing";
     const withMicrophone = ["idle", "listening", "paused", "ended"].includes(mode);      // a file needs none
-    $("push-to-talk").parentElement.hidden = $("device").parentElement.hidden = !withMicrophone;
+    $("device").parentElement.hidden = !withMicrophone;
+    $("push-to-talk").parentElement.hidden = !withMicrophone || this.settings.values.source === "tab";
     if (!running) this.level(0);
   }
 

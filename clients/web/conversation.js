@@ -1,5 +1,7 @@
 // The conversation so far, built from the server's events, without sockets and elements.
 
+const PRE_ROLL_MS = 500;     // a turn may begin so much before the speech that announced it
+
 const KEPT = new Set(["turn.final", "turn.revised", "turn.failed", "speaker.updated", "voice.enrolled", "session.closed"]);
 
 export class Conversation {
@@ -7,7 +9,7 @@ export class Conversation {
     this.created = created;
     this.labels = configuration?.labels ?? created?.labels ?? [];
     this.turns = [];           // by index; a missing turn is undefined
-    this.speeches = [];        // speech without a finished turn: {start, end, over, partial}, in ms; end is the last known one
+    this.speeches = [];        // speech without a finished turn: {channel, start, end, over, partial}, in ms; end is the last known one
     this.closed = null;
     this.summary = [];         // of each speaker, once it is closed
     this.events = [];          // the events for the session's file
@@ -23,13 +25,15 @@ export class Conversation {
     if (KEPT.has(event.type)) this.events.push(event);
     switch (event.type) {
       case "speech.started":
-        this.#speak(event.audio_start_ms, null, null);
+        this.#speak(event, null, null);
         return null;
-      case "speech.stopped":
-        if (this.speeches.length && event.audio_end_ms !== null) Object.assign(this.speeches.at(-1), { end: event.audio_end_ms, over: true });
+      case "speech.stopped": {
+        const speech = this.speeches.findLast(({ channel }) => channel === (event.channel ?? null));
+        if (speech && event.audio_end_ms !== null) Object.assign(speech, { end: event.audio_end_ms, over: true });
         return null;
+      }
       case "turn.partial":
-        this.#speak(event.audio_start_ms, event.audio_end_ms, event);
+        this.#speak(event, event.audio_end_ms, event);
         return null;
       case "turn.final":
       case "turn.revised":
@@ -83,7 +87,7 @@ export class Conversation {
     this.tally = null;
     if (!failed && !this.seen.includes(turn.speaker)) this.seen.push(turn.speaker);
     // Speech that began later is another turn's, even where it began before this one ended.
-    if (isNew) this.speeches = this.speeches.filter(({ start }) => turn.start !== null && start > turn.start);
+    if (isNew) this.speeches = this.speeches.filter(({ channel, start }) => turn.start !== null && (channel !== (event.channel ?? null) || start > turn.start + PRE_ROLL_MS));
     return { turn, isNew };
   }
 
@@ -96,10 +100,10 @@ export class Conversation {
   /** Number of speeches that have ended and have no finished turn yet. */
   get behind() { return this.speeches.filter((speech) => speech.over).length; }
 
-  #speak(start, end, partial) {
+  #speak({ channel = null, audio_start_ms: start }, end, partial) {
     if (start === null) return;
-    let speech = this.speeches.find((one) => one.start === start);
-    if (!speech) this.speeches.push(speech = { start, end: null, over: false, partial: null });
+    let speech = this.speeches.find((one) => one.start === start && one.channel === channel);
+    if (!speech) this.speeches.push(speech = { channel, start, end: null, over: false, partial: null });
     if (!speech.over) speech.end = end;
     speech.partial = partial ?? speech.partial;
   }

@@ -27,13 +27,24 @@ export async function confirmAnew(text) {
 }
 
 /**
+ * Ask as which file a conversation is to be saved.
+ * @param {[string, string][]} choices the value and the name of each.
+ * @returns {Promise<string>} the value; "" for none.
+ */
+export async function askFormat(choices) {
+  $("save-formats").replaceChildren(...choices.map(([value, name]) => el("button", { class: "pill quiet", id: `save-${value}`, value }, name)));
+  return ask($("save-dialog"));
+}
+
+/**
  * Ask who spoke a turn, and whether that voice is to be known.
  * @param {object} turn
  * @param {string[]} speakers
  * @param {boolean} keeps whether the server keeps voices for later conversations.
+ * @param {boolean} knows whether voices can be named: not where channels are heard separately.
  * @returns {Promise<{speaker: string, know: boolean, keep: boolean}|null>} a name, known or new; null where nothing changes.
  */
-export async function askSpeaker(turn, speakers, keeps) {
+export async function askSpeaker(turn, speakers, keeps, knows) {
   const dialog = $("who-dialog");
   let chosen = null;
   const showConsent = () => {
@@ -48,6 +59,7 @@ export async function askSpeaker(turn, speakers, keeps) {
     $(id).onchange = showConsent;
   }
   showConsent();
+  $("who-know").parentElement.hidden = !knows;
   $("who-said").textContent = turn.text || "no words";
   $("who-new").value = "";
   $("who-choices").replaceChildren(...speakers.map((name) => {

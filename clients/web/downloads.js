@@ -1,5 +1,7 @@
 // The files to save: the events, and a report that needs neither network nor server.
 
+import { exported, formatName } from "./exporting.js";
+import { note, unnote } from "./notes.js";
 import { reportPage } from "./report.js";
 import { wav } from "./wav.js";
 
@@ -31,12 +33,14 @@ function save(name, type, content) {
   setTimeout(() => URL.revokeObjectURL(url), 30_000);
 }
 
-export const saveAudio = (name, pcm) => save(name, "audio/wav", wav(pcm));
+/** @param {Int16Array} pcm the samples of the channels in turn. */
+export const saveAudio = (name, pcm, channels) => save(name, "audio/wav", wav(pcm, channels));
 
 /** The saved files of a conversation, and whether anything is unsaved. */
 export class Downloads {
-  open(conversation) {
-    this.conversation = conversation;
+  /** @param {{url: string, protocol: import("./protocol.js").Protocol}} session of the conversation. */
+  open(conversation, session) {
+    Object.assign(this, { conversation, session });
     this.saved = 0;                      // events that are in a file
   }
 
@@ -51,5 +55,18 @@ export class Downloads {
   saveReport(source, { look, latencies }) {
     this.saved = this.conversation.events.length;
     save(`${source.stem}.report.html`, "text/html;charset=utf-8", reportPage(this.conversation, source, (label) => look.style(label), latencies.stages()));
+  }
+
+  /** Save the conversation in one of the server's formats. */
+  async saveAs(format, source) {
+    const { url, protocol } = this.session, [name, ending] = formatName(format), known = this.conversation.events.length;
+    unnote("export");
+    try {
+      const content = await exported({ url, token: protocol.token, resumeToken: protocol.resumeToken }, format, source.name);
+      this.saved = Math.max(this.saved, known);
+      save(`${source.stem}.${ending}`, "application/octet-stream", content);
+    } catch (error) {
+      note("export", `${name} could not be saved: ${error.message}`);
+    }
   }
 }

@@ -32,7 +32,7 @@ export class Edits {
 
   /** Ask who spoke a turn, and correct it or name its voice. @returns {Promise<boolean>} whether it was sent to the server. */
   async correct(turn) {
-    const answer = await askSpeaker(turn, this.#choices, this.conversation.created?.keeps_voices ?? false);
+    const answer = await askSpeaker(turn, this.#choices, this.conversation.created?.keeps_voices ?? false, this.connection.protocol.buffer.channels === 1);
     if (answer === null) return false;
     const { speaker, know, keep } = answer;
     const message = know ? { type: "voice.enrol", name: speaker, turn: turn.index, keep } : { type: "turn.correct", turn: turn.index, speaker };

@@ -1,6 +1,7 @@
 // A recording from a file: decoded by the browser, sent in real time or as fast as the server accepts it.
 
 import { SAMPLE_RATE } from "./buffer.js";
+import { carryDifferentSpeech, interleave, mix } from "./channels.js";
 import { note } from "./notes.js";
 import { toInt16 } from "./resampler.js";
 
@@ -9,8 +10,15 @@ const FAST_CHUNK = SAMPLE_RATE / 5;
 const WAITING_BYTES = 256_000;           // queued in the socket, beyond which a fast file waits
 const MAX_BYTES = 600_000_000;           // size of a file: the browser decodes it in memory as a whole
 
-/** Decode an audio or video file to 16 kHz, 16 bit, mono. @throws {Error} with a message for the user. */
-async function decode(file) {
+const MAX_CHANNELS = 8;                  // of the protocol
+
+/**
+ * Decode an audio or video file to 16 kHz, 16 bit.
+ * @param {"auto"|"mix"|"separate"} choice what becomes of its channels; "auto" separates two that carry different speech.
+ * @returns {Promise<{pcm: Int16Array, channels: number}>} the samples of the separate channels in turn, or of one.
+ * @throws {Error} with a message for the user.
+ */
+async function decode(file, choice) {
   if (file.size > MAX_BYTES) throw new Error(`${file.name} is too large for the browser: expected up to ${MAX_BYTES / 1e6} MB, got ${Math.round(file.size / 1e6)} MB.`);
   let decoded;
   try {
@@ -19,19 +27,21 @@ async function decode(file) {
   } catch {
     throw new Error(`${file.name} could not be read: expected an audio or video file that this browser can play.`);
   }
-  const mono = new Float32Array(decoded.length);
-  for (let c = 0; c < decoded.numberOfChannels; c++) {
-    const channel = decoded.getChannelData(c);
-    for (let i = 0; i < mono.length; i++) mono[i] += channel[i] / decoded.numberOfChannels;
+  if (!decoded.length) throw new Error(`${file.name} contains no audio.`);
+  const channels = Array.from({ length: decoded.numberOfChannels }, (_, c) => decoded.getChannelData(c));
+  const many = channels.length > 1 && channels.length <= MAX_CHANNELS;
+  if (many && (choice === "separate" || (choice === "auto" && channels.length === 2 && carryDifferentSpeech(channels, SAMPLE_RATE)))) {
+    return { pcm: interleave(channels.map(toInt16)), channels: channels.length };
   }
-  if (!mono.length) throw new Error(`${file.name} contains no audio.`);
-  return toInt16(mono);
+  const mono = new Float32Array(decoded.length);
+  for (const channel of channels) for (let i = 0; i < mono.length; i++) mono[i] += channel[i] / channels.length;
+  return { pcm: toInt16(mono), channels: 1 };
 }
 
 /** Decode a file; show a note and return null if that fails. */
-export async function read(file) {
+export async function read(file, choice) {
   try {
-    return await decode(file);
+    return await decode(file, choice);
   } catch (error) {
     note("file", error.message);
     return null;
@@ -52,14 +62,16 @@ export async function fetchSample() {
 
 export class FilePlayer {
   /**
-   * @param {Int16Array} pcm
+   * @param {Int16Array} pcm the samples of the channels in turn.
+   * @param {number} channels
    * @param {object} hooks
    * @param {(pcm: Int16Array) => void} hooks.onAudio
    * @param {() => void} hooks.onEnd
    * @param {() => number} hooks.waitingBytes queued in the socket.
    */
-  constructor(pcm, { onAudio, onEnd, waitingBytes }) {
-    Object.assign(this, { pcm, onAudio, onEnd, waitingBytes });
+  constructor(pcm, channels, { onAudio, onEnd, waitingBytes }) {
+    Object.assign(this, { pcm, channels, onAudio, onEnd, waitingBytes });
+    this.length = pcm.length / channels;
     this.at = 0;
     this.timer = null;
     this.muted = false;
@@ -67,7 +79,7 @@ export class FilePlayer {
   }
 
   get running() { return this.timer !== null; }
-  get durationMs() { return (this.pcm.length * 1000) / SAMPLE_RATE; }
+  get durationMs() { return (this.length * 1000) / SAMPLE_RATE; }
 
   /** Start or continue. @param {"live"|"replay"} pace */
   start(pace) {
@@ -92,17 +104,17 @@ export class FilePlayer {
   }
 
   #step() {
-    let due = this.pcm.length;
+    let due = this.length;
     if (this.pace === "live") due = Math.min(due, this.from + Math.floor(((performance.now() - this.began) * SAMPLE_RATE) / 1000));
     const size = this.pace === "live" ? CHUNK : FAST_CHUNK;
     let budget = 40;             // chunks per step, so that the page stays responsive
-    while (this.at < due && budget-- > 0 && (due - this.at >= size || due === this.pcm.length)) {
+    while (this.at < due && budget-- > 0 && (due - this.at >= size || due === this.length)) {
       if (this.pace === "replay" && this.waitingBytes() > WAITING_BYTES) break;
-      const chunk = this.pcm.slice(this.at, Math.min(this.at + size, due));
-      this.at += chunk.length;
+      const chunk = this.pcm.slice(this.at * this.channels, Math.min(this.at + size, due) * this.channels);
+      this.at += chunk.length / this.channels;
       this.onAudio(chunk);
     }
-    if (this.at >= this.pcm.length) {
+    if (this.at >= this.length) {
       this.pause();
       this.onEnd();
       return;
@@ -114,9 +126,10 @@ export class FilePlayer {
   #play() {
     try {
       this.context = new AudioContext({ sampleRate: SAMPLE_RATE });
-      const buffer = this.context.createBuffer(1, this.pcm.length - this.at, SAMPLE_RATE);
+      const left = mix(this.pcm.subarray(this.at * this.channels), this.channels);
+      const buffer = this.context.createBuffer(1, left.length, SAMPLE_RATE);
       const samples = buffer.getChannelData(0);
-      for (let i = 0; i < samples.length; i++) samples[i] = this.pcm[this.at + i] / 32_768;
+      for (let i = 0; i < samples.length; i++) samples[i] = left[i] / 32_768;
       this.source = new AudioBufferSourceNode(this.context, { buffer });
       this.volume = new GainNode(this.context, { gain: this.muted ? 0 : 1 });
       this.source.connect(this.volume).connect(this.context.destination);

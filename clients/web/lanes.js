@@ -169,8 +169,8 @@ export class Lanes {
     const left = Math.max(x, 0) + 7;          // the label stays visible while its turn moves out
     const right = x + width - 4, unsure = turn.unsure ? pen.measureText(" ?").width : 0;
     if (unsure && x + unsure <= right) pen.fillText("?", right - unsure, y + 5 + height / 2 - 1);
-    const word = [style.label, style.code].find((text) => pen.measureText(text).width <= right - unsure - left);
-    if (word) pen.fillText(word, left, y + 5 + height / 2 - 1);
+    // The whole word or none: the colour stands for it, and the tooltip tells it.
+    if (pen.measureText(style.label).width <= right - unsure - left) pen.fillText(style.label, left, y + 5 + height / 2 - 1);
     pen.restore();
     if (turn.index === this.current) {
       pen.strokeStyle = look.colours.ink;

@@ -1,22 +1,18 @@
 // The latency from the end of speech to the result, by stage: of the last turn, and over all turns.
 
 import { $, el, percent } from "./elements.js";
+import { quantile } from "./quantile.js";
 
-const STAGES = {
-  total: "Total",
+/** The stages, in the order in which they are shown, and their names. */
+export const STAGES = {
   endpointing: "Waiting for silence",
   asr: "Speech recognition",
   features: "Voice",
   emotion: "Emotion",
-  seen: "Seen here",
+  total: "Total",
+  seen: "Seen in the page",
 };
 const KEPT = 1_000;      // turns
-
-/** Return the `q` quantile of sorted values, interpolated. */
-export function quantile(sorted, q) {
-  const i = q * (sorted.length - 1), low = Math.floor(i);
-  return sorted[low] + (i - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
-}
 
 /** Latencies by stage: of the last turn, with median and 95th percentile of up to the last thousand turns. */
 export class Latencies {

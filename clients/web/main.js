@@ -2,6 +2,7 @@
 
 import { App } from "./app.js";
 import { $ } from "./elements.js";
+import { showNotice } from "./notice.js";
 import { Shelf } from "./shelf.js";
 
 function listen(app) {
@@ -17,8 +18,7 @@ function listen(app) {
     $("mute").setAttribute("aria-pressed", String(muted));
     app.player?.setMuted(muted);
   });
-  on("save-events", () => app.downloads.saveEvents(app.source));
-  on("save-report", () => app.downloads.saveReport(app.source, app.view));
+  on("save", () => app.save());
   $("file").addEventListener("change", () => {
     if ($("file").files.length) app.openFile($("file").files[0]);
     $("file").value = "";
@@ -36,6 +36,13 @@ function listen(app) {
     event.preventDefault();
     if (event.dataTransfer.files.length) app.openFile(event.dataTransfer.files[0]);
   });
+  addEventListener("keydown", (event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey || document.querySelector("dialog[open]")) return;
+    const act = { Enter: () => app.finish(), s: () => app.save() }[event.key];
+    if (!act || (event.key === "s" && $("save").disabled)) return;
+    event.preventDefault();
+    act();
+  });
   addEventListener("online", () => app.connection.now());
   addEventListener("beforeunload", (event) => { if (app.unsaved) event.preventDefault(); });
   addEventListener("pagehide", () => app.leave());
@@ -46,3 +53,4 @@ function listen(app) {
 const app = new App(await Shelf.open());
 listen(app);
 await app.restore();
+showNotice();

@@ -1,14 +1,14 @@
-// The microphone with the user's settings: the device, whether it passes audio, and the note if it fails.
+// The source with the user's settings: the device, whether it passes audio, and the note if it fails.
 
 import { note, unnote } from "./notes.js";
-import { Recorder, microphoneError } from "./recorder.js";
+import { Recorder, sourceError } from "./recorder.js";
 
 export class Microphone {
   /**
    * @param {import("./settings.js").Settings} settings
    * @param {object} hooks
    * @param {(pcm: Int16Array) => void} hooks.onAudio
-   * @param {() => void} hooks.onGone the device was disconnected.
+   * @param {(which: string) => void} hooks.onGone the device was disconnected, or the tab is shared no more.
    */
   constructor(settings, hooks) {
     this.settings = settings;
@@ -16,18 +16,19 @@ export class Microphone {
   }
 
   /**
-   * Open the microphone.
+   * Open the source.
    * @param {[string, () => void][]} instead buttons to offer if there is none.
+   * @param {boolean} [quietly] without a note if it fails.
    * @returns {Promise<"open"|"overtaken"|"none">} "overtaken" if stopped or started again meanwhile.
    */
-  async start(instead) {
-    unnote("microphone");
-    const { device, cleanUp } = this.settings.values;
+  async start(instead, quietly = false) {
+    if (!quietly) unnote("microphone");
+    const { source, device, cleanUp } = this.settings.values;
     try {
-      return (await this.recorder.start({ deviceId: device, cleanUp })) ? "open" : "overtaken";
+      return (await this.recorder.start({ source, deviceId: device, cleanUp })) ? "open" : "overtaken";
     } catch (error) {
       await this.recorder.stop();
-      note("microphone", microphoneError(error), { actions: instead });
+      if (!quietly) note("microphone", sourceError(error, source), { actions: instead });
       return "none";
     }
   }

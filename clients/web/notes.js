@@ -10,9 +10,11 @@ const notes = new Map();
  * @param {string} text
  * @param {object} [options]
  * @param {boolean} [options.mild] not an error.
+ * @param {boolean} [options.lasting] it stays when a new conversation begins.
+ * @param {() => void} [options.onDismiss] called when the user dismisses it.
  * @param {[string, () => void][]} [options.actions] buttons.
  */
-export function note(key, text, { mild = false, actions = [] } = {}) {
+export function note(key, text, { mild = false, lasting = false, onDismiss = () => {}, actions = [] } = {}) {
   unnote(key);
   const dismiss = el("button", { type: "button", class: "plain", "aria-label": "Dismiss", title: "Dismiss" }, "×");
   const buttons = actions.map(([label, act]) => {
@@ -21,13 +23,17 @@ export function note(key, text, { mild = false, actions = [] } = {}) {
     return button;
   });
   const box = el("div", { class: mild ? "note mild" : "note" }, el("span", {}, text), ...buttons, dismiss);
-  dismiss.addEventListener("click", () => unnote(key));
+  dismiss.addEventListener("click", () => {
+    unnote(key);
+    onDismiss();
+  });
+  if (lasting) box.dataset.lasting = "";
   notes.set(key, box);
   $("notes").append(box);
 }
 
 export function unnoteAll() {
-  for (const key of [...notes.keys()]) unnote(key);
+  for (const [key, box] of [...notes]) if (!("lasting" in box.dataset)) unnote(key);
 }
 
 export function unnote(key) {

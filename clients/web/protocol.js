@@ -80,7 +80,7 @@ export class Protocol {
   close() {
     if (this.closing || this.ended) return;
     this.closing = true;
-    if (this.open) this.outgoing.push({ type: "session.close" });
+    if (this.open) this.outgoing.push({ type: "session.close", keep: true });
   }
 
   ping(id) {
@@ -166,7 +166,7 @@ export class Protocol {
   #flow(items) {
     this.open = true;
     for (const item of items) this.outgoing.push(item.pcm ?? item.message);
-    if (this.closing) this.outgoing.push({ type: "session.close" });
+    if (this.closing) this.outgoing.push({ type: "session.close", keep: true });
   }
 
   /**

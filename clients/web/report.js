@@ -1,5 +1,6 @@
 // A conversation as one self-contained page: no script, no request, light or dark like the system.
 
+import { STAGES } from "./latency.js";
 import { clock, languageName, milliseconds, percent, plural } from "./elements.js";
 import { faceParts, inkOn, rgb, tint } from "./palette.js";
 import { changesText, expressed, overlapText, speakerText, spokenText } from "./texts.js";
@@ -40,12 +41,13 @@ tr.failed td{color:var(--error)}
 .person{display:grid;grid-template-columns:minmax(90px,190px) minmax(0,1fr);gap:4px 24px;align-items:center;padding:7px 0}
 .person b{font-weight:590;overflow-wrap:anywhere}.person small{color:var(--soft);display:block}
 .share{display:flex;gap:2px;height:28px;border-radius:6px;overflow:hidden}
-.share i{background:var(--c);color:var(--i);font:620 .74rem/28px sans-serif;text-align:center;overflow:hidden;min-width:3px}
+.share i{background:var(--c);color:var(--i);font:620 .74rem/28px sans-serif;overflow:hidden;min-width:3px;display:flex;flex-wrap:wrap;justify-content:center}
+.share i::before{content:"";width:0;height:100%}.share span{padding:0 3px;white-space:nowrap}
 .whole{padding:9px 0;overflow-wrap:anywhere}.whole b{font-weight:590}
 .expressed{display:flex;flex-wrap:wrap;gap:4px 24px;margin-top:4px;font-size:.92rem}
 footer{margin-top:48px;font-size:.86rem}
 @media (prefers-color-scheme:dark){:root{--bg:#121417;--surface:#191c20;--ink:#e9e9e6;--soft:#a0a4ad;--line:#2c3036;--error:#ff9d94}}
-@media (max-width:720px){body{padding:26px 18px}.ticks span:nth-child(even){display:none}.share .thin{font-size:0}.timeline{padding:8px 12px}.person{grid-template-columns:1fr}table.talk,table.talk tbody{display:block}table.talk thead{display:none}table.talk tr{display:grid;grid-template-columns:auto 1fr auto;gap:0 10px;padding:9px 0;border-top:1px solid var(--line)}table.talk td{border:0;padding:0}table.talk td.said{grid-column:1/-1;grid-row:2}}
+@media (max-width:720px){body{padding:26px 18px}.ticks span:nth-child(even){display:none}.timeline{padding:8px 12px}.person{grid-template-columns:1fr}table.talk,table.talk tbody{display:block}table.talk thead{display:none}table.talk tr{display:grid;grid-template-columns:auto 1fr auto;gap:0 10px;padding:9px 0;border-top:1px solid var(--line)}table.talk td{border:0;padding:0}table.talk td.said{grid-column:1/-1;grid-row:2}}
 @media (max-width:420px){.ticks span:nth-child(4n+3){display:none}}
 @media print{:root{--bg:#fff}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}tr,.person,.whole{break-inside:avoid}}
 `;
@@ -142,7 +144,7 @@ function timeline(turns, speakers, length, style) {
 
 function person(speaker, speakers, style) {
   const most = Math.max(...speakers.map((one) => one.turns));
-  const parts = [...speaker.byLabel].sort((a, b) => b[1] - a[1]).map(([label, n]) => `<i class="${className(style(label))}${n / most < 0.24 ? " thin" : ""}" style="flex:${n} 1 0" title="${escape(`${label}: ${plural(n, "turn")}`)}">${n / most >= 0.12 ? escape(label) : ""}</i>`);
+  const parts = [...speaker.byLabel].sort((a, b) => b[1] - a[1]).map(([label, n]) => `<i class="${className(style(label))}" style="flex:${n} 1 0" title="${escape(`${label}: ${plural(n, "turn")}`)}"><span>${escape(label)}</span></i>`);
   const said = [...speaker.byLabel].map(([label, n]) => `${label} ${n}`).join(", ");
   return `<div class="person"><div><b dir="auto">${escape(speaker.name)}</b><small>${plural(speaker.turns, "turn")}${speaker.ms ? ` · ${clock(speaker.ms)} of speech` : ""}</small></div><div class="share" role="img" aria-label="${escape(said)}" style="width:${(100 * speaker.turns) / most}%">${parts.join("")}</div></div>`;
 }
@@ -171,7 +173,6 @@ function translated({ language, translation }) {
 
 function latency(stages) {
   if (!stages.length) return "";
-  const names = { endpointing: "Waiting for silence", asr: "Speech recognition", features: "Voice", emotion: "Emotion", total: "Total", seen: "Seen in the page" };
-  const rows = stages.map((s) => `<tr><td>${names[s.stage]}</td><td class="num">${milliseconds(s.p50)}</td><td class="num">${milliseconds(s.p95)}</td></tr>`);
-  return `<h2>Time from the end of speech to the result</h2><table><thead><tr><th scope="col">stage</th><th scope="col" class="num">median</th><th scope="col" class="num">95th percentile</th></tr></thead><tbody>${rows.join("")}</tbody></table>`;
+  const rows = stages.map((s) => `<tr><td>${STAGES[s.stage]}</td><td class="num">${milliseconds(s.p50)}</td><td class="num">${milliseconds(s.p95)}</td></tr>`);
+  return `<h2>Latency</h2><p class="soft">From the end of speech to the result.</p><table><thead><tr><th scope="col">stage</th><th scope="col" class="num">median</th><th scope="col" class="num"><abbr title="95th percentile">p95</abbr></th></tr></thead><tbody>${rows.join("")}</tbody></table>`;
 }

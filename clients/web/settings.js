@@ -3,8 +3,8 @@
 import { $, el, languageName } from "./elements.js";
 
 const KEY = "stream-erc-settings";
-const DEFAULTS = { model: "", language: "", speakers: "", pace: "live", partials: true, cleanUp: false, announceTurns: true, voices: false, pushToTalk: false, device: "" };
-const FIELDS = { model: "model", language: "language", speakers: "speakers", pace: "pace", partials: "partials", "clean-up": "cleanUp", "announce-turns": "announceTurns", voices: "voices" };
+const DEFAULTS = { model: "", language: "", speakers: "", pace: "live", partials: true, cleanUp: false, announceTurns: true, voices: false, pushToTalk: false, device: "", source: "microphone", channels: "auto" };
+const FIELDS = { model: "model", language: "language", speakers: "speakers", pace: "pace", channels: "channels", partials: "partials", "clean-up": "cleanUp", "announce-turns": "announceTurns", voices: "voices" };
 const MAX_SPEAKERS = 8;
 
 export class Settings {
@@ -49,14 +49,22 @@ export class Settings {
     $("settings").showModal();
   }
 
-  /** Return the fields of `session.update`, with only the choices that this server has. @param {"live"|"replay"} pace */
-  update(created, pace) {
+  /**
+   * Return the fields of `session.update`, with only the choices that this server has.
+   * @param {"live"|"replay"} pace
+   * @param {(string|null)[]|null} channels the names of channels that are heard separately.
+   */
+  update(created, pace, channels = null) {
     const { model, language, speakers, partials } = this.values;
     const fields = { audio: { encoding: "pcm_s16le", sample_rate_hz: 16_000 }, partials, pace };
+    if (channels) {
+      fields.audio.channels = channels.length;
+      if (channels.some((name) => name !== null)) fields.channel_names = channels;
+    }
     if (created?.models?.some((one) => one.name === model)) fields.model = model;
     if (created?.languages?.includes(language)) fields.language = language;
-    if (speakers) fields.speakers = Number(speakers);
-    if (this.values.voices && created?.voices?.length) fields.voices = created.voices;
+    if (speakers && !channels) fields.speakers = Number(speakers);
+    if (this.values.voices && created?.voices?.length && !channels) fields.voices = created.voices;
     return fields;
   }
 }

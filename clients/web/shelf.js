@@ -1,6 +1,8 @@
 // Unacknowledged audio and inputs, stored in the browser to survive a reload of the page (IndexedDB).
 // If the browser stores nothing, everything else works.
 
+import { endOf } from "./buffer.js";
+
 const DATABASE = "stream-erc", STORE = "unacknowledged", WRITE_MS = 250;
 const DAY_MS = 86_400_000;
 
@@ -54,7 +56,7 @@ export class Shelf {
   }
 
   forget(samples, inputId) {
-    const acknowledged = (item) => (item.pcm ? item.start + item.pcm.length <= samples : item.message.input_id <= inputId);
+    const acknowledged = (item) => (item.pcm ? endOf(item) <= samples : item.message.input_id <= inputId);
     this.waiting = this.waiting.filter((item) => !acknowledged(item));
     this.#remove(acknowledged);
   }

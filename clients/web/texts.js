@@ -117,6 +117,18 @@ export function lostText({ name, message }) {
   }
 }
 
+/** Say that a source gives no more audio. @param {"microphone"|"tab"} which @param {string} source the choice in the settings. */
+export function goneText(which, source) {
+  if (which === "tab") return "The tab or screen is shared no more. Continue to share it again.";
+  return source === "microphone"
+    ? "The microphone was disconnected. Listening goes on when it is back, or when you choose another one and continue."
+    : "The microphone was disconnected. Connect it, then continue.";
+}
+
+/** Say that the channels of a recording are heard separately. */
+export const separateText = (channels) =>
+  `The ${channels} channels of this recording are heard separately, as those of a call. The settings can have them mixed.`;
+
 /** Return the title of the browser's tab. */
 export function titleText(mode) {
   const word = { listening: "● Listening", playing: "● Playing", paused: "Paused", waiting: "Paused" }[mode];

@@ -145,7 +145,7 @@ export class View {
     $("recognizer-name").title = recognizer;
     write("empty-title", title);
     write("empty-text", text);
-    for (const id of ["save-events", "save-report"]) $(id).hidden = $(id).disabled = conversation.events.length === 0;
+    $("save").hidden = $("save").disabled = conversation.events.length === 0;
   }
 
   #paint() {

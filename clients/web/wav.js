@@ -1,9 +1,9 @@
-// 16 kHz, 16 bit, mono audio as a WAV file.
+// 16 kHz, 16 bit audio as a WAV file.
 
 import { SAMPLE_RATE } from "./buffer.js";
 
-/** Return a WAV file's bytes. */
-export function wav(pcm) {
+/** Return a WAV file's bytes. @param {Int16Array} pcm the samples of the channels in turn. */
+export function wav(pcm, channels = 1) {
   const bytes = new DataView(new ArrayBuffer(44 + 2 * pcm.length));
   const text = (at, word) => [...word].forEach((c, i) => bytes.setUint8(at + i, c.charCodeAt(0)));
   text(0, "RIFF");
@@ -11,10 +11,10 @@ export function wav(pcm) {
   text(8, "WAVEfmt ");
   bytes.setUint32(16, 16, true);
   bytes.setUint16(20, 1, true);
-  bytes.setUint16(22, 1, true);
+  bytes.setUint16(22, channels, true);
   bytes.setUint32(24, SAMPLE_RATE, true);
-  bytes.setUint32(28, 2 * SAMPLE_RATE, true);
-  bytes.setUint16(32, 2, true);
+  bytes.setUint32(28, 2 * channels * SAMPLE_RATE, true);
+  bytes.setUint16(32, 2 * channels, true);
   bytes.setUint16(34, 16, true);
   text(36, "data");
   bytes.setUint32(40, 2 * pcm.length, true);

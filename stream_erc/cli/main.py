@@ -155,7 +155,7 @@ def _run_audio(
 
     voices = _known_voices(config)
     engine = Engine.load(config.engine, config.session, Stages.of(given), time.perf_counter, _decode)
-    processed = [0]
+    heard = _Heard()
     with ExitStack() as stack:
         stop = stack.enter_context(_Stop())
         worker = ThreadWorker(engine) if live else InlineWorker(engine)
@@ -170,12 +170,10 @@ def _run_audio(
             given=given,
             channels=source.channels,
             voices=voices,
-            on_progress=lambda samples: processed.__setitem__(0, samples),
+            on_progress=heard.advance,
         )
         try:
-            _show(
-                args, messages, engine.classifier.labels, source, lambda: processed[0] * 1000 // SAMPLE_RATE
-            )
+            _show(args, messages, engine.classifier.labels, source, heard)
         except TurnsError:
             if not stop.requested:  # after Ctrl-C the rest of the audio is missing
                 raise
@@ -392,12 +390,27 @@ def _check_exports(args: argparse.Namespace, *, timed: bool) -> None:
         check_format(path, timed=timed)
 
 
+class _Heard:
+    """The progress of a session, told to whoever shows it as the audio is processed.
+
+    Attributes:
+        show: called with the audio processed so far, in milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self.show: Callable[[int], None] = lambda audio_ms: None
+
+    def advance(self, samples: int) -> None:
+        """Show that so much audio has been processed."""
+        self.show(samples * 1000 // SAMPLE_RATE)
+
+
 def _show(
     args: argparse.Namespace,
     messages: Iterable[Message],
     labels: tuple[str, ...],
     source: _Source,
-    heard_ms: Callable[[], int] | None = None,
+    heard: "_Heard | None" = None,
 ) -> None:
     """Show messages as they arrive, write them to the file; write report and exports, even after an error."""
     from stream_erc.cli.terminal import TerminalView
@@ -410,14 +423,14 @@ def _show(
         EventsFile(args.out) as events,
         TerminalView(console, total_ms=source.duration_ms, labels=labels) as view,
     ):
+        if heard is not None:
+            heard.show = view.progress
         try:
             for message in messages:
                 events.write(message)
                 if keeps and message["type"] not in MOMENTARY:
                     kept.append(message)
                 view.show(message)
-                if heard_ms is not None:
-                    view.progress(heard_ms())
         except (StreamErcError, KeyboardInterrupt) as error:
             failure = error
     for write in _at_the_end(args, kept, source):

@@ -19,7 +19,7 @@ from typing import cast
 import av
 import numpy as np
 
-from stream_erc.audio import SAMPLE_RATE
+from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.cli.palette import emotion_styles
 from stream_erc.events import Samples
 from stream_erc.exceptions import AudioError, OutputError
@@ -67,7 +67,7 @@ def write_report(
     """
     sessions = fold(messages)
     styles = emotion_styles(_labels(sessions))
-    clip = None if audio is None else _encode(audio, _duration_hint_s(sessions))
+    clip = None if audio is None else _encode(audio, _heard_ms(sessions))
     data: Message = {
         "title": title,
         "emotions": [
@@ -96,10 +96,13 @@ def _session(session: Conversation) -> Message:
     )
 
 
-def _duration_hint_s(sessions: Iterable[Conversation]) -> float | None:
-    """Return the longest session's audio in seconds, None if no session was closed."""
-    heard = [session.closed.get("audio_ms") for session in sessions if session.closed is not None]
-    return max((ms / 1000 for ms in heard if isinstance(ms, int)), default=None)
+def _heard_ms(sessions: Iterable[Conversation]) -> int:
+    """Return how far the longest session's audio was heard: to its end, or else to its last turn's end."""
+    heard: list[object] = []
+    for session in sessions:
+        heard += [turn.get("audio_end_ms") for turn in session.turns]
+        heard.append((session.closed or {}).get("audio_ms"))
+    return max((ms for ms in heard if isinstance(ms, int)), default=0)
 
 
 # --- audio ----------------------------------------------------------------------------------------
@@ -185,25 +188,28 @@ class _Mp3:
         return self._buffer.getvalue() if self.fits and self._samples else b""
 
 
-def _encode(audio: ReportAudio, hint_s: float | None) -> _Clip:
-    """Decode a recording once, into MP3 and waveform; keep everything before a fault."""
+def _encode(audio: ReportAudio, heard_ms: int) -> _Clip:
+    """Decode what was heard of a recording once, into MP3 and waveform; keep everything before a fault."""
     peaks, samples, note, mp3 = _Peaks(), 0, "", b""
+    left = ms_to_samples(heard_ms)
     encoder: _Mp3 | None = None
     said: list[str] = []
     try:
         source = AudioFile(audio.path, track=audio.track, raw=audio.raw, warn=said.append)
-        known = [s for s in (source.duration_s, hint_s) if s is not None]
-        room = audio.max_bytes * 8 / max(known) if known and max(known) > 0 else BIT_RATES[1]
+        room = audio.max_bytes * 8_000 / max(1, heard_ms)
         bit_rate = next((rate for rate in BIT_RATES if rate <= room * 0.99), None)
         if "libmp3lame" not in av.codecs_available:
             note = "The audio is left out: this installation has no MP3 encoder."
         elif bit_rate is not None:
             encoder = _Mp3(bit_rate, audio.max_bytes)
-        for chunk in source.chunks(1_000):
+        for decoded in source.chunks(1_000):
+            chunk = decoded[: left - samples]
             peaks.push(chunk)
             samples += len(chunk)
             if encoder is not None:
                 encoder.push(chunk)
+            if samples >= left:
+                break
     except AudioError as error:
         said.append(str(error))
     if said:

@@ -21,8 +21,17 @@ from stream_erc.cli.palette import SPEAKER_COLOURS, emotion_styles
 from stream_erc.protocol.encoding import Json, Message
 
 NARROW, WIDE = 76, 110  # columns: bars are short below the first, long above the second
-PLAIN_STEPS = 4  # progress lines per file if there is no live line
-STAGES = ("endpointing", "asr", "features", "emotion")
+PLAIN_S, PLAIN_SHARE = 5.0, 0.02
+"""Time between two progress lines where there is no live line: so long, and so much of the whole."""
+
+LIVE_S = 0.1  # shortest time between two redraws for progress alone
+STAGES = {
+    "endpointing": "waiting for silence",
+    "asr": "speech recognition",
+    "features": "voice",
+    "emotion": "emotion",
+}
+"""Each stage's field on the wire, and its name here, in the page, the window and the report."""
 
 
 def clock(ms: int | float) -> str:
@@ -51,7 +60,7 @@ class TerminalView:
         )
         self._began = console.get_time()
         self._heard_ms = self._audio_ms = 0
-        self._steps_shown = 0
+        self._progress_at: float | None = None  # when progress was last shown, on the console's clock
         self._partial: Message | None = None
         self._listening = False
         self._sessions: dict[str, set[str]] = {}  # id -> its speakers
@@ -103,12 +112,21 @@ class TerminalView:
     def progress(self, audio_ms: int) -> None:
         """Show how much audio has been processed, in milliseconds since the session began."""
         self._heard_ms = audio_ms
-        if self._live is None and self._total_ms:
-            step = min(PLAIN_STEPS, audio_ms * PLAIN_STEPS // self._total_ms)
-            if step > self._steps_shown:
-                self._steps_shown = step
-                self._line(f"-- {step * 100 // PLAIN_STEPS}% heard, {self._pace(audio_ms)}")
-        self._refresh()
+        now = self._console.get_time()
+        since_s = now - (self._began if self._progress_at is None else self._progress_at)
+        if self._live is not None:
+            if self._progress_at is not None and since_s < LIVE_S:
+                return
+            self._refresh()
+        else:
+            left_s = self._left_s() or 0.0
+            if since_s < max(PLAIN_S, PLAIN_SHARE * (now - self._began + left_s)):
+                return
+            if self._total_ms:
+                self._line(f"-- {min(1.0, audio_ms / self._total_ms):.0%} heard, {self._pace()}")
+            else:
+                self._line(f"-- {self._pace()} heard")
+        self._progress_at = now
 
     # --- lines ------------------------------------------------------------------------------------
 
@@ -250,19 +268,28 @@ class TerminalView:
         line = Text(no_wrap=True, overflow="ellipsis")
         if self._total_ms:
             share = min(1.0, self._heard_ms / self._total_ms)
-            line.append(self._bar(share, max(8, min(40, self._console.width - 44))), style="cyan")
-            line.append(f" {share:4.0%}  {self._pace(self._heard_ms)}", style="dim")
+            line.append(self._bar(share, max(8, min(40, self._console.width - 62))), style="cyan")
+            line.append(f" {share:4.0%}  {self._pace()}", style="dim")
         else:
             sign = "*" if self._ascii else "●"
             line.append(f"{sign} ", style="red" if self._listening or self._partial is not None else "dim")
             line.append(f"listening {clock(self._heard_ms)}", style="dim")
         return line
 
-    def _pace(self, audio_ms: int) -> str:
+    def _pace(self) -> str:
+        """Return the time heard, of the whole if that is known, how fast, and the time left."""
         total = f" / {clock(self._total_ms)}" if self._total_ms else ""
+        seconds, left_s = self._console.get_time() - self._began, self._left_s()
+        pace = f", {self._heard_ms / 1000 / seconds:.1f}x real time" if seconds > 0.05 and total else ""
+        left = f", about {clock(1000 * left_s)[:-2]} left" if left_s is not None else ""
+        return f"{clock(self._heard_ms)}{total}{pace}{left}"
+
+    def _left_s(self) -> float | None:
+        """Return the time to the end at the pace so far, in seconds; None if it is unknown."""
         seconds = self._console.get_time() - self._began
-        pace = f", {audio_ms / 1000 / seconds:.1f}x real time" if seconds > 0.05 else ""
-        return f"{clock(audio_ms)}{total}{pace}"
+        if not self._total_ms or not self._heard_ms or seconds < 1.0:
+            return None
+        return seconds * max(0, self._total_ms - self._heard_ms) / self._heard_ms
 
     # --- the summary ------------------------------------------------------------------------------
 
@@ -301,7 +328,8 @@ class TerminalView:
         share, emotions = summary.get("share"), summary.get("emotions")
         parts = [_plural(_int(summary.get("turns")), "turn")]
         if share is not None:
-            parts = [f"{clock(_int(summary.get('speaking_ms')))} ({_float(share):.0%}) in {parts[0]}"]
+            spoken = f"{clock(_int(summary.get('speaking_ms')))[:-2]} of speech, {_float(share):.0%} of all"
+            parts = [f"{parts[0]}, {spoken}"]
         counts = {
             self._clean(label): _int(totals.get("turns"))
             for label, totals in (emotions.items() if isinstance(emotions, dict) else ())
@@ -340,7 +368,9 @@ class TerminalView:
         }
         if not medians["total"]:
             return
-        stages = ", ".join(f"{stage} {medians[stage]:.0f}" for stage in STAGES if medians[stage] >= 0.5)
+        stages = ", ".join(
+            f"{n} {medians[stage]:.0f}" for stage, n in STAGES.items() if medians[stage] >= 0.5
+        )
         since = (
             "from the end of speech to the result"
             if self._audio_ms or self._heard_ms

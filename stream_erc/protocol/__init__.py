@@ -114,6 +114,14 @@ Ending
     Two speakers who turned out to be one, too late for their turns to be sent again, are counted together,
     their shifts each from their own turns.
 
+Saving as a file
+    A client can have a session's turns as a file: subtitles, a table, annotations. On a new connection, its
+    first message is ``session.export`` with the session's ``resume_token`` and one of the formats that
+    ``session.created`` lists in ``exports`` (its ``session.created`` need not be waited for). The server
+    answers with ``session.exported`` and closes with 1000. The file holds the turns so far as they are now,
+    revised and under the last names. The session itself goes on; one that has ended can be saved until
+    ``limits.retention_ms`` after its end.
+
 Losing nothing
     ``turn.final``, ``turn.revised``, ``turn.failed``, ``speaker.updated``, ``voice.enrolled`` and
     ``session.closed`` are *events*. Their ``event_id`` is 1, 2, 3 ... without a gap over the whole session.
@@ -177,6 +185,7 @@ Errors
     ``invalid_speaker``        -         no         an unknown speaker, or a name that is taken
     ``invalid_voice``          -         no         too little speech, a turn out of reach, an unusable name
     ``invalid_input_id``       -         no         an ``input_id`` is missing, or one is skipped
+    ``invalid_export``         -         no         an unknown format, or one that these turns do not fit
     ``out_of_order``           -         no         a message at a wrong time: audio after ``session.close``
     ``session_full``           -         no         64 MiB of events: close it and begin another session
     ``too_many_errors``        1008      no         twenty unusable frames in a row

@@ -12,6 +12,7 @@ ERRORS: Mapping[str, tuple[int | None, bool]] = MappingProxyType(
         "invalid_speaker": (None, False),
         "invalid_voice": (None, False),
         "invalid_input_id": (None, False),
+        "invalid_export": (None, False),
         "out_of_order": (None, False),
         "session_full": (None, False),
         "too_many_errors": (1008, False),

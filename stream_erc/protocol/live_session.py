@@ -138,9 +138,9 @@ class LiveSession:
         return self._audio.received_ms
 
     def created(
-        self, resume_token: str, server: str, voices: tuple[str, ...] = ()
+        self, resume_token: str, server: str, voices: tuple[str, ...] = (), exports: tuple[str, ...] = ()
     ) -> messages.SessionCreated:
-        """Return the first message; `voices` are the names of the known voices."""
+        """Return the first message, with the names of the known voices and the formats of exports."""
         engine = self.terms.engine
         return messages.SessionCreated(
             **self.encoder.envelope(),
@@ -157,6 +157,7 @@ class LiveSession:
             limits=self.terms.offer.limits(),
             voices=voices,
             keeps_voices=self.terms.offer.server.keep_voices,
+            exports=exports,
         )
 
     def update(self, requested: SessionUpdate, voices: Sequence[KnownVoice] = ()) -> messages.SessionUpdated:

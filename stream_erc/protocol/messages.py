@@ -174,10 +174,19 @@ class SessionDelete(ClientMessage, tag="session.delete", frozen=True, kw_only=Tr
     """Ends the session at once and deletes it. Nothing is finished; `session.deleted` answers."""
 
 
+class SessionExport(ClientMessage, tag="session.export", frozen=True, kw_only=True):
+    """Asks for a session's turns as a file: the first message of a connection of its own."""
+
+    resume_token: Annotated[Token, Meta(description="of the session, which goes on undisturbed")]
+    format: Annotated[Id, Meta(description="one of `session.created`'s `exports`")]
+    name: Annotated[Id | None, Meta(description="of what was heard, for the file")] = None
+
+
 FromClient: TypeAlias = (
     SessionAuthenticate
     | SessionUpdate
     | SessionResume
+    | SessionExport
     | TurnAppend
     | TurnCorrect
     | SpeakerRename
@@ -277,6 +286,9 @@ class SessionCreated(ServerMessage, tag="session.created", frozen=True, kw_only=
     ] = UNSET
     keeps_voices: Annotated[
         bool | UnsetType, Meta(description="whether `voice.enrol` may keep a voice for other sessions")
+    ] = UNSET
+    exports: Annotated[
+        tuple[str, ...] | UnsetType, Meta(description="formats that `session.export` can ask for")
     ] = UNSET
 
 
@@ -522,6 +534,16 @@ class SessionDeleted(ServerMessage, tag="session.deleted", frozen=True, kw_only=
     """Answers `session.delete`: nothing of the session is stored any more. It is the last message."""
 
 
+class SessionExported(ServerMessage, tag="session.exported", frozen=True, kw_only=True):
+    """Answers `session.export`; `session_id` is that of the session. The server then closes with 1000."""
+
+    format: str
+    content: Annotated[str, Meta(description="the file's bytes, base64")]
+    left_out: Annotated[
+        int, Meta(description="turns that the format cannot hold: those without words in subtitles")
+    ]
+
+
 FromServer: TypeAlias = (
     SessionCreated
     | SessionUpdated
@@ -542,4 +564,5 @@ FromServer: TypeAlias = (
     | SessionGoingAway
     | SessionClosed
     | SessionDeleted
+    | SessionExported
 )

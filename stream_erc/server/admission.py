@@ -1,10 +1,10 @@
-"""Admission of new connections: authentication, and resuming on a full server."""
+"""Admission of new connections: authentication, and what a full server still does."""
 
 import asyncio
 
 from stream_erc.protocol.encoding import parse
 from stream_erc.protocol.errors import Refusal
-from stream_erc.protocol.messages import FromClient, SessionAuthenticate, SessionResume
+from stream_erc.protocol.messages import FromClient, SessionAuthenticate, SessionExport, SessionResume
 from stream_erc.server.claim import Claim
 from stream_erc.server.closing import CloseConnection
 from stream_erc.server.shared import SharedState
@@ -14,7 +14,7 @@ AUTHENTICATION_TIMEOUT_S = 10.0
 """Time limit for ``session.authenticate``."""
 
 RESUME_TIMEOUT_S = 2.0
-"""Time limit for ``session.resume`` on a full server."""
+"""Time limit for ``session.resume`` or ``session.export`` on a full server."""
 
 
 class Admission:
@@ -42,10 +42,11 @@ class Admission:
                 "authentication", "expected a token in the header Authorization or session.authenticate"
             )
 
-    async def wait_for_resume(self, full: Refusal) -> SessionResume:
+    async def wait_for_stored_session(self, full: Refusal) -> SessionResume | SessionExport:
         """Wait for ``session.resume`` of a session that still counts as connected, if only by a dead socket.
 
         The resumed session takes over that place, so that a full server need not refuse it.
+        ``session.export`` takes no place.
 
         Args:
             full: the refusal of any other client.
@@ -60,6 +61,9 @@ class Admission:
             saved = await Claim.look_up(self._shared, message.resume_token)
             if saved.session_id in self._shared.connections:
                 return message
+        if isinstance(message, SessionExport):
+            await Claim.look_up(self._shared, message.resume_token)
+            return message
         raise full
 
     async def _first_message(self, timeout_s: float) -> FromClient | None:

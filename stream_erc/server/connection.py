@@ -29,6 +29,7 @@ from stream_erc.protocol.messages import (
     SessionAuthenticate,
     SessionClose,
     SessionDelete,
+    SessionExport,
     SessionResume,
     SessionUpdate,
 )
@@ -36,6 +37,7 @@ from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.admission import Admission
 from stream_erc.server.claim import Claim
 from stream_erc.server.closing import LOST, CloseConnection, close_reason_of
+from stream_erc.server.exporting import export_formats, export_session
 from stream_erc.server.inbox import Inbox
 from stream_erc.server.limits import Bucket
 from stream_erc.server.outbox import Outbox
@@ -87,7 +89,7 @@ class Connection:
         self._inbox = Inbox(self._config)
         self._configured = False  # whether the session has been configured or resumed
         self._counted = False  # whether the metrics count the session as begun or resumed
-        self._resume_request: SessionResume | None = None  # received on a full server, to be answered first
+        self._request: SessionResume | SessionExport | None = None  # received on a full server
         self._warned_at = -math.inf
         self._kept = False  # whether the client asked to keep the session after its end
         self._deleting = False  # whether the client asked to delete the session now
@@ -169,12 +171,13 @@ class Connection:
         try:
             self._shared.enter(self.live.session_id, self)
         except Refusal as full:
-            self._resume_request = await admission.wait_for_resume(full)
+            self._request = await admission.wait_for_stored_session(full)
         save_point = self.live.save_point(always=True)
         assert save_point is not None
         self._claim, token = await Claim.create(self._shared, self.live.session_id, save_point.header)
         voices = await self._shared.call_store(self._shared.voices.read)
-        await self._outbox.put(self.live.created(token, self._shared.version, voices.names))
+        created = self.live.created(token, self._shared.version, voices.names, export_formats())
+        await self._outbox.put(created)
 
     def _open(self, session_id: str, stored: tuple[bytes, Mapping[int, bytes]] | None) -> None:
         """Open a new session, or resume one from the header and steps of its last save."""
@@ -240,12 +243,26 @@ class Connection:
         if saved.closed:
             await self._outbox.end()
 
+    async def _export(self, message: SessionExport) -> None:
+        """Answer with another session as a file, then close; this connection's own session is dropped."""
+        await self._await_inputs_if_not_begun()
+        if self._configured or self.live.begun:
+            raise Refusal("out_of_order", "expected session.export as the first message, got it later")
+        assert self._claim is not None
+        exported = await export_session(self._shared, message, _now)
+        await self._claim.forget()
+        await self._outbox.put(exported)
+        await self._outbox.end()
+
     # --- reading ----------------------------------------------------------------------------------
 
     async def _read(self) -> None:
         """Receive frames and put them into the inbox, or answer them at once."""
-        if self._resume_request is not None:
-            await self._resume(self._resume_request)
+        match self._request:
+            case SessionResume() as message:
+                await self._resume(message)
+            case SessionExport() as message:
+                await self._export(message)
         while True:
             self._listening_since = time.monotonic()
             frame = await self._socket.receive()
@@ -309,6 +326,8 @@ class Connection:
                 await self._outbox.put(answer)
             case SessionResume() as message:
                 await self._resume(message)
+            case SessionExport() as message:
+                await self._export(message)
             case SessionDelete():
                 self._deleting = True
                 self._wake.set()

@@ -6,6 +6,7 @@ A shell: the only file that uses the sound card. It yields chunks of 16 kHz mono
 import logging
 import queue
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypedDict, overload
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 QUEUE_MS = 10_000  # how far a slow consumer may lag behind the microphone
 POLL_S = 0.1  # interval of checks that the device is still there
+STALL_S = 2.0  # a device that brings no audio for so long is gone, whatever PortAudio says
+AGAIN_S = 0.5  # between two attempts to open a device that was disconnected
+RETURN_S = 60.0  # a device that is not back after so long is not waited for
 
 
 class DeviceInfo(TypedDict):
@@ -144,13 +148,22 @@ class Microphone:
 
     def __enter__(self) -> Self:
         """Open the device and start recording."""
+        self._open(self.device)
+        return self
+
+    def _open(self, device: InputDevice) -> None:
+        """Open a device, at 16 kHz if it can, or else at its own rate.
+
+        Raises:
+            DeviceError: it cannot be opened.
+        """
         error: Exception | None = None
-        own = self.device.rate_hz
-        for rate_hz, channels in ((SAMPLE_RATE, 1), (own, 1), (own, self.device.channels)):
+        own = device.rate_hz
+        for rate_hz, channels in ((SAMPLE_RATE, 1), (own, 1), (own, device.channels)):
             self._resampler = Resampler(rate_hz, channels)
             try:
                 self._stream = self._library.RawInputStream(
-                    device=self.device.index,
+                    device=device.index,
                     samplerate=rate_hz,
                     channels=channels,
                     dtype="float32",
@@ -162,9 +175,9 @@ class Microphone:
                 error = failed
                 self._release()
             else:
-                log.info("microphone %s: %d Hz, %d channel(s)", self.device.name, rate_hz, channels)
-                return self
-        raise DeviceError(f"expected input device {self.device.name!r} to open, got {error}") from error
+                log.info("microphone %s: %d Hz, %d channel(s)", device.name, rate_hz, channels)
+                return
+        raise DeviceError(f"expected input device {device.name!r} to open, got {error}") from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -179,31 +192,83 @@ class Microphone:
     def __iter__(self) -> Iterator[Samples]:
         """Yield chunks as they are recorded, about `chunk_ms` each.
 
+        A device that vanishes, or changes its rate, is opened again when it is back; until then there is
+        silence, so that a turn ends and time goes on.
+
         Raises:
-            DeviceError: the device was removed.
+            DeviceError: the device did not come back in time.
         """
+        quiet = 0  # polls since the last block
+        away = 0  # polls since the device was lost
         while True:
             try:
                 lost, block = self._queue.get(timeout=POLL_S)
             except queue.Empty:
                 if self._closed:
                     break
-                if self._stream is None or not self._stream.active:
-                    name = self.device.name
-                    raise DeviceError(
-                        f"expected input device {name!r} to keep recording, got its end"
-                    ) from None
+                quiet += 1
+                if away or self._gone(quiet):
+                    away += 1
+                    yield from self._wait(away)
+                    quiet = quiet if self._stream is None else 0
                 continue
-            if self._overflows:
-                log.warning("microphone: the sound system lost samples %d time(s)", self._overflows)
-                self._overflows = 0
-            if lost:
-                log.warning(
-                    "microphone: %d ms lost, replaced by silence", lost * 1_000 // self._resampler.rate_hz
-                )
-                yield self._resampler.push(np.zeros((lost, self._resampler.channels), dtype=np.float32))
-            yield self._resampler.push(block)
+            if away:
+                log.warning("microphone %s: heard again after %.1f s", self.device.name, away * POLL_S)
+            quiet = away = 0
+            yield from self._heard(lost, block)
         yield self._resampler.flush()
+
+    def _gone(self, quiet: int) -> bool:
+        return self._stream is None or not self._stream.active or quiet * POLL_S >= STALL_S
+
+    def _heard(self, lost: int, block: NDArray[np.float32]) -> Iterator[Samples]:
+        """Yield a block, after silence for what was lost before it."""
+        if self._overflows:
+            log.warning("microphone: the sound system lost samples %d time(s)", self._overflows)
+            self._overflows = 0
+        if lost:
+            rate_hz = self._resampler.rate_hz
+            log.warning("microphone: %d ms lost, replaced by silence", lost * 1_000 // rate_hz)
+            yield self._resampler.push(np.zeros((lost, self._resampler.channels), dtype=np.float32))
+        yield self._resampler.push(block)
+
+    def _wait(self, away: int) -> Iterator[Samples]:
+        """Yield silence while the device is away, and try to open it from time to time.
+
+        Args:
+            away: number of polls since it was lost.
+
+        Raises:
+            DeviceError: it did not come back in time.
+        """
+        name = self.device.name
+        if away == 1:
+            log.warning("microphone %s: disconnected; listening goes on when it is back", name)
+            self._release()
+            yield self._resampler.flush()
+        if away * POLL_S > RETURN_S:
+            raise DeviceError(f"expected input device {name!r} to keep recording, got its end")
+        yield np.zeros(round(POLL_S * SAMPLE_RATE), dtype=np.float32)
+        if away % round(AGAIN_S / POLL_S) == 0:
+            self._release()
+            with suppress(DeviceError):
+                self._open(self._found_again())
+
+    def _found_again(self) -> InputDevice:
+        """Return the same device as it is now; where it was the default one, the one that is the default now.
+
+        Raises:
+            DeviceError: it is not there.
+        """
+        with suppress(self._library.PortAudioError):  # else PortAudio lists the devices of its start
+            for call in ("_terminate", "_initialize"):
+                getattr(self._library, call, lambda: None)()
+        found = list_input_devices(self._library)
+        same = [device for device in found if device.name == self.device.name]
+        instead = [device for device in found if device.is_default] if self.device.is_default else []
+        if not same and not instead:
+            raise DeviceError(f"expected input device {self.device.name!r}, got a system without it")
+        return (*same, *instead)[0]
 
     def _on_block(self, data: memoryview, frames: int, when: object, status: StreamFlags) -> None:
         """Queue a recorded block. PortAudio's thread calls this, so it must not block or log."""

@@ -194,6 +194,35 @@ def test_audio_is_embedded_and_plays_in_time(tmp_path: Path, recording: Path) ->
     assert np.abs(peaks[:95]).max() <= 1 and peaks[105:, 1].min() > 100
 
 
+@pytest.mark.parametrize(
+    ("messages", "heard_ms"),
+    [
+        ([created(), final(0), closed(audio_ms=700)], 700),  # Ctrl-C after the first turn
+        ([created(), final(0), final(1)], 900),  # not closed: up to the last turn's end
+        ([created(), final(0), closed(audio_ms=9_000)], 2_000),  # the silence after a recording is not in it
+    ],
+)
+def test_only_what_was_heard_is_embedded(
+    tmp_path: Path, recording: Path, messages: list[Message], heard_ms: int
+) -> None:
+    page = report(tmp_path, messages, audio=ReportAudio(recording))
+    assert page.data["audio"]["duration_ms"] == heard_ms
+    assert page.data["audio"]["note"] == ""
+    with av.open(BytesIO(page.mp3)) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    assert heard_ms <= samples / 16 < heard_ms + 150  # whole MP3 frames
+    assert len(base64.b64decode(page.data["audio"]["peaks"])) == 2 * (heard_ms // 10)
+
+
+def test_the_beginning_of_a_long_recording_gets_the_bit_rate_of_its_length(
+    tmp_path: Path, recording: Path
+) -> None:
+    """What is not heard takes no room: the size limit counts for what is embedded."""
+    messages = [created(), final(0), closed(audio_ms=500)]
+    page = report(tmp_path, messages, audio=ReportAudio(recording, max_bytes=6_000))
+    assert page.data["audio"]["note"] == "" and 0 < len(page.mp3) <= 6_000
+
+
 def test_audio_that_does_not_fit_is_left_out_and_said(tmp_path: Path, recording: Path) -> None:
     page = report(tmp_path, [created(), final(0), closed()], audio=ReportAudio(recording, max_bytes=3_000))
     assert page.mp3 == b"" and "left out" in page.data["audio"]["note"]

@@ -146,25 +146,53 @@ def test_a_log_has_one_plain_line_per_turn(width: int) -> None:
         "1 turn, 1 speaker, 00:10.0 of audio, 1 failed",
         "expressed joy 1",
         "latency   median 514 ms from the end of speech to the result "
-        "(endpointing 400, asr 90, features 20, emotion 4)",
+        "(waiting for silence 400, speech recognition 90, voice 20, emotion 4)",
     ]
 
 
-def test_a_log_shows_no_partial_turns_and_few_progress_lines() -> None:
+def progress(total_ms: int | None, heard_ms: int, speed: float) -> list[str]:
+    """The progress lines of a log, for audio that is heard at this speed."""
     now = [0.0]
     console = Console(file=StringIO(), force_terminal=False, width=80, get_time=lambda: now[0])
-    with TerminalView(console, total_ms=10_000, labels=LABELS) as view:
+    with TerminalView(console, total_ms=total_ms, labels=LABELS) as view:
         view.show(created())
         view.show(turn(0, "not yet", kind="partial"))
-        for audio_ms in range(0, 10_001, 100):
-            now[0] = audio_ms / 1000 / 8
+        for audio_ms in range(0, heard_ms + 1, 100):
+            now[0] = audio_ms / 1000 / speed
             view.progress(audio_ms)
     assert isinstance(console.file, StringIO)
     output = console.file.getvalue()
     assert "not yet" not in output
-    marks = [line for line in output.splitlines() if line.startswith("--")]
-    assert marks[0] == "-- 25% heard, 00:02.5 / 00:10.0, 8.0x real time"
-    assert [mark.split()[1] for mark in marks] == ["25%", "50%", "75%", "100%"]
+    return [line for line in output.splitlines() if line.startswith("--")]
+
+
+def test_a_log_shows_no_partial_turns_and_a_progress_line_every_few_seconds() -> None:
+    marks = progress(60_000, 60_000, 4)
+    assert marks[0] == "-- 33% heard, 00:20.0 / 01:00.0, 4.0x real time, about 00:10 left"
+    assert [mark.split()[1] for mark in marks] == ["33%", "67%", "100%"]
+    assert marks[-1].endswith("about 00:00 left")
+
+
+def test_a_long_recording_gets_no_more_than_fifty_progress_lines() -> None:
+    marks = progress(45 * 60_000, 45 * 60_000, 3)
+    assert 45 <= len(marks) <= 50
+    assert "-- 50% heard, 22:30.0 / 45:00.0, 3.0x real time, about 07:30 left" in marks
+
+
+def test_without_a_known_length_a_log_says_how_far_it_is() -> None:
+    assert progress(None, 12_000, 1) == ["-- 00:05.0 heard", "-- 00:10.0 heard"]
+
+
+def test_the_live_line_tells_the_time_left() -> None:
+    now = [0.0]
+    console = Console(file=StringIO(), force_terminal=True, width=100, _environ={}, get_time=lambda: now[0])
+    with TerminalView(console, total_ms=60_000, labels=LABELS) as view:
+        view.show(created())
+        now[0] = 5.0
+        view.progress(15_000)
+        assert isinstance(console.file, StringIO)
+        shown = Screen(console.file.getvalue()).text
+    assert "25%  00:15.0 / 01:00.0, 3.0x real time, about 00:15 left" in shown
 
 
 def test_text_dialogues_have_headings_and_turn_numbers() -> None:
@@ -248,7 +276,7 @@ def test_partial_text_is_grey_and_gives_way_to_the_final_turn() -> None:
     assert "\x1b[90mHel" in during  # bright black
     lines = Screen(during).text.splitlines()
     assert lines[1].split() == ["00:00.0", "Hel"]
-    assert re.fullmatch(r"━{9}╌{27}  25%  00:02.5 / 00:10.0.*", lines[2])
+    assert re.fullmatch(r"━{4}╌{14}  25%  00:02.5 / 00:10.0.*", lines[2])
     assert "Hel\n" not in Screen(after).text and "Hello." in Screen(after).text
     assert "25%" not in Screen(console.file.getvalue()).text  # the live line leaves nothing behind
 
@@ -306,7 +334,8 @@ def test_messages_of_later_versions_are_passed_over() -> None:
 def test_the_end_tells_the_whole_of_each_speaker() -> None:
     shown = play(plain(), [created(), turn(0, "hi"), closed() | {"summary": [SUMMARY]}])
     assert (
-        "Anna      00:07.5 (75%) in 3 turns; joy 2, neutral 1; 1 shift of emotion; 2 interruptions" in shown
+        "Anna      3 turns, 00:07 of speech, 75% of all; joy 2, neutral 1; 1 shift of emotion; "
+        "2 interruptions" in shown
     )
     text = SUMMARY | {"share": None, "speaking_ms": 0, "turns": 1, "shifts": []}
     shown = play(plain(), [created(), turn(0, "hi"), closed() | {"summary": [text]}])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,10 +19,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 from films import Sound, heard_spans, near, tone, write_film
 from hypothesis import given
 from hypothesis import strategies as st
-from paths import SAMPLE
+from paths import ROOT, SAMPLE
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip(
@@ -48,9 +50,17 @@ from PySide6.QtCore import (
     QUrl,
     Signal,
 )
-from PySide6.QtGui import QDragEnterEvent, QDropEvent, QKeyEvent
+from PySide6.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent, QKeyEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QLineEdit, QMessageBox
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QComboBox,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+    QMessageBox,
+)
 from serving import real_engine, serve
 from stream_erc_client import (
     Configuration,
@@ -84,20 +94,22 @@ from stream_erc_client import (
 )
 from stream_erc_client.events import AudioFormat, Limits
 from stream_erc_desktop import __main__ as command
-from stream_erc_desktop import captions, display
+from stream_erc_desktop import captions, display, files
 from stream_erc_desktop import palette as look
 from stream_erc_desktop.course import Phase
 from stream_erc_desktop.event_log import EventLog
-from stream_erc_desktop.feed import Feed, Options
+from stream_erc_desktop.feed import Feed, Options, find_inputs
 from stream_erc_desktop.host import Host
 from stream_erc_desktop.model import ConnectionState, Conversation, Notice, Tone, Turn, clock
+from stream_erc_desktop.monitors import Monitor, MonitorRecorder, Pair, PairRecorder, find_monitors
 from stream_erc_desktop.outline import BLOCK_MS, Outline
 from stream_erc_desktop.playback import KEPT, NO_OUTPUT, Playback
-from stream_erc_desktop.player import Recording
+from stream_erc_desktop.player import ChannelChoice, Recording
 from stream_erc_desktop.preferences import Preferences
 from stream_erc_desktop.recorder import Microphone, Recorder, find_microphones
 from stream_erc_desktop.rows import language_name
 from stream_erc_desktop.sample import sample_url
+from stream_erc_desktop.sound_card import Streams
 from stream_erc_desktop.sources import Source, SourceError
 from stream_erc_desktop.transcript import Transcript
 from stream_erc_desktop.voice_dialog import FOR_NOW, VoiceDialog
@@ -105,6 +117,9 @@ from stream_erc_desktop.window import Window
 
 from stream_erc.cli import palette as report_palette
 from stream_erc.events import EmotionEvent
+from stream_erc.exports.files import FORMATS
+from stream_erc.sources.audio_files import AudioFile
+from stream_erc.sources.channels import carry_different_speech as server_tells
 
 LABELS = ("neutral", "joy", "anger")
 LATENCY = LatencyParts(endpointing=320.0, asr=90.0, features=30.0, emotion=5.0, total=445.0)
@@ -295,6 +310,25 @@ def test_an_unsure_speaker_and_overlap_are_told_in_words() -> None:
 
 def test_a_turn_that_ends_within_anothers_speech_leaves_that_speech() -> None:
     assert told(started(0), started(700), final(0)).pending_ms == [(700, None)]
+
+
+def test_channels_are_spoken_in_at_once_and_end_for_themselves() -> None:
+    def began(start_ms: int, channel: int) -> SpeechStarted:
+        return SpeechStarted(session_id="s_1", seq=1, audio_start_ms=start_ms, channel=channel)
+
+    conversation = told(began(100, 0), began(100, 1), partial(0, "a", "You", channel=0, audio_start_ms=100))
+    conversation.apply(partial(0, "b", "Computer", channel=1, audio_start_ms=100))
+    assert [(turn.speaker, turn.text) for turn in conversation.rows] == [("You", "a"), ("Computer", "b")]
+    conversation.apply(SpeechStopped(session_id="s_1", seq=1, audio_end_ms=800, channel=0))
+    assert conversation.pending_ms == [(100, 800), (100, None)]
+    conversation.apply(final(0, "a", "You", channel=0))
+    conversation.apply(partial(1, "b c", "Computer", channel=1, audio_start_ms=100))
+    assert [turn.text for turn in conversation.rows] == ["a", "b c"]
+    assert conversation.pending_ms == [(100, None)]
+
+
+def test_a_turn_that_begins_before_its_speech_ends_that_speech() -> None:
+    assert told(started(40), started(900), final(0)).pending_ms == [(900, None)]
 
 
 def test_speech_is_pending_until_a_finished_turn_covers_it() -> None:
@@ -793,12 +827,244 @@ def test_what_is_heard_is_mixed_silenced_and_kept_in_time(monkeypatch: pytest.Mo
 
 def test_a_microphone_that_is_pulled_out_ends_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream_erc_desktop.recorder.DEVICE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("stream_erc_desktop.recorder.RETURN_S", 0.2)
+    monkeypatch.setattr("stream_erc_desktop.recorder.AGAIN_S", 0.05)
     card = SoundCard((16_000,))
     recorder = Recorder(find_microphones(card)[0], library=card)
     recorder.open()
-    card.streams[0].start = lambda: None  # it never becomes active
-    with pytest.raises(SourceError, match="was disconnected"):
-        asyncio.run(gathered(recorder))
+    with pytest.raises(SourceError, match="The microphone Desk was disconnected"):
+        asyncio.run(gathered(recorder))  # it can be opened again and again, and brings nothing
+    assert len(card.streams) > 2 and all(stream.closed for stream in card.streams)
+
+
+@pytest.mark.parametrize("name", ["Desk", "Headset"])
+def test_a_microphone_that_is_back_or_replaced_is_taken_up_again(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As of a device that vanishes or changes its rate: PortAudio looks for devices again before."""
+    monkeypatch.setattr("stream_erc_desktop.recorder.DEVICE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("stream_erc_desktop.recorder.AGAIN_S", 0.05)
+    monkeypatch.setattr("stream_erc_desktop.recorder.STREAMS", Streams())
+    card = SoundCard((16_000,))
+    recorder = Recorder(find_microphones(card)[0], library=card)
+    told: list[str] = []
+    recorder.tell = told.append
+    recorder.open()
+    found, looks = card.query_devices, []
+
+    def devices() -> list[dict[str, object]]:
+        gone = len(looks) < 3
+        return [] if gone else [device | {"name": name} for device in found()]
+
+    async def heard() -> list[bytes]:
+        blocks = recorder.blocks()
+        first = asyncio.ensure_future(anext(blocks))
+        await asyncio.sleep(0.01)
+        card.streams[0].options.callback(b"aa" * 640, 640, None, None)
+        got = [await first]
+        card.query_devices = devices  # type: ignore[method-assign]
+        card._initialize = lambda: looks.append(1)  # type: ignore[attr-defined]
+        card._terminate = lambda: None  # type: ignore[attr-defined]
+        second = asyncio.ensure_future(anext(blocks))
+        opened = asyncio.Event()
+        own = card.RawInputStream
+
+        def again(**options: object) -> SimpleNamespace:
+            opened.set()
+            return own(**options)
+
+        card.RawInputStream = again  # type: ignore[method-assign]
+        await asyncio.wait_for(opened.wait(), 20)
+        await asyncio.sleep(0.05)
+        assert card.streams[0].closed and card.streams[1].options.samplerate == 16_000
+        card.streams[1].options.callback(b"bb" * 640, 640, None, None)
+        got.append(await second)
+        recorder.stop()
+        return got + [block async for block in blocks]
+
+    assert asyncio.run(heard()) == [b"aa" * 640, b"bb" * 640]
+    assert told == [
+        "The microphone Desk was disconnected; listening goes on when it is back.",
+        "The microphone Desk is heard again.",
+    ]
+    assert len(looks) >= 3
+
+
+def test_portaudio_does_not_look_for_devices_while_a_stream_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream_erc_desktop.recorder.STREAMS", Streams())
+    card, looks = SoundCard((16_000,)), []
+    card._initialize = lambda: looks.append(1)  # type: ignore[attr-defined]
+    card._terminate = lambda: None  # type: ignore[attr-defined]
+    recorder = Recorder(find_microphones(card)[0], library=card)
+    assert len(looks) == 1
+    recorder.open()
+    find_microphones(card)
+    assert len(looks) == 1
+    recorder.close()
+    find_microphones(card)
+    assert len(looks) == 2
+
+
+# --- what the computer plays -------------------------------------------------------------------------
+
+PACTL = """#!/bin/sh
+case "$*" in
+*info) echo '{"default_sink_name": "usb"}' ;;
+*) echo '[{"name": "hdmi.monitor", "description": "Monitor of Screen"}, {"name": "mic", "description": "Mic"},
+  {"name": "usb.monitor", "description": "Monitor of Headset"}]' ;;
+esac
+"""
+PAREC = """#!/bin/sh
+echo "$@" >> {log}
+exec head -c {size} /dev/zero
+"""
+
+
+@pytest.fixture
+def pulse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """PulseAudio's two programs; `parec` notes its options, records a fifth of a second and ends."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    log = tmp_path / "parec.log"
+    for name, text in (("pactl", PACTL), ("parec", PAREC.format(log=log, size=2 * 3_200))):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return log
+
+
+def test_monitors_are_named_for_a_person_the_default_output_first(
+    pulse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_monitors() == [
+        Monitor("usb.monitor", "What this computer plays (Headset)"),
+        Monitor("hdmi.monitor", "What this computer plays (Screen)"),
+    ]
+    monkeypatch.setattr("stream_erc_desktop.feed.find_microphones", lambda: [MICROPHONE])
+    found = find_inputs()
+    assert [one.name for one in found] == [
+        "Desk microphone",
+        "Microphone and what this computer plays",
+        "What this computer plays (Headset)",
+        "What this computer plays (Screen)",
+    ]
+
+    def none() -> list[Microphone]:
+        raise SourceError("This computer has no microphone")
+
+    monkeypatch.setattr("stream_erc_desktop.feed.find_microphones", none)
+    assert len(find_inputs()) == 2
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert find_monitors() == [] and find_inputs() == "This computer has no microphone"
+
+
+def test_a_monitor_is_recorded_and_taken_up_again(pulse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_erc_desktop.monitors.AGAIN_S", 0.05)
+    recorder = MonitorRecorder(find_monitors()[0], 16_000)
+    told: list[str] = []
+    recorder.tell = told.append
+    recorder.open()
+
+    async def heard() -> int:
+        size = 0
+        async for block in recorder.blocks():
+            size += len(block)
+            if size == 2 * 2 * 3_200:  # twice what one program records
+                recorder.stop()
+        return size
+
+    assert asyncio.run(heard()) == 2 * 2 * 3_200
+    options = pulse.read_text().splitlines()
+    assert len(options) >= 2 and "--device=usb.monitor --format=s16le --channels=1" in options[0]
+    assert "--rate=16000" in options[0]
+    name = "What this computer plays (Headset)"
+    assert told[:2] == [
+        f"{name} was interrupted; listening goes on when it is back.",
+        f"{name} is heard again.",
+    ]
+
+
+def test_a_monitor_that_is_gone_ends_with_a_reason(pulse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_erc_desktop.monitors.AGAIN_S", 0.05)
+    monkeypatch.setattr("stream_erc_desktop.monitors.RETURN_S", 0.2)
+    (pulse.parent / "bin" / "parec").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(SourceError, match="can no longer be recorded"):
+        asyncio.run(gathered(MonitorRecorder(find_monitors()[0])))
+
+
+def test_a_microphone_and_a_monitor_are_two_channels_on_one_clock(pulse: Path) -> None:
+    card = SoundCard((16_000,))
+    pair = PairRecorder(Recorder(find_microphones(card)[0], library=card), find_monitors()[0])
+    (pulse.parent / "bin" / "parec").write_text("#!/bin/sh\nhead -c 3840 /dev/zero | tr '\\0' 'b'\nsleep 5\n")
+    pair.open()
+    assert pair.channels == ("You", "Computer") and pair.sample_rate_hz == 16_000
+
+    async def heard() -> bytes:
+        blocks = pair.blocks()
+        first = asyncio.ensure_future(anext(blocks))
+        await asyncio.sleep(0.5)  # the monitor is there
+        for _ in range(4):
+            card.streams[0].options.callback(b"aa" * 640, 640, None, None)
+        got = await first
+        for _ in range(3):
+            got += await anext(blocks)
+        pair.stop()
+        async for block in blocks:
+            got += block
+        return got
+
+    samples = np.frombuffer(asyncio.run(heard()), "<i2").reshape(-1, 2)
+    assert len(samples) == 4 * 640 and (samples[:, 0] == int.from_bytes(b"aa")).all()
+    theirs = samples[:, 1]
+    assert (theirs[:1_920] == int.from_bytes(b"bb")).all() and (theirs[1_920:] == 0).all()
+
+
+def test_different_speech_is_told_as_the_server_and_the_page_tell_it(tmp_path: Path) -> None:
+    one, other = spoken([(1.0, 300.0)] * 4, gap=1.6), spoken([(1.0, 900.0)] * 4, gap=1.6)
+    call = np.zeros((len(one) + 20_800, 2), np.float32)
+    call[: len(one), 0], call[20_800:, 1] = one, other
+    room = np.stack([call.sum(axis=1), 0.7 * call.sum(axis=1)], axis=1)
+    alone = np.stack([call[:, 0], 0 * call[:, 0]], axis=1)
+    script = (
+        "import(process.argv[1]).then(async ({ carryDifferentSpeech }) => {"
+        "const { readFileSync } = await import('node:fs');"
+        "const all = new Float32Array(readFileSync(process.argv[2]).buffer.slice(0));"
+        "const one = (c) => all.filter((_, i) => i % 2 === c);"
+        "console.log(carryDifferentSpeech([one(0), one(1)], 16000)); })"
+    )
+    for name, samples, expected in (("call", call, True), ("room", room, False), ("alone", alone, False)):
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, samples, 16_000, subtype="PCM_16")
+        assert server_tells(AudioFile(path)) is expected, name
+        recording = Recording(path)
+        recording.open()
+        assert recording.channels == ((None, None) if expected else None), name
+        if (node := shutil.which("node")) is not None:
+            raw = tmp_path / f"{name}.f32"
+            raw.write_bytes(samples.astype("<f4").tobytes())
+            page = ROOT / "clients" / "web" / "channels.js"
+            done = subprocess.run(
+                [node, "-e", script, str(page), str(raw)], capture_output=True, text=True, check=True
+            )
+            assert done.stdout.strip() == str(expected).lower(), name
+
+
+@pytest.mark.parametrize(("choice", "channels"), [("auto", 2), ("separate", 2), ("mix", 1)])
+def test_the_channels_of_a_recording_are_heard_as_chosen(
+    tmp_path: Path, choice: ChannelChoice, channels: int
+) -> None:
+    seconds = np.arange(64_000) / 16_000
+    left, right = 0.5 * (seconds % 2 < 1), 0.25 * (seconds % 2 >= 1)
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.stack([left, right], 1), 16_000, subtype="PCM_16")
+    recording = Recording(path, live=False, choice=choice)
+    recording.open()
+    heard = np.frombuffer(asyncio.run(gathered(recording)), "<i2")
+    assert len(heard) == 64_000 * channels
+    first = heard[:channels].tolist()
+    assert first == ([16_384, 0] if channels == 2 else [8_192])
 
 
 # --- the window, told by a script -------------------------------------------------------------------
@@ -814,7 +1080,9 @@ def application() -> Iterator[QApplication]:
 
 @pytest.fixture
 def preferences(application: QApplication, tmp_path: Path) -> Preferences:
-    return Preferences(QSettings(str(tmp_path / "desktop.ini"), QSettings.Format.IniFormat))
+    chosen = Preferences(QSettings(str(tmp_path / "desktop.ini"), QSettings.Format.IniFormat))
+    chosen.notice_read = True
+    return chosen
 
 
 class ScriptedFeed(QObject):
@@ -829,6 +1097,7 @@ class ScriptedFeed(QObject):
     refused = Signal(str)
     saved = Signal(str)
     microphones = Signal(object)
+    told = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -950,11 +1219,11 @@ def test_the_default_microphone_is_chosen_and_can_be_looked_for_again(
 ) -> None:
     other = replace(MICROPHONE, index=5, name="Other", is_default=False)
     feed.microphones.emit([other, MICROPHONE])
-    assert window.page.controls.microphone == MICROPHONE
+    assert window.page.controls.chosen == MICROPHONE
     devices = window.page.controls.devices
     devices.setCurrentIndex(0)
     feed.microphones.emit([MICROPHONE, other])
-    assert window.page.controls.microphone == other  # the choice stays
+    assert window.page.controls.chosen == other  # the choice stays
     feed.asked.clear()
     devices.setCurrentIndex(devices.count() - 1)
     devices.activated.emit(devices.count() - 1)
@@ -1350,7 +1619,10 @@ def test_push_to_talk_is_heard_while_space_is_held(window: Window, feed: Scripte
         again = QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_Space, Qt.KeyboardModifier.NoModifier, " ", True)
         QApplication.sendEvent(focus, again)
         QTest.keyRelease(focus, Qt.Key.Key_Space)
-        assert (feed.asked, window.page.controls.talk.text()) == ([("pause", False), ("pause", True)], "Talk")
+        assert (feed.asked, window.page.controls.talk.text()) == (
+            [("pause", False), ("pause", True)],
+            "Hold to talk",
+        )
     QTest.mousePress(window.page.controls.talk, Qt.MouseButton.LeftButton)
     QTest.mouseRelease(window.page.controls.talk, Qt.MouseButton.LeftButton)
     assert feed.asked[-2:] == [("pause", False), ("pause", True)]
@@ -1431,6 +1703,103 @@ def test_losing_the_connection_is_shown_and_coming_back_too(window: Window) -> N
     tell(window, Reconnected(1))
     assert window.page.header.status.text() == "Connected"
     assert window.page.notice_bar.words.text().startswith("Reconnected")
+
+
+def test_the_conversation_is_saved_as_what_the_server_offers(
+    window: Window, feed: ScriptedFeed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tell(window, created(exports=("srt", "textgrid", "docx")), final(0))
+    asked: list[tuple[str, str]] = []
+
+    def answering_with(name: str, kind: str) -> None:
+        def ask(parent: object, title: str, proposed: str, kinds: str, **_: object) -> tuple[str, str]:
+            asked.append((proposed, kinds))
+            return name, kind
+
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+
+    kinds = ["Events (JSONL) (*.jsonl)", "Subtitles (SRT) (*.srt)", "Praat (TextGrid) (*.TextGrid)"]
+    for name, kind, expected in (
+        ("talk", kinds[2], "talk.TextGrid"),
+        ("conversation.jsonl", kinds[1], "conversation.srt"),  # the proposed ending, of another kind
+        ("mine.srt", kinds[0], "mine.srt"),  # an ending that was typed
+        ("conversation.jsonl", kinds[0], "conversation.jsonl"),
+        ("v1.2", kinds[1], "v1.2.srt"),
+    ):
+        answering_with(str(tmp_path / name), kind)
+        window.page.header.save.click()
+        assert feed.asked[-1] == ("save", tmp_path / expected)
+    assert asked[0] == ("conversation.jsonl", ";;".join([*kinds, "DOCX (*.docx)"]))
+    count = len(feed.asked)
+    answering_with("", "")
+    window.page.header.save.click()
+    assert len(feed.asked) == count
+
+
+def test_page_and_window_name_files_the_same() -> None:
+    page = (ROOT / "clients" / "web" / "exporting.js").read_text()
+    assert set(files.NAMES) == {ending.removeprefix(".") for ending in FORMATS}
+    for kind, (name, ending) in files.NAMES.items():
+        other = "" if ending == kind else f', "{ending}"'
+        assert f'{kind}: ["{name}"{other}]' in page
+
+
+def test_finish_is_always_there_and_ctrl_enter_does_it(window: Window, feed: ScriptedFeed) -> None:
+    controls = window.page.controls
+    QTest.keyClick(window, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert ("finish",) not in feed.asked  # nothing has begun
+    assert not controls.finishing.isVisible()
+    listening(window)
+    assert controls.finishing.isVisible() and "Ctrl+Enter" in controls.finishing.toolTip()
+    QTest.keyClick(window, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert feed.asked[-1] == ("finish",) and window.course.phase is Phase.FINISHING
+    QTest.keyClick(window, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert feed.asked.count(("finish",)) == 1
+
+
+def test_what_is_chosen_is_heard(window: Window, feed: ScriptedFeed) -> None:
+    monitor = Monitor("usb.monitor", "What this computer plays (Headset)")
+    pair = Pair(MICROPHONE, monitor)
+    feed.microphones.emit([MICROPHONE, pair, monitor])
+    controls, kinds = window.page.controls, []
+    for row in range(3):
+        controls.devices.setCurrentIndex(row)
+        controls.devices.activated.emit(row)
+        assert controls.ptt.isEnabled() == (row < 2)
+        controls.record.emit(controls.chosen)
+        kinds.append(type(feed.asked[-1][1]))
+    assert kinds == [Recorder, PairRecorder, MonitorRecorder]
+
+
+def test_the_notice_is_shown_until_it_is_read(
+    feed: ScriptedFeed, preferences: Preferences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preferences.notice_read = False
+    opened: list[str] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
+    for reads in (False, True):
+        window = Window(feed, preferences)  # type: ignore[arg-type]
+        window.show()
+        bar = window.page.first
+        assert bar.isVisible() and bar.words.text() == captions.NOTICE[0]
+        bar.more.click()
+        assert bar.isVisible()
+        window.page.notice_bar.show_notice(Notice("something else"))
+        assert bar.words.text() == captions.NOTICE[0]
+        if reads:
+            bar.shut.click()
+            assert not bar.isVisible()
+        window.close()
+        window.deleteLater()
+    assert opened == ["http://scripted/responsible-use.txt"] * 2
+    assert preferences.notice_read
+    page = (ROOT / "clients" / "web" / "notice.js").read_text()
+    assert all(text in page for text in captions.NOTICE)
+
+
+def test_what_a_source_tells_is_shown(window: Window, feed: ScriptedFeed) -> None:
+    feed.told.emit("The microphone Desk is heard again.")
+    assert window.page.notice_bar.words.text() == "The microphone Desk is heard again."
 
 
 def test_a_failure_offers_to_try_again(window: Window, feed: ScriptedFeed) -> None:
@@ -2249,13 +2618,47 @@ def test_another_recording_takes_the_place_of_the_one_that_runs(
         assert window.page.header.title.text() == "other.wav"
 
 
+def test_a_recorded_call_is_heard_by_its_channels_and_saved_as_subtitles(
+    preferences: Preferences, tmp_path: Path
+) -> None:
+    one, other = spoken([(1.0, 300.0)] * 3, gap=1.6), spoken([(1.0, 900.0)] * 3, gap=1.6)
+    call = np.zeros((len(one) + 20_800, 2), np.float32)
+    call[: len(one), 0], call[20_800:, 1] = one, other
+    path = tmp_path / "call.wav"
+    soundfile.write(path, call, 16_000, subtype="PCM_16")
+    preferences.live = False
+    with serve() as server, opened(server.url, preferences) as window:
+        connected(window)
+        assert window.course.conversation.exports[:2] == ("srt", "vtt")
+        window.open_recording(path)
+        until(lambda: window.course.conversation.turns == 6)
+        assert window.feed._active is not None and window.feed._active.session is not None
+        assert window.feed._active.session.configuration.audio.channels == 2
+        until(lambda: window.course.phase is Phase.OPEN)
+        window.feed.rename("speaker_1", "Anna")
+        until(lambda: "Anna" in window.course.conversation.speakers)
+        QTest.keyClick(window, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+        until(lambda: window.course.phase is Phase.OVER)
+        assert window.course.conversation.totals is not None
+        assert window.course.conversation.totals.audio_ms == window.course.outline.end_ms
+        for name in ("talk.srt", "talk.csv", "talk.jsonl"):
+            window.feed.save(tmp_path / name)
+            until(lambda name=name: window.page.notice_bar.words.text().endswith(name))
+        assert (tmp_path / "talk.srt").read_text().count(" --> ") == 6
+        assert "Anna" in (tmp_path / "talk.csv").read_text()
+        window.feed.save(tmp_path / "talk.docx")
+        until(
+            lambda: "talk.docx could not be saved: expected one of srt" in window.page.notice_bar.words.text()
+        )
+
+
 def test_a_microphone_is_heard(preferences: Preferences, monkeypatch: pytest.MonkeyPatch) -> None:
     card = SoundCard((16_000,))
     monkeypatch.setattr("stream_erc_desktop.recorder.sound_library", lambda purpose: card)
     pcm = (spoken(VOICES[:2]) * 32_767).round().astype("<i2")
     with serve() as server, opened(server.url, preferences) as window:
         connected(window)
-        until(lambda: window.page.controls.microphone is not None)
+        until(lambda: window.page.controls.chosen is not None)
         QTest.keyClick(window, Qt.Key.Key_R)
         until(lambda: card.streams and card.streams[0].active)
         for at in range(0, len(pcm), 640):

@@ -42,6 +42,7 @@ from stream_erc_client.audio import WavFile
 from stream_erc_client.buffer import Buffer, packet_samples
 from stream_erc_client.connection import Connection
 from stream_erc_client.connector import Connector, socket_url
+from stream_erc_client.exporting import export
 from stream_erc_client.inbox import Inbox
 from stream_erc_client.microphone import record
 from stream_erc_client.session import Session
@@ -814,6 +815,28 @@ def test_a_session_tells_what_it_hears() -> None:
     assert update["type"] == "session.update"
     msgspec.convert(update, messages.FromClient)  # the server knows every field
     assert bytes(server.session.audio) == samples(1.3)
+
+
+def test_a_session_is_had_as_a_file_while_it_goes_on_and_after_its_end() -> None:
+    async def once(url: str) -> tuple[bytes, bytes, str]:
+        async with erc.connect(url, pace="replay") as session:
+            await session.send_audio(to_pcm16(conversation([(1.0, 200), (0.8, 900)])))
+            await session.send_audio(bytes(32_000))
+            async for event in session:
+                if isinstance(event, erc.TurnFinal):
+                    during = await session.export("txt")
+                    await session.close()
+        after = await session.export("csv", name="talk.wav")
+        with pytest.raises(erc.ExportRefused) as refused:
+            await session.export("docx")
+        return during, after, str(refused.value)
+
+    with serve() as running:
+        during, after, refused = run(once(running.socket_url))
+    assert b"speaker_1" in during and after.decode().count("speaker_") >= 2
+    assert refused.startswith("expected one of srt, vtt") and refused.endswith("got docx")
+    with pytest.raises(erc.ConnectionFailed):
+        run(export(running.socket_url, "x", "srt"))
 
 
 def test_what_is_asked_for_is_sent() -> None:

@@ -28,6 +28,7 @@ from serving import Running, real_engine, serve
 from stream_erc.cli.palette import emotion_styles
 from stream_erc.cli.report import write_report
 from stream_erc.events import EmotionEvent, Samples
+from stream_erc.exports.files import FORMATS
 from stream_erc.sources.voice_files import read_voices
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class Watched:
 
     def __init__(self, context: "BrowserContext") -> None:
         self.context, self.faults, self.requests = context, [], []  # type: ignore[var-annotated]
+        context.add_init_script("localStorage.setItem('stream-erc-notice', 'read')")
 
     def open(self, url: str) -> "Page":
         page = self.context.new_page()
@@ -294,9 +296,9 @@ def choose(page: "Page", **values: object) -> None:
 
 
 def download(page: "Page", button: str, folder: Path) -> Path:
+    """Save the conversation as the button of the dialog says."""
     with page.expect_download() as caught:
-        if not page.locator(button).is_visible():
-            page.click("#open-side")
+        page.click("#save")
         page.click(button)
     path = folder / caught.value.suggested_filename
     caught.value.save_as(path)
@@ -355,7 +357,7 @@ def test_the_microphone_becomes_turns_on_the_screen(watched: Watched, server: Ru
     expect(page.locator("#announce")).to_have_text(re.compile(r"speaker_\d, \w+ \d+%: heard"))
     expect(page.locator("#emotion .first b")).to_have_text(re.compile(r"\w+ \d+%"))
     stages = page.locator("#stages tr:not(.bars) th").all_inner_texts()
-    assert stages[0] == "Total" and stages[-1] == "Seen here"
+    assert stages[-2:] == ["Total", "Seen in the page"]
     drawn = """(id) => {
         const c = document.getElementById(id);
         const pixels = new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer);
@@ -503,9 +505,191 @@ def test_a_microphone_that_is_refused_is_said_so(browser: "Browser", server: Run
     page.goto(server.url)
     page.locator("#talk-button:enabled").click()
     expect(page.locator("#notes")).to_contain_text("was not allowed to use the microphone")
-    expect(page.locator("#notes button").first).to_have_text("Hear the sample conversation")
+    expect(page.locator("#notes button", has_text="Hear the sample conversation")).to_be_visible()
     expect(page.locator("#talk-text")).to_have_text("Start listening")
     context.close()
+
+
+# --- the sound of a tab, and channels --------------------------------------------------------------
+
+SHARED_TAB = """
+    const tone = () => {
+        const context = new AudioContext(), out = context.createMediaStreamDestination();
+        const source = new OscillatorNode(context, { frequency: 900 });
+        const volume = new GainNode(context, { gain: 0 });
+        for (let i = 0; i < 40; i++) {
+            volume.gain.setValueAtTime(0.4, 2 * i + 0.2);
+            volume.gain.setValueAtTime(0, 2 * i + 1.2);
+        }
+        source.connect(volume).connect(out);
+        source.start();
+        window.tab = out.stream;
+        return out.stream;
+    };
+    navigator.mediaDevices.getDisplayMedia = async (wanted) => {
+        window.wanted = wanted;
+        const pictures = document.createElement("canvas").captureStream().getTracks();
+        return new MediaStream(window.silent ? pictures : [...tone().getTracks(), ...pictures]);
+    };
+"""
+"""A shared tab that makes a sound of one voice's pitch for a second, every two seconds."""
+
+
+def sent_to(page: "Page") -> list[dict[str, Any]]:
+    """The messages that the page sends, as they come."""
+    frames: list[dict[str, Any]] = []
+
+    def note(frame: Any) -> None:
+        if isinstance(frame, str):
+            frames.append(json.loads(frame))
+
+    page.on("websocket", lambda opened: opened.on("framesent", note))
+    return frames
+
+
+def test_microphone_and_tab_are_two_channels(watched: Watched, server: Running, tmp_path: Path) -> None:
+    watched.context.add_init_script(SHARED_TAB)
+    page = watched.context.new_page()
+    frames = sent_to(page)
+    page.goto(server.url)
+    page.locator("#talk-button:enabled").wait_for()
+    page.select_option("#device", label="Microphone and tab")
+    page.click("#talk-button")
+    expect(page.locator("#names .name")).to_have_count(2)
+    assert sorted(page.locator("#names .name .text").all_inner_texts()) == ["Tab", "You"]
+    [update] = [frame for frame in frames if frame["type"] == "session.update"]
+    assert update["audio"]["channels"] == 2 and update["channel_names"] == ["You", "Tab"]
+    assert page.evaluate("wanted.audio.echoCancellation") is False
+    assert page.evaluate("tab.getAudioTracks()[0].readyState") == "live"
+    page.evaluate("tab.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(page.locator("#notes")).to_contain_text("is shared no more. Continue to share it again.")
+    expect(page.locator("#talk-text")).to_have_text("Continue listening")
+    assert page.locator("#device option:not([disabled])").all_inner_texts() == ["Microphone and tab"]
+    page.click("#finish")
+    expect(page.locator("#connection-text")).to_have_text("Finished")
+    heard = {m["channel"] for m in told(page, tmp_path) if m["type"] == "turn.final"}
+    assert heard == {0, 1}
+    assert page.evaluate("tab.getTracks().map((track) => track.readyState)") == ["ended"]
+
+
+def test_the_sound_of_a_tab_is_heard_alone(watched: Watched, server: Running) -> None:
+    watched.context.add_init_script(SHARED_TAB)
+    page = watched.ready(server.url)
+    page.select_option("#device", label="Tab or system audio")
+    expect(page.locator("label.switch")).to_be_hidden()  # push to talk is for a microphone
+    page.evaluate("window.silent = true")
+    page.click("#talk-button")
+    expect(page.locator("#notes")).to_contain_text("What was shared has no sound.")
+    expect(page.locator("#talk-text")).to_have_text("Start listening")
+    page.evaluate("window.silent = false")
+    page.click("#talk-button")
+    expect(turns(page).first).to_be_visible()
+    expect(page.locator("#notes")).to_be_empty()
+    expect(page.locator("#names .name")).to_have_count(1)
+
+
+def call_of_two(path: Path) -> Path:
+    """A recording of a call: a voice in each channel, by turns."""
+    one, other = conversation([(1.0, 300.0)] * 3, gap=1.6), conversation([(1.0, 900.0)] * 3, gap=1.6)
+    longest = max(len(one), len(other)) + 20_800
+    both = np.zeros((longest, 2), np.float32)
+    both[: len(one), 0] = one
+    both[20_800 : 20_800 + len(other), 1] = other
+    soundfile.write(path, both, 16_000, subtype="PCM_16")
+    return path
+
+
+@pytest.mark.parametrize(("choice", "channels"), [("auto", 2), ("separate", 2), ("mix", 1)])
+def test_a_recorded_call_is_heard_by_its_channels(
+    watched: Watched, server: Running, tmp_path: Path, choice: str, channels: int
+) -> None:
+    page = watched.context.new_page()
+    frames = sent_to(page)
+    page.goto(server.url)
+    page.locator("#talk-button:enabled").wait_for()
+    choose(page, pace="replay", channels=choice)
+    page.set_input_files("#file", call_of_two(tmp_path / "call.wav"))
+    expect(turns(page)).to_have_count(6)
+    if channels == 2:
+        expect(page.locator("#notes")).to_contain_text(
+            "The 2 channels of this recording are heard separately"
+        )
+        turns(page).first.locator(".who").click()
+        expect(page.locator("#who-know")).to_be_hidden()  # no voice is known where channels are
+        page.click("#who-cancel")
+    finish(page)
+    [update] = [frame for frame in frames if frame["type"] == "session.update"]
+    assert update["audio"].get("channels", 1) == channels
+    finals = [m for m in told(page, tmp_path) if m["type"] == "turn.final"]
+    assert {m.get("channel") for m in finals} == ({0, 1} if channels == 2 else {None})
+    length_s = soundfile.info(tmp_path / "call.wav").duration
+    expect(page.locator("#hint")).to_have_text(f"Finished: 6 turns, 00:{int(length_s):02d}")
+
+
+# --- a microphone that comes and goes ---------------------------------------------------------------
+
+COMING_AND_GOING = """
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    window.opened = [];
+    window.away = false;
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+        if (window.away) throw new DOMException("", "NotFoundError");
+        const stream = await open(wanted);
+        window.opened.push(stream);
+        return stream;
+    };
+    window.pull = () => {
+        const [track] = opened.at(-1).getAudioTracks();
+        track.stop();
+        track.dispatchEvent(new Event("ended"));
+    };
+    window.plug = () => {
+        window.away = false;
+        navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
+    };
+"""
+
+
+def test_a_microphone_that_is_pulled_out_is_taken_up_again(watched: Watched, server: Running) -> None:
+    watched.context.add_init_script(COMING_AND_GOING)
+    page = watched.ready(server.url)
+    page.click("#talk-button")
+    expect(page.locator("#turns .turn.partial")).to_be_visible()
+    page.evaluate("away = true; pull()")
+    expect(page.locator("#notes")).to_contain_text("Listening goes on when it is back")
+    expect(page.locator("#talk-text")).to_have_text("Continue listening")
+    expect(page.locator("#turns .turn.partial")).to_have_count(0)  # what was said before is told
+    heard = turns(page).count()
+    page.evaluate("plug()")
+    expect(page.locator("#notes")).to_contain_text("was interrupted, and is heard again")
+    expect(page.locator("#talk-text")).to_have_text("Pause")
+    expect(turns(page).nth(heard)).to_be_visible()
+    page.evaluate("pull()")  # as when another one takes its place at once
+    expect(page.locator("#talk-text")).to_have_text("Pause")
+    page.wait_for_function("() => opened.length === 3")
+    page.click("#talk-button")
+    page.evaluate("plug()")  # a pause of the user's stays one
+    page.wait_for_timeout(500)
+    expect(page.locator("#talk-text")).to_have_text("Continue listening")
+
+
+def test_a_microphone_that_falls_silent_for_good_is_opened_again(watched: Watched, server: Running) -> None:
+    """As when a device changes its rate and the browser says nothing: no more audio comes."""
+    watched.context.add_init_script(COMING_AND_GOING)
+    watched.context.add_init_script(
+        "const Native = AudioContext; window.contexts = [];"
+        "window.AudioContext = class extends Native { constructor(o) { super(o); contexts.push(this); } };"
+    )
+    page = watched.ready(server.url)
+    page.click("#talk-button")
+    expect(page.locator("#turns .turn.partial")).to_be_visible()
+    page.evaluate("contexts[0].onstatechange = null; contexts[0].suspend()")
+    page.wait_for_function("() => opened.length === 2", timeout=15_000)
+    expect(page.locator("#talk-text")).to_have_text("Pause")
+    expect(page.locator("#notes")).to_contain_text("was interrupted, and is heard again")
+
+
+# --- settings -------------------------------------------------------------------------------------
 
 
 def test_settings_reach_the_server_and_outlive_the_visit(
@@ -995,6 +1179,94 @@ def test_events_and_report_can_be_kept(watched: Watched, server: Running, tmp_pa
 
 
 # --- for everybody --------------------------------------------------------------------------------
+
+
+def test_the_conversation_is_saved_in_every_format_of_the_server(
+    watched: Watched, server: Running, tmp_path: Path
+) -> None:
+    page = watched.ready(server.url)
+    choose(page, pace="replay")
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    expect(page.locator("#hint")).to_have_text(re.compile("The recording has ended:"))
+    assert download(page, "#save-txt", tmp_path).name == "talk.txt"  # while it goes on
+    expect(turns(page)).to_have_count(len(TURNS))
+    page.locator("#names .name").first.click()
+    page.keyboard.type("Anna")
+    page.keyboard.press("Enter")
+    expect(page.locator("#names .name .text").first).to_have_text("Anna")
+    finish(page)
+    page.keyboard.press("Control+s")
+    offered = page.locator("#save-formats button").all_inner_texts()
+    page.keyboard.press("Escape")
+    assert offered[:3] == ["Report (HTML)", "Events (JSONL)", "Subtitles (SRT)"]
+    assert len(offered) == 2 + len(FORMATS)
+    for ending in FORMATS:
+        kind = ending.removeprefix(".")
+        path = download(page, f"#save-{kind}", tmp_path)
+        assert path.name.lower() == f"talk.{kind}" and path.stat().st_size > 20
+    assert "Anna" in (tmp_path / "talk.csv").read_text()
+    assert (tmp_path / "talk.srt").read_text().count(" --> ") == len(TURNS)
+    assert page.evaluate("performance.getEntriesByType('navigation').length") == 1  # it never left the page
+
+
+def test_a_file_that_the_server_cannot_give_is_said_so(watched: Watched, wire: Wire, tmp_path: Path) -> None:
+    page = watched.ready(wire.url)
+    choose(page, pace="replay")
+    page.set_input_files("#file", file_of(tmp_path / "talk.wav"))
+    finish(page)
+    wire.cut(for_good=True)
+    page.click("#save")
+    page.click("#save-srt")
+    expect(page.locator("#notes")).to_contain_text(
+        "Subtitles (SRT) could not be saved: the server cannot be reached"
+    )
+
+
+def test_ctrl_enter_finishes_wherever_the_focus_is(watched: Watched, server: Running, tmp_path: Path) -> None:
+    page = watched.ready(server.url)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#talk-text")).to_have_text("Start listening")  # nothing has begun
+    page.click("#talk-button")
+    expect(page.locator("#finish")).to_have_attribute("title", re.compile(r"^Finish \(Ctrl\+Enter\)"))
+    expect(turns(page).first).to_be_visible()
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#connection-text")).to_have_text("Finished")
+
+
+def test_the_notice_is_shown_until_it_is_read(browser: "Browser", server: Running) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(server.url)
+    notice = page.locator("#notes .note", has_text="Tell everybody who is heard")
+    expect(notice).to_be_visible()
+    with context.expect_page() as opened:
+        notice.get_by_role("button", name="What it can and cannot tell").click()
+    expect(opened.value.locator("body")).to_contain_text("What the EU's AI Act asks")
+    opened.value.close()
+    page.reload()
+    expect(notice).to_be_visible()  # reading on is not dismissing
+    notice.get_by_label("Dismiss").click()
+    expect(notice).to_have_count(0)
+    page.reload()
+    page.locator("#talk-button:enabled").wait_for()
+    expect(notice).to_have_count(0)
+    context.close()
+
+
+def test_the_notice_tells_what_the_documentation_tells() -> None:
+    told_in_the_page = (WEB / "responsible-use.txt").read_bytes()
+    assert told_in_the_page == (ROOT / "docs" / "responsible-use.md").read_bytes()
+
+
+def test_the_latency_is_seen_whole(watched: Watched, server: Running) -> None:
+    page = watched.ready(server.url)
+    page.set_viewport_size({"width": 1360, "height": 850})
+    page.click("#talk-button")
+    expect(turns(page).nth(1)).to_be_visible()
+    expect(page.locator("#stages tr:not(.bars)")).to_have_count(6)
+    side, stages = page.locator("#side").bounding_box(), page.locator("#latency").bounding_box()
+    assert side is not None and stages is not None
+    assert stages["y"] + stages["height"] <= side["y"] + side["height"]
 
 
 def test_the_keyboard_is_enough(watched: Watched, server: Running) -> None:

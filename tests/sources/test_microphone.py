@@ -8,6 +8,7 @@ import pytest
 
 from stream_erc.audio import SAMPLE_RATE
 from stream_erc.exceptions import DeviceError
+from stream_erc.sources import microphone as microphone_module
 from stream_erc.sources.microphone import InputDevice, Microphone, list_input_devices
 
 
@@ -64,7 +65,7 @@ class FakeSound:
     def query_devices(self, kind: str | None = None) -> object:
         if kind is None:
             return self.devices
-        if self.default < 0:
+        if not 0 <= self.default < len(self.devices):
             raise FakePortAudioError("Error querying device -1")
         return self.devices[self.default]
 
@@ -162,15 +163,61 @@ def test_what_a_slow_consumer_misses_becomes_silence(caplog: pytest.LogCaptureFi
     assert any("the sound system lost samples 1 time" in record.message for record in caplog.records)
 
 
-def test_a_device_that_goes_away() -> None:
+def test_a_device_that_goes_away_for_good(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(microphone_module, "POLL_S", 0.01)
+    monkeypatch.setattr(microphone_module, "AGAIN_S", 0.05)
+    monkeypatch.setattr(microphone_module, "RETURN_S", 0.2)
     sound = FakeSound("Mic")
-    with Microphone(library=sound) as microphone:
+    heard = []
+    with caplog.at_level(logging.WARNING), Microphone(library=sound) as microphone:
         sound.streams[0].hear(np.ones(512))
         sound.streams[0].active = False
-        chunks = iter(microphone)
-        assert len(next(chunks)) == 512
+        sound.devices.clear()
         with pytest.raises(DeviceError, match="expected input device 'Mic' to keep recording"):
-            next(chunks)
+            heard += list(microphone)
+    assert [record.message for record in caplog.records] == [
+        "microphone Mic: disconnected; listening goes on when it is back"
+    ]
+
+
+@pytest.mark.parametrize("vanishes", [True, False], ids=["vanishes", "falls silent"])
+def test_a_device_that_comes_back_with_another_rate_is_taken_up_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, vanishes: bool
+) -> None:
+    for name, value in (("POLL_S", 0.01), ("AGAIN_S", 0.05), ("STALL_S", 0.05)):
+        monkeypatch.setattr(microphone_module, name, value)
+    sound = FakeSound("Other", "Mic", default=1)
+    looks: list[int] = []
+    sound._terminate = lambda: looks.append(0)  # type: ignore[attr-defined]
+    sound._initialize = lambda: looks.append(1)  # type: ignore[attr-defined]
+    heard: list[np.ndarray] = []
+    with caplog.at_level(logging.WARNING), Microphone(library=sound) as microphone:
+        sound.streams[0].hear(tone(1.0, SAMPLE_RATE))
+        sound.streams[0].active = not vanishes
+        sound.takes = {(48_000, 1)}
+        gone, sound.devices = sound.devices, []
+        for chunk in microphone:
+            heard.append(chunk)
+            if len(looks) == 4:  # it was looked for twice
+                sound.devices = [device | {"default_samplerate": 48_000.0} for device in gone]
+            if len(sound.streams) == 2 and not any(chunk.any() for chunk in heard[2:]):
+                sound.streams[1].hear(tone(1.0, 48_000))
+            if len(sound.streams) == 2 and heard[-1].any():
+                microphone.close()
+    assert sound.streams[1].settings["device"] == 1 and sound.streams[1].settings["samplerate"] == 48_000
+    assert not sound.streams[0].active
+    whole = np.concatenate(heard)
+    loud = np.flatnonzero(np.abs(whole) > 0.01)
+    assert loud[-1] > len(whole) - 1_000 and loud[0] < 10
+    silence = np.diff(loud).max()
+    assert silence >= 0.1 * SAMPLE_RATE / 2  # time went on meanwhile
+    assert len(whole) == pytest.approx(2 * SAMPLE_RATE + silence, abs=100)
+    messages = [record.message for record in caplog.records]
+    assert messages[0] == "microphone Mic: disconnected; listening goes on when it is back"
+    assert messages[1].startswith("microphone Mic: heard again after")
+    assert looks[:2] == [0, 1]
 
 
 def _without_portaudio() -> bool:

@@ -8,6 +8,22 @@ from stream_erc_desktop.model import ConnectionState, Conversation, clock, perce
 MANY_BEHIND = 2  # turns being processed; more mean that the server is slow
 
 
+NOTICE = (
+    "A network hears which emotion a voice and its words express. It is often wrong, and knows nothing of "
+    "what a person feels. Tell everybody who is heard that it listens.",
+    "What it can and cannot tell",
+)
+"""What everybody who uses the window should know, and the button that tells more."""
+
+
+def separate(channels: int) -> str:
+    """Say that the channels of a recording are heard separately."""
+    return (
+        f"The {channels} channels of this recording are heard separately, as those of a call. "
+        "The settings can have them mixed."
+    )
+
+
 def facts(conversation: Conversation, duration_ms: int | None) -> list[str]:
     """Return the facts of a conversation, for the line below the title."""
     parts = []

@@ -8,15 +8,20 @@ from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButto
 
 from stream_erc_desktop.course import Phase
 from stream_erc_desktop.icons import icon, rounded
+from stream_erc_desktop.monitors import Input, Monitor, Pair
 from stream_erc_desktop.palette import LIGHT, Theme, ink_on
 from stream_erc_desktop.recorder import Microphone
 
 LOOK_AGAIN = "Look again"
+FINISH = (
+    "Finish (Ctrl+Enter): the last turns are processed, then the whole of the conversation is shown; "
+    "nothing can be corrected afterwards"
+)
 PRIMARY = {
     Phase.WAITING: ("Start listening", "Hear the microphone (R)"),
     Phase.HEARING: ("Stop", "Stop listening; names and speakers can still be corrected (R)"),
-    Phase.OPEN: ("Finish", "End the conversation (R)"),
-    Phase.FINISHING: ("Finishing …", "Waiting for the last turns"),
+    Phase.OPEN: ("Finish", FINISH),
+    Phase.FINISHING: ("Finishing", "The server is processing the rest"),
     Phase.OVER: ("New conversation", "Hear the microphone in a new conversation (R)"),
 }
 """The text and the tooltip of the large button in each phase."""
@@ -56,7 +61,7 @@ class Controls(QFrame):
     """The buttons.
 
     Signals:
-        record: start with this microphone.
+        record: start with this microphone, monitor or both.
         stop: stop the source.
         finish: end the conversation.
         open_file: ask for a file.
@@ -78,7 +83,7 @@ class Controls(QFrame):
         self.setObjectName("bar")
         self.theme: Theme = LIGHT
         self.phase = Phase.WAITING
-        self._microphones: list[Microphone] = []
+        self._inputs: list[Input] = []
         self.why_no_microphone = "Looking for microphones …"
         self._from_file = False
         self.primary = QPushButton()
@@ -92,7 +97,7 @@ class Controls(QFrame):
         self.open.setToolTip("Hear a recording (Ctrl+O); or drop one on the window")
         self.open.clicked.connect(self.open_file)
         self.devices = QComboBox()
-        self.devices.setAccessibleName("Microphone")
+        self.devices.setAccessibleName("Source")
         self.devices.setMinimumWidth(120)
         self.devices.setMaximumWidth(260)
         self.devices.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -100,14 +105,18 @@ class Controls(QFrame):
         self.devices.activated.connect(self._device_chosen)
         self.ptt = QPushButton("Push to talk")
         self.ptt.setCheckable(True)
-        self.ptt.setToolTip("The microphone is heard only while Space, or the Talk button, is held (P)")
+        self.ptt.setToolTip("The microphone is heard only while Space, or the button, is held (P)")
         self.ptt.toggled.connect(self._ptt_toggled)
-        self.talk = QPushButton("Talk")
+        self.talk = QPushButton("Hold to talk")
         self.talk.setCheckable(True)
         self.talk.setAccessibleDescription("Hold to be heard; the Space key does the same")
         self.talk.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its key is Space, wherever the focus is
         self.talk.pressed.connect(lambda: self._talk(True))
         self.talk.released.connect(lambda: self._talk(False))
+        self.finishing = QPushButton("Finish")
+        self.finishing.setToolTip(FINISH)
+        self.finishing.setAccessibleDescription(FINISH)
+        self.finishing.clicked.connect(self.finish)
         self.meter = Meter()
         self.hint = QLabel()
         self.hint.setObjectName("soft")
@@ -117,15 +126,16 @@ class Controls(QFrame):
         for widget in (self.primary, self.pause, self.open, self.devices, self.ptt, self.talk):
             layout.addWidget(widget)
         layout.addStretch(1)
+        layout.addWidget(self.finishing)
         layout.addWidget(self.hint)
         layout.addWidget(self.meter)
         self.show_phase(Phase.WAITING, from_file=False)
 
     @property
-    def microphone(self) -> Microphone | None:
-        """The chosen microphone."""
+    def chosen(self) -> Input | None:
+        """The chosen microphone, monitor, or both."""
         found = self.devices.currentData()
-        return found if isinstance(found, Microphone) else None
+        return found if isinstance(found, Microphone | Monitor | Pair) else None
 
     @property
     def recording(self) -> bool:
@@ -134,7 +144,7 @@ class Controls(QFrame):
 
     def space_talks(self, down: bool) -> bool:
         """Talk while Space is held, if push to talk is on; return whether it is."""
-        talks = self.recording and self.ptt.isChecked()
+        talks = self.recording and self.ptt.isChecked() and self.ptt.isEnabled()
         if talks:
             self._talk(down)
         return talks
@@ -146,18 +156,18 @@ class Controls(QFrame):
             self.pause.toggle()
         return pauses
 
-    def show_microphones(self, found: Sequence[Microphone] | str) -> None:
-        """Offer these microphones, or show why there is none."""
-        chosen = self.microphone
+    def show_microphones(self, found: Sequence[Input] | str) -> None:
+        """Offer these microphones and monitors, or show why there is none."""
+        chosen = self.chosen
         self.devices.clear()
-        self._microphones = [] if isinstance(found, str) else list(found)
+        self._inputs = [] if isinstance(found, str) else list(found)
         self.why_no_microphone = found if isinstance(found, str) else ""
-        for microphone in self._microphones:
-            self.devices.addItem(microphone.name, microphone)
-            same = chosen is not None and microphone.name == chosen.name
-            if same or (chosen is None and microphone.is_default):
+        for one in self._inputs:
+            self.devices.addItem(one.name, one)
+            same = chosen is not None and one.name == chosen.name
+            if same or (chosen is None and one.is_default):
                 self.devices.setCurrentIndex(self.devices.count() - 1)
-        if not self._microphones:
+        if not self._inputs:
             self.devices.addItem("No microphone")
         self.devices.addItem(LOOK_AGAIN)
         self.devices.setToolTip(self.why_no_microphone)
@@ -174,7 +184,7 @@ class Controls(QFrame):
     def show_talking(self, talking: bool) -> None:
         """Show whether the microphone is heard."""
         self.talk.setChecked(talking)
-        self.talk.setText("Talking" if talking else "Talk")
+        self.talk.setText("Talking" if talking else "Hold to talk")
 
     def set_theme(self, theme: Theme) -> None:
         """Apply a theme."""
@@ -186,7 +196,7 @@ class Controls(QFrame):
         text, tip = PRIMARY[self.phase]
         going = self.phase in (Phase.HEARING, Phase.OPEN)
         finishing = self.phase is Phase.FINISHING
-        ready = bool(self._microphones)
+        ready = bool(self._inputs)
         self.primary.setText(text)
         self.primary.setEnabled(not finishing and (going or ready))
         on = ink_on(self.theme.record) if self.primary.isEnabled() else self.theme.soft
@@ -202,10 +212,11 @@ class Controls(QFrame):
             if self.pause.isChecked()
             else icon("pause", self.theme.ink)
         )
+        self.finishing.setVisible(self.phase is Phase.HEARING)
         self.open.setVisible(not self.recording)
         self.devices.setEnabled(not self.recording)
-        self.ptt.setEnabled(ready)
-        self.talk.setVisible(self.ptt.isChecked() and self.recording)
+        self.ptt.setEnabled(ready and not isinstance(self.chosen, Monitor))
+        self.talk.setVisible(self.ptt.isChecked() and self.ptt.isEnabled() and self.recording)
         self.hint.setText("Hold Space to talk" if self.talk.isVisibleTo(self) else "")
 
     def _primary_clicked(self) -> None:
@@ -213,8 +224,8 @@ class Controls(QFrame):
             self.stop.emit()
         elif self.phase is Phase.OPEN:
             self.finish.emit()
-        elif self.microphone is not None:
-            self.record.emit(self.microphone)
+        elif self.chosen is not None:
+            self.record.emit(self.chosen)
 
     def _pause_toggled(self, paused: bool) -> None:
         self.pause.setText("Continue" if paused else "Pause")
@@ -234,3 +245,4 @@ class Controls(QFrame):
         if self.devices.itemText(row) == LOOK_AGAIN and row == self.devices.count() - 1:
             self.devices.setCurrentIndex(0)
             self.look_for_microphones.emit()
+        self._refresh()

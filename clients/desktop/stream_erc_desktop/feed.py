@@ -14,11 +14,14 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 from stream_erc_client import AuthenticationFailed, Session, StreamErcClientError, TotalsMismatch, connect
 
+from stream_erc_desktop.channels import mix
 from stream_erc_desktop.event_log import EventLog
+from stream_erc_desktop.monitors import Input, Pair, find_monitors
 from stream_erc_desktop.recorder import find_microphones
 from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, Source, SourceError
 
 PAUSE_AFTER_MS = 500  # silence sent after a source, in addition to the silence that ends a turn
+EVENTS = ".jsonl"
 STOP_S = 3.0  # time limit for closing the session when the window closes
 
 
@@ -35,22 +38,36 @@ class Options:
 
 @dataclass
 class ActiveConversation:
-    """One conversation: its session, and its source once there is one."""
+    """One conversation: its session, and its source once there is one.
+
+    Attributes:
+        channels: the names of channels that are heard separately; None for mono.
+        session: None before it is open, and after its end.
+        kept: the session, also after its end, until when the server keeps it.
+    """
 
     options: Options
     sample_rate_hz: int
     live: bool
+    channels: tuple[str | None, ...] | None = None
     source: "asyncio.Future[Source]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     session: Session | None = None
+    kept: Session | None = None
     task: "asyncio.Task[None] | None" = None
     finishing: bool = False  # the user has finished the conversation
     all_sent: bool = False  # the source has ended
 
+    @property
+    def count(self) -> int:
+        """The number of channels that are heard separately."""
+        return len(self.channels or (None,))
+
     def waits_for(self, options: Options, source: Source) -> bool:
         """Return whether it is open, has no source yet, and suits this one."""
-        same = (self.options, self.sample_rate_hz, self.live) == (options, source.sample_rate_hz, source.live)
+        wanted = (options, source.sample_rate_hz, source.live, source.channels)
+        same = (self.options, self.sample_rate_hz, self.live, self.channels) == wanted
         return same and not self.source.done() and self.task is not None and not self.task.done()
 
 
@@ -70,7 +87,8 @@ class Feed(QObject):
         failed: why the conversation ended, and whether the server asks for a token.
         refused: why a request failed; the conversation continues.
         saved: the path of the saved events.
-        microphones: the list of microphones, or in one line why there is none.
+        microphones: the list of microphones and monitors, or in one line why there is none.
+        told: what the source tells the user.
     """
 
     connecting = Signal()
@@ -82,6 +100,7 @@ class Feed(QObject):
     refused = Signal(str)
     saved = Signal(str)
     microphones = Signal(object)
+    told = Signal(str)
 
     def __init__(self, url: str = "", token: str | None = None) -> None:
         super().__init__()
@@ -137,7 +156,7 @@ class Feed(QObject):
         self._submit(self._send_input(lambda session: session.enrol_voice(name, turn=turn, keep=keep)))
 
     def save(self, path: Path) -> None:
-        """Write the events so far to a file."""
+        """Write the conversation so far to a file, as its ending says: events, or as the server has it."""
         self._submit(self._save(path))
 
     def look_for_microphones(self) -> None:
@@ -179,7 +198,7 @@ class Feed(QObject):
 
     async def _open(self, options: Options) -> None:
         async with self._order:
-            await self._begin(options, SAMPLE_RATE_HZ, live=True)
+            await self._begin(options, SAMPLE_RATE_HZ, live=True, channels=None)
 
     async def _hear(self, source: Source, options: Options) -> None:
         async with self._order:
@@ -190,38 +209,43 @@ class Feed(QObject):
                 return
             active = self._active
             if active is None or not active.waits_for(options, source):
-                active = await self._begin(options, source.sample_rate_hz, live=source.live)
+                rate_hz, channels = source.sample_rate_hz, source.channels
+                active = await self._begin(options, rate_hz, live=source.live, channels=channels)
+            source.tell = self.told.emit
             active.source.set_result(source)
 
-    async def _begin(self, options: Options, sample_rate_hz: int, *, live: bool) -> ActiveConversation:
+    async def _begin(
+        self, options: Options, sample_rate_hz: int, *, live: bool, channels: tuple[str | None, ...] | None
+    ) -> ActiveConversation:
         """End the current conversation and begin a new one."""
         if self._active is not None and self._active.task is not None:
             self._active.task.cancel()
             await asyncio.gather(self._active.task, return_exceptions=True)
         self._log.clear()
         self.connecting.emit()
-        active = ActiveConversation(options, sample_rate_hz, live)
+        active = ActiveConversation(options, sample_rate_hz, live, channels)
         active.task = self._loop.create_task(self._converse(active))
         self._active = active
         return active
 
     async def _converse(self, active: ActiveConversation) -> None:
         """Run one conversation, from its connection to its end."""
-        options = active.options
+        options, mono = active.options, active.channels is None
         await self._url_known.wait()
         try:
             async with connect(
                 self.url,
                 token=self.token,
                 sample_rate_hz=active.sample_rate_hz,
+                channels=_negotiated(active.channels),
                 model=options.model,
                 language=options.language,
-                speakers=options.speakers,
+                speakers=options.speakers if mono else None,  # unknown of each channel
                 partials=options.partials,
-                voices="all" if options.voices else None,
+                voices="all" if options.voices and mono else None,
                 pace="live" if active.live else "replay",
             ) as session:
-                active.session = session
+                active.session = active.kept = session
                 sender = self._loop.create_task(self._send(active, session))
                 try:
                     async for event in session:
@@ -247,7 +271,7 @@ class Feed(QObject):
             async with aclosing(source.blocks()) as blocks:
                 async for block in blocks:
                     await session.send_audio(block)
-                    self.audio_sent.emit(block)
+                    self.audio_sent.emit(mix(block, active.count))
             if not active.finishing:  # silence, so that the last turn ends
                 await self._send_silence(session, active)
         except SourceError as error:
@@ -257,13 +281,13 @@ class Feed(QObject):
         active.all_sent = True
         self.source_ended.emit()
         if active.finishing:
-            await session.close()
+            await session.close(keep=True)
 
     async def _send_silence(self, session: Session, active: ActiveConversation) -> None:
         left_ms = session.configuration.min_silence_ms + PAUSE_AFTER_MS
         block = bytes(2 * (active.sample_rate_hz * BLOCK_MS // 1_000))
         for _ in range(-(-left_ms // BLOCK_MS)):
-            await session.send_audio(block)
+            await session.send_audio(block * active.count)
             self.audio_sent.emit(block)
             await asyncio.sleep(BLOCK_MS / 1_000 if active.live else 0)
 
@@ -280,7 +304,7 @@ class Feed(QObject):
             active.source.result().stop()  # the rest of its audio is sent, then the session is closed
             return
         with suppress(StreamErcClientError):
-            await active.session.close()
+            await active.session.close(keep=True)
 
     def _pause(self, paused: bool) -> None:
         if self._active is not None and self._active.source.done() and not self._active.source.cancelled():
@@ -297,15 +321,49 @@ class Feed(QObject):
             self.refused.emit(str(error))
 
     async def _save(self, path: Path) -> None:
+        session = None if self._active is None else self._active.kept
         try:
-            self._log.copy_to(path)
+            if path.suffix.lower() == EVENTS or session is None:
+                self._log.copy_to(path)
+            else:
+                name = self._source_name()
+                content = await session.export(path.suffix.lower().removeprefix("."), name=name)
+                await asyncio.to_thread(path.write_bytes, content)
         except OSError as error:
             self.refused.emit(f"{path}: expected a writable file, got: {error.strerror or error}")
+        except StreamErcClientError as error:
+            self.refused.emit(f"{path.name} could not be saved: {error}")
         else:
             self.saved.emit(str(path))
 
+    def _source_name(self) -> str | None:
+        active = self._active
+        if active is None or not active.source.done() or active.source.cancelled():
+            return None
+        return active.source.result().name[:100]
+
     async def _look_for_microphones(self) -> None:
-        try:
-            self.microphones.emit(await asyncio.to_thread(find_microphones))
-        except SourceError as error:
-            self.microphones.emit(str(error))
+        self.microphones.emit(await asyncio.to_thread(find_inputs))
+
+
+def find_inputs() -> list[Input] | str:
+    """Return the microphones, the monitors, and both together; or in one line why there is none."""
+    monitors, reason = find_monitors(), ""
+    found: list[Input] = []
+    try:
+        microphones = find_microphones()
+    except SourceError as error:
+        reason = str(error)
+    else:
+        found += microphones
+        default = next((one for one in microphones if one.is_default), microphones[0])
+        found += [Pair(default, monitor) for monitor in monitors[:1]]
+    found += monitors
+    return found or reason
+
+
+def _negotiated(channels: tuple[str | None, ...] | None) -> int | tuple[str | None, ...]:
+    """Return the channels as `connect` takes them: their number, or their names if they have any."""
+    if channels is None:
+        return 1
+    return channels if any(channels) else len(channels)

@@ -1,5 +1,7 @@
 """The top of the window: title, facts, state of the connection, and the notice bar."""
 
+from collections.abc import Callable
+
 from PySide6.QtCore import QPointF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent, QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
@@ -91,7 +93,7 @@ class Header(QWidget):
         self.status = QLabel()
         self.status.setAccessibleName("Connection")
         self.retry = Retry()
-        self.save = self._plain("Save the events (Ctrl+S)")
+        self.save = self._plain("Save as … (Ctrl+S)")
         self.settings = self._plain("Settings (Ctrl+,)")
         self.help = self._plain("Keyboard shortcuts (F1)")
         self.look = self._plain("Light or dark (Ctrl+T)")
@@ -155,7 +157,7 @@ class Header(QWidget):
 
 
 class NoticeBar(QFrame):
-    """A one-line message, which disappears by itself unless it is an error."""
+    """A message, which disappears by itself unless it is an error, or to be read by everybody."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,12 +165,19 @@ class NoticeBar(QFrame):
         self.words = QLabel()
         self.words.setTextFormat(Qt.TextFormat.PlainText)
         self.words.setWordWrap(True)
+        self.more = QPushButton()
+        self.more.setObjectName("name")
+        self.more.clicked.connect(lambda: self._act())
+        self.more.hide()
+        self._act: Callable[[], object] = self.hide
+        self._on_dismiss: Callable[[], object] = self.hide
         self.shut = QPushButton("Dismiss")
         self.shut.setObjectName("name")
-        self.shut.clicked.connect(self.hide)
+        self.shut.clicked.connect(self._dismiss)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(14, 6, 8, 6)
         layout.addWidget(self.words, 1)
+        layout.addWidget(self.more)
         layout.addWidget(self.shut)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -177,16 +186,42 @@ class NoticeBar(QFrame):
 
     def show_notice(self, notice: Notice) -> None:
         """Show a notice, and announce it to screen readers."""
+        self.more.hide()
+        self._on_dismiss = self.hide
+        self._say(notice)
+        if notice.tone is Tone.BAD:
+            self._timer.stop()
+        else:
+            self._timer.start(NOTICE_MS)
+
+    def show_lasting(
+        self, text: str, more: str, act: Callable[[], object], on_dismiss: Callable[[], object]
+    ) -> None:
+        """Show a text until it is dismissed, with a button that tells more.
+
+        Args:
+            text: the text.
+            more: the button's.
+            act: called when the button is pressed.
+            on_dismiss: called when the user dismisses it.
+        """
+        self.more.setText(more)
+        self.more.show()
+        self._act, self._on_dismiss = act, on_dismiss
+        self._timer.stop()
+        self._say(Notice(text))
+
+    def _dismiss(self) -> None:
+        self.hide()
+        self._on_dismiss()
+
+    def _say(self, notice: Notice) -> None:
         self.words.setText(notice.text)
         self.setProperty("tone", notice.tone.value)
         self.style().unpolish(self)
         self.style().polish(self)
         self.show()
         announce(self, notice.text)
-        if notice.tone is Tone.BAD:
-            self._timer.stop()
-        else:
-            self._timer.start(NOTICE_MS)
 
 
 def announce(widget: QWidget, text: str) -> None:

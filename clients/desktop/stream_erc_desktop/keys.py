@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
 
 SHORTCUTS = (
     ("R", "start listening; stop; finish"),
+    ("Ctrl+Enter", "finish: process the last turns, then show the whole of the conversation"),
     ("Ctrl+O", "open a recording"),
     ("Space", "talk while it is held (push to talk); pause a recording"),
     ("P", "push to talk on or off"),
@@ -27,7 +28,7 @@ SHORTCUTS = (
     ("F2", "rename the speaker of the turn"),
     ("F / W", "follow the newest audio / show the whole conversation"),
     ("+ / -", "zoom; the mouse wheel does it too"),
-    ("Ctrl+S", "save the events"),
+    ("Ctrl+S", "save as …: events, subtitles, tables, annotations"),
     ("Ctrl+,", "settings"),
     ("Ctrl+T", "light or dark"),
     ("Ctrl+Q", "quit"),

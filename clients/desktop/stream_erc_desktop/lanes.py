@@ -23,7 +23,7 @@ from stream_erc_desktop.waveform import TimeItem, TimeView, Waveform
 
 LANE_PX, MARGIN_PX = 34, 4
 NAMES_PX = 132
-CODE_PX, LABEL_PX = 19, 34  # width from which a turn shows letters; room for the face beside the label
+LABEL_PX = 34  # room for the face beside the label
 UNSURE_PX = 11  # room for the mark of an unsure speaker
 MAX_LANES_SEEN = 8
 MAX_NAME = 100  # characters, the protocol's limit
@@ -316,7 +316,5 @@ class _Turns(TimeItem):
             face = QRectF(round(box.left()) + 7, round(room.center().y() - 8), 16, 16)
             paint_face(painter, face, style, self.view.theme, ink=ink.name())
             painter.drawText(room.adjusted(27, 0, 0, 0), Qt.AlignmentFlag.AlignVCenter, style.label)
-        elif box.width() >= metrics.horizontalAdvance(style.label) + 8:
+        elif box.width() >= metrics.horizontalAdvance(style.label) + 8:  # the whole word, or only the colour
             painter.drawText(room, Qt.AlignmentFlag.AlignCenter, style.label)
-        elif box.width() >= CODE_PX:
-            painter.drawText(room, Qt.AlignmentFlag.AlignCenter, style.code)

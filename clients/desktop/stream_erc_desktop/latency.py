@@ -11,8 +11,8 @@ from stream_erc_desktop.model import Turn, percent
 from stream_erc_desktop.palette import LIGHT, EmotionStyle, Theme
 from stream_erc_desktop.stages import Stage
 
-ROW_PX = 22
-STAGE_PX = 30
+ROW_PX = 20
+STAGE_PX = 27
 HEAD_PX = 20
 
 
@@ -131,10 +131,10 @@ class LatencyPanel(Panel):
     """The latency by stage: the last turn, the median and the 95th percentile."""
 
     COLUMNS = ("last", "median", "p95")
-    FIGURE_PX = 60
+    FIGURE_PX = 54
 
     def __init__(self) -> None:
-        super().__init__("Time from the end of speech to the result", "Shown after the first turn.")
+        super().__init__("Latency from the end of speech to the result", "Shown after the first turn.")
         self.stages: Sequence[Stage] = ()
 
     @property

@@ -27,6 +27,7 @@ from stream_erc_client import (
 
 from stream_erc_desktop.stages import Latencies
 
+PRE_ROLL_MS = 500  # a turn may begin so much before the speech that announced it
 MAX_TURNS = 1_000  # shown; earlier ones are in the event file only
 
 
@@ -131,6 +132,7 @@ class Conversation:
         labels: the model's emotion labels, in its order.
         known_voices: the names of the voices that the server knows.
         keeps_voices: whether it keeps voices for later conversations.
+        exports: the formats in which it gives the conversation as a file.
         connection, connection_detail: the state of the connection, and more about it.
         notice: the newest message to the user.
         totals: the server's totals; None before the session is closed.
@@ -148,6 +150,7 @@ class Conversation:
     languages: tuple[str, ...] = ()
     known_voices: tuple[str, ...] = ()
     keeps_voices: bool = False
+    exports: tuple[str, ...] = ()
     connection: ConnectionState = ConnectionState.CONNECTING
     connection_detail: str = ""
     notice: Notice | None = None
@@ -156,16 +159,17 @@ class Conversation:
     latencies: Latencies = field(default_factory=Latencies)
     dropped: int = 0
     _turns: dict[int, Turn] = field(default_factory=dict)  # by index, in order
-    _partials: dict[int, Turn] = field(default_factory=dict)
+    _partials: dict[tuple[int, int], Turn] = field(default_factory=dict)  # by channel and index
     _seen: list[str] = field(default_factory=list)  # all speakers so far, in order of appearance
-    _speech: dict[int, int | None] = field(default_factory=dict)  # see `pending_ms`
+    _speech: dict[tuple[int, int], int | None] = field(default_factory=dict)  # by channel and start
 
     # --- what is shown ------------------------------------------------------------------------------
 
     @property
     def rows(self) -> list[Turn]:
         """The turns in order, with those still being spoken at the end."""
-        return [*self._turns.values(), *(self._partials[index] for index in sorted(self._partials))]
+        partials = sorted(self._partials.values(), key=lambda turn: (turn.index, turn.start_ms or 0))
+        return [*self._turns.values(), *partials]
 
     @property
     def turns(self) -> int:
@@ -181,7 +185,7 @@ class Conversation:
     @property
     def pending_ms(self) -> list[tuple[int, int | None]]:
         """Spans of speech without a finished turn, in order; the end is None while somebody speaks."""
-        return sorted(self._speech.items())
+        return sorted(((start, end) for (_, start), end in self._speech.items()), key=lambda span: span[0])
 
     @property
     def last_turn(self) -> Turn | None:
@@ -190,7 +194,8 @@ class Conversation:
 
     def turn(self, index: int) -> Turn | None:
         """Return a turn by its index."""
-        return self._turns.get(index) or self._partials.get(index)
+        partials = (turn for turn in self._partials.values() if turn.index == index)
+        return self._turns.get(index) or next(partials, None)
 
     # --- changes ------------------------------------------------------------------------------------
 
@@ -215,10 +220,10 @@ class Conversation:
                 self._configure(event)
             case SpeechStarted():
                 if event.audio_start_ms is not None:
-                    self._speech[event.audio_start_ms] = None
+                    self._speech[event.channel or 0, event.audio_start_ms] = None
             case SpeechStopped():
-                if self._speech:
-                    self._speech[max(self._speech)] = event.audio_end_ms
+                if own := [speech for speech in self._speech if speech[0] == (event.channel or 0)]:
+                    self._speech[max(own)] = event.audio_end_ms
             case TurnPartial():
                 self._speak(event)
             case TurnFinal() | TurnRevised():
@@ -226,7 +231,7 @@ class Conversation:
             case TurnFailed():
                 span = (event.audio_start_ms, event.audio_end_ms)
                 known = self._turns.get(event.turn, Turn(event.turn, None, *span, "", None))
-                self._keep(replace(known, failed=event.message))
+                self._keep(replace(known, failed=event.message), event.channel or 0)
             case SpeakerUpdated():
                 self._rename(event.speaker, event.name)
             case VoiceEnrolled():
@@ -268,6 +273,7 @@ class Conversation:
             self.languages = tuple(event.languages or ())
             self.known_voices = tuple(event.voices or ())
             self.keeps_voices = bool(event.keeps_voices)
+            self.exports = tuple(event.exports or ())
         if event.configuration:
             self.model, self.labels = event.configuration.model, tuple(event.configuration.labels)
         self.connection, self.connection_detail = ConnectionState.CONNECTED, ""
@@ -275,13 +281,15 @@ class Conversation:
     def _speak(self, event: TurnPartial) -> None:
         if event.turn in self._turns:  # late: the turn is already finished
             return
+        if event.channel is not None:  # where channels are separate, one turn of each is spoken at a time
+            self._partials = {at: turn for at, turn in self._partials.items() if at[0] != event.channel}
         span = (event.audio_start_ms, event.audio_end_ms)
         self._see(event.speaker)
-        self._partials[event.turn] = Turn(
+        self._partials[event.channel or 0, event.turn] = Turn(
             event.turn, event.speaker, *span, event.text, event.emotion, partial=True
         )
         if event.audio_start_ms is not None:
-            self._speech.setdefault(event.audio_start_ms, None)
+            self._speech.setdefault((event.channel or 0, event.audio_start_ms), None)
 
     def _finish(self, event: TurnFinal | TurnRevised) -> None:
         span = (event.audio_start_ms, event.audio_end_ms)
@@ -301,16 +309,18 @@ class Conversation:
         self._see(turn.speaker)
         if isinstance(event, TurnFinal):
             self.latencies.add(event.latency_ms)
-        self._keep(turn)
+        self._keep(turn, event.channel or 0)
 
-    def _keep(self, turn: Turn) -> None:
+    def _keep(self, turn: Turn, channel: int) -> None:
         """Put a finished turn in its place, and remove its provisional form."""
-        self._partials.pop(turn.index, None)
-        if (
-            turn.start_ms is not None
-        ):  # speech that began later is another turn's, even if it overlaps this one
-            start_ms = turn.start_ms
-            self._speech = {start: end for start, end in self._speech.items() if start > start_ms}
+        # Of another channel too: its partial turn, which had this index until now, comes again with the next.
+        self._partials = {at: one for at, one in self._partials.items() if at[1] != turn.index}
+        if turn.start_ms is not None:
+            # Speech that began later is another turn's, even if it overlaps this one.
+            last_ms = turn.start_ms + PRE_ROLL_MS
+            self._speech = {
+                at: end for at, end in self._speech.items() if at[0] != channel or at[1] > last_ms
+            }
         if turn.index < self.dropped:
             return
         late = turn.index not in self._turns and turn.index < next(reversed(self._turns), 0)
@@ -327,16 +337,21 @@ class Conversation:
 
     def _rename(self, old: str, new: str) -> None:
         self._seen = list(dict.fromkeys(new if speaker == old else speaker for speaker in self._seen))
-        for turns in (self._turns, self._partials):
-            for index, turn in turns.items():
-                if old == turn.speaker or old in turn.others:
-                    speaker = new if turn.speaker == old else turn.speaker
-                    others = tuple(new if other == old else other for other in turn.others)
-                    turns[index] = replace(turn, speaker=speaker, others=others)
+        self._turns = {at: _renamed(turn, old, new) for at, turn in self._turns.items()}
+        self._partials = {at: _renamed(turn, old, new) for at, turn in self._partials.items()}
 
     def _drop_provisional(self) -> None:
         self._partials.clear()
         self._speech.clear()
+
+
+def _renamed(turn: Turn, old: str, new: str) -> Turn:
+    if old != turn.speaker and old not in turn.others:
+        return turn
+    speaker = new if turn.speaker == old else turn.speaker
+    return replace(
+        turn, speaker=speaker, others=tuple(new if other == old else other for other in turn.others)
+    )
 
 
 # --- formatting -------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ class Page(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.header, self.notice_bar, self.timeline = Header(), NoticeBar(), Timeline()
+        self.header, self.timeline = Header(), Timeline()
+        self.notice_bar, self.first = NoticeBar(), NoticeBar()
         self.controls = Controls()
         self._styles: dict[str, EmotionStyle] = {}
         self._notice: Notice | None = None
@@ -45,6 +46,7 @@ class Page(QWidget):
         page.setContentsMargins(24, 18, 24, 16)
         page.setSpacing(14)
         page.addWidget(self.header)
+        page.addWidget(self.first)
         page.addWidget(self.notice_bar)
         page.addWidget(self.timeline)
         page.addLayout(body, 1)

@@ -6,7 +6,7 @@ import numpy as np
 from PySide6.QtCore import QObject, Signal
 
 from stream_erc_desktop.model import Turn
-from stream_erc_desktop.sound_card import SoundLibrary, sound_library
+from stream_erc_desktop.sound_card import STREAMS, SoundLibrary, sound_library
 from stream_erc_desktop.sources import SAMPLE_RATE_HZ, SourceError
 
 KEPT = 30 * 60 * SAMPLE_RATE_HZ * 2  # bytes: 58 MB; less than half an hour at higher rates
@@ -93,7 +93,8 @@ class Playback(QObject):
 
     def _run(self, pcm: bytes, rate_hz: int, stopping: threading.Event) -> None:
         try:
-            self._write(self._library or sound_library("Hearing a turn again"), pcm, rate_hz, stopping)
+            with STREAMS.playing():
+                self._write(self._library or sound_library("Hearing a turn again"), pcm, rate_hz, stopping)
         except SourceError as error:
             self.failed.emit(str(error))
         finally:

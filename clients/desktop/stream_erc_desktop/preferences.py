@@ -3,7 +3,13 @@
 from PySide6.QtCore import QByteArray, QSettings
 
 from stream_erc_desktop.feed import Options
+from stream_erc_desktop.player import ChannelChoice
 
+CHANNELS: dict[ChannelChoice, str] = {
+    "auto": "Separate where they differ",
+    "separate": "Separate, as in a call",
+    "mix": "Mixed to one",
+}
 LOOKS = {"system": "Like the system", "light": "Light", "dark": "Dark"}
 
 
@@ -54,6 +60,25 @@ class Preferences:
     @look.setter
     def look(self, look: str) -> None:
         self._store.setValue("look", look)
+
+    @property
+    def channels(self) -> ChannelChoice:
+        """The treatment of a recording's channels."""
+        choice = self._text("channels")
+        return next((known for known in CHANNELS if known == choice), "auto")
+
+    @channels.setter
+    def channels(self, choice: str) -> None:
+        self._store.setValue("channels", choice)
+
+    @property
+    def notice_read(self) -> bool:
+        """Whether the user has read what everybody who uses the window should know."""
+        return self._text("notice") == "read"
+
+    @notice_read.setter
+    def notice_read(self, read: bool) -> None:
+        self._store.setValue("notice", "read" if read else "")
 
     @property
     def geometry(self) -> QByteArray | None:

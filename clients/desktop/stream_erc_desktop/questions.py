@@ -1,8 +1,11 @@
 """The dialogs that ask the user something; they return None, or False, if cancelled."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtWidgets import QFileDialog, QInputDialog, QLineEdit, QMessageBox, QWidget
+
+from stream_erc_desktop.files import EVENTS, choices
 
 TITLE = "Stream ERC"
 RECORDINGS = (
@@ -25,11 +28,26 @@ def recording(parent: QWidget) -> Path | None:
     return Path(name) if name else None
 
 
-def save_path(parent: QWidget) -> Path | None:
-    """Ask where to save the events."""
-    proposed, kinds = "events.jsonl", "Events (*.jsonl)"
-    name, _ = QFileDialog.getSaveFileName(parent, "Save the events", proposed, kinds, options=SHORT)
-    return Path(name) if name else None
+def save_path(parent: QWidget, stem: str, exports: Sequence[str]) -> Path | None:
+    """Ask where, and as what, to save the conversation; a name without an ending gets that of the kind.
+
+    Args:
+        parent: the window.
+        stem: the proposed name, without an ending.
+        exports: the formats that the server gives.
+    """
+    kinds = {f"{name} (*.{ending})": ending for name, ending in choices(exports)}
+    proposed = f"{stem}.{EVENTS[1]}"
+    name, kind = QFileDialog.getSaveFileName(
+        parent, "Save the conversation as", proposed, ";;".join(kinds), options=SHORT
+    )
+    if not name:
+        return None
+    path, chosen = Path(name), kinds.get(kind, EVENTS[1])
+    if path.suffix.removeprefix(".").lower() in {ending.lower() for ending in kinds.values()}:
+        # The dialog keeps the proposed ending when another kind is chosen.
+        return path.with_suffix(f".{chosen}") if path.name == proposed else path
+    return path.with_name(f"{path.name}.{chosen}")
 
 
 def server(parent: QWidget, url: str) -> str | None:

@@ -23,7 +23,7 @@ class Sample(Recording):
     """
 
     def __init__(self, url: str, *, live: bool = True) -> None:
-        super().__init__(Path("sample.flac"), live=live)
+        super().__init__(Path("sample.flac"), live=live, choice="mix")
         self.name = "Sample conversation"
         self._url = sample_url(url)
 
@@ -58,7 +58,12 @@ def _fetched(url: str) -> bytes:
 
 def sample_url(url: str) -> str:
     """Return the address of a server's sample, beside its page."""
+    return beside_page(url, "sample.flac")
+
+
+def beside_page(url: str, name: str) -> str:
+    """Return the address of a file that a server offers beside its page."""
     parts = urlsplit(url)
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     folder = parts.path.rstrip("/").removesuffix("/v1/session")
-    return urlunsplit((scheme, parts.netloc, f"{folder}/sample.flac", "", ""))
+    return urlunsplit((scheme, parts.netloc, f"{folder}/{name}", "", ""))

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import (
 )
 
 from stream_erc_desktop.feed import Options
-from stream_erc_desktop.preferences import LOOKS, Preferences
+from stream_erc_desktop.preferences import CHANNELS, LOOKS, Preferences
 
 MAX_SPEAKERS = 16  # the protocol's limit
 SERVER_DEFAULT = "Server default"
@@ -53,6 +53,8 @@ class SettingsDialog(QDialog):
         self.voices.setVisible(bool(voices))
         self.pace = _choice((True, "As they are spoken"), (False, "As fast as the server can"))
         self.pace.setCurrentIndex(0 if preferences.live else 1)
+        self.channels = _choice(*CHANNELS.items())
+        self.channels.setCurrentIndex(list(CHANNELS).index(preferences.channels))
         self.look = _choice(*LOOKS.items())
         self.look.setCurrentIndex(list(LOOKS).index(preferences.look))
         form = QFormLayout(self)
@@ -64,6 +66,7 @@ class SettingsDialog(QDialog):
         form.addRow("", self.partials)
         if voices:
             form.addRow("", self.voices)
+        form.addRow("&Channels", self.channels)
         form.addRow("&Files", self.pace)
         form.addRow("&Look", self.look)
         note = QLabel("Everything but the look applies from the next conversation on.")
@@ -85,6 +88,7 @@ class SettingsDialog(QDialog):
             partials=self.partials.isChecked(),
             voices=self.voices.isChecked(),
         )
+        self._preferences.channels = self.channels.currentData()
         self._preferences.live = bool(self.pace.currentData())
         self._preferences.look = self.look.currentData()
         super().accept()

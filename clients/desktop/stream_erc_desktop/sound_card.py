@@ -1,6 +1,8 @@
 """The sound card, through sounddevice, if it and PortAudio are installed."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from stream_erc_desktop.sources import SourceError
@@ -37,3 +39,41 @@ def sound_library(purpose: str) -> SoundLibrary:
         raise SourceError(f"The sound system does not work: {error}") from error
     library: SoundLibrary = sounddevice
     return library
+
+
+class Streams:
+    """The open streams of this process: while there is one, PortAudio must not look for devices again."""
+
+    def __init__(self) -> None:
+        self._lock, self._open = threading.Lock(), 0
+
+    def opened(self) -> None:
+        """Count a stream that was opened."""
+        with self._lock:
+            self._open += 1
+
+    def closed(self) -> None:
+        """Count a stream that was closed."""
+        with self._lock:
+            self._open -= 1
+
+    @contextmanager
+    def playing(self) -> Iterator[None]:
+        """Count a stream while the context is open."""
+        self.opened()
+        try:
+            yield
+        finally:
+            self.closed()
+
+    def look_again(self, sound: SoundLibrary) -> None:
+        """Have PortAudio look for devices again, if no stream is open; else it lists those of its start."""
+        with self._lock:
+            if self._open:
+                return
+            with suppress(sound.PortAudioError):
+                for name in ("_terminate", "_initialize"):  # sounddevice has no public names for these
+                    getattr(sound, name, lambda: None)()
+
+
+STREAMS = Streams()

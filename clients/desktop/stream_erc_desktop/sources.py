@@ -1,6 +1,6 @@
 """Sources of audio: the interface of microphones and recordings."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 SAMPLE_RATE_HZ = 16_000  # the server's own rate; it accepts others too
@@ -11,19 +11,30 @@ class SourceError(Exception):
     """A file or a microphone that cannot be used; the message is one line."""
 
 
+def silent(text: str) -> None:
+    """Tell nobody."""
+
+
 class Source(Protocol):
-    """A source of audio: mono, 16 bits, little-endian.
+    """A source of audio: 16 bits, little-endian.
 
     Attributes:
         live: whether it comes in real time; otherwise it is read as fast as it is sent.
-        sample_rate_hz: known once it is open.
         duration_ms: None if unknown.
+        channels: the names of channels that are heard separately, whose samples stand in turn, None for one
+            without; None for mono. Known once it is open.
+        tell: called with what the user should know, in the thread that iterates.
     """
 
     name: str
     live: bool
-    sample_rate_hz: int
     duration_ms: int | None
+    channels: tuple[str | None, ...] | None
+    tell: Callable[[str], None]
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The sample rate, known once it is open."""
 
     def open(self) -> None:
         """Open the source; may take a while. Raises SourceError."""

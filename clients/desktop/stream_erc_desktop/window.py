@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QEvent, Qt, QTimer
-from PySide6.QtGui import QCloseEvent, QGuiApplication
+from PySide6.QtCore import QEvent, Qt, QTimer, QUrl
+from PySide6.QtGui import QCloseEvent, QDesktopServices, QGuiApplication
 from PySide6.QtWidgets import QMainWindow
 from stream_erc_client import Failed, SessionClosed, TurnFinal
 
@@ -16,13 +16,14 @@ from stream_erc_desktop.header import announce
 from stream_erc_desktop.host import Host
 from stream_erc_desktop.keys import SpaceBar, add_shortcuts, application, show_shortcuts
 from stream_erc_desktop.model import ConnectionState, Notice, Tone, Turn
+from stream_erc_desktop.monitors import Input, Monitor, MonitorRecorder, Pair, PairRecorder
 from stream_erc_desktop.page import Page
 from stream_erc_desktop.palette import DARK, LIGHT, Theme
 from stream_erc_desktop.playback import Playback
 from stream_erc_desktop.player import Recording
 from stream_erc_desktop.preferences import Preferences
-from stream_erc_desktop.recorder import Microphone, Recorder
-from stream_erc_desktop.sample import Sample
+from stream_erc_desktop.recorder import Recorder
+from stream_erc_desktop.sample import Sample, beside_page
 from stream_erc_desktop.settings import SettingsDialog
 from stream_erc_desktop.sources import Source
 from stream_erc_desktop.theme import apply_theme, chosen_theme
@@ -63,6 +64,7 @@ class Window(QMainWindow):
         self._apply_look()
         self.refresh()
         self.page.controls.open.setFocus()
+        self._show_first()
         feed.look_for_microphones()
         feed.open(preferences.options)
         if host is not None:
@@ -72,7 +74,7 @@ class Window(QMainWindow):
             feed.connecting.connect(host.listen, Qt.ConnectionType.SingleShotConnection)
 
     def _listen_to_feed(self) -> None:
-        feed = self.feed
+        feed, page = self.feed, self.page
         feed.connecting.connect(self._begin)
         feed.event_received.connect(self._take_event)
         feed.audio_sent.connect(self._take_audio)
@@ -82,6 +84,7 @@ class Window(QMainWindow):
         feed.refused.connect(self._refused)
         feed.saved.connect(self._saved)
         feed.microphones.connect(self._show_microphones)
+        feed.told.connect(lambda text: page.notice_bar.show_notice(Notice(text)))
 
     def _listen_to_page(self) -> None:
         feed, page, controls = self.feed, self.page, self.page.controls
@@ -92,7 +95,7 @@ class Window(QMainWindow):
         page.sample.clicked.connect(self.hear_sample)
         controls.paused.connect(feed.pause)
         controls.talking.connect(lambda talking: feed.pause(not talking))
-        controls.look_for_microphones.connect(feed.look_for_microphones)
+        controls.look_for_microphones.connect(self._look_for_microphones)
         for retry in (page.retry, page.header.retry):
             retry.again.connect(self._try_again)
             retry.elsewhere.connect(self._ask_server)
@@ -120,6 +123,8 @@ class Window(QMainWindow):
             "F1": lambda: show_shortcuts(self),
             "F2": self._rename_selected,
             "Ctrl+O": self._ask_file,
+            "Ctrl+Return": self._finish_begun,
+            "Ctrl+Enter": self._finish_begun,
             "Ctrl+T": self._switch_look,
             "Ctrl+,": self._ask_settings,
             "Ctrl+Q": self.close,
@@ -127,13 +132,18 @@ class Window(QMainWindow):
 
     # --- the user's actions -------------------------------------------------------------------------
 
-    def record(self, microphone: Microphone) -> None:
-        """Hear a microphone."""
-        self._hear(Recorder(microphone, talking=not self.page.controls.ptt.isChecked()))
+    def record(self, chosen: Input) -> None:
+        """Hear a microphone, what the computer plays, or both."""
+        if isinstance(chosen, Monitor):
+            self._hear(MonitorRecorder(chosen))
+            return
+        microphone = chosen.microphone if isinstance(chosen, Pair) else chosen
+        recorder = Recorder(microphone, talking=not self.page.controls.ptt.isChecked())
+        self._hear(PairRecorder(recorder, chosen.monitor) if isinstance(chosen, Pair) else recorder)
 
     def open_recording(self, path: Path) -> None:
         """Hear a file."""
-        self._hear(Recording(path, live=self.preferences.live))
+        self._hear(Recording(path, live=self.preferences.live, choice=self.preferences.channels))
 
     def hear_sample(self) -> None:
         """Hear the server's sample conversation."""
@@ -148,9 +158,31 @@ class Window(QMainWindow):
         self.feed.hear(source, self.preferences.options)
 
     def finish(self) -> None:
-        """End the conversation."""
+        """End the conversation: the last turns are processed, and nothing can be corrected afterwards."""
+        self.page.notice_bar.hide()
         self.feed.finish()
         self._set_phase(Phase.FINISHING)
+
+    def _finish_begun(self) -> None:
+        if self.course.phase in (Phase.HEARING, Phase.OPEN):
+            self.finish()
+
+    def _look_for_microphones(self) -> None:
+        self.playback.close()  # PortAudio looks for devices only while it has no stream
+        self.feed.look_for_microphones()
+
+    def _show_first(self) -> None:
+        """Show what everybody who uses the window should know, until it has been read."""
+        if not self.preferences.notice_read:
+            text, more = captions.NOTICE
+            self.page.first.show_lasting(text, more, self._read_on, self._remember_notice)
+
+    def _read_on(self) -> None:
+        if self.feed.url:
+            QDesktopServices.openUrl(QUrl(beside_page(self.feed.url, "responsible-use.txt")))
+
+    def _remember_notice(self) -> None:
+        self.preferences.notice_read = True
 
     def select(self, index: int) -> None:
         """Show one turn: its row, its span on the timeline and its probabilities."""
@@ -190,7 +222,9 @@ class Window(QMainWindow):
             self.open_recording(path)
 
     def _ask_where_to_save(self) -> None:
-        path = questions.save_path(self)
+        recording = self.course.recording
+        stem = Path(recording.name).stem if recording else "conversation"
+        path = questions.save_path(self, stem, self.course.conversation.exports)
         if path is not None:
             self.feed.save(path)
 
@@ -287,7 +321,10 @@ class Window(QMainWindow):
         self.playback.clear(source.sample_rate_hz)
         self._set_phase(Phase.HEARING)
         self.setFocus()  # not on a button: Space talks or pauses now, and must not press Finish
-        if isinstance(source, Recorder):
+        if source.channels and not any(source.channels):
+            text = captions.separate(len(source.channels))
+            self.page.notice_bar.show_notice(Notice(text))
+        if isinstance(source, Recorder | PairRecorder):
             self.page.controls.show_talking(source.talking)
 
     def _source_ended(self) -> None:
@@ -314,7 +351,7 @@ class Window(QMainWindow):
         self.course.unsaved = False
         self.page.notice_bar.show_notice(Notice(f"Saved to {path}", Tone.GOOD))
 
-    def _show_microphones(self, found: list[Microphone] | str) -> None:
+    def _show_microphones(self, found: list[Input] | str) -> None:
         self.page.controls.show_microphones(found)
         self._soon(changed=True)
 

@@ -62,7 +62,7 @@ class Connector:
         retry_for_s: float,
         silence_timeout_s: float,
     ) -> None:
-        self._url, self._connection, self._inbox, self._token = url, connection, inbox, token
+        self.url, self.token, self._connection, self._inbox = url, token, connection, inbox
         self._retry_for_s, self._silence_timeout_s = retry_for_s, silence_timeout_s
         self.connected = False
         self.ready, self.over, self.moved = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -136,32 +136,21 @@ class Connector:
         return reason
 
     async def _open(self) -> ClientConnection:
-        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
         try:
-            return await open_socket(
-                self._url,
-                additional_headers=headers,
-                user_agent_header="stream-erc-client/0.1.0",
-                compression=None,
-                proxy=None if _is_local(self._url) else True,
-                open_timeout=OPEN_S,
-                ping_interval=None,  # the protocol has its own pings
-                close_timeout=2.0,
-                max_size=MAX_MESSAGE_BYTES,
-            )
+            return await opening(self.url, self.token)
         except InvalidStatus as error:
             status = error.response.status_code
             if status in (401, 403):
                 raise AuthenticationFailed(f"expected to be admitted, got HTTP {status}") from error
             if status not in RETRIED_STATUS:
-                raise ConnectionFailed(f"{self._url}: expected a WebSocket, got HTTP {status}") from error
+                raise ConnectionFailed(f"{self.url}: expected a WebSocket, got HTTP {status}") from error
             raise _Refused(f"HTTP {status}") from error
         except InvalidURI as error:
             raise ConnectionFailed(str(error)) from error
         except (OSError, InvalidHandshake, asyncio.TimeoutError, EOFError) as error:
             reason = str(error) or f"no answer within {OPEN_S:g} s"
             if not self.ready.is_set() and not self._attempt:
-                raise ConnectionFailed(f"{self._url}: expected a server, got {reason}") from error
+                raise ConnectionFailed(f"{self.url}: expected a server, got {reason}") from error
             raise _Refused(reason) from error
 
     async def _converse(self, socket: ClientConnection) -> str:
@@ -172,7 +161,7 @@ class Connector:
             await self._read(socket)
             return ""
         except ConnectionClosed as closed:
-            if self._silent and self._connection.created is None and self._token is None:
+            if self._silent and self._connection.created is None and self.token is None:
                 raise AuthenticationFailed(
                     f"expected a message within {FIRST_MESSAGE_S:g} s, got none: it may ask for a token"
                 ) from closed
@@ -280,6 +269,27 @@ def socket_url(url: str) -> str:
     if scheme not in ("ws", "wss") or not host:
         raise InvalidInput(expected)
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") or PATH, parts.query, ""))
+
+
+def opening(url: str, token: str | None, max_bytes: int | None = MAX_MESSAGE_BYTES) -> open_socket:
+    """Return a socket to open: an awaitable and an asynchronous context manager.
+
+    Args:
+        url: of the socket.
+        token: the server's bearer token.
+        max_bytes: the largest message accepted; None for any.
+    """
+    return open_socket(
+        url,
+        additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
+        user_agent_header="stream-erc-client/0.1.0",
+        compression=None,
+        proxy=None if _is_local(url) else True,
+        open_timeout=OPEN_S,
+        ping_interval=None,  # the protocol has its own pings
+        close_timeout=2.0,
+        max_size=max_bytes,
+    )
 
 
 def _is_local(url: str) -> bool:

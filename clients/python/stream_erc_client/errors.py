@@ -7,6 +7,7 @@
     ├── AuthenticationFailed    the token is missing or wrong
     ├── ConfigurationRefused    the server does not support the requested configuration
     ├── InputRefused            the server closed the session because of an input
+    ├── ExportRefused           the server cannot give the session as this file
     ├── InvalidInput            a value that cannot be sent (also a ValueError)
     │   └── AudioError          a file or a microphone that cannot be used
     ├── SessionEnded            something was sent after the end
@@ -36,6 +37,10 @@ class ConfigurationRefused(StreamErcClientError):
 
 class InputRefused(StreamErcClientError):
     """The server closed the session because of an input."""
+
+
+class ExportRefused(StreamErcClientError):
+    """The server cannot give the session as a file: not in this format, or it no longer has it."""
 
 
 class InvalidInput(StreamErcClientError, ValueError):

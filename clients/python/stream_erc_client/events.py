@@ -129,6 +129,7 @@ class SessionCreated(ServerMessage):
     limits: Limits | None = None
     voices: tuple[str, ...] | None = None
     keeps_voices: bool | None = None
+    exports: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:  # without the token: whoever has it can take over the session
         return f"SessionCreated(session_id={self.session_id!r}, model={self.model!r}, asr={self.asr!r})"
@@ -392,6 +393,16 @@ class SessionDeleted(ServerMessage):
     type = "session.deleted"
 
 
+@dataclass(frozen=True, kw_only=True)
+class SessionExported(ServerMessage):
+    """A session as a file: `content` is base64, see `Session.export`."""
+
+    type = "session.exported"
+    format: str
+    content: str
+    left_out: int
+
+
 @dataclass(frozen=True)
 class Unknown:
     """A message of a type unknown to this version."""
@@ -447,5 +458,6 @@ Message: TypeAlias = (
     | SessionGoingAway
     | SessionClosed
     | SessionDeleted
+    | SessionExported
 )
 Event: TypeAlias = Message | Unknown | Disconnected | Reconnected

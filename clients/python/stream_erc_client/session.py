@@ -18,11 +18,13 @@ from stream_erc_client.connection import Connection
 from stream_erc_client.connector import Connector, socket_url
 from stream_erc_client.errors import (
     AudioError,
+    ExportRefused,
     InvalidInput,
     SessionEnded,
     SessionLost,
 )
 from stream_erc_client.events import Configuration, Event, SessionCreated, SpeakerSummary
+from stream_erc_client.exporting import export
 from stream_erc_client.inbox import Inbox
 from stream_erc_client.media import MediaFile, open_audio
 from stream_erc_client.microphone import record
@@ -277,7 +279,7 @@ class Session:
         self._connection.delete()
         self._connector.wake()
 
-    def play(self, path: Path | str, *, pace: Pace | None = None) -> asyncio.Task[None]:
+    def play(self, path: Path | str, *, pace: Pace | None = None, keep: bool = False) -> asyncio.Task[None]:
         """Send a recording in the background, then close.
 
         Args:
@@ -285,6 +287,7 @@ class Session:
                 channels are mixed if the session has one channel, and must be as many as the session's
                 otherwise.
             pace: `live` in real time, `replay` as fast as the server reads; None for the session's pace.
+            keep: as for `close`.
 
         Raises:
             AudioError: no such file, not at the session's rate, or with another number of channels; the error
@@ -303,7 +306,7 @@ class Session:
             raise AudioError(
                 f"{path}: expected {buffer.channels} channels like the session, got {wav.channels}"
             )
-        return self._start(lambda: self._play(wav, pace or self._pace))
+        return self._start(lambda: self._play(wav, pace or self._pace, keep))
 
     def listen(self, device: int | str | None = None) -> asyncio.Task[None]:
         """Send the microphone's audio in the background, until `close`.
@@ -321,6 +324,22 @@ class Session:
     def summary(self) -> tuple[SpeakerSummary, ...] | None:
         """Return the whole of the conversation by speaker: the server's, once `SessionClosed` has come."""
         return self._connection.summary
+
+    async def export(self, file_format: str, *, name: str | None = None) -> bytes:
+        """Return the turns so far as a file; after the end only if the session was closed with `keep`.
+
+        Args:
+            file_format: one of `created.exports`: `srt`, `csv`, `textgrid` ...
+            name: the name of what was heard, for the file.
+
+        Raises:
+            ConnectionFailed: no server answers.
+            ExportRefused: not in this format, or the server no longer has the session.
+        """
+        secret = self.created.resume_token
+        if secret is None:
+            raise ExportRefused("expected a session that can be resumed, got one without a resume token")
+        return await export(self._connector.url, secret, file_format, token=self._connector.token, name=name)
 
     # --- events ---
 
@@ -360,7 +379,7 @@ class Session:
             connector.fail(SessionLost(message))
         self._raise_failure()
 
-    async def _play(self, wav: WavFile | MediaFile, pace: Pace) -> None:
+    async def _play(self, wav: WavFile | MediaFile, pace: Pace, keep: bool) -> None:
         loop = asyncio.get_running_loop()
         began, sent = loop.time(), 0
         with wav:
@@ -370,7 +389,7 @@ class Session:
                 if pace == "live":
                     await asyncio.sleep(began + sent / wav.sample_rate_hz - loop.time())
                 await self._send_audio(chunk, patient=True)
-        self._close()
+        self._close(keep=keep)
 
     async def _listen(self, device: int | str | None) -> None:
         async with contextlib.aclosing(record(device, self._connection.buffer.sample_rate_hz)) as chunks:

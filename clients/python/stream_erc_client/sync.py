@@ -137,11 +137,15 @@ class Session:
         """Return the whole of the conversation by speaker: the server's, once `SessionClosed` has come."""
         return self._session.summary()
 
-    def play(self, path: Path | str, *, pace: Pace | None = None) -> None:
+    def export(self, file_format: str, *, name: str | None = None) -> bytes:
+        """Return the turns so far as a file in one of the formats of `created.exports`."""
+        return self._run(self._session.export(file_format, name=name))
+
+    def play(self, path: Path | str, *, pace: Pace | None = None, keep: bool = False) -> None:
         """Send a recording in the background, then close."""
 
         async def start() -> None:
-            self._session.play(path, pace=pace)
+            self._session.play(path, pace=pace, keep=keep)
 
         self._run(start())
 

@@ -7,6 +7,7 @@
   const RULER = 26, WAVE = 76, LANE = 34, GAP = 14;   // px; LANE and GAP as in report.css
   const EAGER_TURNS = 1500;        // a larger report draws a dialogue when it comes into view
   const MAX_ZOOM_PX_S = 160;
+  const NARROW_PX = 500, READABLE_PX = 56;
 
   /** An element with properties and children; text only ever goes in as text. */
   function el(tag, props = {}, ...children) {
@@ -112,11 +113,14 @@
   });
   const every = sessions.flatMap((s) => s.turns);
   const many = sessions.length > 1;
-  const ROW = many ? 21 : 26;      // px
+  const ROW = many ? 24 : 32;      // px
+  const FIGURE_PX = 30, FIGURE_P = 0.1;      // a turn of this width tells its probabilities in figures, from this one on
   const heard = data.audio ? sessions.find((s) => s.timed) ?? sessions.find((s) => s.heard) ?? (many ? undefined : sessions[0]) : undefined;
   for (const s of sessions) {
     const ends = s.turns.map((t) => t.end ?? 0);
-    s.durationMs = Math.max(s === heard ? data.audio.duration_ms : 0, s.raw.closed?.audio_ms ?? 0, s.raw.created?.source?.duration_ms ?? 0, 0, ...ends);
+    const heardMs = Math.max(s === heard ? data.audio.duration_ms : 0, s.raw.closed?.audio_ms ?? 0, 0, ...ends);
+    s.wholeMs = s.raw.created?.source?.duration_ms ?? 0;
+    s.durationMs = heardMs || s.wholeMs;      // what was heard of it, where it was stopped before its end
   }
   const anchor = (turn) => (many ? `s${turn.session.number + 1}-turn-${turn.index + 1}` : `turn-${turn.index + 1}`);
 
@@ -235,7 +239,7 @@
     constructor(session) {
       this.session = session;
       this.timed = session.timed || session === heard;
-      this.zoom = 1;
+      this.zoom = 1;       // a narrow screen begins with the first turns: see `begin`
       // A text-only turn is as wide as any other: one unit of the axis.
       this.total = this.timed ? Math.max(1, session.durationMs) : Math.max(1, session.turns.length);
       this.wave = session === heard && peaks.length ? WAVE : 0;
@@ -275,7 +279,7 @@
       const block = el("button", {
         type: "button", tabIndex: -1, class: `block ${turn.failed ? "failed" : emotions.get(turn.emotion.label).css}`,
         "aria-label": `Turn ${turn.index + 1}, ${speakerText(turn) ?? ""} ${what}`,
-      }, el("span", {}, turn.failed ? "" : emotions.get(turn.emotion.label).code), turn.unsure ? el("span", { class: "unsure" }, "?") : null);
+      }, el("span", {}, turn.failed ? "" : turn.emotion.label), turn.unsure ? el("span", { class: "unsure" }, "?") : null);
       block.style.left = `${(100 * from) / this.total}%`;
       block.style.width = `${(100 * (to - from)) / this.total}%`;
       block.addEventListener("click", () => { hear(turn); if (turn.session !== heard || !audio.element) select(turn, true); });
@@ -303,6 +307,14 @@
       this.draw();
       this.scroller.scrollLeft = centre * this.width() - anchorX;
       this.draw();
+    }
+
+    /** Draw for the first time: on a narrow screen so much time that most turns are wide enough to be read. */
+    begin() {
+      this.draw();
+      const widths = this.session.turns.filter((t) => t.start !== null).map((t) => t.end - t.start).sort((a, b) => a - b);
+      const median = widths[Math.floor(widths.length / 2)];
+      if (this.timed && median && this.scroller.clientWidth < NARROW_PX) this.setZoom((READABLE_PX * this.total) / median / this.scroller.clientWidth, 0);
     }
 
     width() { return this.inner.offsetWidth; }
@@ -343,10 +355,6 @@
       if (!this.timed) {
         this.inner.style.minWidth = "0";
         this.scroller.style.width = `${Math.min(width, room)}px`;
-      }
-      for (const turn of this.session.turns) {
-        const [from, to] = this.timed && turn.start === null ? [0, 0] : this.span(turn);
-        for (const block of turn.blocks) block.classList.toggle("wide", ((to - from) / this.total) * width >= 19);
       }
       if (this.in) { this.out.disabled = this.zoom <= 1; this.in.disabled = (this.total / 1000) * MAX_ZOOM_PX_S <= width + 1; }
       this.paint();
@@ -398,22 +406,36 @@
       }
     }
 
+    /** Paint a row for each label: its probability in each turn, as a bar that fills the row at 100%, and in figures. */
     paintRows(pen, left, room) {
-      const line = themed("--line"), theme = root.dataset.theme;
+      const theme = root.dataset.theme, [track, ink] = [themed("--hover"), themed("--ink")];
+      const most = ROW - 6;
+      pen.font = `600 11px ${themed("--sans")}`;
+      pen.textBaseline = "middle";
       this.session.labels.forEach((label, i) => {
-        const base = (i + 1) * ROW - 5;
-        pen.fillStyle = line;
-        pen.fillRect(0, base, room, 1);
-        pen.fillStyle = emotions.get(label)[theme];
+        const base = (i + 1) * ROW - 3, figures = [];      // written last: turns that overlap cover one another
         for (const turn of this.session.turns) {
           if (turn.failed || (this.timed && turn.start === null)) continue;
           const [from, to] = this.span(turn).map((v) => this.x(v) - left);
           if (to < 0 || from > room) continue;
-          const p = turn.emotion.probabilities[label] ?? 0;
-          const height = p * (ROW - 8);
-          if (height < 0.4) continue;
-          pen.globalAlpha = (turn.shown ? 1 : 0.14) * (label === turn.emotion.label ? 1 : 0.55);
-          pen.fillRect(from, base - height, Math.max(1.5, to - from - 0.5), height);
+          const p = turn.emotion.probabilities[label] ?? 0, width = Math.max(1.5, to - from - 1), first = label === turn.emotion.label;
+          pen.globalAlpha = turn.shown ? 1 : 0.14;
+          pen.fillStyle = track;
+          pen.fillRect(from, base - most, width, most);
+          pen.fillStyle = emotions.get(label)[theme];
+          pen.globalAlpha *= first ? 1 : 0.45;
+          pen.fillRect(from, base - p * most, width, p * most);
+          pen.globalAlpha = turn.shown ? 1 : 0.14;
+          if (width < FIGURE_PX || p < FIGURE_P) continue;
+          // In the bar where it is high, or else above it.
+          const inside = p >= 0.45, text = percent(p);
+          const colour = inside && first ? inkOn(rgb(emotions.get(label)[theme])) : ink;
+          figures.push([colour, pen.globalAlpha, text, from + (width - pen.measureText(text).width) / 2, inside ? base - (p * most) / 2 : base - p * most - 7]);
+        }
+        for (const [colour, alpha, text, x, y] of figures) {
+          pen.fillStyle = colour;
+          pen.globalAlpha = alpha;
+          pen.fillText(text, x, y);
         }
         pen.globalAlpha = 1;
       });
@@ -522,7 +544,7 @@
     session.box.append(session.turns.length ? list : el("p", { class: "empty" }, session.heard ? "No speech was heard." : "No turns."));
     session.box.style.minHeight = "";
     if (timeline.figure.parentElement) timeline.resized.observe(timeline.figure.parentElement);
-    timeline.draw();
+    timeline.begin();
     refresh(session);
   }
 
@@ -607,8 +629,7 @@
       for (const e of data.emotions) {
         const c = ownCounts.get(e.label) ?? 0;
         if (!c) continue;
-        const wide = c / most[0][1];
-        const part = el("i", { class: emotions.get(e.label).css, title: `${e.label}: ${plural(c, "turn")}` }, wide >= (innerWidth < 720 ? 0.3 : 0.12) ? e.label : wide >= (innerWidth < 720 ? 0.08 : 0.04) ? e.code : "");
+        const part = el("i", { class: emotions.get(e.label).css, title: `${e.label}: ${plural(c, "turn")}` }, el("span", {}, e.label));
         part.style.flex = `${c} 1 0`;
         share.style.width = percent(n / most[0][1]);
         share.append(part);
@@ -628,7 +649,7 @@
     $("whole").hidden = !summary.length;
     for (const one of summary.slice(0, 12)) {
       const facts = [["Turns", String(one.turns)], ["Shifts of emotion", shiftText(one.shifts)]];
-      if (one.share !== null) facts.unshift(["Speaking time", `${clock(one.speaking_ms, false)}, ${percent(one.share)} of all`]);
+      if (one.share !== null) facts.unshift(["Speech", `${clock(one.speaking_ms, false)}, ${percent(one.share)} of all`]);
       if (one.share !== null) facts.push(["Interruptions", String(one.interruptions)]);
       const list = el("dl", {}, ...facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
       const heads = ["Emotion", "Turns", ...(one.share === null ? [] : ["Time"]), "Mean probability"];
@@ -676,7 +697,7 @@
     const most = Math.max(...stages.map((s) => s.p95));
     const ms = (v) => `${v < 10 ? v.toFixed(1) : Math.round(v).toLocaleString("en")} ms`;
     const cell = (kind, text, more) => el("div", { class: kind, ...more }, text);
-    const table = el("div", { class: "stages", role: "table", "aria-label": "Latency by stage" }, cell("th", ""), cell("th", ""), cell("th num", "median"), cell("th num", "95th percentile"));
+    const table = el("div", { class: "stages", role: "table", "aria-label": "Latency by stage" }, cell("th", ""), cell("th", ""), cell("th num", "median"), el("div", { class: "th num" }, el("abbr", { title: "95th percentile" }, "p95")));
     for (const s of stages) {
       const [long, short] = [el("i"), el("i")];
       long.style.width = percent(s.p95 / most);
@@ -685,7 +706,7 @@
       table.append(cell(kind, words[s.key]), el("div", { class: "span", "aria-hidden": "true" }, long, short), cell(`num${kind}`, ms(s.median)), cell(`num${kind}`, ms(s.p95)));
     }
     $("latency").append(table);
-    if (!sessions.some((s) => s.heard)) $("latency-title").textContent = "Time to the result of a turn";
+    if (!sessions.some((s) => s.heard)) $("latency-what").textContent = "To the result of a turn.";
   }
 
   function drawMeta() {
@@ -706,6 +727,8 @@
     const note = (text, mild) => $("notes").append(el("p", { class: mild ? "note mild" : "note" }, text));
     if (failed) note(`${plural(failed, "turn")} could not be analysed; marked in the transcript.`);
     const open = sessions.filter((s) => !s.raw.closed).length;
+    const cut = sessions.filter((s) => s.heard && s.wholeMs - s.durationMs > 1000);
+    if (cut.length) note(many ? `${plural(cut.length, "dialogue")} stopped before the end of the recording.` : `Heard until ${clock(cut[0].durationMs, false)} of ${clock(cut[0].wholeMs, false)}.`, true);
     if (open) note(many ? `${plural(open, "dialogue")} did not come to an end: this is what was heard of them.` : "The session did not come to an end: this is what was heard until then.");
     if (data.audio?.note) note(data.audio.note, true);
     if (!sessions.length) note("Nothing was heard.", true);

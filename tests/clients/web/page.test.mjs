@@ -5,7 +5,8 @@ import test from "node:test";
 import { Axis } from "../../../clients/web/axis.js";
 import { Conversation } from "../../../clients/web/conversation.js";
 import { eventLines } from "../../../clients/web/downloads.js";
-import { Departures, Latencies, brief, quantile } from "../../../clients/web/latency.js";
+import { Departures, Latencies, brief } from "../../../clients/web/latency.js";
+import { quantile } from "../../../clients/web/quantile.js";
 import { emotionStyles, tint } from "../../../clients/web/palette.js";
 import { Playback } from "../../../clients/web/playback.js";
 import { reportPage } from "../../../clients/web/report.js";
@@ -114,13 +115,19 @@ test("speech that waits to be understood is kept with its words, and counted onc
   assert.equal(conversation.behind, 0);
   conversation.apply({ type: "speech.stopped", audio_end_ms: 900 });
   conversation.apply({ type: "speech.started", audio_start_ms: 1000 });
-  assert.deepEqual(conversation.speeches, [{ start: 0, end: 900, over: true, partial }, { start: 1000, end: null, over: false, partial: null }]);
+  assert.deepEqual(conversation.speeches, [{ channel: null, start: 0, end: 900, over: true, partial }, { channel: null, start: 1000, end: null, over: false, partial: null }]);
   assert.equal(conversation.behind, 1);
   conversation.apply(final(0));
   assert.deepEqual(conversation.speeches.map((speech) => speech.start), [1000]);
   assert.equal(conversation.behind, 0);
   conversation.dropPartial();
   assert.deepEqual(conversation.speeches, []);
+});
+
+test("a turn that begins before the speech that announced it ends that speech, and no later one", () => {
+  const conversation = talk({ type: "speech.started", audio_start_ms: 30 }, { type: "speech.started", audio_start_ms: 700 });
+  conversation.apply(final(0));
+  assert.deepEqual(conversation.speeches.map((speech) => speech.start), [700]);
 });
 
 test("a failed turn has no speaker and stays in its place", () => {
