@@ -825,7 +825,7 @@ def test_a_session_is_had_as_a_file_while_it_goes_on_and_after_its_end() -> None
             async for event in session:
                 if isinstance(event, erc.TurnFinal):
                     during = await session.export("txt")
-                    await session.close()
+                    await session.close(keep=True)
         after = await session.export("csv", name="talk.wav")
         with pytest.raises(erc.ExportRefused) as refused:
             await session.export("docx")

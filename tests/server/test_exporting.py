@@ -27,7 +27,7 @@ def ended(server: Running) -> Client:
     client.send_audio(TALK)
     client.send("speaker.rename", speaker="speaker_1", name="Anna")
     client.until("speaker.updated")
-    client.send("session.close")
+    client.send("session.close", keep=True)
     assert client.code() == 1000
     return client
 
