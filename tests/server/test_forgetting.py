@@ -9,6 +9,7 @@ from fakes import conversation
 from serving import Client, Running, eventually, serve
 
 from stream_erc.server.stores.sqlite import SqliteStore
+from stream_erc.server.websocket import WebSocket
 
 TALK = conversation([(1.0, 200), (0.8, 900)])
 
@@ -49,11 +50,18 @@ def test_a_session_is_deleted_once_its_client_has_its_end(running, tmp_path) -> 
     assert not resumable(running, client)
 
 
-def test_a_session_whose_end_may_be_lost_is_kept(running) -> None:
-    client = Client(running.socket_url)
-    talk(client)
-    client.send("session.close")
-    client.vanish()  # before any answer to the server's close
+def test_a_session_whose_end_may_be_lost_is_kept(running, monkeypatch) -> None:
+    close = WebSocket.close
+
+    async def unanswered(socket: WebSocket, code: int, reason: str) -> bool:
+        await close(socket, code, reason)
+        return False
+
+    monkeypatch.setattr(WebSocket, "close", unanswered)
+    with Client(running.socket_url) as client:
+        talk(client)
+        client.send("session.close")
+        assert client.code() == 1000
     assert resumable(running, client)
 
 
