@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import queue
 import random
@@ -37,7 +38,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
 from serving import Running, real_engine, serve, start
-from stream_erc_client import sync
+from stream_erc_client import microphone, sync
 from stream_erc_client.audio import WavFile
 from stream_erc_client.buffer import Buffer, packet_samples
 from stream_erc_client.connection import Connection
@@ -1501,27 +1502,50 @@ def test_a_file_of_another_rate_or_for_another_encoding_is_refused(tmp_path: Pat
 
 
 class SoundCard:
-    """Stands in for the module sounddevice: a thread calls back with what is to be heard."""
+    """Stands in for the module sounddevice: a thread calls back with what is to be heard.
+
+    Args:
+        blocks: of the first stream; `later` are those of the ones after it.
+        away: how many times the device cannot be opened after the first stream.
+        ends: whether a stream says that it has ended, or just brings nothing any more.
+    """
 
     class PortAudioError(Exception):
         pass
 
-    def __init__(self, blocks: list[bytes], fault: str | None = None, pause_s: float = 0.0) -> None:
-        self.blocks, self.fault, self.pause_s = blocks, fault, pause_s
+    def __init__(
+        self,
+        blocks: list[bytes],
+        fault: str | None = None,
+        pause_s: float = 0.0,
+        later: tuple[list[bytes], ...] = (),
+        away: float = math.inf,
+        ends: bool = True,
+    ) -> None:
+        self.takes, self.fault, self.pause_s = [blocks, *later], fault, pause_s
+        self.away, self.ends = away, ends
         self.asked: Fields = {}
+        self.opened = 0
         self.closed = False
+
+    def query_devices(self, device: object, kind: str) -> Fields:
+        return {"default_samplerate": 48_000.0}
 
     def RawInputStream(self, callback: Callable[..., None], **asked: Any) -> Any:  # noqa: N802
         if self.fault == "open":
             raise self.PortAudioError("no such device")
-        self.asked = asked
+        if self.opened == 1 and self.away:
+            self.away -= 1
+            raise self.PortAudioError("it is not there")
+        blocks = self.takes[self.opened]
+        self.opened, self.asked, self.closed = self.opened + 1, asked, False
         stream = SimpleNamespace(active=True)
 
         def play() -> None:
-            for block in self.blocks:
+            for block in blocks:
                 callback(memoryview(block), len(block) // 2, None, None)
                 time.sleep(self.pause_s)
-            stream.active = False
+            stream.active = not self.ends
 
         thread = threading.Thread(target=play)
 
@@ -1533,7 +1557,14 @@ class SoundCard:
         return stream
 
 
-def test_the_microphone_is_heard_until_it_ends() -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the time that is waited for a microphone."""
+    for name, value in (("POLL_S", 0.05), ("STALL_S", 0.2), ("RETURN_S", 1.0)):
+        monkeypatch.setattr(microphone, name, value)
+
+
+def test_the_microphone_is_heard_until_it_ends(impatient: None) -> None:
     blocks = list(chunks(samples(0.4)))
     card = SoundCard(blocks)
 
@@ -1544,7 +1575,8 @@ def test_the_microphone_is_heard_until_it_ends() -> None:
                 found.append(block)
         return found
 
-    assert run(once()) == blocks
+    found = run(once())
+    assert found[: len(blocks)] == blocks and not any(b"".join(found[len(blocks) :]))
     assert card.closed
     assert card.asked == {
         "device": "USB",
@@ -1555,7 +1587,34 @@ def test_the_microphone_is_heard_until_it_ends() -> None:
     }
 
 
-def test_what_a_slow_reader_lets_pass_is_silence() -> None:
+@pytest.mark.parametrize("ends", [True, False], ids=["vanishes", "falls silent"])
+def test_a_microphone_that_comes_back_is_heard_again(
+    impatient: None, caplog: pytest.LogCaptureFixture, ends: bool
+) -> None:
+    before, after = list(chunks(samples(0.4))), list(chunks(samples(0.4)))[::-1]
+    card = SoundCard(before, later=(after,), away=2, ends=ends)
+
+    async def once() -> list[bytes]:
+        found: list[bytes] = []
+        async with contextlib.aclosing(record("USB", 16_000, card)) as heard:
+            async for block in heard:
+                found.append(block)
+                if found[-len(after) :] == after and len(found) > len(before):
+                    break
+        return found
+
+    found = run(once())
+    away = found[len(before) : -len(after)]
+    assert found[: len(before)] == before and not any(b"".join(away))
+    assert len(b"".join(away)) >= 2 * 3 * round(0.05 * 16_000)  # time went on
+    assert card.opened == 2 and card.closed
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "microphone: disconnected; listening goes on when it is back",
+        "microphone: heard again",
+    ]
+
+
+def test_what_a_slow_reader_lets_pass_is_silence(impatient: None) -> None:
     blocks = [bytes([n % 250 + 1]) * 1280 for n in range(300)]  # 12 s, and 10 may wait
 
     async def once() -> bytes:
@@ -1575,7 +1634,8 @@ def test_what_a_slow_reader_lets_pass_is_silence() -> None:
 
 def test_a_microphone_that_does_not_open_is_told() -> None:
     async def once() -> None:
-        with pytest.raises(erc.AudioError, match="expected a microphone at 16000 Hz, got no such device"):
+        told = "expected a microphone at 16000 Hz, got no such device; its own rate is 48000 Hz: connect"
+        with pytest.raises(erc.AudioError, match=told):
             await anext(record(None, 16_000, SoundCard([], fault="open")))
 
     run(once())
