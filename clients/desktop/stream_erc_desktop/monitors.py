@@ -12,13 +12,14 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
-from stream_erc_desktop.recorder import Microphone, Recorder
+from stream_erc_desktop.recorder import DEVICE_TIMEOUT_S, Microphone, Recorder
 from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, SourceError, silent
 
 LIST_S = 5.0  # time limit for the list of monitors
 AGAIN_S = 0.5  # between two attempts to record a monitor that has ended
 RETURN_S = 10.0  # after this long without a monitor that had been there, it is gone
 HELD_MS = 400  # of a monitor that runs ahead of the microphone; beyond it, the oldest audio is dropped
+LONGEST_HELD_MS = HELD_MS + round(1_000 * DEVICE_TIMEOUT_S)  # while the microphone brings nothing
 PAIR = ("You", "Computer")
 
 
@@ -229,18 +230,20 @@ class PairRecorder:
             await asyncio.gather(listening, return_exceptions=True)
 
     async def _listen(self) -> None:
-        most = 2 * (self.sample_rate_hz * HELD_MS // 1_000)
+        most = 2 * (self.sample_rate_hz * LONGEST_HELD_MS // 1_000)
         try:
             async with aclosing(self._monitor.blocks()) as blocks:
                 async for block in blocks:
                     self._held += block
-                    if len(self._held) > most:  # its clock is faster, or the microphone was away
-                        del self._held[: len(self._held) - most // 2]
+                    del self._held[: max(0, len(self._held) - most)]
         except SourceError as error:
             self._failed = error
 
     def _take(self, size: int) -> bytes:
         """Return so many bytes of the monitor, with silence for what it lacks."""
+        most = 2 * (self.sample_rate_hz * HELD_MS // 1_000)
+        if len(self._held) - size > most:  # its clock is faster
+            del self._held[: len(self._held) - size - most // 2]
         piece = bytes(self._held[:size])
         del self._held[:size]
         return piece + bytes(size - len(piece))

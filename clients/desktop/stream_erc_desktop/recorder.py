@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import soxr
 
+from stream_erc_desktop.channels import mix
 from stream_erc_desktop.sound_card import STREAMS, SoundLibrary, sound_library
 from stream_erc_desktop.sources import BLOCK_MS, SAMPLE_RATE_HZ, SourceError, silent
 
@@ -14,7 +18,7 @@ QUEUE_BLOCKS = 10_000 // BLOCK_MS  # queued for a slow connection; more is repla
 DEVICE_TIMEOUT_S = 2.0  # a device that brings no audio for so long is gone
 AGAIN_S = 0.5  # between two attempts to open a device that was disconnected
 RETURN_S = 60.0  # a device that is not back after so long is not waited for
-MAX_RATE_HZ = 48_000
+MAX_RATE_HZ = 48_000  # of the protocol; a faster device is resampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,6 @@ class Recorder:
         self.sample_rate_hz = SAMPLE_RATE_HZ
         self.tell: Callable[[str], None] = silent
         self._library = library
-        self._channels = 1
-        self._stopped = False
         self._stream: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -87,16 +89,14 @@ class Recorder:
         Raises:
             SourceError: it cannot be opened.
         """
-        own_hz = self.microphone.rate_hz
-        self._open(self.microphone, (SAMPLE_RATE_HZ, 1), (own_hz, 1), (own_hz, self.microphone.channels))
+        rate_hz = self._open(self.microphone)
+        self.sample_rate_hz = rate_hz if rate_hz <= MAX_RATE_HZ else SAMPLE_RATE_HZ
 
-    def _open(self, microphone: Microphone, *ways: tuple[int, int]) -> None:
-        """Open a device in the first of these ways, (sample rate, channels), that it takes."""
-        sound = self._sound()
+    def _open(self, microphone: Microphone) -> int:
+        """Open a device at the rate of the conversation if it can, or else at its own; return the rate."""
+        sound, own_hz = self._sound(), microphone.rate_hz
         failed: Exception | None = None
-        for rate_hz, channels in ways:
-            if rate_hz > MAX_RATE_HZ:
-                continue
+        for rate_hz, channels in ((self.sample_rate_hz, 1), (own_hz, 1), (own_hz, microphone.channels)):
             try:
                 self._stream = sound.RawInputStream(
                     device=microphone.index,
@@ -104,14 +104,13 @@ class Recorder:
                     channels=channels,
                     dtype="int16",
                     blocksize=rate_hz * BLOCK_MS // 1_000,
-                    callback=self._hear,
+                    callback=partial(self._hear, _Way(rate_hz, channels)),
                 )
             except (sound.PortAudioError, ValueError) as error:
                 failed = error
             else:
-                self.sample_rate_hz, self._channels = rate_hz, channels
                 STREAMS.opened()
-                return
+                return rate_hz
         raise SourceError(f"The microphone {self.name} cannot be opened: {failed}") from failed
 
     @property
@@ -122,29 +121,39 @@ class Recorder:
         return self._library if self._library is not None else sound_library("The microphone")
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the audio as it is recorded; a device that was disconnected is taken up when it is back.
+        """Yield the audio as it is recorded.
+
+        A device that was disconnected, or changed its rate, is taken up when it is back. Until then there is
+        silence, so that a turn ends, and another channel goes on.
 
         Raises:
             SourceError: the device cannot be started, or did not come back.
         """
         self._loop = loop = asyncio.get_running_loop()
-        lost_at: float | None = None
+        heard_at = told_at = opened_at = loop.time()  # of the last audio; of it or silence; of the opening
+        away = False
         try:
             self._start()
             while True:
                 try:
-                    block = await asyncio.wait_for(self._queue.get(), DEVICE_TIMEOUT_S)
+                    block = await asyncio.wait_for(self._queue.get(), AGAIN_S if away else DEVICE_TIMEOUT_S)
                 except TimeoutError:  # also where the device changed its rate, and no error says so
-                    if lost_at is None:
-                        lost_at = loop.time()
+                    now = loop.time()
+                    if not away:
+                        away = True
                         self.tell(f"{self._called} was disconnected; listening goes on when it is back.")
-                    await self._come_back(lost_at + RETURN_S)
+                    yield bytes(2 * round((now - told_at) * self.sample_rate_hz))
+                    told_at = now
+                    if self._stream is None or now - opened_at >= DEVICE_TIMEOUT_S:
+                        await self._open_again(now - heard_at)
+                        opened_at = loop.time()
                     continue
                 if block is None:
                     return
-                if lost_at is not None:
-                    lost_at = None
+                if away:
+                    away = False
                     self.tell(f"{self._called} is heard again.")
+                heard_at = told_at = opened_at = loop.time()
                 yield block
         finally:
             self.close()
@@ -155,41 +164,36 @@ class Recorder:
         except self._sound().PortAudioError as error:
             raise SourceError(f"{self._called} cannot be started: {error}") from error
 
-    async def _come_back(self, until: float) -> None:
-        """Wait for the device, and open it again at the rate of the conversation.
+    async def _open_again(self, away_s: float) -> None:
+        """Open the device again if it is there.
+
+        Args:
+            away_s: time since its last audio.
 
         Raises:
-            SourceError: it did not come back in time, on the clock of the loop.
+            SourceError: it did not come back in time.
         """
-        loop = asyncio.get_running_loop()
+        if away_s > RETURN_S:
+            raise SourceError(f"{self._called} was disconnected")
         self._release()
-        while not self._stopped:
-            if loop.time() > until:
-                raise SourceError(f"{self._called} was disconnected")
-            try:
-                self._take_up(await asyncio.to_thread(find_microphones, self._library))
-            except SourceError:
-                await asyncio.sleep(AGAIN_S)
-            else:
-                return
+        with suppress(SourceError):
+            self._take_up(await asyncio.to_thread(find_microphones, self._library))
 
     def _take_up(self, found: list[Microphone]) -> None:
         """Open the same device; where it was the default one, the one that is the default now.
 
         Raises:
-            SourceError: it is not there, or does not open at the rate of the conversation.
+            SourceError: it cannot be opened.
         """
         same = [microphone for microphone in found if microphone.name == self.microphone.name]
         instead = [m for m in found if m.is_default] if self.microphone.is_default else []
         for microphone in (*same, *instead)[:1]:
-            self._open(microphone, (self.sample_rate_hz, 1), (self.sample_rate_hz, microphone.channels))
+            self._open(microphone)
             try:
                 self._start()
             except SourceError:
                 self._release()
                 raise
-            return
-        raise SourceError(f"{self._called} is not there")
 
     def pause(self, paused: bool) -> None:
         """Send silence instead of the microphone's audio, or stop doing so."""
@@ -197,7 +201,6 @@ class Recorder:
 
     def stop(self) -> None:
         """Stop recording; audio recorded so far is still yielded."""
-        self._stopped = True
         self._queue.put_nowait(None)
 
     def close(self) -> None:
@@ -211,24 +214,19 @@ class Recorder:
             stream.close()
             STREAMS.closed()
 
-    def _hear(self, data: Any, frames: int, when: object, status: object) -> None:
+    def _hear(self, way: "_Way", data: Any, frames: int, when: object, status: object) -> None:
         """Queue recorded audio; called in PortAudio's thread, must not block."""
         loop = self._loop
         if loop is None:
             return
-        if not self.talking:
-            block = bytes(2 * frames)
-        elif self._channels == 1:
-            block = bytes(data)
-        else:
-            samples = np.frombuffer(data, "<i2").reshape(-1, self._channels)
-            block = samples.mean(1).astype("<i2").tobytes()
+        block = bytes(data) if self.talking else bytes(2 * frames * way.channels)
         try:
-            loop.call_soon_threadsafe(self._take, block)
+            loop.call_soon_threadsafe(self._take, way, block)
         except RuntimeError:  # the loop was closed meanwhile
             self._loop = None
 
-    def _take(self, block: bytes) -> None:
+    def _take(self, way: "_Way", block: bytes) -> None:
+        block = way.to_mono(block, self.sample_rate_hz)
         if self._queue.qsize() >= QUEUE_BLOCKS:
             self._lost += len(block)
             return
@@ -236,3 +234,31 @@ class Recorder:
             self._queue.put_nowait(bytes(self._lost))
             self._lost = 0
         self._queue.put_nowait(block)
+
+
+class _Way:
+    """A way in which a device is open: its rate and channels.
+
+    Args:
+        rate_hz: its sample rate.
+        channels: their number.
+    """
+
+    def __init__(self, rate_hz: int, channels: int) -> None:
+        self.rate_hz, self.channels = rate_hz, channels
+        self._resampler: soxr.ResampleStream | None = None
+
+    def to_mono(self, pcm: bytes, rate_hz: int) -> bytes:
+        """Return its samples mixed, at another rate.
+
+        Args:
+            pcm: 16 bits, little-endian, the samples of the channels in turn.
+            rate_hz: of the result, the same in every call.
+        """
+        pcm = mix(pcm, self.channels)
+        if rate_hz == self.rate_hz:
+            return pcm
+        if self._resampler is None:
+            self._resampler = soxr.ResampleStream(self.rate_hz, rate_hz, 1, dtype="int16")
+        resampled: bytes = self._resampler.resample_chunk(np.frombuffer(pcm, "<i2")).tobytes()
+        return resampled
