@@ -24,6 +24,7 @@ import { View } from "./view.js";
 const MEMORY = "stream-erc-session";
 const TAIL_MS = 500;                     // silence beyond what ends a turn, so that the last turn before a pause ends
 const MAX_KEPT_MS = 30 * 60_000;         // audio kept without a connection before the microphone is switched off
+const AGAIN_MS = 2_000, RETURN_MS = 60_000;          // between two attempts to open a lost microphone, and for how long
 const ENDED = new Set(["lost", "taken_over", "failed"]);
 
 export class App {
@@ -125,13 +126,15 @@ export class App {
 
   /** Listen to the chosen source. @param {boolean} [again] whether it was lost: nothing is said if it is not back. */
   async listen(again = false) {
-    this.setMode("listening");
+    if (!again) this.setMode("listening");
     this.#setOpen();
     const others = [["Hear the sample conversation", () => this.openSample()], ["Open a file", () => $("file").click()]];
     const opened = await this.microphone.start(this.protocol.begun ? [] : others, again);
-    if (opened === "none") this.setMode(this.protocol.begun ? "paused" : "idle");
+    if (opened === "refused") this.returning = false;
+    if (opened === "none" || opened === "refused") this.setMode(this.protocol.begun ? "paused" : "idle");
     if (opened !== "open") return;
     this.returning = false;
+    if (again) this.setMode("listening");
     if (again) note("microphone", "The microphone was interrupted, and is heard again.", { mild: true });
     this.source ??= ofLive(this.settings.values.source);
     this.begin("live");
@@ -172,12 +175,16 @@ export class App {
     note("microphone", goneText(which, this.settings.values.source));
     await this.controls.listDevices();
     this.returning = this.settings.values.source === "microphone";      // sharing needs the user's press
+    this.returnUntil = performance.now() + RETURN_MS;
     await this.takeUp();
   }
 
   /** Take the microphone up again, if it is back or another one has taken its place. */
   async takeUp() {
-    if (this.returning && this.mode === "paused") await this.listen(true);
+    clearTimeout(this.again);
+    if (!this.returning || this.mode !== "paused") return;
+    await this.listen(true);
+    if (this.returning && performance.now() < this.returnUntil) this.again = setTimeout(() => this.takeUp(), AGAIN_MS);
   }
 
   // --- a file ------------------------------------------------------------------------------------

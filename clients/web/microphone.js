@@ -2,6 +2,7 @@
 
 import { note, unnote } from "./notes.js";
 import { Recorder, sourceError } from "./recorder.js";
+import { mutedText } from "./texts.js";
 
 export class Microphone {
   /**
@@ -12,14 +13,14 @@ export class Microphone {
    */
   constructor(settings, hooks) {
     this.settings = settings;
-    this.recorder = new Recorder(hooks);
+    this.recorder = new Recorder({ ...hooks, onMuted: (muted) => (muted ? note("muted", mutedText, { mild: true }) : unnote("muted")) });
   }
 
   /**
    * Open the source.
    * @param {[string, () => void][]} instead buttons to offer if there is none.
    * @param {boolean} [quietly] without a note if it fails.
-   * @returns {Promise<"open"|"overtaken"|"none">} "overtaken" if stopped or started again meanwhile.
+   * @returns {Promise<"open"|"overtaken"|"refused"|"none">} "overtaken" if stopped or started again meanwhile.
    */
   async start(instead, quietly = false) {
     if (!quietly) unnote("microphone");
@@ -29,12 +30,15 @@ export class Microphone {
     } catch (error) {
       await this.recorder.stop();
       if (!quietly) note("microphone", sourceError(error, source), { actions: instead });
-      return "none";
+      return error?.name === "NotAllowedError" ? "refused" : "none";
     }
   }
 
   /** Pass the audio on, or silence instead. */
   setOpen(open) { this.recorder.setOpen(open); }
 
-  stop() { return this.recorder.stop(); }
+  stop() {
+    unnote("muted");
+    return this.recorder.stop();
+  }
 }

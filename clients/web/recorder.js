@@ -40,9 +40,10 @@ export class Recorder {
    * @param {object} hooks
    * @param {(pcm: Int16Array) => void} hooks.onAudio
    * @param {(which: "microphone"|"tab") => void} hooks.onGone the device was disconnected, or is shared no more.
+   * @param {(muted: boolean) => void} hooks.onMuted the system or a switch has muted the microphone, or no longer does.
    */
-  constructor({ onAudio, onGone }) {
-    Object.assign(this, { onAudio, onGone });
+  constructor({ onAudio, onGone, onMuted }) {
+    Object.assign(this, { onAudio, onGone, onMuted });
     this.streams = [];
     this.context = this.node = this.timer = null;
     this.open = true;
@@ -90,7 +91,12 @@ export class Recorder {
     nodes.forEach((one, input) => one.connect(node, 0, input));
     Object.assign(this, { streams: opened.map(([, stream]) => stream), context, node });
     for (const [which, stream] of opened) {
-      stream.getAudioTracks()[0].addEventListener("ended", () => { if (this.node === node) this.onGone(which); });
+      const [track] = stream.getAudioTracks();
+      const on = (type, act) => track.addEventListener(type, () => { if (this.node === node) act(); });
+      on("ended", () => this.onGone(which));
+      if (which !== "microphone") continue;
+      for (const type of ["mute", "unmute"]) on(type, () => this.onMuted(track.muted));
+      this.onMuted(track.muted);
     }
     context.onstatechange = () => { if (this.node === node && context.state !== "running") context.resume().catch(() => {}); };
     this.heardAt = performance.now();

@@ -117,6 +117,9 @@ export function lostText({ name, message }) {
   }
 }
 
+/** Says that the microphone is there, and silent. */
+export const mutedText = "The microphone is muted, by a switch on it or by the system: nothing is heard until it is unmuted.";
+
 /** Say that a source gives no more audio. @param {"microphone"|"tab"} which @param {string} source the choice in the settings. */
 export function goneText(which, source) {
   if (which === "tab") return "The tab or screen is shared no more. Continue to share it again.";

@@ -673,6 +673,43 @@ def test_a_microphone_that_is_pulled_out_is_taken_up_again(watched: Watched, ser
     expect(page.locator("#talk-text")).to_have_text("Continue listening")
 
 
+def test_a_microphone_that_another_program_took_is_taken_up_without_a_word_from_the_browser(
+    watched: Watched, server: Running
+) -> None:
+    watched.context.add_init_script(COMING_AND_GOING)
+    page = watched.ready(server.url)
+    page.click("#talk-button")
+    expect(page.locator("#turns .turn.partial")).to_be_visible()
+    page.evaluate("away = true; pull()")
+    expect(page.locator("#notes")).to_contain_text("Listening goes on when it is back")
+    page.evaluate("away = false")  # no devicechange
+    expect(page.locator("#talk-text")).to_have_text("Pause")
+    expect(page.locator("#notes")).to_contain_text("was interrupted, and is heard again")
+    assert page.evaluate("opened.length") == 2
+
+
+def test_a_muted_microphone_is_told(watched: Watched, server: Running) -> None:
+    watched.context.add_init_script(COMING_AND_GOING)
+    watched.context.add_init_script(
+        "window.mute = (muted) => { const [track] = opened.at(-1).getAudioTracks();"
+        "Object.defineProperty(track, 'muted', { value: muted, configurable: true });"
+        "track.dispatchEvent(new Event(muted ? 'mute' : 'unmute')); };"
+    )
+    page = watched.ready(server.url)
+    page.click("#talk-button")
+    expect(page.locator("#turns .turn.partial")).to_be_visible()
+    expect(page.locator("#notes")).not_to_contain_text("muted")
+    page.evaluate("mute(true)")
+    expect(page.locator("#notes")).to_contain_text(
+        "The microphone is muted, by a switch on it or by the system"
+    )
+    page.evaluate("mute(false)")
+    expect(page.locator("#notes")).not_to_contain_text("muted")
+    page.evaluate("mute(true)")
+    page.click("#talk-button")  # a pause lets go of it
+    expect(page.locator("#notes")).not_to_contain_text("muted")
+
+
 def test_a_microphone_that_falls_silent_for_good_is_opened_again(watched: Watched, server: Running) -> None:
     """As when a device changes its rate and the browser says nothing: no more audio comes."""
     watched.context.add_init_script(COMING_AND_GOING)
