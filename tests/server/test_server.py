@@ -28,6 +28,7 @@ from paths import ROOT
 from prometheus_client.parser import text_string_to_metric_families
 from serving import PATIENCE_S, Client, FakeEngine, Running, converse, eventually, serve, start
 from websockets.exceptions import InvalidMessage, InvalidStatus
+from websockets.frames import Frame, Opcode
 
 from stream_erc.audio import to_pcm16
 from stream_erc.cli.diagnostics import json_logs
@@ -105,9 +106,7 @@ def test_a_conversation_from_the_first_message_to_the_last(server):
     assert totals["audio_ms"] == round(len(TALK) / 16)
 
 
-def test_a_client_that_is_muted_in_the_midst_of_a_turn_gets_the_turn(server, monkeypatch):
-    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.1)
-    monkeypatch.setattr(connection, "MUTED_S", 0.3)
+def test_a_client_that_is_muted_in_the_midst_of_a_turn_gets_the_turn(server, quick_to_notice):
     with Client(server.socket_url) as client:
         client.answer("session.update", partials=False)
         client.send_audio(TALK[:16_000])  # half a second of silence, half a second of the first turn
@@ -119,6 +118,78 @@ def test_a_client_that_is_muted_in_the_midst_of_a_turn_gets_the_turn(server, mon
     finals = [e for e in client.events if e["type"] == "turn.final"]
     assert [e["turn"] for e in finals] == [0, 1, 2, 3, 4]  # the rest of the first turn is one of its own
     assert client.events[-1]["audio_ms"] == round(len(TALK) / 16)
+
+
+SHORT = conversation([(0.6, 200), (0.4, 900)])
+CUT = 12_800  # in the midst of its first turn
+
+
+@pytest.fixture
+def quick_to_notice(monkeypatch):
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.1)
+    monkeypatch.setattr(connection, "MUTED_S", 0.3)
+
+
+def finals(client: Client) -> list[tuple[object, ...]]:
+    """Return what the client's turns say, whenever they came."""
+    said = ("turn", "speaker", "audio_start_ms", "audio_end_ms", "text", "emotion")
+    return [tuple(str(e[name]) for name in said) for e in client.events if e["type"] == "turn.final"]
+
+
+def said_on(client: Client, resumed: dict[str, object]) -> None:
+    """Send the rest of the talk, from the position that the server names, and end the session."""
+    client.send_audio(SHORT[16 * int(str(resumed["audio_ms"])) :])
+    client.send("session.close")
+    assert client.code() == 1000
+
+
+def test_a_turn_that_was_ended_by_the_clock_is_the_same_after_a_resumption(server, quick_to_notice):
+    told = []
+    for lost in (False, True):
+        with Client(server.socket_url) as client:
+            client.answer("session.update", partials=False)
+            client.send_audio(SHORT[:CUT])
+            client.until("turn.final")
+            if not lost:
+                said_on(client, {"audio_ms": CUT // 16})
+                told.append(finals(client))
+                continue
+            client.vanish()
+        with Client(server.socket_url) as again:
+            resumed = again.resume(client.created["resume_token"], client.events[-1]["event_id"])
+            assert resumed["type"] == "session.resumed"
+            said_on(again, resumed)
+            told.append(finals(client) + finals(again))
+    assert len(told[0]) == 3 and told[0] == told[1]
+
+
+def test_a_client_on_a_dead_network_is_no_muted_one(server, quick_to_notice):
+    """It answers no ping: its audio may be on its way, and comes when it has resumed."""
+    with Client(server.socket_url) as client:
+        client.answer("session.update", partials=False)
+        protocol, pinged = client.socket.protocol, threading.Event()
+        receive = protocol.recv_frame
+
+        def recv_frame(frame: Frame) -> None:
+            if frame.opcode is Opcode.PING:
+                pinged.set()
+            else:
+                receive(frame)
+
+        protocol.recv_frame = recv_frame
+        client.send_audio(SHORT[:CUT])
+        assert pinged.wait(PATIENCE_S)
+        with pytest.raises(TimeoutError):
+            while True:
+                assert client.receive(5 * connection.WATCH_INTERVAL_S)["type"] != "turn.final"
+        client.vanish()
+    with Client(server.socket_url) as again:
+        last = client.events[-1]["event_id"] if client.events else 0
+        said_on(again, again.resume(client.created["resume_token"], last))
+    with Client(server.socket_url) as whole:
+        whole.answer("session.update", partials=False)
+        said_on(whole, {"audio_ms": 0})
+    assert len(finals(whole)) == 2 and finals(again) == finals(whole)
 
 
 class Clock:
