@@ -47,6 +47,15 @@ if TYPE_CHECKING:
     from stream_erc.inference.asr import Recognizer
     from stream_erc.inference.engine import Engine
 
+CHROMIUM_OPTIONS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # else it asks its maker about forms
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+)
+
 
 class FakeClassifier:
     """A classifier's labels, and a state that is a text."""

@@ -6,18 +6,92 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import soundfile
+from fakes import conversation
 from paths import SAMPLE
+from serving import CHROMIUM_OPTIONS, serve
 
 STRACE = shutil.which("strace")
 CALLS = (
     "connect,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat"
 )
 STREAM_ERC = [sys.executable, "-m", "stream_erc"]
+
+SOUND_CARD = """
+import threading, time
+import soundfile
+
+PortAudioError = OSError
+DEVICE = {{"index": 0, "name": "Mic", "max_input_channels": 1, "default_samplerate": 16_000.0}}
+
+
+def query_devices(device=None, kind=None):
+    return [DEVICE] if kind is None else DEVICE
+
+
+class RawInputStream:
+    active = True
+
+    def __init__(self, callback, blocksize, **settings):
+        self.callback, self.size = callback, blocksize
+
+    def start(self):
+        threading.Thread(target=self.play, daemon=True).start()
+
+    def play(self):
+        talk, rate = soundfile.read({talk!r}, dtype="float32")
+        status = type("Status", (), {{"input_overflow": False}})
+        for at in range(0, len(talk) - self.size, self.size):
+            self.callback(talk[at : at + self.size].tobytes(), self.size, None, status)
+            time.sleep(self.size / rate / 2)
+
+    def close(self):
+        self.active = False
+"""
+
+WINDOW = """
+import sys
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QApplication
+import stream_erc_desktop.__main__ as desktop
+
+run = QApplication.exec
+
+
+def run_until_heard():
+    (window,) = [w for w in QApplication.topLevelWidgets() if hasattr(w, "course")]
+    timer = QTimer()
+    timer.timeout.connect(lambda: window.close() if window.course.conversation.turns == 2 else None)
+    timer.start(50)
+    return run()
+
+
+QApplication.exec = staticmethod(run_until_heard)
+sys.exit(desktop.main(["--url", sys.argv[1], "--file", sys.argv[2]]))
+"""
+
+BROWSER = """
+import sys
+from playwright.sync_api import expect, sync_playwright
+
+url, chromium, *options = sys.argv[1:]
+with sync_playwright() as starter:
+    browser = starter.chromium.launch(executable_path=chromium, args=options)
+    page = browser.new_page()
+    page.goto(url)
+    page.locator("#talk-button:enabled").click()
+    expect(page.locator("#clock")).to_have_text("00:05", timeout=60_000)
+    browser.close()
+"""
+
+PROBE = 'inet_pton(AF_INET6, "2001:4860:4860::8888"'
+"""Chromium asks the kernel whether there is a way to this address, and sends nothing there."""
 
 pytestmark = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 
@@ -149,6 +223,54 @@ with erc.connect({url.replace("http", "ws", 1)!r}, turns="appended") as session:
     assert traced.strange(traced.home / ".local" / "state" / "stream_erc") == []
 
 
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    """A recording of three turns."""
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, conversation([(1.0, 200), (0.8, 900), (0.8, 200)]), 16_000, subtype="PCM_16")
+    return path
+
+
+def test_a_microphone_is_heard_in_private(traced: Traced, tiny_checkpoint: Path) -> None:
+    own = traced.folder / "own"
+    own.mkdir()
+    sample = str(SAMPLE / "conversation.flac")
+    (own / "sounddevice.py").write_text(SOUND_CARD.format(talk=sample))
+    traced.environment["PYTHONPATH"] = f"{own}:{traced.environment.get('PYTHONPATH', '')}"
+    out = traced.folder / "out"
+    quick = ["--asr", "none", "--model", str(tiny_checkpoint)]
+    listening = traced.start(*STREAM_ERC, "listen", *quick, "--out", str(out / "e.jsonl"))
+    try:
+        assert _eventually(
+            lambda: (out / "e.jsonl").exists() and "turn.final" in (out / "e.jsonl").read_text()
+        )
+    finally:
+        for child in _children(listening.pid):
+            os.kill(child, signal.SIGINT)
+        listening.communicate(timeout=60)
+    assert traced.outside() == []
+    assert traced.strange(out) == []
+
+
+def test_the_window_is_private(traced: Traced, talk: Path) -> None:
+    pytest.importorskip("PySide6.QtWidgets", reason="PySide6 is not installed")
+    with serve() as server:
+        traced.run(sys.executable, "-c", WINDOW, server.socket_url, str(talk))
+    assert traced.outside() == []
+    assert traced.strange(traced.home / ".config" / "stream_erc") == []  # its settings
+
+
+def test_the_browser_of_the_tests_looks_up_no_name(traced: Traced) -> None:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not here")
+    with serve() as server, tempfile.TemporaryDirectory(prefix="erc") as short:  # for Chromium's sockets
+        traced.environment["TMPDIR"] = short
+        traced.run(sys.executable, "-c", BROWSER, server.url, chromium, *CHROMIUM_OPTIONS)
+    assert [line for line in traced.outside() if PROBE not in line] == []
+
+
 def test_the_trace_sees_what_it_should(traced: Traced) -> None:
     """A trace that misses a connection or a file would make the others pass for nothing."""
     code = (
@@ -160,6 +282,16 @@ def test_the_trace_sees_what_it_should(traced: Traced) -> None:
     traced.run(sys.executable, "-c", code)
     assert len(traced.outside()) == 1
     assert traced.strange() == [str(traced.folder / "found")]
+
+
+def _eventually(met: Callable[[], bool], timeout_s: float = 120.0) -> bool:
+    """Return whether a condition is met in time."""
+    end = time.monotonic() + timeout_s
+    while not met():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _children(pid: int) -> list[int]:

@@ -23,7 +23,7 @@ import pytest
 import soundfile
 from fakes import conversation, open_session, play
 from paths import ROOT
-from serving import Running, real_engine, serve
+from serving import CHROMIUM_OPTIONS, Running, real_engine, serve
 
 from stream_erc.cli.palette import emotion_styles
 from stream_erc.cli.report import write_report
@@ -119,11 +119,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Browser"]:
     spoken = tmp_path_factory.mktemp("microphone") / "spoken.wav"
     soundfile.write(spoken, np.repeat(talk(6), 3), 48_000, subtype="PCM_16")
     options = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
+        *CHROMIUM_OPTIONS,
         f"--use-file-for-fake-audio-capture={spoken}%noloop",
     ]
     with playwright.sync_playwright() as starter:
