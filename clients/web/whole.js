@@ -4,12 +4,13 @@ import { $, el, face, percent, plural } from "./elements.js";
 import { changesText, expressed, spokenText } from "./texts.js";
 
 /**
- * Show the summary of each speaker, or nothing before the end.
+ * Show the summary of each speaker in the place of the last turn's emotion, or nothing before the end.
  * @param {object[]} summary of `session.closed`.
  * @param {import("./look.js").Look} look
  */
 export function showWhole(summary, look) {
   $("whole").hidden = !summary.length;
+  $("reading").hidden = summary.length > 0;
   $("wholes").replaceChildren(...summary.map((one) => el("li", {},
     el("b", { dir: "auto" }, one.speaker),
     el("p", {}, spokenText(one)),

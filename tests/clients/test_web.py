@@ -1302,6 +1302,21 @@ def test_the_latency_is_seen_whole(watched: Watched, server: Running) -> None:
     assert stages["y"] + stages["height"] <= side["y"] + side["height"]
 
 
+def test_the_latency_is_seen_whole_beside_the_summary(
+    watched: Watched, server: Running, tmp_path: Path
+) -> None:
+    page = watched.ready(server.url)  # of 1280 x 800
+    soundfile.write(tmp_path / "talk.wav", talk(), 16_000, subtype="PCM_16")
+    page.set_input_files("#file", tmp_path / "talk.wav")
+    expect(page.locator("#talk-text")).to_have_text("Finish")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#whole")).to_be_visible()
+    expect(page.locator("#reading")).to_be_hidden()
+    side, stages = page.locator("#side").bounding_box(), page.locator("#latency").bounding_box()
+    assert side is not None and stages is not None
+    assert stages["y"] + stages["height"] <= side["y"] + side["height"]
+
+
 def test_the_keyboard_is_enough(watched: Watched, server: Running) -> None:
     page = watched.ready(server.url)
     reached = []
