@@ -37,6 +37,7 @@ from stream_erc.config import Config, ServerConfig
 from stream_erc.exceptions import CheckpointError, ConfigError, InputError
 from stream_erc.server import connection
 from stream_erc.server import server as server_module
+from stream_erc.server.http.app import _policy
 from stream_erc.server.server import OPEN_TIMEOUT_S, Server
 from stream_erc.server.stores.opening import open_store
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
@@ -190,6 +191,21 @@ def test_a_client_on_a_dead_network_is_no_muted_one(server, quick_to_notice):
         whole.answer("session.update", partials=False)
         said_on(whole, {"audio_ms": 0})
     assert len(finals(whole)) == 2 and finals(again) == finals(whole)
+
+
+@pytest.mark.parametrize(
+    ("host", "sockets"),
+    [
+        ("erc.example:8765", " ws://erc.example:8765 wss://erc.example:8765"),
+        ("[::1]:8765", " ws://[::1]:8765 wss://[::1]:8765"),
+        ("a; script-src *", ""),
+        ("a b", ""),
+        ("*", ""),
+        ("", ""),
+    ],
+)
+def test_a_policy_names_no_place_but_the_server(host, sockets):
+    assert f"connect-src 'self'{sockets}; frame" in _policy(host)
 
 
 class Clock:
@@ -580,8 +596,12 @@ def test_the_page_and_its_files(server):
     status, headers, body = get(server.url)
     assert status == 200 and b"<html" in body
     assert headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "default-src 'self'" in headers["Content-Security-Policy"]
-    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    place = server.url.removeprefix("http://")
+    policy = dict(rule.split(" ", 1) for rule in headers["Content-Security-Policy"].split("; "))
+    assert policy.pop("connect-src") == f"'self' ws://{place} wss://{place}"
+    own = {name for name, places in policy.items() if places == "'self'"}
+    assert own == {"script-src", "style-src", "img-src"} and policy["default-src"] == "'none'"
+    assert {places for name, places in policy.items() if name not in own} == {"'none'"}
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
     assert get(server.url, "/index.html?x=/../")[2] == body
     for path, kind in [

@@ -5,6 +5,7 @@ It is aiohttp's server without its framework: one function answers every request
 """
 
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -37,12 +38,11 @@ CLIENT_LEFT = 499
 LINGERING_S = 5.0
 """Time for which the rest of a refused upload is read, so that its client sees the answer."""
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; worker-src 'self' blob:; "
-    "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
+HOST = re.compile(r"[\w.-]+(:\d+)?|\[[\da-fA-F:.]+\](:\d+)?", re.ASCII)
+"""A Host header that may stand in the policy."""
+
 SECURITY_HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # the page has one of its own
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -164,7 +164,7 @@ class HttpServer:
 
     def _answer_headers(self, request: web.BaseRequest, headers: Mapping[str, str]) -> dict[str, str]:
         """Return the headers of an answer; those of the API let a browser show it to an allowed page."""
-        given = dict(SECURITY_HEADERS)
+        given = SECURITY_HEADERS | {"Content-Security-Policy": _policy(headers.get("host", ""))}
         if request.path.startswith(API):
             given["Vary"] = "Origin"
             if "origin" in headers and self._access.allows_origin(headers):
@@ -241,6 +241,19 @@ def joined(request: web.BaseRequest) -> dict[str, str]:
     """Return headers by their names in lower case; the values of repeated ones are joined by commas."""
     headers = request.headers
     return {name.lower(): ", ".join(headers.getall(name)) for name in headers}
+
+
+def _policy(host: str) -> str:
+    """Return what the page may load and connect to: this server alone.
+
+    Args:
+        host: the Host header. Not every browser takes its WebSockets for those of ``'self'``.
+    """
+    sockets = f" ws://{host} wss://{host}" if HOST.fullmatch(host) else ""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        f"connect-src 'self'{sockets}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
