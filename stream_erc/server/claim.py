@@ -90,9 +90,9 @@ class Claim:
         self._renewed_at = time.monotonic()
         self._shared.telemetry.saving.observe(self._renewed_at - began)
 
-    async def renew(self) -> None:
-        """Extend the session's life in the store if a renewal is due; call it regularly."""
-        if time.monotonic() - self._renewed_at < self._shared.renewal_s:
+    async def renew(self, *, now: bool = False) -> None:
+        """Extend the session's life in the store if a renewal is due, or `now`; call it regularly."""
+        if not now and time.monotonic() - self._renewed_at < self._shared.renewal_s:
             return
         expires_at = time.time() + self._shared.lifetime_s
         await self._write(

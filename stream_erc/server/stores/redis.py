@@ -16,7 +16,14 @@ from redis.retry import Retry
 
 from stream_erc.exceptions import ConfigError, SessionGone, StoreError
 from stream_erc.protocol.save_point import SavePoint
-from stream_erc.server.stores.base import BUSY_TIMEOUT_S, SessionStore, StoredSession, check_owner, check_save
+from stream_erc.server.stores.base import (
+    BUSY_TIMEOUT_S,
+    SessionStore,
+    StoredSession,
+    check_owner,
+    check_save,
+    next_owner,
+)
 
 MAX_ATTEMPTS = 100
 """Number of attempts at a change, which fail when another client is faster or the answer is lost."""
@@ -73,19 +80,19 @@ class RedisStore(SessionStore):
     def create(
         self, session_id: str, token_hash: bytes, header: bytes, *, now: float, expires_at: float
     ) -> int:
-        key, token_key = self._session_key(session_id), self._token_key(token_hash)
+        key, token_key, owner = self._session_key(session_id), self._token_key(token_hash), next_owner()
 
         def change(pipe: Pipeline) -> None:
             if pipe.exists(key, token_key):
                 raise StoreError(f"session {session_id}: expected a new one, got one that exists already")
             pipe.multi()
             self._put_header(pipe, key, header, last_event_id=0, now=now, closed=False)
-            pipe.hset(key, mapping={"owner": 1, "token_hash": token_hash})
+            pipe.hset(key, mapping={"owner": owner, "token_hash": token_hash})
             pipe.set(token_key, session_id)
             self._set_expiry(pipe, session_id, token_hash, expires_at)
 
         self._change(change, key, token_key)
-        return 1
+        return owner
 
     def read(self, token_hash: bytes, *, now: float) -> StoredSession | None:
         session_id = self._session_id_of(token_hash)
@@ -105,7 +112,7 @@ class RedisStore(SessionStore):
         def change(pipe: Pipeline) -> None:
             nonlocal saved
             found = _stored_session(session_id, cast("dict[bytes, bytes]", pipe.hgetall(key)), now)
-            saved = None if found is None else replace(found, owner=found.owner + 1)
+            saved = None if found is None else replace(found, owner=next_owner(found.owner))
             if saved is None:
                 return
             count = pipe.llen(events)

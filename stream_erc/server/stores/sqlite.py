@@ -14,7 +14,14 @@ from typing import Protocol
 
 from stream_erc.exceptions import SessionGone, StoreError
 from stream_erc.protocol.save_point import SavePoint
-from stream_erc.server.stores.base import BUSY_TIMEOUT_S, SessionStore, StoredSession, check_owner, check_save
+from stream_erc.server.stores.base import (
+    BUSY_TIMEOUT_S,
+    SessionStore,
+    StoredSession,
+    check_owner,
+    check_save,
+    next_owner,
+)
 
 APPLICATION_ID = 0x53455243  # "SERC"; marks a SQLite file as ours
 SCHEMA_VERSION = 1
@@ -86,6 +93,7 @@ class SqliteStore(SessionStore):
     def create(
         self, session_id: str, token_hash: bytes, header: bytes, *, now: float, expires_at: float
     ) -> int:
+        owner = next_owner()
         with self._transaction() as run:
             existing = run(
                 "SELECT 1 FROM sessions WHERE session_id = ? OR token_hash = ?", session_id, token_hash
@@ -94,10 +102,10 @@ class SqliteStore(SessionStore):
                 raise StoreError(f"session {session_id}: expected a new one, got one that exists already")
             run(
                 "INSERT INTO sessions (session_id, token_hash, owner, last_event_id, saved_at, expires_at,"
-                " closed, header) VALUES (?, ?, 1, 0, ?, ?, 0, ?)",
-                *(session_id, token_hash, now, expires_at, header),
+                " closed, header) VALUES (?, ?, ?, 0, ?, ?, 0, ?)",
+                *(session_id, token_hash, owner, now, expires_at, header),
             )
-        return 1
+        return owner
 
     def read(self, token_hash: bytes, *, now: float) -> StoredSession | None:
         with self._transaction() as run:
@@ -112,10 +120,13 @@ class SqliteStore(SessionStore):
 
     def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> StoredSession | None:
         with self._transaction() as run:
+            living = "token_hash = ? AND expires_at > ?"
+            row = run(f"SELECT owner FROM sessions WHERE {living}", token_hash, now).fetchone()
+            if row is None:
+                return None
             claimed = run(
-                "UPDATE sessions SET owner = owner + 1, expires_at = ?"
-                f" WHERE token_hash = ? AND expires_at > ? RETURNING {SESSION_COLUMNS}",
-                *(expires_at, token_hash, now),
+                f"UPDATE sessions SET owner = ?, expires_at = ? WHERE {living} RETURNING {SESSION_COLUMNS}",
+                *(next_owner(row[0]), expires_at, token_hash, now),
             )
             return _stored_session(run, claimed)
 
