@@ -162,8 +162,10 @@ def check_owner(session_id: str, current: int | None, owner: int) -> None:
 def check_save(session_id: str, last_event_id: int, stored: Collection[int], save_point: SavePoint) -> None:
     """Raise if events do not follow the last one, or a step is neither in the save point nor `stored`."""
     if save_point.after not in (None, last_event_id):
-        expected = f"expected event {save_point.after} to be the last one stored, got {last_event_id}"
-        raise StoreError(f"session {session_id}: {WENT_BACK}: {expected}")
+        raise StoreError(
+            f"session {session_id}: {WENT_BACK}: expected event {save_point.after} to be the last one stored,"
+            f" got {last_event_id}"
+        )
     for expected, (event_id, _) in enumerate(save_point.events, last_event_id + 1):
         if event_id != expected:
             raise StoreError(f"session {session_id}: expected event {expected} next, got {event_id}")
