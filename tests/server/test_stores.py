@@ -1,5 +1,6 @@
 """The stores of sessions: their common contract, then the crash safety of each."""
 
+import contextlib
 import hashlib
 import os
 import resource
@@ -834,17 +835,64 @@ def test_a_folder_that_is_not_writable_is_told(tmp_path: Path) -> None:
     assert "StoreError" in last and "can be written" in last and "Permission denied" in last
 
 
-def test_a_file_that_was_deleted_or_replaced_is_not_ready(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "sessions.db")
-    store.ready()
-    (tmp_path / "sessions.db").unlink()
-    with pytest.raises(StoreError, match="it was deleted or replaced"):
-        store.ready()
-    other = SqliteStore(tmp_path / "sessions.db")
-    with pytest.raises(StoreError, match="it was deleted or replaced"):
-        store.ready()
-    other.ready()
+@pytest.mark.parametrize("gone", [("",), ("", "-wal", "-shm")])
+def test_a_file_that_was_deleted_is_made_anew_with_all_it_held(tmp_path: Path, gone: tuple[str, ...]) -> None:
+    path = tmp_path / "sessions.db"
+    store, other = SqliteStore(path), SqliteStore(path)
+    owner = create(store)
+    save(store, "a", owner, 1, steps={0: b"0"}, steps_now=[0])
+    for ending in gone:
+        Path(f"{path}{ending}").unlink()
+    save(store, "a", owner, 2, steps_now=[0])
+    save(other, "a", owner, 3, steps_now=[0])
+    save(store, "a", owner, 4, steps_now=[0])
+    store.close()
     other.close()
+    assert [found.name for found in tmp_path.iterdir()] == ["sessions.db"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    store = SqliteStore(path)
+    assert [number for number, _ in store.events("a", 0)] == [1, 2, 3, 4]
+    assert claim(store).steps == {0: b"0"}
+    store.close()
+
+
+def test_another_file_in_its_place_is_opened(tmp_path: Path) -> None:
+    """The store has gone back; its log is not taken for that of the other file."""
+    path = tmp_path / "sessions.db"
+    store = SqliteStore(path)
+    owner = create(store)
+    save(store, "a", owner, 1, after=0)
+    with store._lend() as connection, contextlib.closing(sqlite3.connect(tmp_path / "backup")) as backup:
+        connection.backup(backup)
+    save(store, "a", owner, 2, after=1)
+    (tmp_path / "backup").rename(path)
+    with pytest.raises(StoreError, match="gone back in time"):
+        save(store, "a", owner, 3, after=2)
+    assert store.events("a", 0) == [(1, "{}")]
+    save(store, "a", claim(store).owner, 2, after=1)
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as reopened:
+        assert reopened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert reopened.execute("SELECT event_id FROM events").fetchall() == [(1,), (2,)]
+
+
+def test_a_file_that_goes_while_it_is_written_has_stored_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sessions.db"
+    store = SqliteStore(path)
+    owner = create(store)
+    check = store_sqlite.check_save
+
+    def delete(*arguments: object) -> None:
+        check(*arguments)  # type: ignore[arg-type]
+        path.unlink()
+
+    monkeypatch.setattr(store_sqlite, "check_save", delete)
+    with pytest.raises(StoreError, match="expected the open file in its place"):
+        save(store, "a", owner, 1)
+    monkeypatch.undo()
+    assert store.events("a", 0) == [(1, "{}")] and path.exists()  # made anew
     store.close()
 
 
