@@ -233,9 +233,8 @@ class Connection:
         self._claim, self._configured, self._counted = claim, True, True
         shared.enter(claim.session_id, self)
         # 7. Allow the audio that the client held back while it was away.
-        now = time.time()
-        away_s = min(max(0.0, now - saved.saved_at), self._config.retention_s)
-        self._inbox.resume(self.live.received_ms, now - _seconds(self.live.began), away_s)
+        away_s = min(max(0.0, shared.clock.now() - saved.saved_at), self._config.retention_s)
+        self._inbox.resume(self.live.received_ms, time.time() - _seconds(self.live.began), away_s)
         shared.telemetry.opened.labels("resumed").inc()
         about = {"session": claim.session_id, "peer": self._socket.peer, "away_s": round(away_s, 3)}
         log.info("session resumed", extra=about)

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import ssl
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -41,8 +40,6 @@ log = logging.getLogger(__name__)
 PATH = "/v1/session"
 STORE_THREADS = 4
 SWEEP_INTERVAL_S = 60.0
-CLOCK_STEP_S = 1.0
-"""Gain of the wall clock on the monotonic clock, between two sweeps, above which it was stepped."""
 
 PING_INTERVAL_S = 20.0
 """Interval of WebSocket pings, which keep proxies from dropping idle connections.
@@ -205,30 +202,21 @@ class Server:
         await self._sweep_now(shared)
 
     async def _sweep(self, shared: SharedState) -> None:
-        """Delete expired sessions regularly, but none that is connected.
-
-        After a step of the wall clock every session looks expired. So the order of the steps matters.
-        """
-        offset = time.time() - time.monotonic()
+        """Delete expired sessions regularly, but none that is connected."""
         await self._sweep_now(shared)  # what expired while no server ran
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            now = time.time()
-            before, offset = offset, now - time.monotonic()
+            now = shared.clock.now()
             try:
-                # 1. Renew the sessions connected to this server.
                 await shared.renew(now + shared.lifetime_s)
-                # 2. After a step, leave other servers on this store until the next sweep to renew theirs.
-                # 3. Otherwise delete the expired ones.
-                if offset - before < CLOCK_STEP_S:
-                    await shared.call_store(partial(self._store.sweep, now))
+                await shared.call_store(partial(self._store.sweep, now))
             except StoreError as error:
                 log.warning("%s", error)
 
     async def _sweep_now(self, shared: SharedState) -> None:
         """Delete expired sessions."""
         try:
-            await shared.call_store(partial(self._store.sweep, time.time()))
+            await shared.call_store(partial(self._store.sweep, shared.clock.now()))
         except StoreError as error:
             log.warning("%s", error)
 

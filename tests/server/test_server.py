@@ -144,26 +144,50 @@ class CountingStore(MemoryStore):
         return deleted
 
 
-def test_a_wall_clock_that_is_stepped_costs_nobody_the_session(monkeypatch):
+@pytest.mark.parametrize("step_s", [7_200.0, -7_200.0])
+def test_a_wall_clock_that_is_stepped_costs_nobody_the_session(monkeypatch, step_s):
     clock, store = Clock(), CountingStore()
     monkeypatch.setattr("stream_erc.server.server.SWEEP_INTERVAL_S", 0.05)
-    monkeypatch.setattr("stream_erc.server.server.time", clock)
-    monkeypatch.setattr("stream_erc.server.claim.time", clock)
+    for module in ("claim", "connection", "stores.clock"):
+        monkeypatch.setattr(f"stream_erc.server.{module}.time", clock)
     with serve(store=store) as running, Client(running.socket_url) as client:
         client.send("session.update", turns="appended")
         client.until("session.updated")
-        with Client(running.socket_url) as gone:
-            gone.settle()
+        with Client(running.socket_url) as lost:
+            lost.send("session.update")
+            lost.until("session.updated")
         assert eventually(lambda: metrics(running)["stream_erc_sessions",] == 1)
-        clock.step_s = 3_600.0
+        clock.step_s = step_s
         swept = store.sweeps
         assert eventually(lambda: store.sweeps > swept + 1)
         client.send("turn.append", text="hello", speaker="Anna")
         assert client.until("turn.final")["text"] == "hello"
         with Client(running.socket_url) as again:
             assert again.resume(client.created["resume_token"], 1)["type"] == "session.resumed"
-        with Client(running.socket_url) as again:  # an unused session still expires
-            assert again.resume(gone.created["resume_token"], 0)["code"] == "resume_refused"
+        with Client(running.socket_url) as again:
+            assert again.resume(lost.created["resume_token"], 0)["type"] == "session.resumed"
+            again.send_audio(TALK[:32_000])  # what it held back meanwhile
+            again.settle()
+
+
+@pytest.mark.parametrize("step_s", [7_200.0, -7_200.0])
+def test_a_server_that_starts_after_a_step_of_the_wall_clock_refuses_nobody(tmp_path, monkeypatch, step_s):
+    clock = Clock()
+    for module in ("claim", "connection", "stores.clock"):
+        monkeypatch.setattr(f"stream_erc.server.{module}.time", clock)
+    with serve(store=SqliteStore(tmp_path / "sessions.db")) as running, Client(running.socket_url) as lost:
+        lost.send("session.update")
+        lost.until("session.updated")
+        lost.send_audio(TALK[:8_000])
+        lost.settle()
+    clock.step_s = step_s
+    with (
+        serve(store=SqliteStore(tmp_path / "sessions.db")) as running,
+        Client(running.socket_url) as again,
+    ):
+        assert again.resume(lost.created["resume_token"], 0)["type"] == "session.resumed"
+        again.send_audio(TALK[:48_000])  # what it held back meanwhile
+        again.settle()
 
 
 # --- who may connect ------------------------------------------------------------------------------

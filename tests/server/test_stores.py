@@ -367,7 +367,6 @@ class AgainstAModel(RuleBasedStateMachine):
     """A model test: every call goes to a store and to plain dicts, which must give the same answers."""
 
     open: Callable[[], SessionStore]
-    sweeps: bool
     sessions = Bundle("sessions")
 
     def __init__(self) -> None:
@@ -469,12 +468,9 @@ class AgainstAModel(RuleBasedStateMachine):
     def sweep(self) -> None:
         now = LATER + self.now - NOW
         expired = [name for name, known in self.model.items() if known["expires_at"] <= now]
-        if self.sweeps:
-            assert self.store.sweep(now) == len(expired)
-            for name in expired:
-                del self.model[name]
-        else:
-            assert self.store.sweep(now) == 0
+        assert self.store.sweep(now) == len(expired)
+        for name in expired:
+            del self.model[name]
 
     @invariant()
     def events_are_the_same(self) -> None:
@@ -500,7 +496,7 @@ def test_every_store_does_what_the_model_does(
             return open_store(server.url)
         return open_store("memory" if kind == "memory" else f"sqlite:{tmp_path}/{next(files)}.db")
 
-    machine = type("Machine", (AgainstAModel,), {"open": staticmethod(open_new), "sweeps": kind != "redis"})
+    machine = type("Machine", (AgainstAModel,), {"open": staticmethod(open_new)})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -649,7 +645,7 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
 # --- SQLite ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", ["memory", "sqlite"], indirect=True)
+@pytest.mark.parametrize("spec", ["memory", *PROCESSES], indirect=True)
 def test_sweeping_deletes_what_expired(store: SessionStore) -> None:
     for number in range(5):
         token = bytes([number])
@@ -981,9 +977,14 @@ def test_what_the_caller_raises_leaves_the_store_usable() -> None:
 # --- Redis ----------------------------------------------------------------------------------------
 
 
-def test_redis_drops_what_has_expired_by_itself(redis_server: RedisServer) -> None:
+def test_redis_drops_by_itself_what_nobody_sweeps(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import redis
 
+    from stream_erc.server.stores import redis as store_redis
+
+    monkeypatch.setattr(store_redis, "SPARE_S", 0.0)
     flush(redis_server.url)
     store = open_store(redis_server.url)
     soon = time.time() + 0.4

@@ -14,9 +14,9 @@ Fencing keeps two servers from writing one session:
 
 A save is all or nothing.
 
-Times are seconds since the epoch, given by the caller. No store reads a clock, except Redis, which drops
-expired sessions by its own. `claim` and `sweep` treat an expired session as gone; its owner can still renew
-it with `save` or `touch` until it has been dropped.
+Times are seconds since the epoch, given by the caller, whose `StoreClock` no step of the wall clock moves.
+`claim` and `sweep` treat an expired session as gone; its owner can still renew it with `save` or `touch` until it
+has been dropped.
 
 Every method may be called from any thread, and raises `StoreError` if the store cannot be used.
 """
@@ -135,7 +135,16 @@ class SessionStore(Protocol):
         """
 
     def sweep(self, now: float) -> int:
-        """Delete expired sessions and return their number; 0 for a store that drops them by itself."""
+        """Delete expired sessions and return their number."""
+
+    def clock_offset(self, boot: str, offset: float) -> float:
+        """Return what makes the monotonic clock of this machine the store's clock.
+
+        Args:
+            boot: names the time since the machine started; "" if that is unknown.
+            offset: the wall clock less the monotonic one, by which a store goes that has no clock yet.
+        """
+        return offset
 
     def ready(self) -> None:
         """Raise a StoreError if sessions cannot be saved now."""

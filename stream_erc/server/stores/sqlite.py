@@ -201,6 +201,15 @@ class SqliteStore(SessionStore):
             self._empty_log()
         return swept
 
+    def clock_offset(self, boot: str, offset: float) -> float:
+        if not boot:
+            return offset
+        with self._transaction() as run:
+            run("DELETE FROM clock WHERE boot != ?", boot)
+            run("INSERT OR IGNORE INTO clock VALUES (?, ?)", boot, offset)
+            (known,) = run("SELECT seconds FROM clock").fetchone()
+        return float(known)
+
     def ready(self) -> None:
         with self._transaction() as run:
             run("SELECT COUNT(*) FROM sessions WHERE expires_at > 0")
@@ -387,6 +396,9 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         raise StoreError(
             f"{path}: expected a store of version {SCHEMA_VERSION}, got {version}, of a newer stream_erc"
         )
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS clock (boot TEXT NOT NULL PRIMARY KEY, seconds REAL) STRICT"
+    )
     connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")  # SqliteStore says what that can lose
