@@ -84,7 +84,9 @@ class Server:
         self._offer = Offer(engines, config.session, config.server)
         self._tokens = _tokens(config.server)
         self._voices = KnownVoices(config)
-        self._tls = _tls(config.server)
+        self._tls = self._certificate = _tls(config.server)
+        if self._tls is not None:
+            self._tls.sni_callback = self._use_certificate
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shared: SharedState | None = None
@@ -97,6 +99,26 @@ class Server:
         if self._loop is not None and self._shared is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._shared.stopping.set)
+
+    def reload(self) -> None:
+        """Read the tokens and the certificate again, on the event loop; connections stay as they are.
+
+        What cannot be used is logged, and everything stays as it was.
+        """
+        try:
+            tokens, tls = _tokens(self._config), _tls(self._config)
+        except ConfigError as error:
+            log.error("the files were not read again: %s", error)
+            return
+        if self._shared is not None:
+            self._shared.tokens = tokens
+        self._tokens, self._certificate = tokens, tls
+        log.info("the tokens and the certificate were read again")
+
+    def _use_certificate(self, handshake: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """Give a handshake the certificate that was read last."""
+        assert self._certificate is not None
+        handshake.context = self._certificate
 
     def _fail(self, error: Exception) -> None:
         """Begin to stop because of an error, which `run` raises at the end; from any thread."""
@@ -112,7 +134,8 @@ class Server:
     async def run(self, ready: Callable[[str], None] = lambda url: None) -> None:
         """Listen until `stop` is called, or the main thread gets SIGTERM or SIGINT; then drain.
 
-        A second signal ends the process at once. What an engine left for later is loaded meanwhile.
+        A second signal ends the process at once. At SIGHUP, tokens and certificate are read again. What an
+        engine left for later is loaded meanwhile.
 
         Args:
             ready: called with the page's URL when the server accepts connections.
@@ -131,7 +154,7 @@ class Server:
         shared = SharedState(self._offer, workers, self._store, threads, self._tokens, self._voices, version)
         self._shared = shared
         if threading.current_thread() is threading.main_thread():
-            handle_signals(self._loop, self._stop_on_signal)
+            handle_signals(self._loop, self._stop_on_signal, self.reload)
         if self._stopping.is_set():
             shared.stopping.set()
         try:

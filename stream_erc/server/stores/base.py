@@ -15,8 +15,8 @@ Fencing keeps two servers from writing one session:
 A save is all or nothing.
 
 Times are seconds since the epoch, given by the caller, whose `StoreClock` no step of the wall clock moves.
-`claim` and `sweep` treat an expired session as gone; its owner can still renew it with `save` or `touch` until it
-has been dropped.
+`claim` and `sweep` treat an expired session as gone; its owner can still renew it with `save` or `touch`
+until it has been dropped.
 
 Every method may be called from any thread, and raises `StoreError` if the store cannot be used.
 """
