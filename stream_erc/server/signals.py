@@ -1,4 +1,4 @@
-"""The signals that a server heeds, on systems where asyncio handles signals and where it does not (Windows)."""
+"""The signals that a server heeds, where asyncio handles signals and where it does not (Windows)."""
 
 import asyncio
 import contextlib

@@ -18,7 +18,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
 
 import hypothesis.strategies as st
 import pytest
@@ -32,6 +31,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from paths import ROOT
+from redis_server import RedisServer
 
 from stream_erc.exceptions import ConfigError, Fenced, SessionGone, StoreError, StreamErcError
 from stream_erc.protocol.save_point import SavePoint
@@ -49,42 +49,8 @@ PROCESSES = ["sqlite", "redis"]
 """Stores that several processes can share."""
 
 
-class RedisServer:
-    """A real redis-server on a socket in `folder`, without persistence."""
-
-    def __init__(self, folder: Path) -> None:
-        self.url, self._folder = f"unix://{folder}/redis.sock", folder
-        self.start()
-
-    def start(self, *options: str) -> None:
-        arguments = ["--port", "0", "--unixsocket", str(self._folder / "redis.sock"), "--save", "", *options]
-        self._process = subprocess.Popen(
-            ["redis-server", *arguments, "--dir", str(self._folder)], stdout=subprocess.DEVNULL
-        )
-        for _ in range(200):
-            try:
-                open_store(self.url).close()
-                return
-            except StoreError:
-                time.sleep(0.05)
-        raise AssertionError("redis-server did not start within 10 s")
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-
 @pytest.fixture(scope="module")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    pytest.importorskip("redis")
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 

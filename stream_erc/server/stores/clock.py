@@ -24,7 +24,7 @@ class StoreClock:
     def __init__(self, store: SessionStore) -> None:
         boot = ""
         with contextlib.suppress(OSError):  # other systems than Linux: each server has a clock of its own
-            boot = BOOT_ID.read_text(encoding="ascii").strip()
+            boot = BOOT_ID.read_text(encoding="utf-8").strip()
         self._offset = store.clock_offset(boot, time.time() - time.monotonic())
 
     def now(self) -> float:
