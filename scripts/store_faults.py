@@ -41,15 +41,17 @@ class SqliteFile:
     def copy(self) -> None:
         """Keep a copy of what the store has now."""
         self._copy.unlink(missing_ok=True)
+        if not self._path.exists():
+            return
         with (
-            contextlib.closing(sqlite3.connect(self._path, timeout=START_S)) as source,
+            contextlib.closing(sqlite3.connect(f"file:{self._path}?mode=rw", START_S, uri=True)) as source,
             contextlib.closing(sqlite3.connect(self._copy)) as copy,
         ):
             source.backup(copy)
 
     def restart(self) -> None:
         """Delete the file."""
-        self._path.unlink()
+        self._path.unlink(missing_ok=True)
 
     def go_back(self) -> None:
         """Put the copy in its place, while servers run."""

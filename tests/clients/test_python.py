@@ -10,6 +10,7 @@ import os
 import queue
 import random
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -2166,22 +2167,15 @@ def test_the_example_of_the_readme_runs(sample_wav: Path) -> None:
     assert "coffee" in lines[0] and lines[0].endswith("neutral")
 
 
-FAKE_SERVER = """
-import sys, threading
-from pathlib import Path
-from serving import start
-from stream_erc.server.stores.sqlite import SqliteStore
-start(port=int(sys.argv[1]), store=SqliteStore(Path(sys.argv[2].removeprefix("sqlite:"))))
-threading.Event().wait()
-"""
-
-
 @pytest.mark.slow
-def test_conversations_survive_cuts_kills_and_lost_networks(tmp_path: Path) -> None:
-    """The quick form of scripts/kill_test: a real process and a real store, an engine that hashes."""
-    (tmp_path / "fake_server.py").write_text(FAKE_SERVER)
-    command = f"{sys.executable} {tmp_path / 'fake_server.py'} {{port}} {{store}}"
-    words = ["--moments", "2", "--seconds", "20", "--speed", "10", "--seed", "1", "--server", command]
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_conversations_survive_whatever_happens_to_servers_stores_and_networks(store: str) -> None:
+    """The quick form of scripts/kill_test: real processes and a real store, an engine that hashes."""
+    if store == "redis" and shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    command = f"{sys.executable} {ROOT / 'tests' / 'fake_server.py'} {{port}} {{store}}"
+    words = ["--moments", "2", "--seconds", "20", "--speed", "10", "--seed", "1", "--together", "3"]
+    words += ["--store", store, "--server", command]
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "kill_test"), *words],
         capture_output=True,
@@ -2192,12 +2186,12 @@ def test_conversations_survive_cuts_kills_and_lost_networks(tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
-    assert [(row[1].strip(), int(row[2])) for row in rows] == [
-        ("connection", 2),
-        ("server", 2),
-        ("network", 2),
+    assert [(row[2].strip(), int(row[3])) for row in rows] == [
+        *(("connection", 2), ("network", 2), ("moved", 2), ("server", 1), ("store", 2), ("back", 1)),
+        ("all", 10),
     ]
-    assert all(int(row[3]) > 0 and int(row[6]) == 0 for row in rows)
+    resumed, differences = int(rows[-1][4]), int(rows[-1][7])
+    assert resumed > 0 and differences == 0
 
 
 def test_the_comparison_of_the_kill_test_finds_what_is_wrong() -> None:
