@@ -34,6 +34,7 @@ export class Protocol {
     this.told = new Map();                     // event_id -> the event, but for what differs when it comes again
     this.begun = this.resumeToken !== null;    // the session has a configuration and can be resumed
     this.wanted = null;                        // the session.update that waits to be sent
+    this.asked = null;                         // the last one
     this.offered = null;                       // session.created of a session that has not begun
     this.ended = false;
     this.open = false;                         // audio and inputs may be sent
@@ -57,7 +58,7 @@ export class Protocol {
 
   /** Begin the session with these fields of `session.update`. */
   start(fields) {
-    this.wanted = { type: "session.update", protocol: PROTOCOL_VERSION, ...fields };
+    this.wanted = this.asked = { type: "session.update", protocol: PROTOCOL_VERSION, ...fields };
     if (this.offered) this.outgoing.push(this.wanted);
   }
 
@@ -165,6 +166,13 @@ export class Protocol {
   }
 
   #onResumed(message) {
+    const stands = message.audio_ms + message.input_id + message.event_id;
+    if (!stands && this.asked && JSON.stringify(message.configuration) !== JSON.stringify(this.configuration)) {
+      this.lastEventId = 0;                    // its store went back to before session.update
+      this.buffer.resume(0, 0);
+      this.outgoing.push(this.asked);
+      return [message];
+    }
     this.configuration = message.configuration;
     this.lastEventId = Math.min(this.lastEventId, message.event_id);      // lower where its store went back in time
     const { items, lostMs, skip } = this.buffer.resume(message.audio_ms, message.input_id, this.given ?? undefined);

@@ -157,7 +157,8 @@ Losing nothing
 
     A session that had not begun (no audio, no turn) can still be configured by ``session.update`` after
     ``session.resumed``. ``session.resumed`` contains the current configuration. A client that never received
-    ``session.updated`` should compare it with its request, and send ``session.update`` again if they differ.
+    ``session.updated``, or whose session is at its beginning again, should compare it with its request, and
+    send ``session.update`` again if they differ.
 
     Before a planned stop the server sends ``session.going_away``, stores the session and closes with 1012.
     The client should resume.

@@ -1050,6 +1050,29 @@ def test_what_nobody_has_any_more_is_left_out_and_told(monkeypatch: pytest.Monke
     assert isinstance(events[-1], erc.SessionClosed) and events[-1].audio_ms == 4_000
 
 
+def test_a_session_that_the_store_has_as_it_was_created_is_configured_again() -> None:
+    async def talk_and_drop(talk: Talk) -> None:
+        talk.server.cuts[1] = 70
+        await keep_protocol(talk)
+
+    async def as_created(talk: Talk) -> None:
+        await talk.create()
+        assert json.loads(await talk.socket.recv())["type"] == "session.resume"
+        talk.server.session = Heard()
+        other = CONFIGURATION | {"pace": "live", "partials": not CONFIGURATION["partials"]}
+        fields = {"audio_ms": 0, "input_id": 0, "event_id": 0, "limits": talk.server.limits}
+        await talk.say("session.resumed", **fields, configuration=other)
+        await talk.go_on()
+
+    server = StandIn(talk_and_drop, as_created)
+    events = run(over_cuts(server))
+    asked = [frame for frame in server.frames if isinstance(frame, str) and "session.update" in frame]
+    assert len(asked) == 2 and asked[0] == asked[1]
+    (reconnected,) = [event for event in events if isinstance(event, erc.Reconnected)]
+    assert reconnected.repeated_events > 0
+    assert told(events) == undisturbed(samples(4))
+
+
 def test_a_session_that_the_store_has_not_any_more_begins_again() -> None:
     async def refuse(talk: Talk) -> None:
         await talk.create()

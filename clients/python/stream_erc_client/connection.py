@@ -283,10 +283,7 @@ class Connection:
                 if self.phase is not Phase.OPENING:
                     return []
                 self.created, self.limits = message, message.limits
-                update = self._update
-                if update.get("voices") == "all":
-                    update = {**update, "voices": list(message.voices or ())}
-                self._control.append(as_text(update))
+                self._configure(message)
             case SessionUpdated(configuration=configuration):
                 self.configuration, self.phase = configuration, Phase.OPEN
                 if self._again is not None:
@@ -314,7 +311,13 @@ class Connection:
     def _resumed(self, message: SessionResumed) -> list[Event]:
         if self.phase is not Phase.RESUMING:
             raise ProtocolError(f"expected session.resumed once, got {message}")
-        missed = message.event_id - self.last_event_id
+        missed, self._again = message.event_id - self.last_event_id, None
+        stands = message.audio_ms + message.input_id + message.event_id
+        if not stands and message.configuration != self.configuration and self.created is not None:
+            # The store went back to before `session.update`.
+            self._again, self.phase = self._go_back(0), Phase.OPENING
+            self._configure(self.created)
+            return [message]
         repeated = 0 if missed >= 0 else self._go_back(message.event_id)
         position, input_id = self.buffer.rewind(self._samples(message.audio_ms), message.input_id)
         audio_ms = position * 1000 // self.buffer.sample_rate_hz
@@ -323,6 +326,13 @@ class Connection:
             self._control.append(as_text({"type": "input.skip", "audio_ms": audio_ms, "input_id": input_id}))
         self.configuration, self.limits, self.phase = message.configuration, message.limits, Phase.OPEN
         return [message, Reconnected(max(missed, 0), repeated, lost_ms, lost_inputs)]
+
+    def _configure(self, created: SessionCreated) -> None:
+        """Send `session.update` next."""
+        update = self._update
+        if update.get("voices") == "all":
+            update = {**update, "voices": list(created.voices or ())}
+        self._control.append(as_text(update))
 
     def _go_back(self, event_id: int) -> int:
         """Expect the events after `event_id` again; return how many of them were told."""

@@ -107,6 +107,20 @@ test("what a store that went back makes again is told once, unless it differs", 
   assert.equal(protocol.receive(final(4)).length, 1);
 });
 
+test("a store that went back to before the configuration is told it again", () => {
+  const protocol = begun();
+  protocol.sendAudio(pcm(40));
+  protocol.receive(final(1));
+  protocol.receive({ type: "input.acknowledged", audio_ms: 40, input_id: 0 });
+  protocol.lost(1006);
+  protocol.opened();
+  protocol.receive(resumed({ configuration: { ...CONFIGURATION, pace: "replay" } }));
+  assert.deepEqual(types(protocol.take()), ["session.resume", "session.update"]);
+  protocol.receive(UPDATED);
+  assert.deepEqual(types(protocol.take()), [40]);
+  assert.deepEqual(protocol.receive(final(1)), []);
+});
+
 test("closing survives a lost connection", () => {
   const protocol = begun();
   protocol.sendAudio(pcm(40));
