@@ -176,7 +176,7 @@ def test_a_signal_is_handled_with_and_without_the_loop_s_help(new_loop: type, si
 
     async def wait() -> None:
         loop, came = asyncio.get_running_loop(), asyncio.Event()
-        handle_signals(loop, came.set)
+        handle_signals(loop, came.set, came.set)
         loop.call_later(0.05, os.kill, os.getpid(), signum)
         await asyncio.wait_for(came.wait(), 30)
         restore_signals(loop)

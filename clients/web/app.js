@@ -282,7 +282,7 @@ export class App {
     this.remember();
   }
 
-  #onResumed({ lostMs, audioMs, lastEvent }) {
+  #onResumed({ lostMs, reloaded, audioMs, lastEvent }) {
     this.conversation.dropPartial();
     if (this.caughtUp === Infinity) this.caughtUp = lastEvent;
     if (this.view.wave.peaks.samples !== this.protocol.buffer.samples) {
@@ -290,7 +290,8 @@ export class App {
       this.controls.time(this.view.audioMs, this.source?.durationMs);
     }
     if (lostMs >= 100) {
-      note("reload", `The page was reloaded before the server had everything: ${(lostMs / 1000).toFixed(1)} s of audio were lost. Everything else is here.`, { mild: true });
+      const why = reloaded ? "The page was reloaded before the server had everything" : "The server lost what it had stored";
+      note("reload", `${why}: ${(lostMs / 1000).toFixed(1)} s of audio were lost. Everything else is here.`, { mild: true });
     }
     if (this.mode === "paused" && this.source?.durationMs && this.source.durationMs <= this.view.audioMs) this.mode = "heard";
     else if (this.mode === "paused" && this.source?.durationMs && !this.player) {

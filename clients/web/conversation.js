@@ -22,7 +22,10 @@ export class Conversation {
    * @returns {{turn: object, isNew: boolean} | null} the turn that the event brought, if any.
    */
   apply(event) {
-    if (KEPT.has(event.type)) this.events.push(event);
+    if (KEPT.has(event.type)) {
+      if (this.events.at(-1)?.event_id >= event.event_id) this.events = this.events.filter(({ event_id: id }) => id !== event.event_id);
+      this.events.push(event);
+    }
     switch (event.type) {
       case "speech.started":
         this.#speak(event, null, null);

@@ -31,8 +31,10 @@ export class Protocol {
     this.closing = memory?.closing ?? false;
     this.given = memory?.samples ?? null;      // length of the audio before the reload
     this.lastEventId = 0;                      // after a reload, all events are requested again
+    this.told = new Map();                     // event_id -> the event, but for what differs when it comes again
     this.begun = this.resumeToken !== null;    // the session has a configuration and can be resumed
     this.wanted = null;                        // the session.update that waits to be sent
+    this.asked = null;                         // the last one
     this.offered = null;                       // session.created of a session that has not begun
     this.ended = false;
     this.open = false;                         // audio and inputs may be sent
@@ -56,7 +58,7 @@ export class Protocol {
 
   /** Begin the session with these fields of `session.update`. */
   start(fields) {
-    this.wanted = { type: "session.update", protocol: PROTOCOL_VERSION, ...fields };
+    this.wanted = this.asked = { type: "session.update", protocol: PROTOCOL_VERSION, ...fields };
     if (this.offered) this.outgoing.push(this.wanted);
   }
 
@@ -108,7 +110,7 @@ export class Protocol {
   /**
    * Handle a message.
    * @returns {object[]} events for the page: the message itself, unless it is a duplicate or irrelevant, and the
-   *   page's own `local.resumed` (with lostMs) and `local.gap`.
+   *   page's own `local.resumed` (with lostMs, and whether the page was reloaded) and `local.gap`.
    */
   receive(message) {
     if (message.event_id !== undefined && message.type !== "session.resumed") {
@@ -117,6 +119,7 @@ export class Protocol {
         return [{ type: "local.gap", expected: this.lastEventId + 1, got: message.event_id }];
       }
       this.lastEventId = message.event_id;
+      if (!this.#isNew(message)) return [];
     }
     switch (message.type) {
       case "session.created": return this.#onCreated(message);
@@ -135,6 +138,13 @@ export class Protocol {
         return [message];
       default: return [message];
     }
+  }
+
+  /** Return whether an event does not come again as it was, after the server's store went back in time. */
+  #isNew({ session_id, seq, created_at, latency_ms, ...fields }) {
+    const before = this.told.get(fields.event_id);
+    this.told.set(fields.event_id, JSON.stringify(fields));
+    return this.told.get(fields.event_id) !== before;
   }
 
   #onCreated(message) {
@@ -156,11 +166,21 @@ export class Protocol {
   }
 
   #onResumed(message) {
+    const stands = message.audio_ms + message.input_id + message.event_id;
+    if (!stands && this.asked && JSON.stringify(message.configuration) !== JSON.stringify(this.configuration)) {
+      this.lastEventId = 0;                    // its store went back to before session.update
+      this.buffer.resume(0, 0);
+      this.outgoing.push(this.asked);
+      return [message];
+    }
     this.configuration = message.configuration;
-    const { items, lostMs } = this.buffer.resume(message.audio_ms, message.input_id, this.given ?? undefined);
+    this.lastEventId = Math.min(this.lastEventId, message.event_id);      // lower where its store went back in time
+    const { items, lostMs, skip } = this.buffer.resume(message.audio_ms, message.input_id, this.given ?? undefined);
+    const reloaded = this.given !== null;
     this.given = null;
+    if (skip) this.outgoing.push({ type: "input.skip", ...skip });
     this.#flow(items);
-    return [message, { type: "local.resumed", lostMs, audioMs: message.audio_ms, lastEvent: message.event_id }];
+    return [message, { type: "local.resumed", lostMs, reloaded, audioMs: message.audio_ms, lastEvent: message.event_id }];
   }
 
   #flow(items) {

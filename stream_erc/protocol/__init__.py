@@ -138,8 +138,9 @@ Losing nothing
     refused input has used its ``input_id`` too, unless the message or the ``input_id`` itself was wrong.
     Audio is identified by its position.
 
-    ``input.acknowledged`` tells the client what the server will never request again. The client may forget
-    the audio before ``audio_ms`` and the inputs up to ``input_id``; it keeps the rest, in order.
+    ``input.acknowledged`` tells the client what the server has stored: the audio before ``audio_ms`` and the
+    inputs up to ``input_id``. The client keeps the rest, in order. It may forget what is stored, but should
+    keep the last minutes of that too, for a store that goes back in time.
 
     When the connection is lost before ``session.closed``, the client connects again (at once, then after
     growing pauses), to this server or to another one on the same store. Instead of ``session.update`` it
@@ -154,16 +155,36 @@ Losing nothing
 
     A session is resumed on one connection at a time: a second one takes it over, and the first is closed
     (4409; on another server, when that server next has something to store). A token opens only the session it
-    was issued for, until ``limits.retention_ms`` after the loss. After that time, for an unknown token, and
-    for a ``last_event_id`` that the session does not have, the answer is the error ``resume_refused`` and
-    close code 4404: begin a new session. A closed session can be resumed too, for its last events.
+    was issued for, until ``limits.retention_ms`` after the loss. After that time, and for an unknown token,
+    the answer is the error ``resume_refused`` and close code 4404: begin a new session. A closed session can
+    be resumed too, for its last events.
 
     A session that had not begun (no audio, no turn) can still be configured by ``session.update`` after
     ``session.resumed``. ``session.resumed`` contains the current configuration. A client that never received
-    ``session.updated`` should compare it with its request, and send ``session.update`` again if they differ.
+    ``session.updated``, or whose session is at its beginning again, should compare it with its request, and
+    send ``session.update`` again if they differ.
 
     Before a planned stop the server sends ``session.going_away``, stores the session and closes with 1012.
     The client should resume.
+
+A store that goes back in time
+    After a power cut, a failover to a replica that lagged, or from a backup, a store may have less than it
+    acknowledged. The session is then taken up where the store has it. ``session.resumed`` gives an
+    ``event_id`` below the client's, and an ``audio_ms`` and an ``input_id`` that were acknowledged before.
+    A client that still has everything after these sends it again as always, and nothing is lost: equal
+    input makes equal events, so the events that it knows come again with their ids. All their fields are
+    the same but ``created_at`` and ``latency_ms``, and the client ignores them. (Different are those of
+    opus, by rounding, and a turn that ended because no audio came.) An event that comes again and is not
+    the same replaces the one that the client knows.
+
+    What the client no longer has is lost. It says so right after ``session.resumed`` by ``input.skip``,
+    with the ``audio_ms`` and the ``input_id`` after which it goes on. Silence is heard in place of the
+    audio, up to an hour of it; the inputs are left out; the positions stay as they were. The turns in
+    between are no longer part of the session, and the later events count on from the store's: one whose
+    number, or whose ``turn``, the client knows replaces it.
+
+    If the store does not even have the session any more, the answer is ``resume_refused``. A client that
+    still has everything from the beginning can begin a new session with it, whose events are the same.
 
 Limits
     Live audio may run ahead of the clock by ``limits.burst_ms``. After a resumption it may also run ahead by

@@ -13,7 +13,7 @@ that its client knows.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -38,6 +38,7 @@ from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import (
     PROTOCOL_VERSION,
     Input,
+    InputSkip,
     ServerMessage,
     SessionUpdate,
     SpeakerRename,
@@ -61,6 +62,9 @@ MAX_WAITING_CLIPS = 8
 MAX_EVENTS_BYTES = 64 * 2**20
 """Size of a session's stored events above which it is full."""
 
+MAX_SKIP_MS = 3_600_000
+"""Length limit for audio that a client no longer has."""
+
 HEADER_VERSION = 1
 
 
@@ -72,6 +76,7 @@ class SessionHeader(msgspec.Struct, frozen=True, array_like=True):
     snapshot: bytes
     began: str = ""
     events_bytes: int = 0
+    skipped: int = 0
 
 
 class LiveSession:
@@ -105,18 +110,21 @@ class LiveSession:
         snapshot = None
         if stored is None:
             self.terms, self.began, self._events_bytes = SessionTerms(offer), now(), 0
+            self._skipped = 0  # number of inputs that the client could not send again
         else:
             self.terms, snapshot, header = _restore(offer, *stored)
             self.began, self._events_bytes = header.began, header.events_bytes
+            self._skipped = header.skipped
+        self._fresh = stored is not None  # nothing has been accepted since the session was resumed
         self.closing = self._closed = False
         self._audio, self.session = _open(self.terms, snapshot)
         first = self.session.snapshot()
         self.begun = first.mark.position > 0 or first.events > 0 or first.inputs > 0
-        self._inputs = first.inputs  # number of inputs accepted
+        self._inputs = first.inputs + self._skipped  # number of inputs accepted or skipped
         self._numbered: bool | None = None  # whether inputs carry an `input_id`
         self._steps = {step.analyzed.turn.index: step for step in first.done}
         self._out: deque[ServerMessage] = deque()
-        self._saved_events, self._saved_inputs = first.events, first.inputs
+        self._saved_events, self._saved_inputs = first.events, self._inputs
         self._saved_audio = first.acknowledged
         self.encoder = MessageEncoder(session_id, event_id=first.events, now=now)
 
@@ -180,27 +188,40 @@ class LiveSession:
         self.terms = terms
         return messages.SessionUpdated(**self.encoder.envelope(), configuration=self.terms.configuration())
 
-    def resumed(self, last_event_id: int) -> messages.SessionResumed:
-        """Return the answer to ``session.resume``.
-
-        Raises:
-            Refusal: ``resume_refused`` if the session has no event `last_event_id`.
-        """
-        newest = self.encoder.event_id
-        if last_event_id > newest:
-            raise Refusal(
-                "resume_refused", f"expected a last_event_id of at most {newest}, got {last_event_id}"
-            )
+    def resumed(self) -> messages.SessionResumed:
+        """Return the answer to ``session.resume``: where the stored session stands."""
         return messages.SessionResumed(
             **self.encoder.envelope(),
             audio_ms=self._audio.send_from_ms,
             input_id=self._inputs,
-            event_id=newest,
+            event_id=self.encoder.event_id,
             configuration=self.terms.configuration(),
             limits=self.terms.offer.limits(),
         )
 
     # --- input ------------------------------------------------------------------------------------
+
+    def skip(self, message: InputSkip) -> Iterator[Samples]:
+        """Leave out the input that a client no longer has, right after the session was resumed.
+
+        Returns:
+            Silence in place of the audio, at the client's rate, to be taken in with `hear`; (N,) or (N, C).
+
+        Raises:
+            Refusal: ``out_of_order``, or ``invalid_audio`` if it is longer than `MAX_SKIP_MS`.
+        """
+        self.check_open("input.skip")
+        if not self._fresh:
+            raise Refusal("out_of_order", "expected input.skip right after session.resumed, got it later")
+        missing_ms = max(0, message.audio_ms - self._audio.send_from_ms)
+        if missing_ms > MAX_SKIP_MS:
+            raise Refusal(
+                "invalid_audio", f"expected at most {MAX_SKIP_MS} ms of audio to be gone, got {missing_ms}"
+            )
+        skipped = max(0, message.input_id - self._inputs)
+        self._fresh, self._inputs, self._skipped = False, self._inputs + skipped, self._skipped + skipped
+        self.begun = self.begun or missing_ms + skipped > 0
+        return self._audio.silence(missing_ms)
 
     def decode(self, data: bytes) -> tuple[Samples, float]:
         """Accept a binary frame on its arrival, to be taken in with `hear`.
@@ -223,7 +244,7 @@ class LiveSession:
             raise Refusal(
                 "invalid_audio", f"expected at most {longest} ms of audio in a frame, got {total_ms:.2f}"
             )
-        self.begun = True
+        self.begun, self._fresh = True, False
         return samples, duration_ms
 
     def hear(self, samples: Samples) -> None:
@@ -260,7 +281,7 @@ class LiveSession:
             raise Refusal(
                 "too_many_messages", f"expected at most {MAX_WAITING_CLIPS} clips to wait, got more"
             )
-        self._numbered, self.begun = message.input_id is not None, True
+        self._numbered, self.begun, self._fresh = message.input_id is not None, True, False
         self._inputs += 1
         try:
             self.session.submit(_to_input(message, keeps_voices=self.terms.offer.server.keep_voices))
@@ -302,8 +323,10 @@ class LiveSession:
         """Queue the messages of the session's events."""
         for event in events:
             message = self.encoder.encode(self.terms.restrict_labels(event))
-            if isinstance(message, messages.Failed) and not self._numbered:
-                message = msgspec.structs.replace(message, input_id=None)
+            if isinstance(message, messages.Failed):
+                number = message.input_id or 0
+                input_id = number + self._skipped if self._numbered else None
+                message = msgspec.structs.replace(message, input_id=input_id)
             self._out.append(message)
 
     def save_point(self, *, always: bool = False) -> SavePoint | None:
@@ -314,8 +337,8 @@ class LiveSession:
         """
         snapshot = self.session.snapshot()
         events = [(n, m) for m in self._out if self._saved_events < (n := event_id_of(m)) <= snapshot.events]
-        unsaved = snapshot.acknowledged - self._saved_audio
-        advanced = unsaved >= SAVE_INTERVAL_SAMPLES or snapshot.inputs > self._saved_inputs
+        unsaved, inputs = snapshot.acknowledged - self._saved_audio, snapshot.inputs + self._skipped
+        advanced = unsaved >= SAVE_INTERVAL_SAMPLES or inputs > self._saved_inputs
         if not (always or events or advanced):
             return None
         steps = {step.analyzed.turn.index: step for step in snapshot.done}
@@ -330,6 +353,7 @@ class LiveSession:
             snapshots.encode_header(snapshot, codec),
             self.began,
             self._events_bytes,
+            self._skipped,
         )
         return SavePoint(
             header=msgspec.msgpack.encode(header),
@@ -338,7 +362,8 @@ class LiveSession:
             events=lines,
             closed=any(isinstance(message, messages.SessionClosed) for _, message in events),
             audio_ms=send_from_ms(self.terms.requested.audio, snapshot.acknowledged),
-            input_id=snapshot.inputs,
+            input_id=inputs,
+            after=self._saved_events,
         )
 
     def saved(self, save_point: SavePoint) -> None:

@@ -108,6 +108,13 @@ class SessionResume(ClientMessage, tag="session.resume", frozen=True, kw_only=Tr
     last_event_id: Annotated[Count, Meta(description="the last event received, 0 where there was none")]
 
 
+class InputSkip(ClientMessage, tag="input.skip", frozen=True, kw_only=True):
+    """Leaves out what `session.resumed` asks for and the client no longer has; sent right after it."""
+
+    audio_ms: Annotated[Milliseconds, Meta(description="audio before this is gone, and heard as silence")] = 0
+    input_id: Annotated[Count, Meta(description="inputs up to this one are gone, and left out")] = 0
+
+
 class TurnAppend(ClientMessage, tag="turn.append", frozen=True, kw_only=True):
     """A turn that the client knows (`turns: "appended"`). It has a text, or an audio span, or both."""
 
@@ -187,6 +194,7 @@ FromClient: TypeAlias = (
     | SessionUpdate
     | SessionResume
     | SessionExport
+    | InputSkip
     | TurnAppend
     | TurnCorrect
     | SpeakerRename
@@ -303,16 +311,16 @@ class SessionResumed(ServerMessage, tag="session.resumed", frozen=True, kw_only=
 
     audio_ms: Annotated[Milliseconds, Meta(description="send the audio from here on again")]
     input_id: Annotated[Count, Meta(description="send the inputs after this one again")]
-    event_id: Annotated[Count, Meta(description="that of the last event so far; this message is none")]
+    event_id: Annotated[Count, Meta(description="that of the last event stored; this message is none")]
     configuration: Annotated[Configuration, Meta(description="as it was asked for")]
     limits: Annotated[Limits, Meta(description="what the server accepts")]
 
 
 class InputAcknowledged(ServerMessage, tag="input.acknowledged", frozen=True, kw_only=True):
-    """What the server will never ask for again."""
+    """What the server has stored, and asks for again only if its store goes back in time."""
 
-    audio_ms: Annotated[Milliseconds, Meta(description="audio before this is not needed any more")]
-    input_id: Annotated[Count, Meta(description="inputs up to this one are not needed any more")]
+    audio_ms: Annotated[Milliseconds, Meta(description="audio before this is stored")]
+    input_id: Annotated[Count, Meta(description="inputs up to this one are stored")]
 
 
 class SpeechStarted(ServerMessage, tag="speech.started", frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ class SavePoint:
         steps: turn index -> blob, for past turns that are new or changed.
         steps_now: indices of all past turns that the session now has.
         events: new events as (event id, JSON); the ids continue the stored ones and begin with 1.
+        after: id of the last event before them; None if the store need not compare it with its own.
         closed: whether the session has ended.
         audio_ms: position up to which the client may forget its audio.
         input_id: last input that the client may forget.
@@ -25,3 +26,4 @@ class SavePoint:
     closed: bool = False
     audio_ms: int = 0
     input_id: int = 0
+    after: int | None = None

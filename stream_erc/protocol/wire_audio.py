@@ -1,7 +1,7 @@
 """A client's audio, converted to 16 kHz, and the position to send it from after a lost connection."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -84,6 +84,14 @@ class WireAudio:
     def duration_ms(self, samples: Samples) -> float:
         """Return the duration of samples at the client's rate."""
         return 1000 * len(samples) / self._rate_hz
+
+    def silence(self, duration_ms: int) -> Iterator[Samples]:
+        """Yield silence at the client's rate, (N,) or (N, C), a second at a time."""
+        left = duration_ms * self._rate_hz // 1000
+        while left > 0:
+            length = min(left, self._rate_hz)
+            left -= length
+            yield np.zeros(length if self._channels is None else (length, self._channels), dtype=np.float32)
 
     def push(self, samples: Samples) -> Samples:
         """Take decoded samples in, (N,) or (N, C); return what is ready at 16 kHz, (M,) or (M, C)."""

@@ -11,7 +11,7 @@ from stream_erc.exceptions import Fenced, SessionGone
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.sealing import Seal
-from stream_erc.server.shared import SharedState
+from stream_erc.server.shared import ANSWER_S, SAVE_S, SharedState
 from stream_erc.server.stores.base import StoredSession
 
 EVENTS_PER_READ = 256
@@ -42,7 +42,7 @@ class Claim:
         Returns:
             The claim, and the resume token, of which only the hash is stored.
         """
-        token, now = secrets.token_urlsafe(32), time.time()
+        token, now = secrets.token_urlsafe(32), shared.clock.now()
         seal = Seal(session_id, token)
         create = partial(
             shared.store.create,
@@ -50,7 +50,7 @@ class Claim:
             now=now,
             expires_at=now + shared.lifetime_s,
         )
-        return cls(shared, session_id, await shared.call_store(create), seal), token
+        return cls(shared, session_id, await shared.call_store(create, ANSWER_S), seal), token
 
     @staticmethod
     async def look_up(shared: SharedState, token: str) -> StoredSession:
@@ -59,8 +59,8 @@ class Claim:
         Raises:
             Refusal: ``resume_refused``.
         """
-        read = partial(shared.store.read, _hash(token), now=time.time())
-        saved = _known_session(await shared.call_store(read))
+        read = partial(shared.store.read, _hash(token), now=shared.clock.now())
+        saved = _known_session(await shared.call_store(read, ANSWER_S))
         return Seal(saved.session_id, token).session(saved)
 
     @classmethod
@@ -70,15 +70,15 @@ class Claim:
         Raises:
             Refusal: ``resume_refused``.
         """
-        now = time.time()
+        now = shared.clock.now()
         claim = partial(shared.store.claim, _hash(token), now=now, expires_at=now + shared.lifetime_s)
-        saved = _known_session(await shared.call_store(claim))
+        saved = _known_session(await shared.call_store(claim, ANSWER_S))
         seal = Seal(saved.session_id, token)
         return cls(shared, saved.session_id, saved.owner, seal), seal.session(saved)
 
     async def save(self, save_point: SavePoint) -> None:
         """Store a save point, all or nothing."""
-        now, began = time.time(), time.monotonic()
+        now, began = self._shared.clock.now(), time.monotonic()
         await self._write(
             partial(
                 self._shared.store.save,
@@ -90,11 +90,11 @@ class Claim:
         self._renewed_at = time.monotonic()
         self._shared.telemetry.saving.observe(self._renewed_at - began)
 
-    async def renew(self) -> None:
-        """Extend the session's life in the store if a renewal is due; call it regularly."""
-        if time.monotonic() - self._renewed_at < self._shared.renewal_s:
+    async def renew(self, *, now: bool = False) -> None:
+        """Extend the session's life in the store if a renewal is due, or `now`; call it regularly."""
+        if not now and time.monotonic() - self._renewed_at < self._shared.renewal_s:
             return
-        expires_at = time.time() + self._shared.lifetime_s
+        expires_at = self._shared.clock.now() + self._shared.lifetime_s
         await self._write(
             partial(self._shared.store.touch, self.session_id, self.owner, expires_at=expires_at)
         )
@@ -107,7 +107,9 @@ class Claim:
     async def events(self, after: int) -> AsyncIterator[str]:
         """Yield the stored events with an event id above `after`, as JSON."""
         read = self._shared.store.events
-        while page := await self._shared.call_store(partial(read, self.session_id, after, EVENTS_PER_READ)):
+        while page := await self._shared.call_store(
+            partial(read, self.session_id, after, EVENTS_PER_READ), SAVE_S
+        ):
             for number, line in page:
                 yield self._seal.opened_event(number, line)
             after = page[-1][0]
@@ -115,7 +117,7 @@ class Claim:
     async def _write(self, call: Callable[[], T]) -> T:
         """Run a write of the store; refuse if the claim or the session is lost."""
         try:
-            return await self._shared.call_store(call)
+            return await self._shared.call_store(call, SAVE_S)
         except Fenced as error:
             raise Refusal("taken_over", str(error)) from error
         except SessionGone as error:

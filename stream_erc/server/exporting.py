@@ -18,7 +18,7 @@ from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.live_session import LiveSession
 from stream_erc.server.claim import Claim
 from stream_erc.server.sealing import Seal
-from stream_erc.server.shared import SharedState
+from stream_erc.server.shared import SAVE_S, SharedState
 
 
 def export_formats() -> tuple[str, ...]:
@@ -51,7 +51,7 @@ async def export_session(
         raise Refusal("invalid_export", f"expected one of {', '.join(known)}, got {request.format}")
     stored = await Claim.look_up(shared, request.resume_token)
     live = LiveSession(shared.offer, stored.session_id, now, (stored.header, stored.steps))
-    events = await shared.call_store(partial(shared.store.events, stored.session_id, 0))
+    events = await shared.call_store(partial(shared.store.events, stored.session_id, 0), SAVE_S)
     seal = Seal(stored.session_id, request.resume_token)
     lines = [seal.opened_event(number, line) for number, line in events]
     created = to_message(_described(live, request.name))

@@ -51,10 +51,13 @@ class Inbox:
 
         Args:
             position_ms: position of the next audio to arrive.
-            lasted_s: seconds since the session began.
+            lasted_s: seconds since the session began, by the wall clock.
             away_s: seconds since it was last saved, which bound the audio that a client can have held back.
         """
-        behind_ms = min(1000 * lasted_s - position_ms, 1000 * away_s + MAX_BACKLOG_MS)
+        longest_ms = 1000 * away_s + MAX_BACKLOG_MS
+        behind_ms = min(1000 * lasted_s - position_ms, longest_ms)
+        if behind_ms < -self._burst_ms:  # more audio than time: the wall clock was set back
+            behind_ms = longest_ms
         self._audio.grant(max(behind_ms, MAX_LEAD_MS - self._burst_ms))
 
     def due(self, duration_ms: float) -> float:

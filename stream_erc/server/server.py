@@ -5,7 +5,6 @@ import contextlib
 import logging
 import ssl
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -41,8 +40,6 @@ log = logging.getLogger(__name__)
 PATH = "/v1/session"
 STORE_THREADS = 4
 SWEEP_INTERVAL_S = 60.0
-CLOCK_STEP_S = 1.0
-"""Gain of the wall clock on the monotonic clock, between two sweeps, above which it was stepped."""
 
 PING_INTERVAL_S = 20.0
 """Interval of WebSocket pings, which keep proxies from dropping idle connections.
@@ -87,7 +84,9 @@ class Server:
         self._offer = Offer(engines, config.session, config.server)
         self._tokens = _tokens(config.server)
         self._voices = KnownVoices(config)
-        self._tls = _tls(config.server)
+        self._tls = self._certificate = _tls(config.server)
+        if self._tls is not None:
+            self._tls.sni_callback = self._use_certificate
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shared: SharedState | None = None
@@ -100,6 +99,26 @@ class Server:
         if self._loop is not None and self._shared is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._shared.stopping.set)
+
+    def reload(self) -> None:
+        """Read the tokens and the certificate again, on the event loop; connections stay as they are.
+
+        What cannot be used is logged, and everything stays as it was.
+        """
+        try:
+            tokens, tls = _tokens(self._config), _tls(self._config)
+        except ConfigError as error:
+            log.error("the files were not read again: %s", error)
+            return
+        if self._shared is not None:
+            self._shared.tokens = tokens
+        self._tokens, self._certificate = tokens, tls
+        log.info("the tokens and the certificate were read again")
+
+    def _use_certificate(self, handshake: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """Give a handshake the certificate that was read last."""
+        assert self._certificate is not None
+        handshake.context = self._certificate
 
     def _fail(self, error: Exception) -> None:
         """Begin to stop because of an error, which `run` raises at the end; from any thread."""
@@ -115,7 +134,8 @@ class Server:
     async def run(self, ready: Callable[[str], None] = lambda url: None) -> None:
         """Listen until `stop` is called, or the main thread gets SIGTERM or SIGINT; then drain.
 
-        A second signal ends the process at once. What an engine left for later is loaded meanwhile.
+        A second signal ends the process at once. At SIGHUP, tokens and certificate are read again. What an
+        engine left for later is loaded meanwhile.
 
         Args:
             ready: called with the page's URL when the server accepts connections.
@@ -134,7 +154,7 @@ class Server:
         shared = SharedState(self._offer, workers, self._store, threads, self._tokens, self._voices, version)
         self._shared = shared
         if threading.current_thread() is threading.main_thread():
-            handle_signals(self._loop, self._stop_on_signal)
+            handle_signals(self._loop, self._stop_on_signal, self.reload)
         if self._stopping.is_set():
             shared.stopping.set()
         try:
@@ -205,30 +225,21 @@ class Server:
         await self._sweep_now(shared)
 
     async def _sweep(self, shared: SharedState) -> None:
-        """Delete expired sessions regularly, but none that is connected.
-
-        After a step of the wall clock every session looks expired. So the order of the steps matters.
-        """
-        offset = time.time() - time.monotonic()
+        """Delete expired sessions regularly, but none that is connected."""
         await self._sweep_now(shared)  # what expired while no server ran
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            now = time.time()
-            before, offset = offset, now - time.monotonic()
+            now = shared.clock.now()
             try:
-                # 1. Renew the sessions connected to this server.
                 await shared.renew(now + shared.lifetime_s)
-                # 2. After a step, leave other servers on this store until the next sweep to renew theirs.
-                # 3. Otherwise delete the expired ones.
-                if offset - before < CLOCK_STEP_S:
-                    await shared.call_store(partial(self._store.sweep, now))
+                await shared.call_store(partial(self._store.sweep, now))
             except StoreError as error:
                 log.warning("%s", error)
 
     async def _sweep_now(self, shared: SharedState) -> None:
         """Delete expired sessions."""
         try:
-            await shared.call_store(partial(self._store.sweep, time.time()))
+            await shared.call_store(partial(self._store.sweep, shared.clock.now()))
         except StoreError as error:
             log.warning("%s", error)
 

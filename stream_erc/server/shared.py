@@ -10,16 +10,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
-from stream_erc.exceptions import Fenced, SessionGone
+from stream_erc.exceptions import Fenced, SessionGone, StoreError
 from stream_erc.inference.workers import ThreadWorker
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.negotiation import Offer
 from stream_erc.server.known_voices import KnownVoices
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.stores.base import SessionStore
+from stream_erc.server.stores.clock import StoreClock
 
 RENEWALS_PER_RETENTION = 3
 """Number of times per retention period that a connected but unsaved session is renewed in the store."""
+
+ANSWER_S = 2.0
+"""Time limit for the store's answer when a session begins or is resumed, or somebody asks if it could."""
+
+SAVE_S = 5.0
+"""Time limit for a save, after which the client is told to resume."""
 
 T = TypeVar("T")
 
@@ -56,6 +63,7 @@ class SharedState:
             session.
         stopping: set when the server begins to stop.
         telemetry: the server's metrics.
+        clock: the time that stored sessions live by.
     """
 
     offer: Offer
@@ -69,8 +77,10 @@ class SharedState:
     recordings: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     telemetry: Telemetry = field(init=False)
+    clock: StoreClock = field(init=False)
 
     def __post_init__(self) -> None:
+        self.clock = StoreClock(self.store)
         self.telemetry = Telemetry(self._queued_work, self._unread, self.offer.engines, self._analyses)
 
     @property
@@ -134,9 +144,22 @@ class SharedState:
             limit = self.offer.server.max_sessions
             raise Refusal("server_full", f"expected fewer than {limit} sessions, got one more")
 
-    async def call_store(self, call: Callable[[], T]) -> T:
-        """Run a call of the store in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, call)
+    async def call_store(self, call: Callable[[], T], within_s: float | None = None) -> T:
+        """Run a call of the store in a thread.
+
+        Args:
+            call: the call.
+            within_s: time limit for its answer; None to wait for as long as it takes.
+
+        Raises:
+            StoreError: also if there is no answer in time. The call may still succeed, later.
+        """
+        answer = asyncio.get_running_loop().run_in_executor(self.threads, call)
+        try:
+            async with asyncio.timeout(within_s):
+                return await answer
+        except TimeoutError as error:
+            raise StoreError(f"expected an answer of the store within {within_s:g} s, got none") from error
 
     async def renew(self, expires_at: float) -> None:
         """Extend the life of every connected session in the store to `expires_at`.

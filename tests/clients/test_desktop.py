@@ -377,6 +377,8 @@ def test_a_connection_that_is_back_says_what_was_missed() -> None:
     assert conversation.connection is ConnectionState.CONNECTED
     conversation.apply(Reconnected(2))
     assert conversation.notice == Notice("Reconnected; nothing was lost. 2 events came meanwhile.", Tone.GOOD)
+    conversation.apply(Reconnected(0, 3, lost_audio_ms=2_400, lost_inputs=1))
+    assert conversation.notice.text == "Reconnected; the server lost 2 s of audio and 1 input."
     conversation.apply(Reconnected(0))
     assert conversation.notice == Notice("Reconnected; nothing was lost.", Tone.GOOD)
 

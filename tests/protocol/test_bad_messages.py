@@ -77,6 +77,7 @@ def wrong_values() -> Iterator[tuple[str, str]]:
     right: dict[str, dict[str, object]] = {
         UPDATE: {},
         "session.resume": {"resume_token": "x", "last_event_id": 0},
+        "input.skip": {},
         "session.authenticate": {"token": "x"},
         "session.export": {"resume_token": "x", "format": "srt"},
         APPEND: {"text": "hello"},
@@ -100,6 +101,8 @@ def wrong_values() -> Iterator[tuple[str, str]]:
         (UPDATE, "pace"): ["fast", None, 1, True],
         ("session.resume", "resume_token"): [*texts, "", None, "x" * 4_097],
         ("session.resume", "last_event_id"): [*numbers, None],
+        ("input.skip", "audio_ms"): numbers,
+        ("input.skip", "input_id"): numbers,
         ("session.authenticate", "token"): [*texts, "", None, "x" * 4_097],
         ("session.export", "resume_token"): [*texts, "", None, "x" * 4_097],
         ("session.export", "format"): [*texts, None, "x" * 101],
@@ -217,6 +220,7 @@ WRONG = {
     "resuming later": Wrong(
         "out_of_order", [message("session.resume", resume_token="x", last_event_id=0)], [PCM]
     ),
+    "skipping input in a new session": Wrong("out_of_order", [message("input.skip", audio_ms=1)]),
     # what closes
     "an unknown token": Wrong(
         "resume_refused", [message("session.resume", resume_token="x", last_event_id=0)]

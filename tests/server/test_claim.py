@@ -160,9 +160,9 @@ def test_events_that_nobody_told():
         lost = begin(running)
         lost.vanish()
         with Client(running.socket_url) as client:
-            client.send("session.resume", resume_token=lost.created["resume_token"], last_event_id=99)
-            refused(client)
-        assert go_on(running, lost, 2).events[-1]["turns"] == 4  # the session is as it was
+            resumed = client.resume(lost.created["resume_token"], 99)
+            assert (resumed["type"], resumed["event_id"]) == ("session.resumed", 2)  # where the store has it
+        assert go_on(running, lost, 2).events[-1]["turns"] == 4
 
 
 def test_a_model_that_is_gone(tmp_path):
@@ -304,7 +304,7 @@ def test_a_resumption_that_is_refused_leaves_the_connection_that_is_there():
         client.answer("session.update", turns="appended")
         token = client.created["resume_token"]
         with Client(running.socket_url) as other:
-            assert other.resume(token, 99)["code"] == "resume_refused"
+            assert other.resume(token + "x", 0)["code"] == "resume_refused"
             assert other.code() == 4404
         client.send("turn.append", text="hello", speaker="Ann")
         assert client.until("turn.final")["text"] == "hello"

@@ -231,26 +231,50 @@ class CountingStore(MemoryStore):
         return deleted
 
 
-def test_a_wall_clock_that_is_stepped_costs_nobody_the_session(monkeypatch):
+@pytest.mark.parametrize("step_s", [7_200.0, -7_200.0])
+def test_a_wall_clock_that_is_stepped_costs_nobody_the_session(monkeypatch, step_s):
     clock, store = Clock(), CountingStore()
     monkeypatch.setattr("stream_erc.server.server.SWEEP_INTERVAL_S", 0.05)
-    monkeypatch.setattr("stream_erc.server.server.time", clock)
-    monkeypatch.setattr("stream_erc.server.claim.time", clock)
+    for module in ("claim", "connection", "stores.clock"):
+        monkeypatch.setattr(f"stream_erc.server.{module}.time", clock)
     with serve(store=store) as running, Client(running.socket_url) as client:
         client.send("session.update", turns="appended")
         client.until("session.updated")
-        with Client(running.socket_url) as gone:
-            gone.settle()
+        with Client(running.socket_url) as lost:
+            lost.send("session.update")
+            lost.until("session.updated")
         assert eventually(lambda: metrics(running)["stream_erc_sessions",] == 1)
-        clock.step_s = 3_600.0
+        clock.step_s = step_s
         swept = store.sweeps
         assert eventually(lambda: store.sweeps > swept + 1)
         client.send("turn.append", text="hello", speaker="Anna")
         assert client.until("turn.final")["text"] == "hello"
         with Client(running.socket_url) as again:
             assert again.resume(client.created["resume_token"], 1)["type"] == "session.resumed"
-        with Client(running.socket_url) as again:  # an unused session still expires
-            assert again.resume(gone.created["resume_token"], 0)["code"] == "resume_refused"
+        with Client(running.socket_url) as again:
+            assert again.resume(lost.created["resume_token"], 0)["type"] == "session.resumed"
+            again.send_audio(TALK[:32_000])  # what it held back meanwhile
+            again.settle()
+
+
+@pytest.mark.parametrize("step_s", [7_200.0, -7_200.0])
+def test_a_server_that_starts_after_a_step_of_the_wall_clock_refuses_nobody(tmp_path, monkeypatch, step_s):
+    clock = Clock()
+    for module in ("claim", "connection", "stores.clock"):
+        monkeypatch.setattr(f"stream_erc.server.{module}.time", clock)
+    with serve(store=SqliteStore(tmp_path / "sessions.db")) as running, Client(running.socket_url) as lost:
+        lost.send("session.update")
+        lost.until("session.updated")
+        lost.send_audio(TALK[:8_000])
+        lost.settle()
+    clock.step_s = step_s
+    with (
+        serve(store=SqliteStore(tmp_path / "sessions.db")) as running,
+        Client(running.socket_url) as again,
+    ):
+        assert again.resume(lost.created["resume_token"], 0)["type"] == "session.resumed"
+        again.send_audio(TALK[:48_000])  # what it held back meanwhile
+        again.settle()
 
 
 # --- who may connect ------------------------------------------------------------------------------
@@ -511,6 +535,47 @@ def test_tls(certificate):
             Client(running.socket_url, tls=ssl.create_default_context())
         with pytest.raises(InvalidMessage):
             Client(running.socket_url.replace("wss", "ws"))
+
+
+@pytest.mark.parametrize("key", [(), ("rsa:2048",)])
+def test_files_are_read_again_and_nobody_is_disconnected(tmp_path, caplog, make_certificate, key):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder, kind in ((old, ()), (new, key)):
+        folder.mkdir()
+        make_certificate(folder, *kind)
+    tokens = tmp_path / "tokens"
+    tokens.write_text("first\n")
+    served = {"tls_certificate": str(old / "certificate.pem"), "tls_key": str(old / "key.pem")}
+    with serve(token_file=str(tokens), **served) as running:
+
+        def reload() -> None:
+            running.server._loop.call_soon_threadsafe(running.server.reload)
+
+        def admits(token: str, folder: Path) -> bool:
+            trusting = ssl.create_default_context(cafile=folder / "certificate.pem")
+            with contextlib.suppress(ssl.SSLError, InvalidStatus):
+                with Client(running.socket_url, token=token, tls=trusting):
+                    return True
+            return False
+
+        (old / "trusted").mkdir()
+        trusted = old / "trusted" / "certificate.pem"
+        trusted.write_bytes((old / "certificate.pem").read_bytes())
+        trusting = ssl.create_default_context(cafile=trusted)
+        with Client(running.socket_url, token="first", tls=trusting) as client:
+            # A file that cannot be used changes nothing.
+            tokens.write_text("second\n")
+            (old / "certificate.pem").write_text("no certificate")
+            reload()
+            assert eventually(lambda: "the files were not read again" in caplog.text)
+            assert admits("first", trusted.parent) and not admits("second", trusted.parent)
+            # Both are read, for those who connect from now on.
+            for name in ("certificate.pem", "key.pem"):
+                (old / name).write_bytes((new / name).read_bytes())
+            reload()
+            assert eventually(lambda: admits("second", new))
+            assert not admits("first", new) and not admits("second", trusted.parent)
+            client.settle()
 
 
 def test_what_cannot_be_served_with_is_told_before_anything_listens(tmp_path, certificate):
@@ -849,13 +914,15 @@ def test_a_signal_drains_and_after_it_signals_are_as_in_any_program():
         MemoryStore(),
     )
     urls: queue.Queue[str] = queue.Queue()
-    clients, handlers = [], []
+    clients, handlers, reloads = [], [], []
+    server.reload = lambda: reloads.append(server)  # type: ignore[method-assign]
 
     def converse_and_stop() -> None:
         client = Client(urls.get(timeout=PATIENCE_S).replace("http", "ws") + "/v1/session")
         clients.append(client)
         client.answer("session.update", pace="replay", partials=False)
         client.send_audio(TALK)
+        os.kill(os.getpid(), signal.SIGHUP)
         client.settle()
         os.kill(os.getpid(), signal.SIGTERM)
         client.until("session.going_away")
@@ -869,6 +936,7 @@ def test_a_signal_drains_and_after_it_signals_are_as_in_any_program():
     client, code = clients
     assert code == 1012 and len(client.events) == 4  # pending turns were finished
     assert handlers == [signal.SIG_DFL, signal.default_int_handler]
+    assert reloads == [server]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The stores of sessions: their common contract, then the crash safety of each."""
 
+import contextlib
 import hashlib
 import os
 import resource
@@ -17,7 +18,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
 
 import hypothesis.strategies as st
 import pytest
@@ -31,14 +31,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from paths import ROOT
+from redis_server import RedisServer
 
 from stream_erc.exceptions import ConfigError, Fenced, SessionGone, StoreError, StreamErcError
 from stream_erc.protocol.save_point import SavePoint
+from stream_erc.server.stores import base
 from stream_erc.server.stores import sqlite as store_sqlite
 from stream_erc.server.stores.base import SessionStore, StoredSession
 from stream_erc.server.stores.opening import open_store
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
 
+OWNER_BITS = base.OWNER_BITS
 NOW = float(int(time.time()))  # today: Redis has its own clock
 LATER = NOW + 10_000.0
 TOKEN = hashlib.sha256(b"token").digest()
@@ -46,42 +49,8 @@ PROCESSES = ["sqlite", "redis"]
 """Stores that several processes can share."""
 
 
-class RedisServer:
-    """A real redis-server on a socket in `folder`, without persistence."""
-
-    def __init__(self, folder: Path) -> None:
-        self.url, self._folder = f"unix://{folder}/redis.sock", folder
-        self.start()
-
-    def start(self, *options: str) -> None:
-        arguments = ["--port", "0", "--unixsocket", str(self._folder / "redis.sock"), "--save", "", *options]
-        self._process = subprocess.Popen(
-            ["redis-server", *arguments, "--dir", str(self._folder)], stdout=subprocess.DEVNULL
-        )
-        for _ in range(200):
-            try:
-                open_store(self.url).close()
-                return
-            except StoreError:
-                time.sleep(0.05)
-        raise AssertionError("redis-server did not start within 10 s")
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-
 @pytest.fixture(scope="module")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    pytest.importorskip("redis")
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
@@ -97,6 +66,12 @@ def spec(request: pytest.FixtureRequest, tmp_path: Path) -> str:
             flush(server.url)
             return str(server.url)
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number the owners 1, 2, 3 ..., without random bits."""
+    monkeypatch.setattr(base, "OWNER_BITS", 0)
 
 
 @pytest.fixture
@@ -208,9 +183,44 @@ class TestContract:
 
     def test_an_owner_from_nowhere_is_fenced(self, store: SessionStore) -> None:
         create(store)
-        for owner in (0, 2, -1):
+        for owner in (0, -1):
             with pytest.raises(Fenced):
                 save(store, "a", owner, 1)
+
+    def test_a_newer_owner_than_is_known_tells_that_the_store_went_back(self, store: SessionStore) -> None:
+        create(store)
+        for write in (
+            lambda: save(store, "a", 2, 1),
+            lambda: store.touch("a", 2, expires_at=LATER),
+            lambda: store.forget("a", 2),
+        ):
+            with pytest.raises(StoreError, match="the store has gone back in time: expected owner 2") as told:
+                write()
+            assert not isinstance(told.value, Fenced)
+
+    def test_a_save_that_does_not_follow_the_last_one_is_refused(self, store: SessionStore) -> None:
+        """Also one without events: its header would count events that are not there."""
+        owner = create(store)
+        save(store, "a", owner, 1, after=0)
+        for after in (0, 2):
+            with pytest.raises(StoreError, match=f"gone back in time: expected event {after} to be the last"):
+                save(store, "a", owner, 0, events=[], after=after)
+        save(store, "a", owner, 2, after=1)
+
+    def test_no_two_owners_have_the_same_number(
+        self, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also if the store went back, and the claim of one was forgotten: both may still be there."""
+        monkeypatch.undo()
+        owners = set()
+        for _ in range(9):
+            owners.add(create(store))
+            owners.add(owner := claim(store).owner)
+            store.forget("a", owner)
+        assert len(owners) == 18
+        create(store)
+        with pytest.raises(Fenced):
+            store.touch("a", min(owners), expires_at=LATER)
 
     def test_an_unknown_session_is_gone(self, store: SessionStore) -> None:
         assert store.claim(TOKEN, now=NOW, expires_at=LATER) is None
@@ -323,7 +333,6 @@ class AgainstAModel(RuleBasedStateMachine):
     """A model test: every call goes to a store and to plain dicts, which must give the same answers."""
 
     open: Callable[[], SessionStore]
-    sweeps: bool
     sessions = Bundle("sessions")
 
     def __init__(self) -> None:
@@ -425,12 +434,9 @@ class AgainstAModel(RuleBasedStateMachine):
     def sweep(self) -> None:
         now = LATER + self.now - NOW
         expired = [name for name, known in self.model.items() if known["expires_at"] <= now]
-        if self.sweeps:
-            assert self.store.sweep(now) == len(expired)
-            for name in expired:
-                del self.model[name]
-        else:
-            assert self.store.sweep(now) == 0
+        assert self.store.sweep(now) == len(expired)
+        for name in expired:
+            del self.model[name]
 
     @invariant()
     def events_are_the_same(self) -> None:
@@ -456,7 +462,7 @@ def test_every_store_does_what_the_model_does(
             return open_store(server.url)
         return open_store("memory" if kind == "memory" else f"sqlite:{tmp_path}/{next(files)}.db")
 
-    machine = type("Machine", (AgainstAModel,), {"open": staticmethod(open_new), "sweeps": kind != "redis"})
+    machine = type("Machine", (AgainstAModel,), {"open": staticmethod(open_new)})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -559,11 +565,12 @@ def test_of_processes_that_claim_at_once_one_has_the_session(spec: str) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
     lines = [line for process in processes for line in process.communicate(timeout=60)[0].splitlines()]
-    assert sorted(int(line.split()[0]) for line in lines) == list(range(2, 122))
-    assert "121" in lines  # nobody claimed after the last claim
-    with pytest.raises(Fenced, match="expected owner 121, got 120"):
-        save(store, "a", 120, 1)
-    save(store, "a", 121, 1)
+    owners = sorted(int(line.split()[0]) for line in lines)
+    assert [owner >> OWNER_BITS for owner in owners] == list(range(1, 121))
+    assert str(owners[-1]) in lines  # nobody claimed after the last claim
+    with pytest.raises(Fenced):
+        save(store, "a", owners[-2], 1)
+    save(store, "a", owners[-1], 1)
     store.close()
 
 
@@ -604,7 +611,7 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
 # --- SQLite ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", ["memory", "sqlite"], indirect=True)
+@pytest.mark.parametrize("spec", ["memory", *PROCESSES], indirect=True)
 def test_sweeping_deletes_what_expired(store: SessionStore) -> None:
     for number in range(5):
         token = bytes([number])
@@ -790,17 +797,64 @@ def test_a_folder_that_is_not_writable_is_told(tmp_path: Path) -> None:
     assert "StoreError" in last and "can be written" in last and "Permission denied" in last
 
 
-def test_a_file_that_was_deleted_or_replaced_is_not_ready(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "sessions.db")
-    store.ready()
-    (tmp_path / "sessions.db").unlink()
-    with pytest.raises(StoreError, match="it was deleted or replaced"):
-        store.ready()
-    other = SqliteStore(tmp_path / "sessions.db")
-    with pytest.raises(StoreError, match="it was deleted or replaced"):
-        store.ready()
-    other.ready()
+@pytest.mark.parametrize("gone", [("",), ("", "-wal", "-shm")])
+def test_a_file_that_was_deleted_is_made_anew_with_all_it_held(tmp_path: Path, gone: tuple[str, ...]) -> None:
+    path = tmp_path / "sessions.db"
+    store, other = SqliteStore(path), SqliteStore(path)
+    owner = create(store)
+    save(store, "a", owner, 1, steps={0: b"0"}, steps_now=[0])
+    for ending in gone:
+        Path(f"{path}{ending}").unlink()
+    save(store, "a", owner, 2, steps_now=[0])
+    save(other, "a", owner, 3, steps_now=[0])
+    save(store, "a", owner, 4, steps_now=[0])
+    store.close()
     other.close()
+    assert [found.name for found in tmp_path.iterdir()] == ["sessions.db"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    store = SqliteStore(path)
+    assert [number for number, _ in store.events("a", 0)] == [1, 2, 3, 4]
+    assert claim(store).steps == {0: b"0"}
+    store.close()
+
+
+def test_another_file_in_its_place_is_opened(tmp_path: Path) -> None:
+    """The store has gone back; its log is not taken for that of the other file."""
+    path = tmp_path / "sessions.db"
+    store = SqliteStore(path)
+    owner = create(store)
+    save(store, "a", owner, 1, after=0)
+    with store._lend() as connection, contextlib.closing(sqlite3.connect(tmp_path / "backup")) as backup:
+        connection.backup(backup)
+    save(store, "a", owner, 2, after=1)
+    (tmp_path / "backup").rename(path)
+    with pytest.raises(StoreError, match="gone back in time"):
+        save(store, "a", owner, 3, after=2)
+    assert store.events("a", 0) == [(1, "{}")]
+    save(store, "a", claim(store).owner, 2, after=1)
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as reopened:
+        assert reopened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert reopened.execute("SELECT event_id FROM events").fetchall() == [(1,), (2,)]
+
+
+def test_a_file_that_goes_while_it_is_written_has_stored_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sessions.db"
+    store = SqliteStore(path)
+    owner = create(store)
+    check = store_sqlite.check_save
+
+    def delete(*arguments: object) -> None:
+        check(*arguments)  # type: ignore[arg-type]
+        path.unlink()
+
+    monkeypatch.setattr(store_sqlite, "check_save", delete)
+    with pytest.raises(StoreError, match="expected the open file in its place"):
+        save(store, "a", owner, 1)
+    monkeypatch.undo()
+    assert store.events("a", 0) == [(1, "{}")] and path.exists()  # made anew
     store.close()
 
 
@@ -889,9 +943,14 @@ def test_what_the_caller_raises_leaves_the_store_usable() -> None:
 # --- Redis ----------------------------------------------------------------------------------------
 
 
-def test_redis_drops_what_has_expired_by_itself(redis_server: RedisServer) -> None:
+def test_redis_drops_by_itself_what_nobody_sweeps(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import redis
 
+    from stream_erc.server.stores import redis as store_redis
+
+    monkeypatch.setattr(store_redis, "SPARE_S", 0.0)
     flush(redis_server.url)
     store = open_store(redis_server.url)
     soon = time.time() + 0.4

@@ -255,7 +255,12 @@ class Conversation:
                 self.connection, self.connection_detail = ConnectionState.CONNECTED, ""
                 missed = event.missed_events
                 caught_up = f" {plural(missed, 'event')} came meanwhile." if missed else ""
-                self.notice = Notice(f"Reconnected; nothing was lost.{caught_up}", Tone.GOOD)
+                if event.lost_audio_ms or event.lost_inputs:
+                    inputs, lost_s = plural(event.lost_inputs, "input"), event.lost_audio_ms / 1000
+                    lost = f"{lost_s:.0f} s of audio and {inputs}"
+                    self.notice = Notice(f"Reconnected; the server lost {lost}.{caught_up}")
+                else:
+                    self.notice = Notice(f"Reconnected; nothing was lost.{caught_up}", Tone.GOOD)
             case SessionResumed():
                 self.connection, self.connection_detail = ConnectionState.CONNECTED, ""
             case SessionGoingAway():

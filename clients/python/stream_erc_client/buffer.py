@@ -1,7 +1,8 @@
-"""Audio and inputs that the server has not acknowledged, in the order in which they are sent.
+"""Audio and inputs that the server may ask for again, in the order in which they are sent.
 
-New data and data that is sent again go through the same queue, so that a server receives one unbroken stream
-over any number of connections. No I/O; positions are samples since the session's audio began.
+That is what it has not acknowledged, and the last part of what it has, for its store may go back in time. New
+data and data that is sent again go through the same queue, so that a server receives one unbroken stream over
+any number of connections. No I/O; positions are samples since the session's audio began.
 """
 
 import json
@@ -14,6 +15,8 @@ from stream_erc_client.errors import InvalidInput, ProtocolError, SessionLost
 
 BYTES_PER_SAMPLE: Final = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 OPUS_RATE_HZ: Final = 48_000
+KEPT_BYTES: Final = 4 * 2**20  # sent data up to which what was acknowledged is kept: two minutes at 16 kHz
+ITEM_BYTES: Final = 200  # added for each of its parts
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Input:
 
 
 class Buffer:
-    """The unacknowledged inputs of a session.
+    """The inputs of a session that may have to be sent again.
 
     Args:
         encoding: `pcm_s16le`, `pcm_f32le`, `mulaw`, `alaw` or `opus`.
@@ -59,16 +62,23 @@ class Buffer:
         self._size = BYTES_PER_SAMPLE.get(encoding, 1) * channels  # of a sample of all channels
         self.end = 0
         self.input_id = 0
-        self._sent: deque[Audio | Input] = deque()  # on this connection
-        self._unsent: deque[Audio | Input] = deque()
+        self._items: deque[Audio | Input] = deque()  # all that is kept
+        self._bytes = 0  # its size
+        self._unsent: deque[Audio | Input] = deque()  # the part to send on this connection
         self._first = 0  # samples before this one were acknowledged
         self._first_unsent = 0
         self._acknowledged_input = 0
+        self._forgotten, self._forgotten_input = 0, 0  # samples before, and inputs up to, are not kept
 
     @property
     def unacknowledged_ms(self) -> float:
         """Duration of the unacknowledged audio."""
         return (self.end - self._first) * 1000 / self.sample_rate_hz
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything since the session began is kept."""
+        return self._forgotten == self._forgotten_input == 0
 
     @property
     def unsent_ms(self) -> float:
@@ -95,9 +105,17 @@ class Buffer:
                 raise InvalidInput(
                     f"expected audio in whole samples of {self._size} bytes, got {len(data)} bytes"
                 )
-        if samples:
-            self._unsent.append(Audio(self.end, self.end + samples, memoryview(data)))
-            self.end += samples
+        if not samples:
+            return
+        whole = self.encoding == "opus"
+        step = (
+            len(data) if whole else self.sample_rate_hz * self._size
+        )  # pieces that are forgotten one by one
+        for at in range(0, len(data), step):
+            piece = data[at : at + step]
+            end = self.end + (samples if whole else len(piece) // self._size)
+            self._append(Audio(self.end, end, memoryview(piece)))
+            self.end = end
 
     def append_input(self, fields: Mapping[str, object]) -> int:
         """Append a numbered message and return its id.
@@ -107,7 +125,7 @@ class Buffer:
         """
         text = as_text({**fields, "input_id": self.input_id + 1})
         self.input_id += 1
-        self._unsent.append(Input(self.input_id, text))
+        self._append(Input(self.input_id, text))
         return self.input_id
 
     def next(self, max_samples: int) -> bytes | str | None:
@@ -123,14 +141,15 @@ class Buffer:
             cut = item.start + max(1, max_samples)
             self._unsent.appendleft(self._from(item, cut))
             item = Audio(item.start, cut, item.data[: (cut - item.start) * self._size])
-        self._sent.append(item)
         if isinstance(item, Input):
             return item.text
         self._first_unsent = item.end
         return bytes(item.data)
 
     def acknowledge(self, position: int, input_id: int) -> None:
-        """Drop the audio before `position` (samples) and the inputs up to `input_id`.
+        """Count the audio before `position` (samples) and the inputs up to `input_id` as stored.
+
+        The earliest of them are forgotten where more than `KEPT_BYTES` are kept.
 
         Raises:
             ProtocolError: the server acknowledges more than was sent.
@@ -142,29 +161,56 @@ class Buffer:
             )
         self._first = max(self._first, position)
         self._acknowledged_input = max(self._acknowledged_input, input_id)
-        self._sent = deque(self._kept(self._sent, self._first, self._acknowledged_input))
+        while self._bytes > KEPT_BYTES and self._is_stored(self._items[0]):
+            item = self._items.popleft()
+            self._bytes -= _size(item)
+            if isinstance(item, Audio):
+                self._forgotten = item.end
+            else:
+                self._forgotten_input = item.input_id
 
-    def rewind(self, position: int, input_id: int) -> None:
-        """Continue at `position` (samples) and after `input_id`, on a new connection.
+    def rewind(self, position: int, input_id: int) -> tuple[int, int]:
+        """Continue at `position` (samples) and after `input_id`, or where what is kept begins.
+
+        Returns:
+            Where it continues: the position, and the input after which it does.
 
         Raises:
-            SessionLost: the position was acknowledged before, was never sent, or lies within an opus packet.
+            SessionLost: the position was never sent, or lies within an opus packet.
         """
-        if not self._first <= position <= self.end:
-            raise SessionLost(
-                f"expected to resume between sample {self._first} and {self.end}, got {position}"
-            )
-        if not self._acknowledged_input <= input_id <= self.input_id:
-            first = self._acknowledged_input
-            raise SessionLost(f"expected to resume after input {first} to {self.input_id}, got {input_id}")
-        kept = list(self._kept(self._sent + self._unsent, position, input_id))
+        if position > self.end:
+            raise SessionLost(f"expected to resume at sample {self.end} at most, got {position}")
+        if input_id > self.input_id:
+            raise SessionLost(f"expected to resume after input {self.input_id} at most, got {input_id}")
+        input_id = max(input_id, self._forgotten_input)
+        if position < self._forgotten:
+            position = self._first_kept()
+        kept = self._kept(self._items, position, input_id)
         first = next((item.start for item in kept if isinstance(item, Audio)), position)
         if first != position:
             raise SessionLost(f"expected to resume at the start of a packet ({first}), got sample {position}")
-        self._sent.clear()
         self._unsent = deque(kept)
         self._first = self._first_unsent = position
         self._acknowledged_input = input_id
+        return position, input_id
+
+    def _append(self, item: Audio | Input) -> None:
+        self._items.append(item)
+        self._unsent.append(item)
+        self._bytes += _size(item)
+
+    def _is_stored(self, item: Audio | Input) -> bool:
+        if isinstance(item, Audio):
+            return item.end <= self._first
+        return item.input_id <= self._acknowledged_input
+
+    def _first_kept(self) -> int:
+        """Return the first sample that is kept, at a whole second unless the rate is 16 kHz.
+
+        A server's positions are such; opus packets end there, too.
+        """
+        step = 16 if self.sample_rate_hz == 16_000 else self.sample_rate_hz
+        return min(self.end, -(-self._forgotten // step) * step)
 
     def _kept(self, items: deque[Audio | Input], position: int, input_id: int) -> list[Audio | Input]:
         """Return the items after the given positions; samples are split there, opus packets are not."""
@@ -182,6 +228,10 @@ class Buffer:
             return audio
         at = (position - audio.start) * self._size
         return Audio(position, audio.end, audio.data[at:])
+
+
+def _size(item: Audio | Input) -> int:
+    return ITEM_BYTES + (len(item.data) if isinstance(item, Audio) else len(item.text))
 
 
 def as_text(message: Mapping[str, object]) -> str:

@@ -11,6 +11,7 @@ One `Connection` lives as long as a session, over all its sockets::
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections import deque
 from collections.abc import Mapping
@@ -55,6 +56,7 @@ from stream_erc_client.parsing import parse
 MAX_TEXT: Final = 20_000  # characters
 MAX_NAME: Final = 100
 MAX_CLIP_BYTES: Final = 30 * 16_000 * 2  # of a voice
+VARYING: Final = {"session_id", "seq", "created_at", "latency_ms"}  # of an event that comes again
 CONFIGURATION_ERRORS: Final = {"invalid_configuration", "invalid_message"}  # of session.update
 PING: Final = json.dumps({"type": "ping"})
 TOTALS_MS: Final = 1  # tolerance for rounding
@@ -107,7 +109,9 @@ class Connection:
         self.progressed = False  # whether this socket brought an event or an acknowledgement
         self._control: deque[str] = deque()  # sent before everything else
         self._close_sent = self._keep = self._delete = False
-        self._turns: set[int] = set()
+        self._turns: dict[int, int] = {}  # event id -> turn
+        self._told: dict[int, bytes] = {}  # event id -> digest of the event
+        self._again: int | None = None  # events told before, while the session begins again
         self._error: Failed | None = None
         self._totals: SessionClosed | None = None
 
@@ -183,7 +187,7 @@ class Connection:
             return None
         allowed_ms = TOTALS_MS if self.buffer.sample_rate_hz == 16_000 else RESAMPLED_TOTALS_MS
         total_ms, sent_ms = totals.audio_ms or 0, self.buffer.end_ms
-        total_turns, received = totals.turns + totals.failed_turns, len(self._turns)
+        total_turns, received = totals.turns + totals.failed_turns, len(set(self._turns.values()))
         if abs(total_ms - sent_ms) <= allowed_ms and total_turns == received:
             return None
         return TotalsMismatch(
@@ -238,7 +242,16 @@ class Connection:
             self.last_event_id = message.event_id
             self.progressed = True
         self._error = None  # only an error just before the close is its reason
-        return self._take(message)
+        return self._take(message) if self._is_new(message, text) else self._take(message)[:0]
+
+    def _is_new(self, message: Message | Unknown, text: str | bytes) -> bool:
+        """Return whether a message is no event that was told before, and comes again unchanged."""
+        if not isinstance(message, (SessionEvent, Unknown)) or message.event_id is None:
+            return True
+        fields = {name: value for name, value in json.loads(text).items() if name not in VARYING}
+        digest = hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).digest()
+        known, self._told[message.event_id] = self._told.get(message.event_id), digest
+        return digest != known
 
     def lost(self, code: int | None, reason: str) -> str:
         """Return why the socket was closed; the caller should open another one.
@@ -256,7 +269,10 @@ class Connection:
         if error is not None and error.code == "authentication":
             raise AuthenticationFailed(error.message)
         if error is not None and error.code == "resume_refused":
-            raise SessionLost(error.message)
+            if not self.buffer.whole or self._delete:
+                raise SessionLost(error.message)
+            self._again, self.configuration = self._go_back(0), None  # begin again with the same input
+            return reason
         if code is not None and code in FINAL_CODES:
             raise FINAL_CODES[code](f"the server closed with {code}: {reason or 'no reason given'}")
         return f"{code} {reason}".strip() if code is not None else reason
@@ -267,12 +283,13 @@ class Connection:
                 if self.phase is not Phase.OPENING:
                     return []
                 self.created, self.limits = message, message.limits
-                update = self._update
-                if update.get("voices") == "all":
-                    update = {**update, "voices": list(message.voices or ())}
-                self._control.append(as_text(update))
+                self._configure(message)
             case SessionUpdated(configuration=configuration):
                 self.configuration, self.phase = configuration, Phase.OPEN
+                if self._again is not None:
+                    self.buffer.rewind(0, 0)
+                    again, self._again = self._again, None
+                    return [message, Reconnected(0, again)]
             case SessionResumed():
                 return self._resumed(message)
             case InputAcknowledged(audio_ms=audio_ms, input_id=input_id):
@@ -284,7 +301,7 @@ class Connection:
                 if self.phase is Phase.OPENING and message.code in CONFIGURATION_ERRORS:
                     raise ConfigurationRefused(f"{message.code}: {message.message}")
             case TurnFields() | TurnFailed():
-                self._turns.add(message.turn)
+                self._turns[message.event_id] = message.turn
             case SessionClosed():
                 self._totals, self.phase = message, Phase.ENDED
             case SessionDeleted():
@@ -292,14 +309,36 @@ class Connection:
         return [message]
 
     def _resumed(self, message: SessionResumed) -> list[Event]:
-        missed = message.event_id - self.last_event_id
-        if self.phase is not Phase.RESUMING or missed < 0:
-            raise ProtocolError(
-                f"expected session.resumed once, from event {self.last_event_id}, got {message}"
-            )
-        self.buffer.rewind(self._samples(message.audio_ms), message.input_id)
+        if self.phase is not Phase.RESUMING:
+            raise ProtocolError(f"expected session.resumed once, got {message}")
+        missed, self._again = message.event_id - self.last_event_id, None
+        stands = message.audio_ms + message.input_id + message.event_id
+        if not stands and message.configuration != self.configuration and self.created is not None:
+            # The store went back to before `session.update`.
+            self._again, self.phase = self._go_back(0), Phase.OPENING
+            self._configure(self.created)
+            return [message]
+        repeated = 0 if missed >= 0 else self._go_back(message.event_id)
+        position, input_id = self.buffer.rewind(self._samples(message.audio_ms), message.input_id)
+        audio_ms = position * 1000 // self.buffer.sample_rate_hz
+        lost_ms, lost_inputs = audio_ms - message.audio_ms, input_id - message.input_id
+        if lost_ms or lost_inputs:
+            self._control.append(as_text({"type": "input.skip", "audio_ms": audio_ms, "input_id": input_id}))
         self.configuration, self.limits, self.phase = message.configuration, message.limits, Phase.OPEN
-        return [message, Reconnected(missed)]
+        return [message, Reconnected(max(missed, 0), repeated, lost_ms, lost_inputs)]
+
+    def _configure(self, created: SessionCreated) -> None:
+        """Send `session.update` next."""
+        update = self._update
+        if update.get("voices") == "all":
+            update = {**update, "voices": list(created.voices or ())}
+        self._control.append(as_text(update))
+
+    def _go_back(self, event_id: int) -> int:
+        """Expect the events after `event_id` again; return how many of them were told."""
+        told, self.last_event_id = self.last_event_id - event_id, event_id
+        self._turns = {number: turn for number, turn in self._turns.items() if number <= event_id}
+        return told
 
     def _append(self, kind: str, fields: Mapping[str, object]) -> int:
         self._require_open(kind)

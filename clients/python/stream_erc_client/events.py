@@ -432,10 +432,22 @@ class Disconnected:
 
 @dataclass(frozen=True)
 class Reconnected:
-    """The session was resumed; the missed events follow."""
+    """The session was resumed; the missed events follow.
+
+    Attributes:
+        missed_events: the number of events that follow at once.
+        repeated_events: if the server's store went back in time, the number of events told before that it no
+            longer has. It makes them again from the input that is sent again. Those that come again as they
+            were are not told twice; one that differs is told, and replaces the earlier one.
+        lost_audio_ms: audio that the server no longer has, and this client neither.
+        lost_inputs: likewise, the number of inputs.
+    """
 
     type: ClassVar[str] = "reconnected"
     missed_events: int
+    repeated_events: int = 0
+    lost_audio_ms: int = 0
+    lost_inputs: int = 0
 
 
 Message: TypeAlias = (

@@ -23,7 +23,7 @@ from stream_erc.server.http.models import model_info, model_list
 from stream_erc.server.http.page import read_page
 from stream_erc.server.http.transcriptions import Transcriptions
 from stream_erc.server.metrics import CONTENT_TYPE
-from stream_erc.server.shared import SharedState
+from stream_erc.server.shared import ANSWER_S, SharedState
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ class HttpServer:
             reason = "loading the models\n"
         else:
             try:
-                await shared.call_store(shared.store.ready)
+                await shared.call_store(shared.store.ready, ANSWER_S)
             except StoreError as error:  # which may name hosts and paths, and anybody may ask
                 log.warning("%s", error)
                 reason = "the store of sessions cannot be used\n"

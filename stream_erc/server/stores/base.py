@@ -6,19 +6,22 @@ the token itself is not stored.
 
 Fencing keeps two servers from writing one session:
 
-1. `create` gives the session an *owner* number, and every later `claim` a higher one.
+1. `create` gives the session an *owner* number, and every later `claim` a higher one. No two are alike,
+   also if the store goes back in time (a backup, a replica that lagged) and a claim is made there again.
 2. `save`, `touch` and `forget` compare their owner number with the session's in the same transaction as
-   their write, and raise `Fenced` if it is older.
+   their write, and raise `Fenced` if it is older. If it is newer, or a save does not follow the last one, the
+   store has gone back in time: they raise a `StoreError`, and the session is to be claimed anew.
 
 A save is all or nothing.
 
-Times are seconds since the epoch, given by the caller. No store reads a clock, except Redis, which drops
-expired sessions by its own. `claim` and `sweep` treat an expired session as gone; its owner can still renew
-it with `save` or `touch` until it has been dropped.
+Times are seconds since the epoch, given by the caller, whose `StoreClock` no step of the wall clock moves.
+`claim` and `sweep` treat an expired session as gone; its owner can still renew it with `save` or `touch`
+until it has been dropped.
 
 Every method may be called from any thread, and raises `StoreError` if the store cannot be used.
 """
 
+import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,6 +31,12 @@ from stream_erc.protocol.save_point import SavePoint
 
 BUSY_TIMEOUT_S = 10.0
 """Time limit for another process's write in SQLite, and for a response of Redis."""
+
+
+OWNER_BITS = 40
+"""Random bits of an owner number, below its count."""
+
+WENT_BACK = "the store has gone back in time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class SessionStore(Protocol):
             expires_at: the time at which it expires unless it is saved, touched or claimed before.
 
         Returns:
-            The owner number, 1.
+            The owner number.
 
         Raises:
             StoreError: also if the session or the token exists already.
@@ -126,7 +135,16 @@ class SessionStore(Protocol):
         """
 
     def sweep(self, now: float) -> int:
-        """Delete expired sessions and return their number; 0 for a store that drops them by itself."""
+        """Delete expired sessions and return their number."""
+
+    def clock_offset(self, boot: str, offset: float) -> float:
+        """Return what makes the monotonic clock of this machine the store's clock.
+
+        Args:
+            boot: names the time since the machine started; "" if that is unknown.
+            offset: the wall clock less the monotonic one, by which a store goes that has no clock yet.
+        """
+        return offset
 
     def ready(self) -> None:
         """Raise a StoreError if sessions cannot be saved now."""
@@ -135,16 +153,28 @@ class SessionStore(Protocol):
         """Close the file or the connections; every later call but `close` raises a StoreError."""
 
 
+def next_owner(owner: int = 0) -> int:
+    """Return the number of the owner after `owner`: a count, and random bits that no other number has."""
+    return (((owner >> OWNER_BITS) + 1) << OWNER_BITS) | secrets.randbits(OWNER_BITS)
+
+
 def check_owner(session_id: str, current: int | None, owner: int) -> None:
     """Raise if `owner` is not the session's `current` owner, or the session is gone (None)."""
     if current is None:
         raise SessionGone(f"session {session_id}: expected it in the store, got none: expired or forgotten")
+    if current >> OWNER_BITS < owner >> OWNER_BITS:
+        raise StoreError(f"session {session_id}: {WENT_BACK}: expected owner {owner}, got {current}")
     if current != owner:
         raise Fenced(f"session {session_id}: expected owner {current}, got {owner}: it was claimed since")
 
 
 def check_save(session_id: str, last_event_id: int, stored: Collection[int], save_point: SavePoint) -> None:
     """Raise if events do not follow the last one, or a step is neither in the save point nor `stored`."""
+    if save_point.after not in (None, last_event_id):
+        raise StoreError(
+            f"session {session_id}: {WENT_BACK}: expected event {save_point.after} to be the last one stored,"
+            f" got {last_event_id}"
+        )
     for expected, (event_id, _) in enumerate(save_point.events, last_event_id + 1):
         if event_id != expected:
             raise StoreError(f"session {session_id}: expected event {expected} next, got {event_id}")

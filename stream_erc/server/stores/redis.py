@@ -4,6 +4,7 @@
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,10 +17,22 @@ from redis.retry import Retry
 
 from stream_erc.exceptions import ConfigError, SessionGone, StoreError
 from stream_erc.protocol.save_point import SavePoint
-from stream_erc.server.stores.base import BUSY_TIMEOUT_S, SessionStore, StoredSession, check_owner, check_save
+from stream_erc.server.stores.base import (
+    SessionStore,
+    StoredSession,
+    check_owner,
+    check_save,
+    next_owner,
+)
 
 MAX_ATTEMPTS = 100
 """Number of attempts at a change, which fail when another client is faster or the answer is lost."""
+
+ANSWER_TIMEOUT_S = 2.0
+"""Time limit for a response of Redis."""
+
+SPARE_S = 3 * 3600.0
+"""Time for which Redis keeps a session beyond its expiry: a step of its clock drops none that lives."""
 
 _Change: TypeAlias = Callable[[Pipeline], None]
 """A function that reads through a pipeline and then queues its writes; it raises to write nothing."""
@@ -29,8 +42,9 @@ class RedisStore(SessionStore):
     """A store in one Redis, with or without replicas but not a cluster, for servers on several machines.
 
     A session is a hash (owner, header, steps ...), a list of its events, and a key that maps its token to it;
-    all three expire together. Writes are transactions (``WATCH``, ``MULTI``). Redis's ``appendfsync`` decides
-    what a crash of Redis loses. ``maxmemory-policy`` should be ``noeviction``.
+    all three expire together: `sweep` drops them in time, Redis by itself `SPARE_S` later. Writes are
+    transactions (``WATCH``, ``MULTI``). Redis's ``appendfsync`` decides what a crash of Redis loses.
+    ``maxmemory-policy`` should be ``noeviction``.
 
     If Redis's answer to a change is lost, the change is tried again: a claim raises the owner number once
     more, and a save or creation that had succeeded raises a StoreError. Nothing is stored twice, and the next
@@ -54,10 +68,11 @@ class RedisStore(SessionStore):
             self._redis = redis.Redis.from_url(
                 url,
                 retry=Retry(NoBackoff(), 0),  # fail at once: redis-py's pauses would delay a live session
-                socket_timeout=BUSY_TIMEOUT_S,
-                socket_connect_timeout=BUSY_TIMEOUT_S,
+                socket_timeout=ANSWER_TIMEOUT_S,
+                socket_connect_timeout=ANSWER_TIMEOUT_S,
             )
             self.ready()
+            self._offset = self.clock_offset("", 0.0)
         except ValueError:  # not chained: its text may hold a part of the password
             raise ConfigError(
                 f"--store: expected redis://[USER:PASSWORD@]HOST:PORT/NUMBER, got {self._name}"
@@ -73,19 +88,19 @@ class RedisStore(SessionStore):
     def create(
         self, session_id: str, token_hash: bytes, header: bytes, *, now: float, expires_at: float
     ) -> int:
-        key, token_key = self._session_key(session_id), self._token_key(token_hash)
+        key, token_key, owner = self._session_key(session_id), self._token_key(token_hash), next_owner()
 
         def change(pipe: Pipeline) -> None:
             if pipe.exists(key, token_key):
                 raise StoreError(f"session {session_id}: expected a new one, got one that exists already")
             pipe.multi()
             self._put_header(pipe, key, header, last_event_id=0, now=now, closed=False)
-            pipe.hset(key, mapping={"owner": 1, "token_hash": token_hash})
+            pipe.hset(key, mapping={"owner": owner, "token_hash": token_hash})
             pipe.set(token_key, session_id)
             self._set_expiry(pipe, session_id, token_hash, expires_at)
 
         self._change(change, key, token_key)
-        return 1
+        return owner
 
     def read(self, token_hash: bytes, *, now: float) -> StoredSession | None:
         session_id = self._session_id_of(token_hash)
@@ -105,7 +120,7 @@ class RedisStore(SessionStore):
         def change(pipe: Pipeline) -> None:
             nonlocal saved
             found = _stored_session(session_id, cast("dict[bytes, bytes]", pipe.hgetall(key)), now)
-            saved = None if found is None else replace(found, owner=found.owner + 1)
+            saved = None if found is None else replace(found, owner=next_owner(found.owner))
             if saved is None:
                 return
             count = pipe.llen(events)
@@ -178,7 +193,30 @@ class RedisStore(SessionStore):
         self._change(change, key)
 
     def sweep(self, now: float) -> int:
-        return 0  # Redis drops expired sessions by itself
+        names = f"{self._session_key('')}*"
+        with self._store_errors():
+            keys = [cast("bytes", key) for key in self._redis.scan_iter(names, count=1000)]
+        return sum(self._sweep_one(key.decode().removeprefix(names[:-1]), now) for key in keys)
+
+    def _sweep_one(self, session_id: str, now: float) -> bool:
+        """Delete a session if it has expired; return whether it had."""
+        key, swept = self._session_key(session_id), False
+
+        def change(pipe: Pipeline) -> None:
+            nonlocal swept
+            expires_at, token_hash = cast("list[bytes | None]", pipe.hmget(key, ["expires_at", "token_hash"]))
+            swept = expires_at is not None and float(expires_at) <= now
+            if swept:
+                pipe.multi()
+                pipe.delete(key, self._events_key(session_id), self._token_key(token_hash or b""))
+
+        self._change(change, key)
+        return swept
+
+    def clock_offset(self, boot: str, offset: float) -> float:
+        with self._store_errors():
+            seconds, microseconds = self._redis.time()
+        return seconds + microseconds / 1e6 - time.monotonic()
 
     def ready(self) -> None:
         with self._store_errors():
@@ -228,8 +266,11 @@ class RedisStore(SessionStore):
     def _set_expiry(self, pipe: Pipeline, session_id: str, token_hash: bytes, expires_at: float) -> None:
         key = self._session_key(session_id)
         pipe.hset(key, "expires_at", repr(expires_at))
+        lives_s = (
+            max(0.0, expires_at - self._offset - time.monotonic()) + SPARE_S
+        )  # in spite of Redis's clock
         for name in (key, self._events_key(session_id), self._token_key(token_hash)):
-            pipe.pexpireat(name, math.ceil(expires_at * 1000))
+            pipe.pexpire(name, math.ceil(lives_s * 1000))
 
     def _change(self, change: _Change, *watched: str) -> None:
         """Run `change` as a transaction; retry if a watched key has changed or the answer was lost."""

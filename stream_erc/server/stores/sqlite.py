@@ -2,6 +2,8 @@
 
 # ruff: noqa: D102 (SessionStore documents the methods)
 
+import contextlib
+import logging
 import os
 import queue
 import sqlite3
@@ -14,7 +16,16 @@ from typing import Protocol
 
 from stream_erc.exceptions import SessionGone, StoreError
 from stream_erc.protocol.save_point import SavePoint
-from stream_erc.server.stores.base import BUSY_TIMEOUT_S, SessionStore, StoredSession, check_owner, check_save
+from stream_erc.server.stores.base import (
+    BUSY_TIMEOUT_S,
+    SessionStore,
+    StoredSession,
+    check_owner,
+    check_save,
+    next_owner,
+)
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x53455243  # "SERC"; marks a SQLite file as ours
 SCHEMA_VERSION = 1
@@ -58,6 +69,10 @@ class SqliteStore(SessionStore):
     can lose the last saves, since the log is flushed to disk only every thousand pages
     (``synchronous = NORMAL``). Each session is then exactly as in an earlier save, never half of one.
 
+    Nothing is stored in a file that nobody can open again. If the file is deleted while the store is open,
+    the next call makes it anew with all that it held. If another one is put in its place, that one is opened:
+    the store has gone back in time.
+
     Args:
         path: the file. A missing one is made, readable by its owner alone, with its folders. It must not be
             on a network file system: SQLite's log needs shared memory.
@@ -79,13 +94,20 @@ class SqliteStore(SessionStore):
         with self._store_errors():
             if path is not None and not path.exists():
                 _make(Path(os.path.realpath(path)))  # of a link, its target
-            self._file_id = _file_id(path)
-            connection = _connect(path)
+            connection = self._connect()
         self._idle.put(connection)
+
+    def _connect(self) -> sqlite3.Connection:
+        """Connect to the file that is there now, and remember which one it is."""
+        connection = _connect(self._path)
+        if self._path is not None:
+            self._file_id, self._log_id = _file_id(self._path), _file_id(_beside(self._path, "-wal"))
+        return connection
 
     def create(
         self, session_id: str, token_hash: bytes, header: bytes, *, now: float, expires_at: float
     ) -> int:
+        owner = next_owner()
         with self._transaction() as run:
             existing = run(
                 "SELECT 1 FROM sessions WHERE session_id = ? OR token_hash = ?", session_id, token_hash
@@ -94,10 +116,10 @@ class SqliteStore(SessionStore):
                 raise StoreError(f"session {session_id}: expected a new one, got one that exists already")
             run(
                 "INSERT INTO sessions (session_id, token_hash, owner, last_event_id, saved_at, expires_at,"
-                " closed, header) VALUES (?, ?, 1, 0, ?, ?, 0, ?)",
-                *(session_id, token_hash, now, expires_at, header),
+                " closed, header) VALUES (?, ?, ?, 0, ?, ?, 0, ?)",
+                *(session_id, token_hash, owner, now, expires_at, header),
             )
-        return 1
+        return owner
 
     def read(self, token_hash: bytes, *, now: float) -> StoredSession | None:
         with self._transaction() as run:
@@ -112,10 +134,13 @@ class SqliteStore(SessionStore):
 
     def claim(self, token_hash: bytes, *, now: float, expires_at: float) -> StoredSession | None:
         with self._transaction() as run:
+            living = "token_hash = ? AND expires_at > ?"
+            row = run(f"SELECT owner FROM sessions WHERE {living}", token_hash, now).fetchone()
+            if row is None:
+                return None
             claimed = run(
-                "UPDATE sessions SET owner = owner + 1, expires_at = ?"
-                f" WHERE token_hash = ? AND expires_at > ? RETURNING {SESSION_COLUMNS}",
-                *(expires_at, token_hash, now),
+                f"UPDATE sessions SET owner = ?, expires_at = ? WHERE {living} RETURNING {SESSION_COLUMNS}",
+                *(next_owner(row[0]), expires_at, token_hash, now),
             )
             return _stored_session(run, claimed)
 
@@ -176,14 +201,17 @@ class SqliteStore(SessionStore):
             self._empty_log()
         return swept
 
+    def clock_offset(self, boot: str, offset: float) -> float:
+        if not boot:
+            return offset
+        with self._transaction() as run:
+            run("DELETE FROM clock WHERE boot != ?", boot)
+            run("INSERT OR IGNORE INTO clock VALUES (?, ?)", boot, offset)
+            (known,) = run("SELECT seconds FROM clock").fetchone()
+        return float(known)
+
     def ready(self) -> None:
         with self._transaction() as run:
-            # SQLite keeps writing to a deleted file, which nobody could ever open again.
-            if _file_id(self._path) != self._file_id:
-                raise StoreError(
-                    f"{self._name}: expected the file that was opened, got none or another:"
-                    " it was deleted or replaced"
-                )
             run("SELECT COUNT(*) FROM sessions WHERE expires_at > 0")
             run(f"PRAGMA application_id = {APPLICATION_ID}")  # a write, which fails on a full disk
 
@@ -219,9 +247,29 @@ class SqliteStore(SessionStore):
             if connection is None:
                 raise StoreError(f"{self._name}: expected an open store, got a closed one")
             with self._store_errors():
+                if self._moved():
+                    connection = self._follow(connection)
                 yield connection
         finally:
             self._idle.put(connection)
+
+    def _moved(self) -> bool:
+        """Return whether the file was deleted or replaced: SQLite would go on writing to it all the same."""
+        return self._path is not None and self._file_id != _file_id(self._path)
+
+    def _follow(self, old: sqlite3.Connection) -> sqlite3.Connection:
+        """Connect to the file that was put in place of the open one, or make a deleted one anew."""
+        assert self._path is not None
+        log.error("%s: expected the file that was opened, got none or another", self._name)
+        # The log of the open file must not be taken for the new one's.
+        if _file_id(_beside(self._path, "-wal")) == self._log_id:
+            for beside in (_beside(self._path, "-wal"), _beside(self._path, "-shm")):
+                beside.unlink(missing_ok=True)
+        if not self._path.exists():
+            _make(Path(os.path.realpath(self._path)), old)
+        new = self._connect()
+        old.close()  # SQLite deletes no log with it: it sees that its file is not the one in that place
+        return new
 
     @contextmanager
     def _transaction(self) -> Iterator["_Run"]:
@@ -231,6 +279,10 @@ class SqliteStore(SessionStore):
             try:
                 yield lambda sql, *values: connection.execute(sql, values)
                 connection.execute("COMMIT")
+                if self._moved():
+                    raise StoreError(
+                        f"{self._name}: expected the open file in its place, got none or another"
+                    )
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -279,23 +331,35 @@ def _fence(run: _Run, session_id: str, owner: int) -> int:
     return int(last_event_id)
 
 
-def _file_id(path: Path | None) -> tuple[int, int] | None:
+def _file_id(path: Path) -> tuple[int, int] | None:
     """Return a file's device and inode; None if it does not exist."""
-    if path is None or not path.exists():
+    if not path.exists():
         return None
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
-def _make(path: Path) -> None:
+def _beside(path: Path, ending: str) -> Path:
+    """Return the path of a file that SQLite keeps beside its own."""
+    return Path(f"{os.path.realpath(path)}{ending}")
+
+
+def _make(path: Path, content: sqlite3.Connection | None = None) -> None:
     """Make a new file, readable by its owner alone; SQLite gives its log the same mode.
 
     The file is set up under another name, so that several processes that start at once all find it ready.
+
+    Args:
+        path: where to make it.
+        content: a connection to a store, of which it becomes a copy; None for an empty one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     os.close(descriptor)
     try:
+        if content is not None:
+            with contextlib.closing(sqlite3.connect(name)) as copy:
+                content.backup(copy)
         _connect(Path(name)).close()
         os.link(name, path)
     except FileExistsError:
@@ -332,6 +396,9 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         raise StoreError(
             f"{path}: expected a store of version {SCHEMA_VERSION}, got {version}, of a newer stream_erc"
         )
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS clock (boot TEXT NOT NULL PRIMARY KEY, seconds REAL) STRICT"
+    )
     connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")  # SqliteStore says what that can lose

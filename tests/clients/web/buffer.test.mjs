@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Buffer } from "../../../clients/web/buffer.js";
+import { Buffer, KEPT_BYTES } from "../../../clients/web/buffer.js";
 
 const pcm = (ms, value = 1) => new Int16Array(16 * ms).fill(value);
 const shape = (items) => items.map((item) => (item.pcm ? [item.start / 16, item.pcm.length / 16] : item.message.input_id));
@@ -14,6 +14,25 @@ test("audio is known by its position, inputs are numbered from one", () => {
   assert.deepEqual(shape(buffer.items), [[0, 40], 1, [40, 20], 2]);
   assert.equal(buffer.samples, 960);
   assert.equal(buffer.unacknowledgedMs, 60);
+});
+
+test("of what is acknowledged the last part is kept, for a server that goes back in time", () => {
+  const buffer = new Buffer();
+  buffer.pushInput({ type: "turn.correct" });
+  const pieces = Math.ceil(KEPT_BYTES / 32_000) + 10;      // a second each
+  for (let i = 0; i < pieces; i++) buffer.pushAudio(pcm(1_000, i));
+  buffer.acknowledge(pieces * 1_000 - 500, 0);
+  assert.equal(buffer.kept.length, pieces + 1);      // what follows an input that is not stored is kept with it
+  buffer.acknowledge(pieces * 1_000 - 500, 1);
+  assert.equal(buffer.unacknowledgedMs, 1_000);
+  assert.ok(buffer.bytes <= KEPT_BYTES && buffer.bytes > KEPT_BYTES - 32_000);
+  const back = buffer.resume(20_500, 1);
+  assert.deepEqual([back.items[0].start / 16, back.items[0].pcm.length / 16, back.lostMs, back.skip], [20_500, 500, 0, null]);
+  assert.equal(back.items.length, pieces - 20);
+  const far = buffer.resume(2_000, 0);
+  assert.deepEqual([far.lostMs, far.skip], [9_000, { audio_ms: 11_000, input_id: 1 }]);
+  assert.deepEqual(shape(far.items).slice(0, 2), [[11_000, 1_000], [12_000, 1_000]]);
+  assert.equal(buffer.samples, pieces * 16_000);
 });
 
 test("what is acknowledged is forgotten, a piece that straddles the mark is kept whole", () => {

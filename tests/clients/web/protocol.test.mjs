@@ -92,6 +92,35 @@ test("an event that came before is dropped, one that skips is a gap", () => {
   assert.equal(protocol.lastEventId, 2);
 });
 
+test("what a store that went back makes again is told once, unless it differs", () => {
+  const protocol = begun();
+  for (let i = 0; i < 3; i++) protocol.sendAudio(pcm(40));
+  for (let id = 1; id <= 3; id++) protocol.receive(final(id));
+  protocol.receive({ type: "input.acknowledged", audio_ms: 120, input_id: 0 });
+  protocol.lost(1006);
+  protocol.opened();
+  assert.equal(protocol.take()[0].last_event_id, 3);
+  const [, local] = protocol.receive(resumed({ audio_ms: 40, event_id: 1 }));
+  assert.deepEqual([local.lostMs, types(protocol.take())], [0, [40, 40]]);
+  assert.deepEqual(protocol.receive({ ...final(2), created_at: "later", seq: 9 }), []);
+  assert.equal(protocol.receive({ ...final(3), text: "other" }).length, 1);
+  assert.equal(protocol.receive(final(4)).length, 1);
+});
+
+test("a store that went back to before the configuration is told it again", () => {
+  const protocol = begun();
+  protocol.sendAudio(pcm(40));
+  protocol.receive(final(1));
+  protocol.receive({ type: "input.acknowledged", audio_ms: 40, input_id: 0 });
+  protocol.lost(1006);
+  protocol.opened();
+  protocol.receive(resumed({ configuration: { ...CONFIGURATION, pace: "replay" } }));
+  assert.deepEqual(types(protocol.take()), ["session.resume", "session.update"]);
+  protocol.receive(UPDATED);
+  assert.deepEqual(types(protocol.take()), [40]);
+  assert.deepEqual(protocol.receive(final(1)), []);
+});
+
 test("closing survives a lost connection", () => {
   const protocol = begun();
   protocol.sendAudio(pcm(40));
