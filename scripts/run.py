@@ -1,7 +1,7 @@
 r"""The everyday scripts without a POSIX shell: `py scripts\run.py demo|replay|live|desktop|test|lint|check`.
 
 It does what `scripts/demo` and its neighbours do, with the same options, and makes the environment `.venv`
-from the same lists (`scripts/_venv`, constraints.txt). It needs Python 3.11 or newer and nothing else.
+from the same lists (`scripts/_venv`, `locks/`). It needs Python 3.11 or newer and nothing else.
 """
 
 import hashlib
@@ -40,7 +40,8 @@ def read(name: str) -> str:
 
 def set_up(stage: str) -> None:
     """Make `.venv`, or bring it up to date where the lists have changed."""
-    lists = ("pyproject.toml", "constraints.txt", *sorted(map(str, ROOT.glob("clients/*/pyproject.toml"))))
+    found = [*ROOT.glob("clients/*/pyproject.toml"), *ROOT.glob("locks/*.txt")]
+    lists = ("pyproject.toml", "constraints.txt", *sorted(map(str, found)))
     asked = hashlib.sha256("\n".join(map(read, lists)).encode()).hexdigest()
     stamp = VENV / f"set-up.{stage}.sha256"
     if PYTHON.exists() and stamp.is_file() and stamp.read_text(encoding="utf-8") == asked:
@@ -48,7 +49,11 @@ def set_up(stage: str) -> None:
     print(f"Setting up {VENV} (once; a few minutes)", flush=True)
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True)
-    call("-m", "pip", "install", "--quiet", "-c", "constraints.txt", *targets(stage))
+    (torch,) = re.findall("^torch==.*", read("constraints.txt"), flags=re.M)
+    install = ("-m", "pip", "install", "--quiet")
+    call(*install, "--require-hashes", "--no-deps", "-r", f"locks/{stage}.txt")
+    call(*install, "-c", "constraints.txt", torch)
+    call(*install, "--no-deps", "--no-build-isolation", *targets(stage))
     stamp.write_text(asked, encoding="utf-8")
 
 

@@ -42,12 +42,16 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_it_installs_what_the_shell_scripts_install_and_only_once(script: Any, stage: str) -> None:
     script.set_up(stage)
     script.set_up(stage)
-    ((words, folder),) = script.ran
-    assert words[:6] == ["-m", "pip", "install", "--quiet", "-c", "constraints.txt"]
-    assert f'{stage}) targets="{" ".join(words[6:])}" ;;' in VENV and folder == ROOT
+    packages, torch, ours = (words[4:] for words, _ in script.ran)
+    assert packages == ["--require-hashes", "--no-deps", "-r", f"locks/{stage}.txt"]
+    assert torch[:2] == ["-c", "constraints.txt"] and torch[2].startswith("torch==")
+    assert ours[:2] == ["--no-deps", "--no-build-isolation"]
+    assert f'{stage}) targets="{" ".join(ours[2:])}" ;;' in VENV
+    assert {tuple(words[:4]) for words, _ in script.ran} == {("-m", "pip", "install", "--quiet")}
+    assert {folder for _, folder in script.ran} == {ROOT}
     (script.VENV / f"set-up.{stage}.sha256").write_text("of older lists", encoding="utf-8")
     script.set_up(stage)
-    assert len(script.ran) == 2
+    assert len(script.ran) == 6
 
 
 def test_every_script_of_the_readme_has_its_counterpart(script: Any, tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
-"""Subtitles, read by the packages srt and webvtt-py, which do not write them here."""
+"""Subtitles, read by the package webvtt-py, which does not write them here."""
 
 import re
 from io import StringIO
 
 import pytest
-import srt
 import webvtt
 from exports.made import UNUSUAL, talk, turn
 
@@ -17,18 +16,20 @@ def cues(kind: str, *turns: dict[str, object]) -> str:
 
 
 def test_srt_says_who_and_how() -> None:
-    first, second = srt.parse(
-        cues("srt", turn(0, "Mary Ann", "Hi.", 500, 3_661_007), turn(1, "a, b", "x < y", 1, 2))
-    )
-    assert first.content == "Mary Ann (joy 70%): Hi."
-    assert (first.start.total_seconds(), first.end.total_seconds()) == (0.5, 3661.007)
-    assert second.content == "<v.joy a, b>x < y", "a name that no reader takes for one stands in a voice tag"
+    turns = turn(0, "Mary Ann", "Hi.", 500, 3_661_007), turn(1, "a, b", "x < y", 1, 2)
+    first, second = webvtt.from_buffer(StringIO(cues("srt", *turns)), format="srt")
+    assert first.raw_text == "Mary Ann (joy 70%): Hi."
+    assert (first.start, first.end) == ("00:00:00.500", "01:01:01.007")
+    assert second.raw_text == "<v.joy a, b>x < y", "a name that no reader takes for one stands in a voice tag"
 
 
 def test_srt_of_anything_is_what_its_own_parser_takes() -> None:
-    parsed = list(srt.parse(cues("srt", *UNUSUAL), ignore_errors=False))
-    assert [cue.index for cue in parsed] == list(range(1, len(UNUSUAL)))
-    assert all("\n" not in cue.content and "-->" not in cue.content for cue in parsed)
+    text = cues("srt", *UNUSUAL)
+    parsed = webvtt.from_buffer(StringIO(text), format="srt")
+    assert len(parsed) == len(UNUSUAL) - 1
+    numbers = [block.split("\n")[0] for block in text.rstrip("\n").split("\n\n")]
+    assert numbers == [str(k) for k in range(1, len(UNUSUAL))]
+    assert all("\n" not in cue.raw_text and "-->" not in cue.raw_text for cue in parsed)
 
 
 def test_vtt_has_voices_with_the_emotion_as_class_and_in_the_name_of_the_cue() -> None:
@@ -62,5 +63,5 @@ def test_labels_of_ones_own_break_no_cue(label: str) -> None:
     made = turn(0, "Anna", "Hi.", 0, 900, label=label)
     (cue,) = webvtt.from_buffer(StringIO(cues("vtt", made)))
     assert re.match(r"<v\.[\w-]+ Anna>Hi\.", cue.raw_text)
-    (shown,) = srt.parse(cues("srt", made))
-    assert re.fullmatch(r"Anna \([\w. -]+ 70%\): Hi\.", shown.content)
+    (shown,) = webvtt.from_buffer(StringIO(cues("srt", made)), format="srt")
+    assert re.fullmatch(r"Anna \([\w. -]+ 70%\): Hi\.", shown.raw_text)
