@@ -35,6 +35,7 @@ class Access:
 
     Attributes:
         clients: the tasks of those that asked for more than the page and health, until they end.
+        left: the number of those that have ended.
     """
 
     def __init__(self, shared: SharedState, max_clients: int) -> None:
@@ -42,13 +43,18 @@ class Access:
         self._config = shared.offer.server
         self._origins = Origins(self._config)
         self.clients: set[asyncio.Task[object]] = set()
+        self.left = 0
 
     def register(self) -> None:
         """Count the current task as a client until it ends."""
         task = asyncio.current_task()
         assert task is not None
         self.clients.add(task)
-        task.add_done_callback(self.clients.discard)
+        task.add_done_callback(self._leave)
+
+    def _leave(self, task: asyncio.Task[object]) -> None:
+        self.clients.discard(task)
+        self.left += 1
 
     def admits(self, headers: Mapping[str, str]) -> bool:
         """Return whether the headers (names in lower case) carry a valid bearer token."""

@@ -39,7 +39,7 @@ from stream_erc.server.claim import Claim
 from stream_erc.server.closing import LOST, CloseConnection, close_reason_of
 from stream_erc.server.exporting import export_formats, export_session
 from stream_erc.server.inbox import Inbox
-from stream_erc.server.limits import Bucket
+from stream_erc.server.limits import Account, Bucket
 from stream_erc.server.outbox import Outbox
 from stream_erc.server.refusals import Refusals
 from stream_erc.server.shared import SharedState
@@ -74,7 +74,9 @@ class Connection:
         self._shared, self._socket = shared, socket
         self._config = shared.offer.server
         self._authorized = authorized or not shared.tokens
-        self._outbox = Outbox(socket, shared.telemetry, self._config.slow_reader_s)
+        self._account = Account(shared.budget)
+        self._in_session = 0  # bytes of the account that wait in the session
+        self._outbox = Outbox(socket, shared.telemetry, self._account, self._config.slow_reader_s)
         self._wake = asyncio.Event()  # there may be something for `_advance` to do
         self._room = asyncio.Event()  # the session can take in more
         self._settled = asyncio.Event()  # no work is pending, and all messages are in the outbox
@@ -86,7 +88,7 @@ class Connection:
         self._refusals = Refusals(shared.telemetry)
         now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
-        self._inbox = Inbox(self._config)
+        self._inbox = Inbox(self._config, self._account)
         self._configured = False  # whether the session has been configured or resumed
         self._counted = False  # whether the metrics count the session as begun or resumed
         self._request: SessionResume | SessionExport | None = None  # received on a full server
@@ -130,6 +132,7 @@ class Connection:
                     await self._forget()
         finally:
             self._worker.detach(self.live.session)
+            self._account.close()
             self._shared.leave(self.live.session_id, self)
             self._shared.telemetry.ended.labels(closed.code).inc()
             about = {"session": self.live.session_id, "code": closed.code, "audio_ms": self.live.received_ms}
@@ -172,6 +175,7 @@ class Connection:
             self._shared.enter(self.live.session_id, self)
         except Refusal as full:
             self._request = await admission.wait_for_stored_session(full)
+        self._socket.allow(self._config.max_message_bytes)
         save_point = self.live.save_point(always=True)
         assert save_point is not None
         self._claim, token = await Claim.create(self._shared, self.live.session_id, save_point.header)
@@ -292,6 +296,7 @@ class Connection:
                     self.live.close()
                 elif isinstance(item, Input):
                     self.live.receive(item)
+                    self._count_waiting()
                     self._count_accepted()
                 else:
                     size = AUDIO_SLICE_SAMPLES // _channels_of(item)
@@ -372,6 +377,21 @@ class Connection:
             self._shared.telemetry.opened.labels("new").inc()
             log.info("session begun", extra={"session": self.live.session_id, "peer": self._socket.peer})
 
+    def _count_waiting(self) -> None:
+        """Count the bytes that wait in the session.
+
+        Raises:
+            Refusal: ``too_many_messages`` if they wait for audio, and the server has no room for that.
+        """
+        before = self._in_session
+        self._in_session = self.live.session.waiting_bytes + self.live.session.waiting_audio_bytes
+        self._account.change(self._in_session - before)
+        if self._account.over and self.live.session.turn_awaits_audio:
+            raise Refusal(
+                "too_many_messages",
+                "expected less to wait for audio on a server that holds so much, got more",
+            )
+
     async def _wait_for_room(self) -> None:
         """Wake `_advance` and wait until the session can take in more."""
         self._room.clear()
@@ -395,6 +415,7 @@ class Connection:
                 return
             # 1. Take the worker's results, and hand it new work.
             events = await self._new_events()
+            self._count_waiting()
             if not self._worker.busy(live.session) and not live.session.input_queue_full:
                 self._room.set()
             before, now = live.encoder.event_id, time.monotonic()

@@ -1,5 +1,9 @@
-"""Rate limits for one client, as values that are given the time."""
+"""Limits of what clients can take: audio and messages by the clock, memory by a budget that all share."""
 
+import asyncio
+import contextlib
+import ctypes
+import sys
 from dataclasses import dataclass
 
 MAX_BACKLOG_MS = 300_000.0
@@ -47,3 +51,77 @@ class Bucket:
     def grant(self, amount: float) -> None:
         """Add `amount`, even beyond `burst`."""
         self.level += amount
+
+
+MAX_WAITING_BYTES = 32 * 2**20
+"""Size of all that waits in a server, above which it reads only from sessions with less than their share."""
+
+
+class Budget:
+    """The bytes that may wait in a server, for all its sessions together.
+
+    What waits has at most twice its size: the rest, and the share of each session.
+
+    Args:
+        total: the bytes.
+        places: the number of sessions that may be there.
+
+    Attributes:
+        share: the bytes that every session may always have.
+        used: the bytes that wait.
+    """
+
+    def __init__(self, total: int, places: int) -> None:
+        self.total, self.share, self.used = total, total // places, 0
+        self._freed = asyncio.Event()
+
+    def change(self, by: int) -> None:
+        """Count bytes that wait from now on, or no longer, where negative."""
+        self.used += by
+        if by < 0:
+            self._freed.set()
+
+    async def wait(self) -> None:
+        """Wait until something waits no longer."""
+        self._freed.clear()
+        await self._freed.wait()
+
+
+class Account:
+    """The part of a budget that one session takes.
+
+    Args:
+        budget: the server's.
+
+    Attributes:
+        held: its bytes that wait.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self.held = budget, 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the session should let no more wait, since the budget is used up and it has its share."""
+        return self.held > self._budget.share and self._budget.used > self._budget.total
+
+    def change(self, by: int) -> None:
+        """Count bytes that wait from now on, or no longer, where negative."""
+        self.held += by
+        self._budget.change(by)
+
+    async def wait_for_room(self) -> None:
+        """Wait until more may wait."""
+        while self.over:
+            await self._budget.wait()
+
+    def close(self) -> None:
+        """Free all that the session had."""
+        self.change(-self.held)
+
+
+def return_freed_memory() -> None:
+    """Return to the system what this process has freed; glibc keeps most of it. Elsewhere do nothing."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)

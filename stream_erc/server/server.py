@@ -30,17 +30,21 @@ from stream_erc.server.connection import Connection
 from stream_erc.server.http.app import SECURITY_HEADERS, HttpServer
 from stream_erc.server.http.front import Front, Waiting
 from stream_erc.server.known_voices import KnownVoices
+from stream_erc.server.limits import return_freed_memory
 from stream_erc.server.open_files import allow_open_files
 from stream_erc.server.shared import SharedState
 from stream_erc.server.signals import handle_signals, restore_signals
 from stream_erc.server.stores.base import SessionStore
-from stream_erc.server.websocket import WebSocket
+from stream_erc.server.websocket import MAX_UNREAD_FRAMES, BoundedConnection, WebSocket
 
 log = logging.getLogger(__name__)
 
 PATH = "/v1/session"
 STORE_THREADS = 4
 SWEEP_INTERVAL_S = 60.0
+TIDY_INTERVAL_S = 2.0
+"""Seconds after which the memory of clients that have left is returned to the system."""
+
 CLOCK_STEP_S = 1.0
 """Gain of the wall clock on the monotonic clock, between two sweeps, above which it was stepped."""
 
@@ -155,7 +159,7 @@ class Server:
         http, waiting = HttpServer(shared, access, self._web, PATH), Waiting(max_clients)
 
         def accept(*arguments: object, **options: object) -> Front:
-            websocket = partial(ServerConnection, *arguments, **options)  # type: ignore[arg-type]
+            websocket = partial(BoundedConnection, *arguments, **options)  # type: ignore[arg-type]
             return Front(
                 PATH,
                 websocket,
@@ -172,7 +176,7 @@ class Server:
             process_request=self._handshake,
             compression=None,
             max_size=self._config.max_message_bytes,
-            max_queue=4,
+            max_queue=MAX_UNREAD_FRAMES,
             open_timeout=OPEN_TIMEOUT_S + self._config.penalty_s,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_interval=PING_INTERVAL_S,
@@ -187,6 +191,7 @@ class Server:
         except OSError as error:
             raise unusable(self._config.host, self._config.port, error) from error
         sweeping = asyncio.create_task(self._sweep(shared))
+        tidying = asyncio.create_task(_tidy(access))
         port = server.sockets[0].getsockname()[1]
         ready(f"{'https' if self._tls else 'http'}://{in_url(self._config.host)}:{port}")
         await shared.stopping.wait()
@@ -202,6 +207,7 @@ class Server:
             async with asyncio.timeout_at(end):
                 await server.wait_closed()
         sweeping.cancel()
+        tidying.cancel()
         await self._sweep_now(shared)
 
     async def _sweep(self, shared: SharedState) -> None:
@@ -253,6 +259,16 @@ class Server:
         for name, value in SECURITY_HEADERS.items():
             response.headers[name] = value
         return response
+
+
+async def _tidy(access: Access) -> None:
+    """Return memory to the system regularly, once clients have left."""
+    before = access.left
+    while True:
+        await asyncio.sleep(TIDY_INTERVAL_S)
+        if access.left != before:
+            before = access.left
+            await asyncio.to_thread(return_freed_memory)
 
 
 def _max_clients(sessions: int) -> int:

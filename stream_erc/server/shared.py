@@ -15,6 +15,7 @@ from stream_erc.inference.workers import ThreadWorker
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.negotiation import Offer
 from stream_erc.server.known_voices import KnownVoices
+from stream_erc.server.limits import MAX_WAITING_BYTES, Budget
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.stores.base import SessionStore
 
@@ -56,6 +57,7 @@ class SharedState:
             session.
         stopping: set when the server begins to stop.
         telemetry: the server's metrics.
+        budget: the bytes that may wait in all sessions together.
     """
 
     offer: Offer
@@ -69,8 +71,10 @@ class SharedState:
     recordings: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     telemetry: Telemetry = field(init=False)
+    budget: Budget = field(init=False)
 
     def __post_init__(self) -> None:
+        self.budget = Budget(MAX_WAITING_BYTES, self.offer.server.max_sessions)
         self.telemetry = Telemetry(self._queued_work, self._unread, self.offer.engines, self._analyses)
 
     @property

@@ -1,10 +1,12 @@
 """Token buckets: never more than the burst, and no token lost or given twice."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_erc.server.limits import MAX_BACKLOG_MS, Bucket
+from stream_erc.server.limits import MAX_BACKLOG_MS, Account, Bucket, Budget
 
 times = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 500)), max_size=40)
 
@@ -71,3 +73,37 @@ def test_a_long_silence_does_not_open_the_door():
     bucket = Bucket.of_live_audio(10_000, 0.0)
     assert not bucket.take(MAX_BACKLOG_MS + 10_001, 86_400.0)
     assert bucket.take(MAX_BACKLOG_MS + 10_000, 86_400.0)
+
+
+def test_a_session_may_take_all_that_is_free_and_always_has_its_share():
+    budget = Budget(1000, 4)
+    large, small = Account(budget), Account(budget)
+    large.change(1001)
+    small.change(250)
+    assert large.over and not small.over
+    small.change(1)
+    assert small.over
+    large.change(-252)
+    assert not large.over and not small.over
+    large.close()
+    small.close()
+    assert budget.used == 0
+
+
+def test_who_waits_for_room_goes_on_when_another_session_frees_it():
+    async def run() -> None:
+        budget = Budget(1000, 4)
+        large, other = Account(budget), Account(budget)
+        large.change(800)
+        other.change(300)
+        waiting = asyncio.create_task(large.wait_for_room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        other.change(-50)  # still too much
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        other.close()
+        await waiting
+
+    asyncio.run(run())
