@@ -80,13 +80,13 @@ class Connection:
         self._wake = asyncio.Event()  # there may be something for `_advance` to do
         self._room = asyncio.Event()  # the session can take in more
         self._settled = asyncio.Event()  # no work is pending, and all messages are in the outbox
-        self._taken_over = asyncio.Event()
+        self._gives_way: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()
         self._reported_at: dict[int, float] = {}  # event id -> when its event was reported, until it is sent
         self._listening_since: float | None = None  # while `_read` waits for a frame
         self._heard_at: float | None = None  # when audio was last taken in
         self._pong: asyncio.Future[float] | None = None  # while the client is asked whether it is there
         self._refusals = Refusals(shared.telemetry)
-        now = time.monotonic()
+        self._used_at = now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
         self._inbox = Inbox(self._config, self._account)
         self._configured = False  # whether the session has been configured or resumed
@@ -108,9 +108,29 @@ class Connection:
         """The owner number of its claim on the session; 0 before it has one."""
         return 0 if self._claim is None else self._claim.owner
 
+    @property
+    def peer(self) -> str:
+        """Its client's address."""
+        return self._socket.peer
+
+    @property
+    def used_at(self) -> float:
+        """Time of its last audio or input, or of the work on it, on the monotonic clock."""
+        working = len(self._inbox) or self._worker.pending(self.live.session)
+        return time.monotonic() if working else self._used_at
+
     def on_taken_over(self) -> None:
         """Close the connection: another one has resumed its session."""
-        self._taken_over.set()
+        self._give_way("taken_over", "expected one connection, the session was resumed on another one")
+
+    def on_place_wanted(self) -> None:
+        """Close the connection: its session only sends pings, and another one needs its place."""
+        idle_s = self._config.idle_timeout_s
+        self._give_way("idle", f"expected audio or an input within {idle_s:g} s on a full server, got none")
+
+    def _give_way(self, code: str, message: str) -> None:
+        if not self._gives_way.done():
+            self._gives_way.set_result(Refusal(code, message))
 
     async def run(self) -> None:
         """Serve the client until the end."""
@@ -158,7 +178,7 @@ class Connection:
                 self._hear(),
                 self._advance(),
                 self._watch(),
-                self._give_way(),
+                self._wait_to_give_way(),
                 self._drain(),
             )
             for job in jobs:
@@ -371,6 +391,7 @@ class Connection:
 
     def _count_accepted(self) -> None:
         """Record that something was accepted: it ends a row of errors and begins the session."""
+        self._used_at = time.monotonic()
         self._refusals.accept()
         if not self._counted:
             self._counted = True
@@ -521,10 +542,9 @@ class Connection:
             self.live.end_turn()
             self._wake.set()
 
-    async def _give_way(self) -> None:
-        """Wait until another connection resumes the session, then close this one."""
-        await self._taken_over.wait()
-        raise Refusal("taken_over", "expected one connection, the session was resumed on another one")
+    async def _wait_to_give_way(self) -> None:
+        """Wait until another connection resumes the session, or needs its place, then close this one."""
+        raise await self._gives_way
 
     async def _drain(self) -> None:
         """Wait until the server stops, then announce it, finish pending work and close."""

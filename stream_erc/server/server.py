@@ -30,8 +30,9 @@ from stream_erc.server.connection import Connection
 from stream_erc.server.http.app import SECURITY_HEADERS, HttpServer
 from stream_erc.server.http.front import Front, Waiting
 from stream_erc.server.known_voices import KnownVoices
-from stream_erc.server.limits import return_freed_memory
-from stream_erc.server.open_files import allow_open_files
+from stream_erc.server.limits import places_of
+from stream_erc.server.machine import allow_open_files, return_freed_memory
+from stream_erc.server.origins import is_loopback
 from stream_erc.server.shared import SharedState
 from stream_erc.server.signals import handle_signals, restore_signals
 from stream_erc.server.stores.base import SessionStore
@@ -135,7 +136,16 @@ class Server:
         }
         threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         version = f"stream-erc {metadata.version('stream-erc')}"
-        shared = SharedState(self._offer, workers, self._store, threads, self._tokens, self._voices, version)
+        places = places_of(
+            self._config.max_sessions,
+            self._config.max_sessions_per_address,
+            transcribes=any(engine.languages for engine in self._offer.engines.values()),
+            local=is_loopback(self._config.host),
+        )
+        log.info("places", extra={"sessions": places.most, "of_one_address": places.most_of_one})
+        shared = SharedState(
+            self._offer, workers, self._store, threads, self._tokens, self._voices, version, places
+        )
         self._shared = shared
         if threading.current_thread() is threading.main_thread():
             handle_signals(self._loop, self._stop_on_signal)
@@ -154,7 +164,7 @@ class Server:
     async def _listen(self, shared: SharedState, ready: Callable[[str], None]) -> None:
         """Listen until the server stops and its clients have left; it answers HTTP until then."""
         assert self._loop is not None
-        max_clients = _max_clients(self._config.max_sessions)
+        max_clients = _max_clients(shared.places.most)
         self._access = access = Access(shared, max_clients)
         http, waiting = HttpServer(shared, access, self._web, PATH), Waiting(max_clients)
 
@@ -249,12 +259,13 @@ class Server:
     async def _handshake(self, client: ServerConnection, request: Request) -> Response | None:
         """Return the response that refuses a WebSocket; None opens it."""
         assert self._access is not None
-        self._access.register()
+        peer = WebSocket(client).peer
+        self._access.register(peer)
         headers = _joined(request.headers)
         refused = self._access.host_refusal(headers) or self._access.refusal(headers, needs_token=False)
         if refused is None:
             return None
-        await self._access.count(refused, headers, WebSocket(client).peer)
+        await self._access.count(refused, headers, peer)
         response = client.respond(refused.status, refused.text)
         for name, value in SECURITY_HEADERS.items():
             response.headers[name] = value
