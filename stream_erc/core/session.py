@@ -375,7 +375,12 @@ class Session:
                 return
             given = taken.given
             if isinstance(given, GivenTurn) and taken.problem is None:
-                self._begin_appended(given)
+                try:
+                    self._tracker.check_speaker(given.speaker)
+                except InputError as error:
+                    self._finish_input(given, str(error))
+                else:
+                    self._begin_appended(given)
                 continue
             if isinstance(given, ClipEnrolment) and taken.problem is None:
                 self._enrolling = given, MeasureVoice(self._new_id(), given.clip)

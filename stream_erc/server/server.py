@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 PATH = "/v1/session"
 STORE_THREADS = 4
+SWITCH_INTERVAL_S = 0.0005
+"""Time after which a thread that runs Python lets another one: the event loop waits so long for each."""
+
 SWEEP_INTERVAL_S = 60.0
 TIDY_INTERVAL_S = 2.0
 """Seconds after which the memory of clients that have left is returned to the system."""
@@ -130,6 +134,7 @@ class Server:
             Exception: that of an engine that could not be loaded to its end.
         """
         self._loop = asyncio.get_running_loop()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         workers = {
             name: ThreadWorker(engine, threads=self._config.threads, on_failure=self._fail)
             for name, engine in self._offer.engines.items()
@@ -157,6 +162,7 @@ class Server:
             for worker in workers.values():
                 await asyncio.to_thread(worker.close)
             threads.shutdown()
+            shared.writers.shutdown()
             self._store.close()
         if self._failure is not None:
             raise self._failure

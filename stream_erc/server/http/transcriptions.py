@@ -27,7 +27,7 @@ from stream_erc.server.shared import SharedState
 
 log = logging.getLogger(__name__)
 
-MAX_THREADS = 16
+MAX_THREADS = 2
 """Number of recordings that are heard at the same time; more wait for their turn."""
 
 GRANULARITIES = ("segment", "word")
