@@ -159,6 +159,7 @@ SERVER_BOUNDS: Mapping[str, tuple[float, float]] = {
     "port": (0, 65_535),
     "retention_s": (1, YEAR_S),
     "max_sessions": (1, 1_000_000),
+    "max_sessions_per_address": (1, 1_000_000),
     "max_message_bytes": (1_024, 2**30),
     "max_upload_bytes": (1_024, 2**40),
     "max_frame_ms": (1, 3_600_000),
@@ -188,13 +189,17 @@ class ServerConfig:
         allow_origins: origins of web pages that may connect besides the server's own (see `Origins`), as
             ``https://host[:port]``; ``*`` allows all.
         tls_certificate, tls_key: PEM files; None serves without TLS.
-        max_sessions: the largest number of sessions and recordings at a time.
+        max_sessions: the largest number of sessions and recordings at a time; None for as many as this
+            machine can listen to (see `limits.places_of`).
+        max_sessions_per_address: how many of them one address may have; None for three quarters, and for all
+            on a server that listens on this machine alone. IPv6 counts by networks of 64 bits.
         max_message_bytes: the largest frame.
         max_upload_bytes: the largest recording that may be uploaded, with the fields of its form.
         max_frame_ms: the most audio in one binary frame.
         burst_ms: how far live audio may run ahead of the clock.
         messages_per_s: text frames per second that a connection may send, with bursts of ten times as many.
-        idle_timeout_s: a connection that sends nothing for this long is closed.
+        idle_timeout_s: a connection that sends nothing for this long is closed; one that sends nothing but
+            pings is, too, once another session needs its place.
         penalty_s: delay before a connection that broke a limit, or had no token, is closed; nothing is read
             from it meanwhile.
         slow_reader_s: a connection that reads nothing for this long is closed.
@@ -213,7 +218,8 @@ class ServerConfig:
     allow_origins: tuple[str, ...] = ()
     tls_certificate: str | None = None
     tls_key: str | None = None
-    max_sessions: int = 64
+    max_sessions: int | None = None
+    max_sessions_per_address: int | None = None
     max_message_bytes: int = 2_097_152
     max_upload_bytes: int = 104_857_600
     max_frame_ms: int = 10_000
@@ -230,7 +236,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name, (least, most) in SERVER_BOUNDS.items():
             value = getattr(self, name)
-            if not least <= value <= most:  # NaN fails too
+            if value is not None and not least <= value <= most:  # NaN fails too
                 raise ConfigError(f"server.{name}: expected {least} to {most}, got {value}")
 
 

@@ -189,7 +189,7 @@ def start(
     config = Config(
         session=session or (CONFIG if fake else SessionConfig()),
         engine=EngineConfig(voices=None if voices is None else str(voices)),
-        server=ServerConfig(**{"port": 0, "drain_s": 1.0, "penalty_s": 0.0} | options),  # type: ignore[arg-type]
+        server=ServerConfig(**{"port": 0, "drain_s": 1.0, "penalty_s": 0.0, "max_sessions": 64} | options),  # type: ignore[arg-type]
     )
     server = Server(config, engines or {"hash": FakeEngine()}, store or MemoryStore(), web or web_folder())  # type: ignore[arg-type]
     listening, urls, problems = threading.Event(), [], []
@@ -240,6 +240,7 @@ class Client:
         tls: a context that trusts the server's certificate.
         greeted: whether to wait for the server's first message.
         receive_buffer: bytes that the system buffers for a client that does not read; its default if None.
+        source: the address that it comes from; another one of 127.0.0.0/8 works on Linux.
 
     Attributes:
         created: the server's first message, empty if not waited for.
@@ -255,11 +256,14 @@ class Client:
         tls: ssl.SSLContext | None = None,
         greeted: bool = True,
         receive_buffer: int | None = None,
+        source: str | None = None,
     ) -> None:
         bare = None
-        if receive_buffer is not None:
+        if receive_buffer is not None or source is not None:
             bare = socket.socket()
-            bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            if receive_buffer is not None:
+                bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            bare.bind((source or "", 0))
             host, _, port = url.split("/")[2].rpartition(":")
             bare.connect((host, int(port)))
         self._stack = ExitStack()

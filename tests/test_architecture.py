@@ -117,7 +117,7 @@ ROOMS: Mapping[str, Room] = {
         touches=LOOP | CLOCK | NETWORK,
         alone={
             "server": rooms("websockets") | DISK | THREADS,
-            "open_files": PROCESSES,
+            "machine": PROCESSES | DISK,
             "signals": PROCESSES,
             "websocket": rooms("websockets"),
             "sealing": rooms("cryptography", "os"),

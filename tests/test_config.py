@@ -95,9 +95,10 @@ def test_numbers_that_no_server_can_use(tmp_path, text, said) -> None:
 
 def test_every_number_of_a_server_has_bounds_within_which_its_default_lies() -> None:
     hints = typing.get_type_hints(ServerConfig)
-    assert set(SERVER_BOUNDS) == {name for name, hint in hints.items() if hint in (int, float)}
+    assert set(SERVER_BOUNDS) == {name for name, hint in hints.items() if hint in (int, float, int | None)}
     for name, (least, most) in SERVER_BOUNDS.items():
-        assert least <= getattr(ServerConfig(), name) <= most
+        default = getattr(ServerConfig(), name)
+        assert default is None or least <= default <= most
         for value in (least, most):
             assert getattr(dataclasses.replace(ServerConfig(), **{name: value}), name) == value
         for value in (least - 0.001, most + 1):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-from stream_erc.server.open_files import allow_open_files
+from stream_erc.server.machine import allow_open_files
 from stream_erc.server.signals import handle_signals, restore_signals
 
 PACKAGES = {
@@ -192,5 +192,5 @@ def test_a_signal_is_handled_with_and_without_the_loop_s_help(new_loop: type, si
 
 
 def test_as_many_files_as_wanted_may_be_open_where_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_erc.server.open_files.resource", None)
+    monkeypatch.setattr("stream_erc.server.machine.resource", None)
     assert allow_open_files(10**9) == 10**9

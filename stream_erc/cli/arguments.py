@@ -247,7 +247,12 @@ def _server_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tls-certificate", metavar="FILE.pem", help="serve with TLS")
     parser.add_argument("--tls-key", metavar="FILE.pem")
-    parser.add_argument("--max-sessions", type=_positive, metavar="N", help="connections taken (default: 64)")
+    parser.add_argument(
+        "--max-sessions",
+        type=_positive,
+        metavar="N",
+        help="taken at a time (default: what this machine can listen to)",
+    )
 
 
 def _speed(text: str) -> float | None:

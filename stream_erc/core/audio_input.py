@@ -17,6 +17,9 @@ from stream_erc.core.vad import WINDOW
 from stream_erc.events import RunningSpeech, Samples, SpeakerActivity, SpeechSegment
 from stream_erc.exceptions import ProtocolMisuse
 
+SAMPLE_BYTES = 4
+"""Bytes of a float32 sample."""
+
 
 class AudioInput:
     """The audio queue in front of a segmenter, and the resume points in that audio.
@@ -50,6 +53,13 @@ class AudioInput:
     def waiting(self) -> int:
         """Number of samples received and not yet segmented, in each channel."""
         return self._buffered
+
+    @property
+    def bytes(self) -> int:
+        """The size of what waits: samples that are not segmented, or kept for appended turns that wait."""
+        channels = self._shape[0] if self._shape else 1
+        kept = 0 if self._appended is None else self._appended.kept
+        return SAMPLE_BYTES * (channels * self._buffered + kept)
 
     @property
     def text_only(self) -> bool:

@@ -36,6 +36,9 @@ from stream_erc.events import (
 )
 from stream_erc.exceptions import InputError, VoicesError
 
+MAX_SPEAKERS = 256
+"""Names in a session: of 100 characters each, with their tallies, about 0.3 MB."""
+
 PAST_TURNS = 8
 """Past turns whose words are kept for the text encoder."""
 
@@ -299,6 +302,16 @@ class ConversationTracker:
         self.current = replace(self.current, turns=max(self.current.turns, index + 1))
         self._settle()
 
+    def check_speaker(self, speaker: str | None) -> None:
+        """Refuse another name in a session with many.
+
+        Raises:
+            InputError: there are `MAX_SPEAKERS` already.
+        """
+        names = self.current.names
+        if speaker is not None and speaker not in names and len(names) >= MAX_SPEAKERS:
+            raise InputError(f"expected at most {MAX_SPEAKERS} speakers in a session, got one more")
+
     def correct(self, turn: int, speaker: str) -> None:
         """Rewind to before `turn`, then queue it, with `speaker`, and all later turns again.
 
@@ -309,6 +322,7 @@ class ConversationTracker:
         if turn not in known:
             held = f"{min(known)} to {max(known)}" if known else "none yet"
             raise InputError(f"expected a turn that can still be corrected ({held}), got {turn}")
+        self.check_speaker(speaker)
         pinned = frozenset({t for t in self.current.pinned if t in known} | {turn})
         self.current = replace(self.current, pinned=pinned)
         self._rewind({turn: speaker})

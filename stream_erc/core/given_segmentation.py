@@ -97,6 +97,11 @@ class AppendedSegmenter:
         return self._span is None
 
     @property
+    def kept(self) -> int:
+        """Samples that are kept for turns that wait, beyond those kept for turns still to be appended."""
+        return max(0, self.position - self._keep - self._tail.start)
+
+    @property
     def missing(self) -> tuple[int, ...]:
         """The index of the turn whose audio has not arrived."""
         return () if self._span is None else (self._span[0],)

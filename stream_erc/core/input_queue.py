@@ -11,8 +11,17 @@ from stream_erc.events import ClientInput, ClipEnrolment, GivenTurn
 APPENDED_AUDIO_MS = 30_000
 """How far back into the received audio an appended turn may begin."""
 
-MAX_QUEUED_INPUTS = 64
-"""Inputs that may wait in the queue before the caller should stop submitting."""
+MAX_TURN_MS = 120_000
+"""The longest span of an appended turn, and how far it may begin before the end of a turn appended earlier.
+
+So a queued turn has at most so much audio kept for it, besides `APPENDED_AUDIO_MS`: 7.7 MB.
+"""
+
+MAX_QUEUED_INPUTS, MAX_QUEUED_BYTES = 64, 2 * 2**20
+"""Inputs, and their bytes, that may wait in the queue before the caller should stop submitting."""
+
+INPUT_BYTES = 1_024
+"""Bytes of an input with names of 100 characters, besides the text of a turn and the samples of a clip."""
 
 TAKES_NO_TURNS = "expected no appended turns in a session that finds its turns in audio, got one"
 
@@ -31,20 +40,20 @@ class InputQueue:
 
     Args:
         audio: the same session's audio.
+
+    Attributes:
+        bytes: the size of the queued inputs. The caller bounds it (see `input_queue_full`).
     """
 
     def __init__(self, audio: AudioInput) -> None:
         self._audio = audio
         self._waiting: deque[QueuedInput] = deque()
+        self.bytes = 0
+        self._latest_end = 0  # of the appended turns that were valid
 
     def __len__(self) -> int:
         """Return the number of queued inputs."""
         return len(self._waiting)
-
-    @property
-    def clips(self) -> int:
-        """The number of queued clips with voices."""
-        return sum(isinstance(waiting.given, ClipEnrolment) for waiting in self._waiting)
 
     @property
     def input_queue_full(self) -> bool:
@@ -52,7 +61,8 @@ class InputQueue:
 
         Inputs that wait for audio do not count, since more audio has to come first.
         """
-        return len(self._waiting) > MAX_QUEUED_INPUTS and not self._audio.turn_awaits_audio
+        full = len(self._waiting) > MAX_QUEUED_INPUTS or self.bytes > MAX_QUEUED_BYTES
+        return full and not self._audio.turn_awaits_audio
 
     @property
     def next_position(self) -> int | None:
@@ -64,6 +74,7 @@ class InputQueue:
         if problem is None and isinstance(given, GivenTurn):
             problem = self._problem(given)
         self._waiting.append(QueuedInput(given, self._audio.received, problem))
+        self.bytes += input_bytes(given)
         self._keep_audio()
 
     def take(self) -> QueuedInput | None:
@@ -71,6 +82,7 @@ class InputQueue:
         if not self._waiting or not self._audio.reached(self._waiting[0].at):
             return None
         taken = self._waiting.popleft()
+        self.bytes -= input_bytes(taken.given)
         self._keep_audio()
         return taken
 
@@ -88,6 +100,16 @@ class InputQueue:
         reach = (self._audio.received - ms_to_samples(APPENDED_AUDIO_MS)) / SAMPLE_RATE
         if start is not None and start < reach:
             return f"expected a turn from {_seconds(reach)} on, got one from {_seconds(start)} on"
+        if start is None or end is None:
+            return None
+        latest = max(self._latest_end, turn.end or 0)
+        if latest - (turn.start or 0) > ms_to_samples(MAX_TURN_MS):
+            return (
+                f"expected a turn of at most {MAX_TURN_MS // 1000} s that begins as late as "
+                f"{_seconds(max(0.0, self._latest_end / SAMPLE_RATE - MAX_TURN_MS / 1000))}, "
+                f"got {_seconds(start)} to {_seconds(end)}"
+            )
+        self._latest_end = latest
         return None
 
     def _keep_audio(self) -> None:
@@ -95,6 +117,17 @@ class InputQueue:
         turns = [waiting.given for waiting in self._waiting if isinstance(waiting.given, GivenTurn)]
         starts = [turn.start for turn in turns if turn.start is not None]
         self._audio.keep_from(min(starts, default=sys.maxsize))
+
+
+def input_bytes(given: ClientInput) -> int:
+    """Return the size of an input in memory."""
+    match given:
+        case GivenTurn(text=text):
+            return INPUT_BYTES + sys.getsizeof(text)
+        case ClipEnrolment(clip=clip):
+            return INPUT_BYTES + clip.nbytes
+        case _:
+            return INPUT_BYTES
 
 
 def _seconds(at: float | None) -> str:

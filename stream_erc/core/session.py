@@ -276,9 +276,19 @@ class Session:
         return len(self._input_queue)
 
     @property
-    def waiting_clips(self) -> int:
-        """The number of clips with voices among them."""
-        return self._input_queue.clips
+    def waiting_bytes(self) -> int:
+        """The size of the queued inputs."""
+        return self._input_queue.bytes
+
+    @property
+    def waiting_audio_bytes(self) -> int:
+        """The size of the audio that is not segmented yet, or kept for appended turns that wait."""
+        return self._audio.bytes
+
+    @property
+    def turn_awaits_audio(self) -> bool:
+        """Whether an appended turn waits for its audio, and all later inputs for the turn."""
+        return self._audio.turn_awaits_audio
 
     @property
     def input_queue_full(self) -> bool:
@@ -365,7 +375,12 @@ class Session:
                 return
             given = taken.given
             if isinstance(given, GivenTurn) and taken.problem is None:
-                self._begin_appended(given)
+                try:
+                    self._tracker.check_speaker(given.speaker)
+                except InputError as error:
+                    self._finish_input(given, str(error))
+                else:
+                    self._begin_appended(given)
                 continue
             if isinstance(given, ClipEnrolment) and taken.problem is None:
                 self._enrolling = given, MeasureVoice(self._new_id(), given.clip)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 from stream_erc.audio import SAMPLE_RATE
@@ -41,6 +41,9 @@ MAX_WAITING_SAMPLES = 30 * SAMPLE_RATE
 
 ANALYSIS_NICE = 10
 """The niceness of the analysis threads (Linux)."""
+
+CREDIT_S, CREDIT_PER_S = 1.0, 0.1
+"""Seconds of classification that a session has until it is greedy, and what a second of rest gives back."""
 
 NOT_RUN = Failure("dropped before it was started")
 """The result of work that nobody needs any more."""
@@ -118,9 +121,23 @@ class _Client:
         self.in_flight = 0
         self.analysing: dict[int, float] = {}  # work that a turn's end waits for -> when it was requested
         self.on_result, self.low_priority, self.detached = on_result, low_priority, False
+        self._credit_s, self._rests_since = CREDIT_S, time.perf_counter()
         self._analysed: dict[int, float] = {}  # finished turn -> when its analysis was taken
         self._ahead: dict[int, _Ahead] = {}  # by the id of the work
         self._lock = threading.Lock()
+
+    def is_greedy(self, now: float) -> bool:
+        """Return whether the session, which has new work, has had more classification than is fair.
+
+        Only rest gives credit back, not waiting: who always wants more remains greedy.
+        """
+        self._credit_s = min(CREDIT_S, self._credit_s + CREDIT_PER_S * max(0.0, now - self._rests_since))
+        self._rests_since = now
+        return self.low_priority or self._credit_s <= 0.0
+
+    def spend(self, seconds: float, now: float) -> None:
+        """Take the time of a classification from the session's credit; its rest begins."""
+        self._credit_s, self._rests_since = max(-CREDIT_S, self._credit_s - seconds), now
 
     def begin(self, work: Work) -> bool:
         """Return whether to run `work`, which has reached the front of its queue."""
@@ -245,8 +262,11 @@ class _JobQueue:
         return job.priority == _LOW and self._running >= self._most and self._live()
 
 
+_Turns: TypeAlias = "queue.SimpleQueue[tuple[float, ClassifyTurn, _Client] | None]"
+
+
 class ThreadWorker:
-    """Runs analyses in several threads and all sessions' classifications, batched, in one.
+    """Runs analyses in several threads, classifications, batched, in one, those of greedy sessions in another.
 
     Args:
         engine: the engine that all threads share.
@@ -275,10 +295,12 @@ class ThreadWorker:
         self._live: WeakSet[Session] = WeakSet()  # attached sessions of high priority
         self._analyses = _JobQueue(threads, lambda: len(self._live) > 0)
         self._numbers = itertools.count()
-        self._turns: queue.SimpleQueue[tuple[float, ClassifyTurn, _Client] | None] = queue.SimpleQueue()
+        self._turns: _Turns = queue.SimpleQueue()
+        self._greedy_turns: _Turns = queue.SimpleQueue()
         self._clients: WeakKeyDictionary[Session, _Client] = WeakKeyDictionary()
         self._voices = ThreadPoolExecutor(threads, "voice", initializer=lower_priority)
         self._threads = [threading.Thread(target=self._analyze, daemon=True) for _ in range(threads)]
+        self._threads.append(threading.Thread(target=self._classify_greedy, daemon=True))
         self._threads.append(threading.Thread(target=self._classify, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -349,13 +371,14 @@ class ThreadWorker:
     @property
     def waiting(self) -> tuple[int, int]:
         """The number of analyses and of classifications that wait for a thread."""
-        return len(self._analyses), self._turns.qsize()
+        return len(self._analyses), self._turns.qsize() + self._greedy_turns.qsize()
 
     def close(self) -> None:
         """Stop the threads."""
-        for _ in self._threads[:-1]:
+        for _ in self._threads[:-2]:
             self._analyses.put(_Job(_STOP, next(self._numbers), 0.0, None, None))
         self._turns.put(None)
+        self._greedy_turns.put(None)
         for thread in self._threads:
             thread.join()
         self._voices.shutdown()
@@ -372,7 +395,7 @@ class ThreadWorker:
         elif client.join(work, now):
             return
         if isinstance(work, ClassifyTurn):
-            self._turns.put((now, work, client))
+            (self._greedy_turns if client.is_greedy(now) else self._turns).put((now, work, client))
         elif isinstance(work, SegmentSpeakers) and not client.low_priority:
             self._voices.submit(self._segment_speakers, work, client, now)
         else:
@@ -433,15 +456,24 @@ class ThreadWorker:
 
     def _classify(self) -> None:
         self._warm_up()
-        while (item := self._turns.get()) is not None:
+        self._run_turns(self._turns)
+
+    def _classify_greedy(self) -> None:
+        """Classify the turns of greedy sessions, in a thread that nobody else waits for."""
+        lower_priority()
+        self._warm.wait()
+        self._run_turns(self._greedy_turns)
+
+    def _run_turns(self, turns: "_Turns") -> None:
+        while (item := turns.get()) is not None:
             batch = [item]
             while len(batch) < self._engine.max_batch:
                 try:
-                    more = self._turns.get_nowait()
+                    more = turns.get_nowait()
                 except queue.Empty:
                     break
                 if more is None:
-                    self._turns.put(None)
+                    turns.put(None)
                     break
                 batch.append(more)
             run = []
@@ -450,8 +482,11 @@ class ThreadWorker:
                     run.append((since, work, client))
                 else:
                     client.finish(work, NOT_RUN, since)
+            began = time.perf_counter()
             results = self._engine.classify([work for _, work, _ in run])
+            now = time.perf_counter()
             for (since, work, client), result in zip(run, results, strict=True):
+                client.spend((now - began) / len(run), now)
                 client.finish(work, result, since)
 
 

@@ -192,9 +192,12 @@ Limits
     error ``audio_too_fast`` and closes with 1008. With ``pace: "replay"`` the server reads audio as fast as
     it processes it, and processes live sessions first. If a client does not read, the server stops reading
     from it too, and closes the connection (4429) after a while. Text frames are limited to a hundred per
-    second, a thousand at once. At most a thousand inputs may wait for audio or for one another, eight clips
-    among them. When turns are more than five seconds late because the server is overloaded, it sends the
-    ``warning`` ``behind``.
+    second, a thousand at once. At most a thousand inputs, of 4 MiB in memory, may wait for audio or for one
+    another. An appended turn lasts at most 120 seconds, and begins at most so long before the end of one that
+    was appended earlier. If too much waits in all sessions together, the server reads no more from those with
+    more than their share, and refuses what waits for audio that is yet to come (``too_many_messages``).
+    Before ``session.created``, a message may have at most 64 KiB. When turns are more than five seconds late
+    because the server is overloaded, it sends the ``warning`` ``behind``.
 
 Errors
     An ``error`` has a ``code``, a ``message`` that says what was expected and what came, and ``retryable``.
@@ -212,11 +215,11 @@ Errors
     ``invalid_input_id``       -         no         an ``input_id`` is missing, or one is skipped
     ``invalid_export``         -         no         an unknown format, or one that these turns do not fit
     ``out_of_order``           -         no         a message at a wrong time: audio after ``session.close``
-    ``session_full``           -         no         64 MiB of events: close it and begin another session
+    ``session_full``           -         no         16 MiB of events: close it and begin another session
     ``too_many_errors``        1008      no         twenty unusable frames in a row
     ``authentication``         1008      no         a missing, wrong or late token
     ``audio_too_fast``         1008      yes        live audio too far ahead of the clock
-    ``too_many_messages``      1008      yes        more than 100 text frames a second beyond the burst
+    ``too_many_messages``      1008      yes        too many text frames a second, or too much that waits
     ``resume_refused``         4404      no         an unknown, expired or foreign token; a missing model
     ``idle``                   4408      yes        no frame for a long time; resume
     ``taken_over``             4409      no         the session was resumed on another connection

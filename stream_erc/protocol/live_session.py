@@ -56,10 +56,10 @@ SAVE_INTERVAL_SAMPLES = SAMPLE_RATE
 MAX_WAITING_INPUTS = 1_000
 """Number of inputs that may wait for audio, or for one another."""
 
-MAX_WAITING_CLIPS = 8
-"""Number of clips with voices that may wait."""
+MAX_WAITING_BYTES = 4 * 2**20
+"""Size of the waiting inputs above which no more may come."""
 
-MAX_EVENTS_BYTES = 64 * 2**20
+MAX_EVENTS_BYTES = 16 * 2**20
 """Size of a session's stored events above which it is full."""
 
 MAX_SKIP_MS = 3_600_000
@@ -277,10 +277,9 @@ class LiveSession:
             raise Refusal(
                 "too_many_messages", f"expected at most {MAX_WAITING_INPUTS} inputs to wait, got more"
             )
-        if isinstance(message, VoiceEnrol) and self.session.waiting_clips >= MAX_WAITING_CLIPS:
-            raise Refusal(
-                "too_many_messages", f"expected at most {MAX_WAITING_CLIPS} clips to wait, got more"
-            )
+        if self.session.waiting_bytes > MAX_WAITING_BYTES:
+            limit = MAX_WAITING_BYTES // 2**20
+            raise Refusal("too_many_messages", f"expected at most {limit} MiB of inputs to wait, got more")
         self._numbered, self.begun, self._fresh = message.input_id is not None, True, False
         self._inputs += 1
         try:

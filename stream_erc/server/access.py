@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
+from stream_erc.server.limits import network_of
 from stream_erc.server.origins import Origins
 from stream_erc.server.shared import SharedState
 
@@ -31,24 +32,33 @@ class Access:
 
     Args:
         shared: what the server's connections share.
-        max_clients: the number of clients above which those without a token are refused.
+        max_clients: the number of clients above which those without a token are refused; one address may have
+            as large a part of it as of the places.
 
     Attributes:
-        clients: the tasks of those that asked for more than the page and health, until they end.
+        clients: the tasks of those that asked for more than the page and health, until they end, with where
+            they come from.
+        left: the number of those that have ended.
     """
 
     def __init__(self, shared: SharedState, max_clients: int) -> None:
         self._shared, self._max_clients = shared, max_clients
         self._config = shared.offer.server
         self._origins = Origins(self._config)
-        self.clients: set[asyncio.Task[object]] = set()
+        self._max_of_one = max_clients * shared.places.most_of_one // shared.places.most
+        self.clients: dict[asyncio.Task[object], str] = {}
+        self.left = 0
 
-    def register(self) -> None:
-        """Count the current task as a client until it ends."""
+    def register(self, peer: str) -> None:
+        """Count the current task as a client from an address until it ends."""
         task = asyncio.current_task()
         assert task is not None
-        self.clients.add(task)
-        task.add_done_callback(self.clients.discard)
+        self.clients[task] = network_of(peer)
+        task.add_done_callback(self._leave)
+
+    def _leave(self, task: asyncio.Task[object]) -> None:
+        self.clients.pop(task, None)
+        self.left += 1
 
     def admits(self, headers: Mapping[str, str]) -> bool:
         """Return whether the headers (names in lower case) carry a valid bearer token."""
@@ -78,7 +88,7 @@ class Access:
             return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping\n")
         if self.admits(headers):
             return None
-        if len(self.clients) > self._max_clients:
+        if self._crowded:
             return CROWDED
         checked = needs_token or "authorization" in headers
         return NO_TOKEN if checked and self._shared.tokens else None
@@ -87,7 +97,15 @@ class Access:
         """Return the refusal of somebody who asks for metrics, at any time; None for an operator."""
         if not self._shared.tokens or self.admits(headers):
             return None
-        return CROWDED if len(self.clients) > self._max_clients else NO_TOKEN
+        return CROWDED if self._crowded else NO_TOKEN
+
+    @property
+    def _crowded(self) -> bool:
+        """Whether there are too many clients, in all or from the address of the current task."""
+        task = asyncio.current_task()
+        mine = self.clients.get(task) if task is not None else None
+        of_one = sum(network == mine for network in self.clients.values())
+        return len(self.clients) > self._max_clients or of_one > self._max_of_one
 
     async def count(self, refused: Refused, headers: Mapping[str, str], peer: str) -> None:
         """Count a refusal in the metrics; delay that of a wrong token, which may have been guessed."""

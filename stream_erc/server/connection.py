@@ -40,7 +40,7 @@ from stream_erc.server.claim import Claim
 from stream_erc.server.closing import LOST, CloseConnection, close_reason_of
 from stream_erc.server.exporting import export_formats, export_session
 from stream_erc.server.inbox import Inbox
-from stream_erc.server.limits import Bucket
+from stream_erc.server.limits import Account, Bucket
 from stream_erc.server.outbox import Outbox
 from stream_erc.server.refusals import Refusals
 from stream_erc.server.shared import SharedState
@@ -75,19 +75,21 @@ class Connection:
         self._shared, self._socket = shared, socket
         self._config = shared.offer.server
         self._authorized = authorized or not shared.tokens
-        self._outbox = Outbox(socket, shared.telemetry, self._config.slow_reader_s)
+        self._account = Account(shared.budget)
+        self._in_session = 0  # bytes of the account that wait in the session
+        self._outbox = Outbox(socket, shared.telemetry, self._account, self._config.slow_reader_s)
         self._wake = asyncio.Event()  # there may be something for `_advance` to do
         self._room = asyncio.Event()  # the session can take in more
         self._settled = asyncio.Event()  # no work is pending, and all messages are in the outbox
-        self._taken_over = asyncio.Event()
+        self._gives_way: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()
         self._reported_at: dict[int, float] = {}  # event id -> when its event was reported, until it is sent
         self._listening_since: float | None = None  # while `_read` waits for a frame
         self._heard_at: float | None = None  # when audio was last taken in
         self._pong: asyncio.Future[float] | None = None  # while the client is asked whether it is there
         self._refusals = Refusals(shared.telemetry)
-        now = time.monotonic()
+        self._used_at = now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
-        self._inbox = Inbox(self._config)
+        self._inbox = Inbox(self._config, self._account)
         self._configured = False  # whether the session has been configured or resumed
         self._counted = False  # whether the metrics count the session as begun or resumed
         self._request: SessionResume | SessionExport | None = None  # received on a full server
@@ -107,9 +109,29 @@ class Connection:
         """The owner number of its claim on the session; 0 before it has one."""
         return 0 if self._claim is None else self._claim.owner
 
+    @property
+    def peer(self) -> str:
+        """Its client's address."""
+        return self._socket.peer
+
+    @property
+    def used_at(self) -> float:
+        """Time of its last audio or input, or of the work on it, on the monotonic clock."""
+        working = len(self._inbox) or self._worker.pending(self.live.session)
+        return time.monotonic() if working else self._used_at
+
     def on_taken_over(self) -> None:
         """Close the connection: another one has resumed its session."""
-        self._taken_over.set()
+        self._give_way("taken_over", "expected one connection, the session was resumed on another one")
+
+    def on_place_wanted(self) -> None:
+        """Close the connection: its session only sends pings, and another one needs its place."""
+        idle_s = self._config.idle_timeout_s
+        self._give_way("idle", f"expected audio or an input within {idle_s:g} s on a full server, got none")
+
+    def _give_way(self, code: str, message: str) -> None:
+        if not self._gives_way.done():
+            self._gives_way.set_result(Refusal(code, message))
 
     async def run(self) -> None:
         """Serve the client until the end."""
@@ -131,6 +153,7 @@ class Connection:
                     await self._forget()
         finally:
             self._worker.detach(self.live.session)
+            self._account.close()
             self._shared.leave(self.live.session_id, self)
             self._shared.telemetry.ended.labels(closed.code).inc()
             about = {"session": self.live.session_id, "code": closed.code, "audio_ms": self.live.received_ms}
@@ -156,7 +179,7 @@ class Connection:
                 self._hear(),
                 self._advance(),
                 self._watch(),
-                self._give_way(),
+                self._wait_to_give_way(),
                 self._drain(),
             )
             for job in jobs:
@@ -173,6 +196,7 @@ class Connection:
             self._shared.enter(self.live.session_id, self)
         except Refusal as full:
             self._request = await admission.wait_for_stored_session(full)
+        self._socket.allow(self._config.max_message_bytes)
         save_point = self.live.save_point(always=True)
         assert save_point is not None
         self._claim, token = await Claim.create(self._shared, self.live.session_id, save_point.header)
@@ -294,6 +318,7 @@ class Connection:
                     self.live.close()
                 elif isinstance(item, Input):
                     self.live.receive(item)
+                    self._count_waiting()
                     self._count_accepted()
                 else:
                     size = AUDIO_SLICE_SAMPLES // _channels_of(item)
@@ -372,11 +397,27 @@ class Connection:
 
     def _count_accepted(self) -> None:
         """Record that something was accepted: it ends a row of errors and begins the session."""
+        self._used_at = time.monotonic()
         self._refusals.accept()
         if not self._counted:
             self._counted = True
             self._shared.telemetry.opened.labels("new").inc()
             log.info("session begun", extra={"session": self.live.session_id, "peer": self._socket.peer})
+
+    def _count_waiting(self) -> None:
+        """Count the bytes that wait in the session.
+
+        Raises:
+            Refusal: ``too_many_messages`` if they wait for audio, and the server has no room for that.
+        """
+        before = self._in_session
+        self._in_session = self.live.session.waiting_bytes + self.live.session.waiting_audio_bytes
+        self._account.change(self._in_session - before)
+        if self._account.over and self.live.session.turn_awaits_audio:
+            raise Refusal(
+                "too_many_messages",
+                "expected less to wait for audio on a server that holds so much, got more",
+            )
 
     async def _wait_for_room(self) -> None:
         """Wake `_advance` and wait until the session can take in more."""
@@ -401,6 +442,7 @@ class Connection:
                 return
             # 1. Take the worker's results, and hand it new work.
             events = await self._new_events()
+            self._count_waiting()
             if not self._worker.busy(live.session) and not live.session.input_queue_full:
                 self._room.set()
             before, now = live.encoder.event_id, time.monotonic()
@@ -506,10 +548,9 @@ class Connection:
             self.live.end_turn()
             self._wake.set()
 
-    async def _give_way(self) -> None:
-        """Wait until another connection resumes the session, then close this one."""
-        await self._taken_over.wait()
-        raise Refusal("taken_over", "expected one connection, the session was resumed on another one")
+    async def _wait_to_give_way(self) -> None:
+        """Wait until another connection resumes the session, or needs its place, then close this one."""
+        raise await self._gives_way
 
     async def _drain(self) -> None:
         """Wait until the server stops, then announce it, finish pending work and close."""

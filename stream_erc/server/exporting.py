@@ -49,6 +49,14 @@ async def export_session(
     known = export_formats()
     if request.format not in known:
         raise Refusal("invalid_export", f"expected one of {', '.join(known)}, got {request.format}")
+    async with shared.exporting:
+        return await _exported(shared, request, now)
+
+
+async def _exported(
+    shared: SharedState, request: messages.SessionExport, now: Callable[[], str]
+) -> messages.SessionExported:
+    """Return a stored session as a file in a known format."""
     stored = await Claim.look_up(shared, request.resume_token)
     live = LiveSession(shared.offer, stored.session_id, now, (stored.header, stored.steps))
     events = await shared.call_store(partial(shared.store.events, stored.session_id, 0), SAVE_S)
@@ -56,7 +64,7 @@ async def export_session(
     lines = [seal.opened_event(number, line) for number, line in events]
     created = to_message(_described(live, request.name))
     write = partial(_file, created, lines, request.format)
-    content, left_out = await asyncio.to_thread(write)
+    content, left_out = await asyncio.get_running_loop().run_in_executor(shared.writers, write)
     return messages.SessionExported(
         **live.encoder.envelope(),
         format=request.format,

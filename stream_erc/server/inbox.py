@@ -1,6 +1,7 @@
 """The queue of frames and inputs that a client has sent and its session has not taken in yet."""
 
 import asyncio
+import sys
 import time
 from typing import TypeAlias
 
@@ -10,7 +11,7 @@ from stream_erc.config import ServerConfig
 from stream_erc.events import Samples
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import Input, TurnAppend, VoiceEnrol
-from stream_erc.server.limits import MAX_BACKLOG_MS, Bucket
+from stream_erc.server.limits import MAX_BACKLOG_MS, Account, Bucket
 
 MAX_INBOX_ITEMS = 1_024
 """Number of frames and inputs that may wait before no more are read."""
@@ -19,7 +20,13 @@ MAX_BUFFERED_MS = 10_000
 """Audio, beyond the burst, that may wait before no more is read."""
 
 MAX_BYTES_PER_MS = 48 * 4
-"""Size of decoded audio at the highest sample rate: 48 samples of float32."""
+"""Size of decoded audio at the highest sample rate: 48 samples of float32.
+
+So at most 3.8 MB wait with the default burst, and the item that is being put.
+"""
+
+MESSAGE_BYTES = 1_024
+"""Size of an input with names of 100 characters, besides the text of a turn and the clip of a voice."""
 
 MAX_LEAD_MS = 1_000.0
 """Live audio further ahead of the clock than this is held in the inbox until the clock catches up."""
@@ -33,9 +40,11 @@ class Inbox:
 
     Args:
         config: the server's limits.
+        account: counts what waits.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, account: Account) -> None:
+        self._account = account
         self._burst_ms = config.burst_ms
         self._max_bytes = (config.burst_ms + MAX_BUFFERED_MS) * MAX_BYTES_PER_MS
         self._bytes, self._room = 0, asyncio.Event()
@@ -76,7 +85,7 @@ class Inbox:
         return now + max(0.0, self._burst_ms - self._audio.level - MAX_LEAD_MS) / 1000
 
     async def put(self, item: InboxItem, *, due: float = 0.0, wait: bool) -> None:
-        """Append an item; wait while too much audio is buffered.
+        """Append an item; wait while too much waits, here or in the whole server.
 
         Args:
             item: audio at the client's rate, an input, or the end.
@@ -87,7 +96,9 @@ class Inbox:
         while self._bytes and self._bytes + size > self._max_bytes:
             self._room.clear()
             await self._room.wait()
+        await self._account.wait_for_room()
         self._bytes += size
+        self._account.change(size)
         await self._waiting.put((due, item))
         if wait:
             await self.empty()
@@ -101,6 +112,7 @@ class Inbox:
         due, item = await self._waiting.get()
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         self._bytes -= _size(item)
+        self._account.change(-_size(item))
         self._room.set()
         return item
 
@@ -110,9 +122,13 @@ class Inbox:
 
 
 def _size(item: InboxItem) -> int:
-    """Return an item's approximate size in bytes."""
-    if isinstance(item, np.ndarray):
-        return item.nbytes
-    if isinstance(item, VoiceEnrol):
-        return len(item.clip or "")
-    return 4 * len(item.text or "") if isinstance(item, TurnAppend) else 0
+    """Return an item's size in memory."""
+    match item:
+        case np.ndarray():
+            return item.nbytes
+        case TurnAppend(text=text):
+            return MESSAGE_BYTES + sys.getsizeof(text)
+        case VoiceEnrol(clip=clip):
+            return MESSAGE_BYTES + sys.getsizeof(clip)
+        case _:
+            return MESSAGE_BYTES

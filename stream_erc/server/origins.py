@@ -15,7 +15,7 @@ class Origins:
 
     def __init__(self, config: ServerConfig) -> None:
         self._allowed = config.allow_origins
-        self._loopback_only = config.token_file is None and _is_loopback(config.host)
+        self._loopback_only = config.token_file is None and is_loopback(config.host)
 
     def allow(self, origin: str, host: str) -> bool:
         """Return whether a page may connect.
@@ -27,7 +27,7 @@ class Origins:
         if origin in self._allowed or "*" in self._allowed:
             return True
         own = host != "" and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
-        return own and (not self._loopback_only or _is_loopback(_hostname(host)))
+        return own and (not self._loopback_only or is_loopback(_hostname(host)))
 
     def allow_host(self, host: str) -> bool:
         """Return whether the server may be reached under a name: the header ``Host``, empty if it is missing.
@@ -38,7 +38,7 @@ class Origins:
         if not self._loopback_only or host == "" or "*" in self._allowed:
             return True
         named = {f"http://{host}".lower(), f"https://{host}".lower()}
-        return _is_loopback(_hostname(host)) or any(origin.lower() in named for origin in self._allowed)
+        return is_loopback(_hostname(host)) or any(origin.lower() in named for origin in self._allowed)
 
 
 def _hostname(host: str) -> str:
@@ -49,7 +49,7 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
     """Return whether a name or address always leads to the machine itself."""
     name = name.rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,17 +30,25 @@ from stream_erc.server.connection import Connection
 from stream_erc.server.http.app import SECURITY_HEADERS, HttpServer
 from stream_erc.server.http.front import Front, Waiting
 from stream_erc.server.known_voices import KnownVoices
-from stream_erc.server.open_files import allow_open_files
+from stream_erc.server.limits import places_of
+from stream_erc.server.machine import allow_open_files, return_freed_memory
+from stream_erc.server.origins import is_loopback
 from stream_erc.server.shared import SharedState
 from stream_erc.server.signals import handle_signals, restore_signals
 from stream_erc.server.stores.base import SessionStore
-from stream_erc.server.websocket import WebSocket
+from stream_erc.server.websocket import MAX_UNREAD_FRAMES, BoundedConnection, WebSocket
 
 log = logging.getLogger(__name__)
 
 PATH = "/v1/session"
 STORE_THREADS = 4
+SWITCH_INTERVAL_S = 0.0005
+"""Time after which a thread that runs Python lets another one: the event loop waits so long for each."""
+
 SWEEP_INTERVAL_S = 60.0
+TIDY_INTERVAL_S = 2.0
+"""Seconds after which the memory of clients that have left is returned to the system."""
+
 
 PING_INTERVAL_S = 20.0
 """Interval of WebSocket pings, which keep proxies from dropping idle connections.
@@ -145,13 +154,23 @@ class Server:
             Exception: that of an engine that could not be loaded to its end.
         """
         self._loop = asyncio.get_running_loop()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         workers = {
             name: ThreadWorker(engine, threads=self._config.threads, on_failure=self._fail)
             for name, engine in self._offer.engines.items()
         }
         threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         version = f"stream-erc {metadata.version('stream-erc')}"
-        shared = SharedState(self._offer, workers, self._store, threads, self._tokens, self._voices, version)
+        places = places_of(
+            self._config.max_sessions,
+            self._config.max_sessions_per_address,
+            transcribes=any(engine.languages for engine in self._offer.engines.values()),
+            local=is_loopback(self._config.host),
+        )
+        log.info("places", extra={"sessions": places.most, "of_one_address": places.most_of_one})
+        shared = SharedState(
+            self._offer, workers, self._store, threads, self._tokens, self._voices, version, places
+        )
         self._shared = shared
         if threading.current_thread() is threading.main_thread():
             handle_signals(self._loop, self._stop_on_signal, self.reload)
@@ -163,6 +182,7 @@ class Server:
             for worker in workers.values():
                 await asyncio.to_thread(worker.close)
             threads.shutdown()
+            shared.writers.shutdown()
             self._store.close()
         if self._failure is not None:
             raise self._failure
@@ -170,12 +190,12 @@ class Server:
     async def _listen(self, shared: SharedState, ready: Callable[[str], None]) -> None:
         """Listen until the server stops and its clients have left; it answers HTTP until then."""
         assert self._loop is not None
-        max_clients = _max_clients(self._config.max_sessions)
+        max_clients = _max_clients(shared.places.most)
         self._access = access = Access(shared, max_clients)
         http, waiting = HttpServer(shared, access, self._web, PATH), Waiting(max_clients)
 
         def accept(*arguments: object, **options: object) -> Front:
-            websocket = partial(ServerConnection, *arguments, **options)  # type: ignore[arg-type]
+            websocket = partial(BoundedConnection, *arguments, **options)  # type: ignore[arg-type]
             return Front(
                 PATH,
                 websocket,
@@ -192,7 +212,7 @@ class Server:
             process_request=self._handshake,
             compression=None,
             max_size=self._config.max_message_bytes,
-            max_queue=4,
+            max_queue=MAX_UNREAD_FRAMES,
             open_timeout=OPEN_TIMEOUT_S + self._config.penalty_s,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_interval=PING_INTERVAL_S,
@@ -207,6 +227,7 @@ class Server:
         except OSError as error:
             raise unusable(self._config.host, self._config.port, error) from error
         sweeping = asyncio.create_task(self._sweep(shared))
+        tidying = asyncio.create_task(_tidy(access))
         port = server.sockets[0].getsockname()[1]
         ready(f"{'https' if self._tls else 'http'}://{in_url(self._config.host)}:{port}")
         await shared.stopping.wait()
@@ -222,6 +243,7 @@ class Server:
             async with asyncio.timeout_at(end):
                 await server.wait_closed()
         sweeping.cancel()
+        tidying.cancel()
         await self._sweep_now(shared)
 
     async def _sweep(self, shared: SharedState) -> None:
@@ -254,16 +276,27 @@ class Server:
     async def _handshake(self, client: ServerConnection, request: Request) -> Response | None:
         """Return the response that refuses a WebSocket; None opens it."""
         assert self._access is not None
-        self._access.register()
+        peer = WebSocket(client).peer
+        self._access.register(peer)
         headers = _joined(request.headers)
         refused = self._access.host_refusal(headers) or self._access.refusal(headers, needs_token=False)
         if refused is None:
             return None
-        await self._access.count(refused, headers, WebSocket(client).peer)
+        await self._access.count(refused, headers, peer)
         response = client.respond(refused.status, refused.text)
         for name, value in SECURITY_HEADERS.items():
             response.headers[name] = value
         return response
+
+
+async def _tidy(access: Access) -> None:
+    """Return memory to the system regularly, once clients have left."""
+    before = access.left
+    while True:
+        await asyncio.sleep(TIDY_INTERVAL_S)
+        if access.left != before:
+            before = access.left
+            await asyncio.to_thread(return_freed_memory)
 
 
 def _max_clients(sessions: int) -> int:

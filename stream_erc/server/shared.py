@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import hmac
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
 from stream_erc.exceptions import Fenced, SessionGone, StoreError
-from stream_erc.inference.workers import ThreadWorker
+from stream_erc.inference.workers import ThreadWorker, lower_priority
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.negotiation import Offer
 from stream_erc.server.known_voices import KnownVoices
+from stream_erc.server.limits import MAX_WAITING_BYTES, Budget, Places
 from stream_erc.server.metrics import Telemetry
 from stream_erc.server.stores.base import SessionStore
 from stream_erc.server.stores.clock import StoreClock
@@ -42,8 +44,19 @@ class OpenConnection(Protocol):
     def owner(self) -> int:
         """The owner number of its claim on its session."""
 
+    @property
+    def peer(self) -> str:
+        """Its client's address."""
+
+    @property
+    def used_at(self) -> float:
+        """Time of its last audio or input, or of the work on it, on the monotonic clock."""
+
     def on_taken_over(self) -> None:
         """Close the connection: another one has resumed its session."""
+
+    def on_place_wanted(self) -> None:
+        """Close the connection: its session only sends pings, and another one needs its place."""
 
 
 @dataclass(slots=True)
@@ -58,12 +71,16 @@ class SharedState:
         tokens: valid bearer tokens; empty if anybody may connect.
         voices: the known voices.
         version: the server's name and version.
+        places: the places of sessions and recordings.
         connections: session id -> its connection.
         recordings: the number of recordings that are being uploaded or transcribed; each takes the place of a
             session.
+        writers: the executor of exports, whose one thread has a low priority.
+        exporting: held while a session is exported, since that takes several times its size.
         stopping: set when the server begins to stop.
         telemetry: the server's metrics.
         clock: the time that stored sessions live by.
+        budget: the bytes that may wait in all sessions together.
     """
 
     offer: Offer
@@ -73,20 +90,25 @@ class SharedState:
     tokens: frozenset[str]
     voices: KnownVoices
     version: str
+    places: Places
     connections: dict[str, OpenConnection] = field(default_factory=dict)
     recordings: int = 0
+    writers: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "export", lower_priority))
+    exporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     telemetry: Telemetry = field(init=False)
     clock: StoreClock = field(init=False)
+    budget: Budget = field(init=False)
 
     def __post_init__(self) -> None:
         self.clock = StoreClock(self.store)
+        self.budget = Budget(MAX_WAITING_BYTES, self.places.most)
         self.telemetry = Telemetry(self._queued_work, self._unread, self.offer.engines, self._analyses)
 
     @property
     def full(self) -> bool:
-        """Whether the server has as many sessions as it accepts."""
-        return len(self.connections) + self.recordings >= self.offer.server.max_sessions
+        """Whether the server has as many sessions as it accepts, and none of them only sends pings."""
+        return self.places.full and not self._idle()
 
     @property
     def renewal_s(self) -> float:
@@ -113,7 +135,8 @@ class SharedState:
             Refusal: ``server_full``.
         """
         if session_id not in self.connections:
-            self._check_place()
+            self._take_place(session_id, connection.peer)
+        self.places.take(session_id, connection.peer)
         self.connections[session_id] = connection
         self.telemetry.sessions.set(len(self.connections))
 
@@ -121,28 +144,52 @@ class SharedState:
         """Remove a connection, unless another one is registered for its session by now."""
         if self.connections.get(session_id) is connection:
             del self.connections[session_id]
+            self.places.leave(session_id)
         self.telemetry.sessions.set(len(self.connections))
 
     @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Take the place of a session for a recording.
+    def recording(self, peer: str) -> Iterator[None]:
+        """Take the place of a session for a recording from an address.
 
         Raises:
             Refusal: ``server_full``.
         """
-        self._check_place()
+        place = object()
+        self._take_place(place, peer)
         self.recordings += 1
         self.telemetry.recordings.set(self.recordings)
         try:
             yield
         finally:
+            self.places.leave(place)
             self.recordings -= 1
             self.telemetry.recordings.set(self.recordings)
 
-    def _check_place(self) -> None:
-        if self.full:
-            limit = self.offer.server.max_sessions
-            raise Refusal("server_full", f"expected fewer than {limit} sessions, got one more")
+    def _take_place(self, who: Hashable, peer: str) -> None:
+        """Take a place, if need be that of a session which only sends pings."""
+        places, crowded = self.places, self.places.crowds(peer)
+        if places.full or crowded:
+            idle = [one for one in self._idle() if not crowded or places.near(one, peer)]
+            if not idle and crowded:
+                raise Refusal(
+                    "server_full",
+                    f"expected fewer than {places.most_of_one} sessions from one address, got one more",
+                )
+            if not idle:
+                raise Refusal("server_full", f"expected fewer than {places.most} sessions, got one more")
+            self._free(idle[0])
+        places.take(who, peer)
+
+    def _idle(self) -> list[str]:
+        """Return the sessions whose clients have sent nothing but pings for too long, the first longest."""
+        before = time.monotonic() - self.offer.server.idle_timeout_s
+        used = sorted((connection.used_at, one) for one, connection in self.connections.items())
+        return [one for at, one in used if at < before]
+
+    def _free(self, session_id: str) -> None:
+        connection = self.connections[session_id]
+        self.leave(session_id, connection)
+        connection.on_place_wanted()
 
     async def call_store(self, call: Callable[[], T], within_s: float | None = None) -> T:
         """Run a call of the store in a thread.

@@ -9,11 +9,23 @@ from websockets.exceptions import ConnectionClosed
 
 from stream_erc.server.closing import Disconnected
 
+FIRST_MESSAGE_BYTES = 65_536
+"""Largest message of a client that has no place yet: a token and a session to resume fit."""
+
+MAX_UNREAD_FRAMES = 0
+"""Frames that may wait before no more is read.
+
+So a connection holds one of the largest messages, and what one read brings besides: 256 KiB.
+"""
+
 
 class Socket(Protocol):
     """A client's WebSocket, as a connection uses it."""
 
     peer: str
+
+    def allow(self, max_bytes: int) -> None:
+        """Accept messages of up to `max_bytes` from now on."""
 
     async def receive(self) -> str | bytes:
         """Return the next frame.
@@ -43,6 +55,43 @@ class Socket(Protocol):
         """
 
 
+class BoundedConnection(ServerConnection):
+    """A connection that reads nothing from a client that does not read.
+
+    The answers to its pings would otherwise pile up, beyond the limit of what may wait to be written.
+    """
+
+    _closing = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        super().connection_made(transport)
+        self.recv_messages.resume = self._read_again
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close, and read on until then: with data unread, the system would drop what was written, too."""
+        self._closing = True
+        if not self.recv_messages.paused:
+            self.transport.resume_reading()
+        await super().close(code, reason)
+
+    def pause_writing(self) -> None:
+        """Read no more: the client has too much to read."""
+        super().pause_writing()
+        if not self._closing:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read again."""
+        super().resume_writing()
+        if not self.recv_messages.paused:
+            self.transport.resume_reading()
+
+    def _read_again(self) -> None:
+        if self._closing or not self.paused:
+            self.transport.resume_reading()
+
+
 class WebSocket:
     """A `Socket` over a connection of `websockets`."""
 
@@ -50,6 +99,11 @@ class WebSocket:
         self._client = client
         address = client.remote_address
         self.peer = str(address[0]) if address else "?"
+        self.allow(FIRST_MESSAGE_BYTES)
+
+    def allow(self, max_bytes: int) -> None:
+        """Accept messages of up to `max_bytes` from now on."""
+        self._client.protocol.max_message_size = max_bytes
 
     async def receive(self) -> str | bytes:
         """Return the next frame.

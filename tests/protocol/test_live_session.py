@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -14,10 +15,11 @@ from serving import FakeEngine
 
 from stream_erc.audio import SAMPLE_RATE, to_pcm16
 from stream_erc.config import ServerConfig
+from stream_erc.core.input_queue import APPENDED_AUDIO_MS, MAX_TURN_MS
 from stream_erc.protocol import messages
 from stream_erc.protocol.encoding import to_message
 from stream_erc.protocol.errors import Refusal
-from stream_erc.protocol.live_session import MAX_WAITING_INPUTS, LiveSession
+from stream_erc.protocol.live_session import MAX_WAITING_BYTES, MAX_WAITING_INPUTS, LiveSession
 from stream_erc.protocol.messages import AudioFormat, SessionUpdate, SpeakerRename, TurnAppend, TurnCorrect
 from stream_erc.protocol.negotiation import Offer
 from stream_erc.protocol.save_point import SavePoint
@@ -357,6 +359,45 @@ def test_turns_that_wait_for_audio_are_bounded() -> None:
         live.receive(ahead)
     with pytest.raises(Refusal, match="at most 1000 inputs"):
         live.receive(ahead)
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "\u4e00", "\U0001f600"])
+def test_inputs_that_wait_for_audio_are_bounded_in_bytes(letter: str) -> None:
+    live = LiveSession(OFFER, "s", lambda: "now")
+    live.update(SessionUpdate(turns="appended"))
+    ahead = TurnAppend(text=20_000 * letter, speaker="Anna", audio_start_ms=1_000, audio_end_ms=2_000)
+    waiting = 0
+    with pytest.raises(Refusal, match="at most 4 MiB of inputs"):
+        for _ in range(MAX_WAITING_INPUTS):
+            live.receive(ahead)
+            waiting += sys.getsizeof(ahead.text)
+    assert waiting <= MAX_WAITING_BYTES + sys.getsizeof(ahead.text)
+    assert waiting > 0.9 * MAX_WAITING_BYTES
+
+
+def test_the_audio_kept_for_a_turn_that_waits_is_bounded() -> None:
+    live = LiveSession(OFFER, "s", lambda: "now")
+    live.update(SessionUpdate(turns="appended", pace="replay"))
+    spans = [(0, 120_000), (10_000, 130_001), (10_000, 130_000), (9_999, 20_000), (130_000, 250_001)]
+    for start, end in spans:
+        live.receive(TurnAppend(text="so", speaker="Anna", audio_start_ms=start, audio_end_ms=end))
+    most, told, second = 0, [], np.zeros(SAMPLE_RATE, dtype=np.float32)
+    for _ in range(260):
+        live.hear(second)
+        live.report(drive(live.session, HashEngine()))
+        most = max(most, live.session.waiting_audio_bytes)
+        while (due := live.save_point()) is not None:
+            live.saved(due)
+        told += [message for message in sent(live) if message["type"] in ("turn.final", "error")]
+    assert [m.get("audio_end_ms") or m["code"] for m in told] == [
+        120_000,
+        "invalid_turn",
+        130_000,
+        *2 * ["invalid_turn"],
+    ]
+    kept = 4 * SAMPLE_RATE * (MAX_TURN_MS - APPENDED_AUDIO_MS) // 1000
+    assert 0.9 * kept < most <= kept + second.nbytes
+    assert live.session.waiting_audio_bytes < second.nbytes  # nothing waits any more
 
 
 def test_a_session_is_gone_on_with_only_by_those_who_can() -> None:

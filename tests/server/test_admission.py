@@ -1,5 +1,7 @@
 """Admission: tokens in the first message, and resuming on a full server."""
 
+import sys
+import threading
 import time
 
 import pytest
@@ -56,3 +58,60 @@ def test_a_server_that_stops_waits_for_no_token(tmp_path):
         running.server.stop()
         assert client.code() == 1012
         assert time.monotonic() - began < admission.AUTHENTICATION_TIMEOUT_S / 2
+
+
+def ping_until(client: Client, done: threading.Event) -> threading.Thread:
+    """Send pings, and nothing else, in a thread."""
+
+    def ping() -> None:
+        while not done.wait(0.05):
+            client.send("ping")
+
+    thread = threading.Thread(target=ping)
+    thread.start()
+    return thread
+
+
+def test_a_place_is_not_held_by_pings_alone():
+    with serve(max_sessions=1, idle_timeout_s=0.4) as running, Client(running.socket_url) as pinging:
+        pinging.answer("session.update", turns="appended")
+        pinging.send("turn.append", text="hello", speaker="Ann", input_id=1)
+        pinging.until("turn.final")
+        done = threading.Event()
+        thread = ping_until(pinging, done)
+        time.sleep(0.6)  # longer than the limit; nobody needs the place, so it is kept
+        assert pinging.until("pong")
+        with Client(running.socket_url) as other:
+            assert other.created["type"] == "session.created"
+            done.set()
+            thread.join()
+            assert pinging.code() == 4408 and pinging.seen[-1]["code"] == "idle"
+        assert eventually(lambda: not running.server._shared.connections)
+        with Client(running.socket_url) as again:  # the session is kept, as any other that was lost
+            assert again.resume(pinging.created["resume_token"], 1)["input_id"] == 1
+
+
+def test_a_place_is_held_by_inputs():
+    with serve(max_sessions=1, idle_timeout_s=0.6) as running, Client(running.socket_url) as talking:
+        talking.answer("session.update", turns="appended")
+        for _ in range(5):
+            talking.send("turn.append", text="hello", speaker="Ann")
+            talking.until("turn.final")
+            with Client(running.socket_url, greeted=False) as other:
+                other.send("ping")  # not a session that it resumes
+                assert (other.receive()["code"], other.code()) == ("server_full", 1013)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs two addresses of this machine")
+def test_one_address_cannot_have_every_place():
+    with serve(max_sessions=3, max_sessions_per_address=2) as running:
+        url = running.socket_url
+        with Client(url, source="127.0.0.2"), Client(url, source="127.0.0.2"), Client(url):
+            with Client(url, source="127.0.0.2", greeted=False) as third:
+                third.send("ping")
+                error = third.receive()
+                assert (error["code"], third.code()) == ("server_full", 1013)
+                assert error["message"] == "expected fewer than 2 sessions from one address, got one more"
+        assert eventually(lambda: not running.server._shared.connections)
+        with Client(url, source="127.0.0.2") as client:
+            assert client.created["type"] == "session.created"

@@ -19,6 +19,7 @@ from stream_erc.core.session import Session
 from stream_erc.protocol import live_session as live
 from stream_erc.protocol.messages import TurnAppend
 from stream_erc.server import connection, inbox, refusals
+from stream_erc.server.limits import Account, Budget
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
 
@@ -72,7 +73,7 @@ def test_a_session_whose_events_take_too_much_room_can_still_be_closed(monkeypat
 
 def test_what_waits_to_be_heard_is_bounded():
     async def fill() -> None:
-        waiting = inbox.Inbox(ServerConfig(burst_ms=1))
+        waiting = inbox.Inbox(ServerConfig(burst_ms=1), Account(Budget(2**30, 1)))
         frame = np.zeros(48_000, np.float32)  # a second
         for _ in range(10):
             await waiting.put(frame, wait=False)

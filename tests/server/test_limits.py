@@ -1,10 +1,14 @@
 """Token buckets: never more than the burst, and no token lost or given twice."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_erc.server.limits import MAX_BACKLOG_MS, Bucket
+from stream_erc.server import machine
+from stream_erc.server.limits import MAX_BACKLOG_MS, Account, Bucket, Budget, network_of, places_of
 
 times = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 500)), max_size=40)
 
@@ -71,3 +75,84 @@ def test_a_long_silence_does_not_open_the_door():
     bucket = Bucket.of_live_audio(10_000, 0.0)
     assert not bucket.take(MAX_BACKLOG_MS + 10_001, 86_400.0)
     assert bucket.take(MAX_BACKLOG_MS + 10_000, 86_400.0)
+
+
+def test_a_session_may_take_all_that_is_free_and_always_has_its_share():
+    budget = Budget(1000, 4)
+    large, small = Account(budget), Account(budget)
+    large.change(1001)
+    small.change(250)
+    assert large.over and not small.over
+    small.change(1)
+    assert small.over
+    large.change(-252)
+    assert not large.over and not small.over
+    large.close()
+    small.close()
+    assert budget.used == 0
+
+
+def test_who_waits_for_room_goes_on_when_another_session_frees_it():
+    async def run() -> None:
+        budget = Budget(1000, 4)
+        large, other = Account(budget), Account(budget)
+        large.change(800)
+        other.change(300)
+        waiting = asyncio.create_task(large.wait_for_room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        other.change(-50)  # still too much
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        other.close()
+        await waiting
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("quota", "transcribes", "places"),
+    [
+        ("max 100000", False, 16),
+        ("max 100000", True, 4),
+        ("150000 100000", True, 3),
+        ("50000 100000", True, 2),
+        ("?", True, 4),
+    ],
+)
+def test_there_are_as_many_places_as_the_machine_can_listen_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, transcribes: bool, places: int
+) -> None:
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    monkeypatch.setattr(machine, "CPU_QUOTA", tmp_path / "cpu.max")
+    machine.CPU_QUOTA.write_text(quota)
+    assert places_of(None, None, transcribes=transcribes, local=True).most == places
+    assert places_of(50, None, transcribes=transcribes, local=True).most == 50
+
+
+@pytest.mark.parametrize(
+    ("most", "given", "local", "of_one"),
+    [
+        (16, None, False, 12),
+        (1, None, False, 1),
+        (3, None, False, 3),
+        (16, None, True, 16),
+        (16, 5, True, 5),
+        (4, 9, False, 4),
+    ],
+)
+def test_one_address_may_have_three_quarters_of_the_places(
+    most: int, given: int | None, local: bool, of_one: int
+) -> None:
+    assert places_of(most, given, transcribes=False, local=local).most_of_one == of_one
+
+
+def test_an_address_is_what_a_client_cannot_choose() -> None:
+    assert network_of("192.0.2.1") == network_of("::ffff:192.0.2.1") != network_of("192.0.2.2")
+    assert (
+        network_of("2001:db8:0:1::1") == network_of("2001:db8:0:1:ffff::2") != network_of("2001:db8:0:2::1")
+    )
+    assert network_of("fe80::1%eth0") == network_of("fe80::2")
+    assert network_of("?") == "?"

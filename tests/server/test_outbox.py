@@ -9,8 +9,9 @@ import pytest
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.messages import Failed, Pong, SessionGoingAway
 from stream_erc.server.closing import Disconnected
+from stream_erc.server.limits import Account, Budget
 from stream_erc.server.metrics import Telemetry
-from stream_erc.server.outbox import MAX_UNREAD_MESSAGES, Outbox
+from stream_erc.server.outbox import MAX_UNREAD_BYTES, MAX_UNREAD_MESSAGES, Outbox
 
 PONG = Pong(session_id="s", seq=0, id=None)
 IDLE = Failed(session_id="s", seq=0, code="idle", message="expected a ping", retryable=True)
@@ -41,7 +42,7 @@ class FakeSocket:
 
 
 def outbox(socket: FakeSocket, slow_reader_s: float = 30.0) -> Outbox:
-    return Outbox(socket, Telemetry(lambda: (0, 0), lambda: 0), slow_reader_s)
+    return Outbox(socket, Telemetry(lambda: (0, 0), lambda: 0), Account(Budget(2**20, 1)), slow_reader_s)
 
 
 def test_messages_are_numbered_in_order_to_the_last():
@@ -81,6 +82,26 @@ def test_who_adds_waits_where_too_many_are_unread():
         await box.put(PONG)
         await box.drained()
         writing.cancel()
+
+    asyncio.run(run())
+
+
+def test_who_adds_waits_where_too_many_bytes_are_unread():
+    async def run() -> None:
+        budget = Budget(2**30, 1)
+        account = Account(budget)
+        box = Outbox(FakeSocket(), Telemetry(lambda: (0, 0), lambda: 0), account, 30.0)
+        long = Pong(session_id="s", seq=0, id=100_000 * "\u4e00")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                for _ in range(100):
+                    await box.put(long)
+        assert MAX_UNREAD_BYTES <= account.held < MAX_UNREAD_BYTES + 201_000
+        writing = asyncio.create_task(box.run())
+        await box.put(long)
+        await box.drained()
+        writing.cancel()
+        assert account.held == 0
 
     asyncio.run(run())
 

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from erc_models.networks.text import repair_text
 
+MAX_CHARS = 4_000
+"""Characters of a turn that are read at all: many more than its tokens have, and few enough to be quick."""
+
 
 @dataclass(frozen=True, slots=True)
 class TextWindow:
@@ -78,8 +81,8 @@ class TextEncoder(nn.Module):
         for window in windows:
             past = window.past[-self.config.past_turns :] if self.config.past_turns else ()
             names = _relative_names(past, window.speaker)
-            texts += [f"{names[who]}: {repair_text(text)}" for who, text in past]
-            texts.append(f"A: {repair_text(window.text)}")
+            texts += [f"{names[who]}: {repair_text(text[:MAX_CHARS])}" for who, text in past]
+            texts.append(f"A: {repair_text(window.text[:MAX_CHARS])}")
         pieces = iter(tok(texts, add_special_tokens=False)["input_ids"])
         rows: list[tuple[list[int], list[int]]] = []
         for window in windows:

@@ -147,7 +147,7 @@ class HttpServer:
             return _not_allowed(request, methods)
         if api or path == "/metrics":
             access = self._access
-            access.register()
+            access.register(request.remote or "?")
             refused = access.refusal(headers, needs_token=True) if api else access.operator_refusal(headers)
             if refused is not None:
                 return await self._refuse(request, headers, refused)

@@ -27,7 +27,7 @@ from stream_erc.server.shared import SharedState
 
 log = logging.getLogger(__name__)
 
-MAX_THREADS = 16
+MAX_THREADS = 2
 """Number of recordings that are heard at the same time; more wait for their turn."""
 
 GRANULARITIES = ("segment", "word")
@@ -77,7 +77,7 @@ class Transcriptions:
 
     def __init__(self, shared: SharedState) -> None:
         self._shared = shared
-        most = min(MAX_THREADS, shared.offer.server.max_sessions)
+        most = min(MAX_THREADS, shared.places.most)
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="recording", initializer=lower_priority)
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Transcriptions:
         """
         config = self._shared.offer.server
         try:
-            with self._shared.recording():
+            with self._shared.recording(request.remote or "?"):
                 async with receive_form(
                     request, max_bytes=config.max_upload_bytes, idle_timeout_s=config.idle_timeout_s
                 ) as form:
