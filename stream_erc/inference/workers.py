@@ -266,7 +266,7 @@ _Turns: TypeAlias = "queue.SimpleQueue[tuple[float, ClassifyTurn, _Client] | Non
 
 
 class ThreadWorker:
-    """Runs analyses in several threads, classifications, batched, in one, those of greedy sessions in another.
+    """Runs analyses in several threads; classifications, batched, in one, of greedy sessions in another.
 
     Args:
         engine: the engine that all threads share.

@@ -56,6 +56,9 @@ AUDIO_SLICE_SAMPLES = 4_000
 LATE_WARNING_S, LATE_WARNING_INTERVAL_S = 5.0, 10.0
 """Delay of turns above which the client is warned, and the shortest time between two warnings."""
 
+REFUSED_BYTES_PER_S = 4 * 2**20
+"""Rate at which what is refused is read: it has cost time that others wait for."""
+
 WATCH_INTERVAL_S = 0.5
 
 MUTED_S = 1.5
@@ -300,6 +303,7 @@ class Connection:
                     await self._take_text(frame)
             except Refusal as refusal:
                 await self._refuse(refusal)
+                await asyncio.sleep(len(frame) / REFUSED_BYTES_PER_S)
 
     async def _take_audio(self, data: bytes) -> None:
         """Put a frame of audio into the inbox."""

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ from stream_erc.protocol.live_session import LiveSession
 from stream_erc.server.claim import Claim
 from stream_erc.server.sealing import Seal
 from stream_erc.server.shared import SAVE_S, SharedState
+
+REST = 4
+"""Rest between two exports, as a multiple of the time that the one before took: sessions go first."""
 
 
 def export_formats() -> tuple[str, ...]:
@@ -50,7 +54,13 @@ async def export_session(
     if request.format not in known:
         raise Refusal("invalid_export", f"expected one of {', '.join(known)}, got {request.format}")
     async with shared.exporting:
-        return await _exported(shared, request, now)
+        await asyncio.sleep(max(0.0, shared.exports_from - time.monotonic()))
+        began = time.monotonic()
+        try:
+            return await _exported(shared, request, now)
+        finally:
+            ended = time.monotonic()
+            shared.exports_from = ended + REST * (ended - began)
 
 
 async def _exported(
@@ -64,7 +74,7 @@ async def _exported(
     lines = [seal.opened_event(number, line) for number, line in events]
     created = to_message(_described(live, request.name))
     write = partial(_file, created, lines, request.format)
-    content, left_out = await asyncio.get_running_loop().run_in_executor(shared.writers, write)
+    content, left_out = await asyncio.to_thread(write)
     return messages.SessionExported(
         **live.encoder.envelope(),
         format=request.format,

@@ -182,7 +182,6 @@ class Server:
             for worker in workers.values():
                 await asyncio.to_thread(worker.close)
             threads.shutdown()
-            shared.writers.shutdown()
             self._store.close()
         if self._failure is not None:
             raise self._failure

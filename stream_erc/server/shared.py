@@ -6,13 +6,13 @@ import hmac
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
 from stream_erc.exceptions import Fenced, SessionGone, StoreError
-from stream_erc.inference.workers import ThreadWorker, lower_priority
+from stream_erc.inference.workers import ThreadWorker
 from stream_erc.protocol.errors import Refusal
 from stream_erc.protocol.negotiation import Offer
 from stream_erc.server.known_voices import KnownVoices
@@ -75,8 +75,8 @@ class SharedState:
         connections: session id -> its connection.
         recordings: the number of recordings that are being uploaded or transcribed; each takes the place of a
             session.
-        writers: the executor of exports, whose one thread has a low priority.
         exporting: held while a session is exported, since that takes several times its size.
+        exports_from: when the next export may begin, on the monotonic clock.
         stopping: set when the server begins to stop.
         telemetry: the server's metrics.
         clock: the time that stored sessions live by.
@@ -93,8 +93,8 @@ class SharedState:
     places: Places
     connections: dict[str, OpenConnection] = field(default_factory=dict)
     recordings: int = 0
-    writers: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "export", lower_priority))
     exporting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    exports_from: float = 0.0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     telemetry: Telemetry = field(init=False)
     clock: StoreClock = field(init=False)

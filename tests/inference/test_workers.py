@@ -13,6 +13,7 @@ from stream_erc.core.session import Session
 from stream_erc.core.work import AnalyzeSegment
 from stream_erc.events import EmotionEvent, GivenTurn, SessionClosed
 from stream_erc.exceptions import CheckpointError
+from stream_erc.inference import workers
 from stream_erc.inference.workers import STALE_S, InlineWorker, ThreadWorker
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
@@ -335,3 +336,32 @@ def test_an_engine_that_cannot_be_warmed_up_is_told(error: Exception) -> None:
     worker.close()
     assert told == [error] and not worker.ready
     assert isinstance(events[-1], SessionClosed)
+
+
+def test_a_greedy_session_holds_up_no_other(threads, monkeypatch) -> None:
+    monkeypatch.setattr(workers, "CREDIT_S", 0.02)
+    blocked = threading.Event()
+
+    class Blocks(HashEngine):
+        max_batch = 1
+
+        def classify(self, works):
+            if works[0].turn.text == "forever":
+                blocked.wait(30)
+            time.sleep(0.03)
+            return self.run(works)
+
+    def say(session, text):
+        session.submit(GivenTurn("A", text))
+        return worker.advance(session, wait=text != "forever")
+
+    worker = threads(Blocks())
+    greedy, other = Session(CONFIG), Session(CONFIG)
+    say(greedy, "one")  # takes its credit
+    say(greedy, "forever")
+    try:
+        assert [event.turn.text for event in say(other, "hello")] == ["hello"]
+    finally:
+        blocked.set()
+    greedy.receive_eof()
+    assert [event.turn.text for event in worker.advance(greedy, wait=True)[:1]] == ["forever"]

@@ -375,6 +375,21 @@ def test_inputs_that_wait_for_audio_are_bounded_in_bytes(letter: str) -> None:
     assert waiting > 0.9 * MAX_WAITING_BYTES
 
 
+def test_the_speakers_of_a_session_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_erc.core.conversation.MAX_SPEAKERS", 2)
+    live = LiveSession(OFFER, "s", lambda: "now")
+    live.update(SessionUpdate(turns="appended"))
+    for name in ("Anna", "Ben", "Cleo", "Ben"):
+        live.receive(TurnAppend(text="so", speaker=name))
+    live.receive(TurnCorrect(turn=0, speaker="Dora"))
+    live.report(drive(live.session, HashEngine()))
+    while (due := live.save_point()) is not None:
+        live.saved(due)
+    told = [message for message in sent(live) if message["type"] in ("turn.final", "error")]
+    refused = ["expected at most 2 speakers in a session, got one more"]
+    assert [m.get("speaker") or m["message"] for m in told] == ["Anna", "Ben", *refused, "Ben", *refused]
+
+
 def test_the_audio_kept_for_a_turn_that_waits_is_bounded() -> None:
     live = LiveSession(OFFER, "s", lambda: "now")
     live.update(SessionUpdate(turns="appended", pace="replay"))

@@ -380,3 +380,60 @@ def test_many_sessions_at_once_are_as_if_each_were_alone():
         for thread in threads:
             thread.join()
     assert [together[k] for k in range(8)] == alone
+
+
+def test_a_client_that_does_not_read_is_not_read_from() -> None:
+    ping = b"\x89\xfd" + bytes(4) + 125 * b"x"
+    with serve() as running, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = running.url.removeprefix("http://").split(":")
+        deaf.connect((host, int(port)))
+        deaf.sendall(
+            b"GET /v1/session HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        service = running.server._shared
+        assert service is not None and eventually(lambda: len(service.connections) == 1)
+        (held,) = service.connections.values()
+        transport = held._socket._client.transport  # type: ignore[attr-defined]
+        deaf.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            for _ in range(1_000):  # 26 MB; the system's buffers take some
+                deaf.sendall(200 * ping)
+        assert transport.get_write_buffer_size() < 2**20
+
+
+def test_a_message_before_a_place_is_small(tmp_path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("open-sesame\n")
+    with serve(token_file=tokens) as running, Client(running.socket_url, greeted=False) as client:
+        client.socket.send(70_000 * "x")
+        assert client.code() == 1009
+    with serve(token_file=tokens) as running, Client(running.socket_url, greeted=False) as client:
+        client.send("session.authenticate", token="open-sesame")
+        assert client.until("session.created")
+        client.socket.send(70_000 * "x")
+        assert client.until("error")["code"] == "invalid_message"
+
+
+def test_what_waits_for_audio_is_refused_where_the_server_has_no_room(monkeypatch) -> None:
+    monkeypatch.setattr("stream_erc.server.shared.MAX_WAITING_BYTES", 200_000)
+    with (
+        serve(max_sessions=4) as running,
+        Client(running.socket_url) as other,
+        Client(running.socket_url) as much,
+    ):
+        for client in (much, other):
+            client.answer("session.update", turns="appended")
+            client.send(
+                "turn.append", text="ahead", speaker="A", audio_start_ms=10**6, audio_end_ms=10**6 + 9
+            )
+            client.settle()
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(30):
+                much.send("turn.append", text=19_000 * "x", speaker="A")
+        closed(much, 1008, "too_many_messages")
+        other.send("turn.append", text="within its share", speaker="A")
+        other.settle()
+    service = running.server._shared
+    assert service is not None and eventually(lambda: service.budget.used == 0)

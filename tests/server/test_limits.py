@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT
 
-from stream_erc.server import machine
+from stream_erc.config import ServerConfig, SessionConfig
+from stream_erc.core import conversation, input_queue
+from stream_erc.inference import workers
+from stream_erc.protocol import live_session
+from stream_erc.server import inbox, limits, machine, outbox, websocket
+from stream_erc.server.http import front, uploads
 from stream_erc.server.limits import MAX_BACKLOG_MS, Account, Bucket, Budget, network_of, places_of
 
 times = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 500)), max_size=40)
@@ -156,3 +162,32 @@ def test_an_address_is_what_a_client_cannot_choose() -> None:
     )
     assert network_of("fe80::1%eth0") == network_of("fe80::2")
     assert network_of("?") == "?"
+
+
+def test_the_table_of_bounds_tells_the_constants() -> None:
+    table = (
+        (ROOT / "docs" / "architecture.md").read_text().split("## What a client can make a server hold")[1]
+    )
+    told = {
+        "`MAX_HEAD_BYTES` = 64 KiB": front.MAX_HEAD_BYTES == 64 * 1024,
+        "`MAX_UNREAD_FRAMES` = 0": websocket.MAX_UNREAD_FRAMES == 0,
+        "`FIRST_MESSAGE_BYTES` = 64 KiB": websocket.FIRST_MESSAGE_BYTES == 64 * 1024,
+        "`MAX_INBOX_ITEMS` = 1,024": inbox.MAX_INBOX_ITEMS == 1024,
+        "64 (`MAX_QUEUED_INPUTS`)": input_queue.MAX_QUEUED_INPUTS == 64,
+        "1,000 (`MAX_WAITING_INPUTS`)": live_session.MAX_WAITING_INPUTS == 1_000,
+        "2 MiB (`MAX_QUEUED_BYTES`)": input_queue.MAX_QUEUED_BYTES == 2 * 2**20,
+        "`live_session.MAX_WAITING_BYTES` = 4 MiB": live_session.MAX_WAITING_BYTES == 4 * 2**20,
+        "`MAX_TURN_MS` = 120 s": input_queue.MAX_TURN_MS == 120_000,
+        "`MAX_WAITING_SAMPLES` = 30 s": workers.MAX_WAITING_SAMPLES == 30 * 16_000,
+        "`MAX_SPEAKERS` = 256": conversation.MAX_SPEAKERS == 256,
+        "`rewind_turns` = 32": SessionConfig().rewind_turns == 32,
+        "`MAX_UNREAD_MESSAGES` = 256": outbox.MAX_UNREAD_MESSAGES == 256,
+        "`MAX_UNREAD_BYTES` = 1 MiB": outbox.MAX_UNREAD_BYTES == 2**20,
+        "`MAX_EVENTS_BYTES` = 16 MiB": live_session.MAX_EVENTS_BYTES == 16 * 2**20,
+        "`MAX_FIELDS` = 64": uploads.MAX_FIELDS == 64,
+        "`MAX_FIELD_BYTES` = 64 KiB": uploads.MAX_FIELD_BYTES == 64 * 1024,
+        "2 MiB (`max_message_bytes`)": ServerConfig().max_message_bytes == 2 * 2**20,
+        "100 MiB each (`max_upload_bytes`)": ServerConfig().max_upload_bytes == 100 * 2**20,
+        "`limits.MAX_WAITING_BYTES` = 32 MiB": limits.MAX_WAITING_BYTES == 32 * 2**20,
+    }
+    assert {words: words in table and true for words, true in told.items()} == dict.fromkeys(told, True)
