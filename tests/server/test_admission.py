@@ -56,3 +56,16 @@ def test_a_server_that_stops_waits_for_no_token(tmp_path):
         running.server.stop()
         assert client.code() == 1012
         assert time.monotonic() - began < admission.AUTHENTICATION_TIMEOUT_S / 2
+
+
+def test_who_comes_back_may_say_the_token_of_its_header_again(tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("open-sesame\n")
+    with serve(max_sessions=1, token_file=tokens) as running:
+        with Client(running.socket_url, token="open-sesame") as lost:
+            lost.answer("session.update", turns="appended")
+            with Client(running.socket_url, token="open-sesame", greeted=False) as again:
+                again.send("session.authenticate", token="open-sesame")
+                again.send("session.resume", resume_token=lost.created["resume_token"], last_event_id=0)
+                assert again.until("session.resumed")
+                assert lost.code() == 4409
