@@ -452,5 +452,5 @@ def _to_input(message: Input, *, keeps_voices: bool) -> ClientInput:
             return TurnEnrolment(turn, name, keep)
         case VoiceEnrol(name=name, turn=None, clip=str(clip), keep=keep):
             return ClipEnrolment(name, decode_clip(clip), keep)
-        case VoiceEnrol(clip=clip):
+        case VoiceEnrol(clip=clip):  # pragma: no branch  (mypy sees that no input is left)
             raise VoicesError(f"expected a turn or a clip, got {'neither' if clip is None else 'both'}")

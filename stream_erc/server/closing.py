@@ -82,6 +82,5 @@ async def close_reason_of(conversation: Awaitable[None], session_id: Callable[[]
 
 
 def _first(group: BaseExceptionGroup[E]) -> E:
-    for error in group.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("an exception group without exceptions")
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

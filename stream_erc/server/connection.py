@@ -473,9 +473,9 @@ class Connection:
     async def _delete(self) -> None:
         """Delete the session as its client asked, and end the connection with the answer."""
         self._worker.detach(self.live.session)
-        claim, self._claim = self._claim, None
-        if claim is not None:
-            await claim.forget()
+        claim, self._claim = self._claim, None  # a deleted session is not renewed
+        assert claim is not None
+        await claim.forget()
         await self._outbox.put(messages.SessionDeleted(**self.live.encoder.envelope()))
         await self._outbox.end()
 

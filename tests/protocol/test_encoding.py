@@ -12,6 +12,7 @@ from stream_erc.events import (
     EmotionEvent,
     EmotionShift,
     EmotionTotals,
+    GivenTurn,
     Latency,
     PartialTurn,
     SessionClosed,
@@ -21,6 +22,7 @@ from stream_erc.events import (
     SpeechStopped,
     Turn,
     TurnFailed,
+    Word,
 )
 from stream_erc.protocol.encoding import FileEncoder, MessageEncoder, to_json, to_message, to_ms
 from stream_erc.protocol.errors import ERRORS
@@ -145,3 +147,20 @@ def test_probabilities_have_six_decimals() -> None:
         "confidence": 0.666667,
         "probabilities": {"joy": 0.666667, "anger": 0.333333},
     }
+
+
+def test_words_have_their_times():
+    turn = replace(TURN.turn, words=(Word("she", 16_000, 20_000, 0.9),))
+    message = to_message(MessageEncoder("s").encode(replace(TURN, turn=turn)))
+    word = {"text": "she", "audio_start_ms": 1_000, "audio_end_ms": 1_250, "probability": 0.9}
+    assert message["words"] == [word]
+
+
+def test_a_turn_of_a_file_has_what_the_file_tells():
+    given = [GivenTurn("Anna", "Hi.", extra={"scene": "4"}), GivenTurn("Bo", "Yes.", 16_000, 40_000)]
+    encoder = FileEncoder("s", given=given)
+    first, second = (replace(TURN, turn=replace(TURN.turn, index=k, start=None, end=None)) for k in (0, 1))
+    assert encoder.encode(first)["extra"] == {"scene": "4"}
+    told = encoder.encode(second)
+    assert "extra" not in told and (told["audio_start_ms"], told["audio_end_ms"]) == (1_000, 2_500)
+    assert encoder.encode(replace(TURN, turn=replace(TURN.turn, index=2)))["audio_start_ms"] == 1_000

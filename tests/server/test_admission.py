@@ -115,3 +115,16 @@ def test_one_address_cannot_have_every_place():
         assert eventually(lambda: not running.server._shared.connections)
         with Client(url, source="127.0.0.2") as client:
             assert client.created["type"] == "session.created"
+
+
+def test_who_comes_back_may_say_the_token_of_its_header_again(tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("open-sesame\n")
+    with serve(max_sessions=1, token_file=tokens) as running:
+        with Client(running.socket_url, token="open-sesame") as lost:
+            lost.answer("session.update", turns="appended")
+            with Client(running.socket_url, token="open-sesame", greeted=False) as again:
+                again.send("session.authenticate", token="open-sesame")
+                again.send("session.resume", resume_token=lost.created["resume_token"], last_event_id=0)
+                assert again.until("session.resumed")
+                assert lost.code() == 4409

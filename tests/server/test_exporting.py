@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ from fakes import conversation
 from serving import Client, Running, serve
 
 from stream_erc.exports.files import FORMATS
+from stream_erc.server.exporting import export_formats
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
 
@@ -35,8 +37,8 @@ def ended(server: Running) -> Client:
 def exported(server: Running, token: object, kind: str, **fields: object) -> tuple[bytes, dict[str, object]]:
     """The file, and the message that brought it; the server closes afterwards."""
     with Client(server.socket_url) as asking:
-        answer = asking.answer("session.export", resume_token=token, format=kind, **fields)
-        assert answer["type"] == "session.exported", answer
+        asking.send("session.export", resume_token=token, format=kind, **fields)
+        answer = asking.until("session.exported")  # a slow machine hears its heart beat meanwhile
         assert asking.code() == 1000
     return base64.b64decode(str(answer["content"]), validate=True), answer
 
@@ -118,3 +120,9 @@ def test_a_full_server_still_saves() -> None:
             fields = {"resume_token": client.created["resume_token"], "format": "rttm"}
             asking.send("session.export", **fields)
             assert asking.until("session.exported")["format"] == "rttm"
+
+
+def test_a_format_whose_library_is_not_installed_is_not_offered(monkeypatch) -> None:
+    offered = export_formats()
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert set(offered) - set(export_formats()) == {"parquet"}

@@ -10,7 +10,7 @@ from serving import Client, lasting, serve
 
 from stream_erc.audio import to_pcm16
 from stream_erc.config import Config, EngineConfig, ServerConfig
-from stream_erc.events import Samples
+from stream_erc.events import Samples, VoiceEnrolled
 from stream_erc.exceptions import ConfigError, VoicesError
 from stream_erc.server.known_voices import KnownVoices
 from stream_erc.server.server import check_access
@@ -275,3 +275,10 @@ def test_a_session_in_a_store_goes_on_elsewhere_with_its_voices(path: Path, tmp_
         client.send("session.close")
         assert client.code() == 1000
         assert speakers(client) == {0: "Anna", 1: "speaker_1", 2: "Anna", 3: "speaker_1"}
+
+
+def test_a_session_from_a_server_that_keeps_voices_has_none_kept_by_one_that_does_not(path):
+    before, eva = path.read_bytes(), VoiceEnrolled("Eva", 0, voice(tone(1, HIGH)), 1.0, True)
+    for config in (EngineConfig(), EngineConfig(voices=str(path))):
+        assert not KnownVoices(Config(engine=config)).keep(eva)
+    assert path.read_bytes() == before

@@ -138,16 +138,16 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Wait for a slow client, but not for long."""
-        if self._http is not None:
-            self._http.pause_writing()
-            self._cancel_timer()
-            self._timer = self._loop.call_later(self._slow_reader_s, self.abort)
+        assert self._http is not None  # nobody else has written
+        self._http.pause_writing()
+        self._cancel_timer()
+        self._timer = self._loop.call_later(self._slow_reader_s, self.abort)
 
     def resume_writing(self) -> None:
         """Go on with a client that reads."""
-        if self._http is not None:
-            self._cancel_timer()
-            self._http.resume_writing()
+        assert self._http is not None
+        self._cancel_timer()
+        self._http.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the HTTP server, which cancels the request."""

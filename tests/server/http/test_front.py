@@ -1,16 +1,18 @@
 """HTTP on the port of the WebSockets: methods, connections that last, halves of connections, limits."""
 
+import asyncio
 import contextlib
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from typing import ClassVar
 
 import pytest
 from serving import PATIENCE_S, Client, FakeEngine, Running, eventually, serve
 
-from stream_erc.server.http.front import Waiting, _asks_for_websocket
+from stream_erc.server.http.front import Front, Waiting, _asks_for_websocket
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +297,67 @@ def test_a_stopping_server_closes_connections_that_are_kept():
         running.stop()
         assert time.monotonic() - began < PATIENCE_S / 4
         assert eventually(lambda: connection.sock is not None and connection.sock.recv(1) == b"")
+
+
+# --- the front by itself --------------------------------------------------------------------------
+
+
+class Transport(asyncio.Transport):
+    """A transport that only notes its end."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return default
+
+
+def test_a_slow_client_that_reads_again_is_not_dropped():
+    class Http(asyncio.Protocol):
+        told: ClassVar[list[str]] = []
+
+        def pause_writing(self) -> None:
+            self.told.append("pause")
+
+        def resume_writing(self) -> None:
+            self.told.append("resume")
+
+    async def run() -> bool:
+        transport, dropped = Transport(), asyncio.Event()
+        transport.abort = dropped.set  # type: ignore[method-assign]
+        front = Front("/", asyncio.Protocol, Http, Waiting(9), open_timeout_s=9, slow_reader_s=0.05)
+        front.connection_made(transport)
+        front.data_received(b"POST / HTTP/1.1\r\n\r\n")
+        with front.answering(lambda: False):
+            front.pause_writing()
+            front.resume_writing()
+            await asyncio.sleep(0.2)
+            in_time = not dropped.is_set()
+            front.pause_writing()
+            async with asyncio.timeout(PATIENCE_S):
+                await dropped.wait()
+            return in_time
+
+    assert asyncio.run(run())
+    assert Http.told == ["pause", "resume", "pause"]
+
+
+@pytest.mark.parametrize("received", [True, False])
+def test_a_client_that_has_ended_in_the_midst_of_its_request_has_left(received):
+    async def run() -> bool:
+        transport, waiting = Transport(), Waiting(9)
+        protocols = ("/", asyncio.Protocol, asyncio.Protocol)
+        front = Front(*protocols, waiting, open_timeout_s=9, slow_reader_s=9)
+        front.connection_made(transport)
+        front.data_received(b"POST / HTTP/1.1\r\n\r\n")
+        assert front.eof_received()
+        with front.answering(lambda: received):
+            front._close_if_idle()  # its time comes while the request is answered
+            return transport.closed
+
+    assert asyncio.run(run()) is not received

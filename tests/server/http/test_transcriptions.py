@@ -1,5 +1,7 @@
 """``POST /v1/audio/transcriptions``: answers, refusals, and what is left behind: nothing."""
 
+import asyncio
+import contextlib
 import io
 import json
 import socket
@@ -8,18 +10,24 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 
 import openai
 import pytest
 import soundfile
+from exports.made import turn as made_turn
 from fakes import CONFIG, conversation, silence
 from serving import PATIENCE_S, Client, FakeEngine, Running, converse, eventually, serve, start
 
 from stream_erc.cli.diagnostics import json_logs
 from stream_erc.events import Samples
+from stream_erc.exceptions import AudioError
+from stream_erc.server.http.app import HttpServer
+from stream_erc.server.http.recordings import Hearing
+from stream_erc.server.http.transcriptions import Request, Transcriptions
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
 LONG = conversation([(0.5, 200), (0.5, 900)] * 30)
@@ -671,3 +679,74 @@ def test_metrics(server):
         assert metric(running, 'stream_erc_turns_total{outcome="final"}') == 4
         assert metric(running, "stream_erc_audio_seconds_total") == pytest.approx(len(TALK) / 16_000)
         assert metric(running, "stream_erc_recordings") == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (AudioError("a hole in it"), "a hole in it"),
+        (RuntimeError("secret"), "expected no error of the server, got one"),
+    ],
+)
+def test_a_stream_that_fails_says_so(monkeypatch, caplog, error, told):
+    run = Hearing.run
+
+    def failing(*arguments):
+        run(*arguments)
+        raise error
+
+    monkeypatch.setattr(Hearing, "run", failing)
+    with serve() as running:
+        status, _, body = ask(running, stream="true")
+        assert status == 200 and body.count(b"transcript.text.delta") == 4
+        last = body.decode().rstrip().rpartition("\n\n")[2]
+        assert last.startswith("event: error\n")
+        assert error_of(last.partition("data: ")[2].encode())["message"] == told
+    assert bool([record for record in caplog.records if record.exc_info]) == isinstance(error, RuntimeError)
+
+
+def test_a_stream_of_turns_that_cannot_be_analysed_ends_with_that():
+    engine = FakeEngine()
+    engine._answers.fail_on = {0, 1, 2, 3}
+    with serve({"hash": engine}) as running:
+        body = ask(running, stream="true")[2]
+        assert b"expected turns that can be analysed, got 4 that cannot" in body
+
+
+def test_a_client_that_leaves_a_stream_is_sent_no_error():
+    sent: list[bytes] = []
+
+    class Left:
+        async def write(self, data: bytes) -> None:
+            sent.append(data)
+            raise ConnectionResetError
+
+    async def left(*_: object) -> None:
+        raise ConnectionResetError
+
+    async def messages() -> AsyncIterator[Fields]:
+        yield made_turn(0, "Anna", "Hello.", 0, 900)
+
+    heard = SimpleNamespace(messages=[])
+    stream = Transcriptions._stream(None, Left(), Request(None, "json", True), heard, messages())  # type: ignore[arg-type]
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(stream)
+    with pytest.raises(ConnectionResetError):  # nor is it an error that is logged
+        asyncio.run(HttpServer._answer(SimpleNamespace(_checked=left), None, {}))  # type: ignore[arg-type]
+    assert len(sent) == 1
+
+
+def test_a_request_that_fails_is_answered_and_the_next_one_is_served(monkeypatch, caplog):
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    with serve() as running, contextlib.closing(HTTPConnection(running.url.rpartition("/")[2])) as connection:
+        with monkeypatch.context() as patch:
+            patch.setattr("stream_erc.server.http.app.model_list", broken)
+            connection.request("GET", "/v1/models")
+            answer = connection.getresponse()
+            assert answer.status == 500
+            assert error_of(answer.read())["message"] == "expected no error of the server, got one"
+        connection.request("GET", "/v1/models")
+        assert connection.getresponse().status == 200
+    assert "a request failed" in caplog.text
