@@ -24,8 +24,8 @@ class Store(Protocol):
     def restart(self) -> None:
         """Restart it: what it has stored is there again."""
 
-    def go_back(self) -> None:
-        """Put the copy in its place, while servers run."""
+    def go_back(self, *, down: bool) -> None:
+        """Put the copy in its place; `down`: no server runs."""
 
     def stop(self) -> None:
         """Stop it."""
@@ -35,7 +35,8 @@ class SqliteFile:
     """A SQLite file. A restart is its deletion: the servers make it anew."""
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._copy = folder / "sessions.db", folder / "copy.db"
+        self._folder, self._copy = folder / "store", folder / "copy.db"
+        self._path = self._folder / "sessions.db"
         self.spec = f"sqlite:{self._path}"
 
     def copy(self) -> None:
@@ -53,10 +54,14 @@ class SqliteFile:
         """Delete the file."""
         self._path.unlink(missing_ok=True)
 
-    def go_back(self) -> None:
-        """Put the copy in its place, while servers run."""
-        if self._copy.exists():
-            self._copy.rename(self._path)
+    def go_back(self, *, down: bool) -> None:
+        """Put the copy in its place."""
+        if not self._copy.exists():
+            return
+        if down:  # the log is that of the file before
+            shutil.rmtree(self._folder)
+            self._folder.mkdir()
+        self._copy.rename(self._path)
 
     def stop(self) -> None:
         """Do nothing: there is no process."""
@@ -92,7 +97,7 @@ class RedisPair:
         self._kill(self._first)
         self._start(self._first)
 
-    def go_back(self) -> None:
+    def go_back(self, *, down: bool) -> None:
         """Kill the Redis in charge, and promote the replica that lags."""
         old, new = self._first, 1 - self._first
         if self._processes[new] is None:

@@ -818,6 +818,63 @@ def test_a_file_that_was_deleted_is_made_anew_with_all_it_held(tmp_path: Path, g
     store.close()
 
 
+def test_a_new_file_does_not_take_the_log_of_a_deleted_one(tmp_path: Path) -> None:
+    """A killed server left it."""
+    path = tmp_path / "sessions.db"
+    store = SqliteStore(path)
+    save(store, "a", create(store), 1, header=b"x" * 100_000)
+    log = Path(f"{path}-wal").read_bytes()
+    store.close()
+    path.unlink()
+    Path(f"{path}-wal").write_bytes(log)
+    store = SqliteStore(path)
+    assert store.events("a", 0) == []
+    create(store)
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as reopened:
+        assert reopened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+DELETED_AGAIN_AND_AGAIN = """
+import random, sys, time
+from pathlib import Path
+from stream_erc.exceptions import StoreError
+from stream_erc.server.stores.sqlite import SqliteStore
+path, name, chance = Path(sys.argv[1]), sys.argv[2], random.Random(sys.argv[2])
+sys.stdin.readline()
+store, end = SqliteStore(path), time.monotonic() + 3
+for n in range(10**9):
+    if time.monotonic() > end:
+        break
+    try:
+        store.create(f"{name}{n}", f"{name}{n}".encode(), b"x" * 9000, now=1.0, expires_at=9e9)
+        if chance.random() < 0.1:
+            store.close()
+            store = SqliteStore(path)
+    except StoreError as error:
+        assert "malformed" not in str(error) and "disk I/O" not in str(error), error
+    if chance.random() < 0.1:
+        path.unlink(missing_ok=True)
+store.close()
+"""
+
+
+def test_a_file_that_is_deleted_again_and_again_is_never_damaged(tmp_path: Path) -> None:
+    """While several processes write, make, open and close it."""
+    path = tmp_path / "sessions.db"
+    processes = [start(DELETED_AGAIN_AND_AGAIN, str(path), name) for name in "abcd"]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    SqliteStore(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as reopened:
+        assert reopened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 def test_another_file_in_its_place_is_opened(tmp_path: Path) -> None:
     """The store has gone back; its log is not taken for that of the other file."""
     path = tmp_path / "sessions.db"

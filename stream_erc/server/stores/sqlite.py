@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -24,8 +24,12 @@ from stream_erc.server.stores.base import (
     check_save,
     next_owner,
 )
+from stream_erc.server.stores.folder_lock import locked
 
 log = logging.getLogger(__name__)
+
+OPENINGS = 10
+"""Number of attempts to open a file that is deleted or replaced meanwhile."""
 
 APPLICATION_ID = 0x53455243  # "SERC"; marks a SQLite file as ours
 SCHEMA_VERSION = 1
@@ -87,22 +91,51 @@ class SqliteStore(SessionStore):
     def _open(self, path: Path | None) -> None:
         """Open the file, or a store in memory if `path` is None."""
         self._path, self._name = path, str(path or "memory")
+        self._file_id: tuple[int, int] | None = None
+        self._log_id: tuple[int, int] | None = None
         self._log_holds_deleted = path is not None  # until it was emptied for the first time
         # The only connection. The thread that takes it out of the queue has it alone: SQLite writes one
         # transaction at a time anyway, and a queue wakes the next thread, while a busy SQLite polls.
         self._idle: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
         with self._store_errors():
-            if path is not None and not path.exists():
-                _make(Path(os.path.realpath(path)))  # of a link, its target
-            connection = self._connect()
+            if path is None:
+                connection = _connect(None)
+            else:
+                _real(path).parent.mkdir(parents=True, exist_ok=True)
+                with locked(_real(path).parent):
+                    connection = self._connect(path)
         self._idle.put(connection)
 
-    def _connect(self) -> sqlite3.Connection:
-        """Connect to the file that is there now, and remember which one it is."""
-        connection = _connect(self._path)
-        if self._path is not None:
-            self._file_id, self._log_id = _file_id(self._path), _file_id(_beside(self._path, "-wal"))
-        return connection
+    def _connect(self, path: Path, old: sqlite3.Connection | None = None) -> sqlite3.Connection:
+        """Connect to the file that is there now, made anew if there is none, and remember which one it is.
+
+        SQLite takes a log for the file's whose name it has. So one that is left of another file is deleted;
+        nobody else may open, make or close the file meanwhile.
+
+        Args:
+            path: the file.
+            old: a connection to the file that was there before, of which a new one becomes a copy.
+        """
+        log_path = _beside(path, "-wal")
+        for _ in range(OPENINGS):
+            missing = not path.exists()
+            if missing or (old is not None and _file_id(log_path) == self._log_id):
+                log_path.unlink(missing_ok=True)
+                _beside(path, "-shm").unlink(missing_ok=True)
+            if missing:
+                _make(_real(path), old)
+            found = _file_id(path)
+            try:
+                connection = _connect(path)
+            except sqlite3.Error:
+                if found is not None and _file_id(path) == found:
+                    raise
+                continue  # it was deleted or replaced meanwhile
+            if found is not None and _file_id(path) == found:
+                self._file_id, self._log_id = found, _file_id(log_path)
+                return connection
+            connection.close()
+        raise StoreError(f"{self._name}: expected a file that stays in its place, got none")
 
     def create(
         self, session_id: str, token_hash: bytes, header: bytes, *, now: float, expires_at: float
@@ -219,7 +252,7 @@ class SqliteStore(SessionStore):
         connection = self._idle.get()
         try:
             if connection is not None:
-                with self._store_errors():
+                with self._store_errors(), self._alone():
                     connection.close()
         finally:
             self._idle.put(None)
@@ -261,15 +294,16 @@ class SqliteStore(SessionStore):
         """Connect to the file that was put in place of the open one, or make a deleted one anew."""
         assert self._path is not None
         log.error("%s: expected the file that was opened, got none or another", self._name)
-        # The log of the open file must not be taken for the new one's.
-        if _file_id(_beside(self._path, "-wal")) == self._log_id:
-            for beside in (_beside(self._path, "-wal"), _beside(self._path, "-shm")):
-                beside.unlink(missing_ok=True)
-        if not self._path.exists():
-            _make(Path(os.path.realpath(self._path)), old)
-        new = self._connect()
-        old.close()  # SQLite deletes no log with it: it sees that its file is not the one in that place
+        _real(self._path).parent.mkdir(parents=True, exist_ok=True)
+        with locked(_real(self._path).parent):
+            new = self._connect(self._path, old)
+            old.close()  # SQLite deletes no log with it: it sees that its file is not the one in that place
         return new
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep others from opening, making and closing the file."""
+        folder = None if self._path is None else _real(self._path).parent
+        return locked(folder) if folder is not None and folder.exists() else contextlib.nullcontext()
 
     @contextmanager
     def _transaction(self) -> Iterator["_Run"]:
@@ -333,15 +367,21 @@ def _fence(run: _Run, session_id: str, owner: int) -> int:
 
 def _file_id(path: Path) -> tuple[int, int] | None:
     """Return a file's device and inode; None if it does not exist."""
-    if not path.exists():
+    try:
+        status = path.stat()
+    except FileNotFoundError:
         return None
-    status = path.stat()
     return status.st_dev, status.st_ino
+
+
+def _real(path: Path) -> Path:
+    """Return the path of a file itself, and not of a link to it."""
+    return Path(os.path.realpath(path))
 
 
 def _beside(path: Path, ending: str) -> Path:
     """Return the path of a file that SQLite keeps beside its own."""
-    return Path(f"{os.path.realpath(path)}{ending}")
+    return Path(f"{_real(path)}{ending}")
 
 
 def _make(path: Path, content: sqlite3.Connection | None = None) -> None:
@@ -353,7 +393,6 @@ def _make(path: Path, content: sqlite3.Connection | None = None) -> None:
         path: where to make it.
         content: a connection to a store, of which it becomes a copy; None for an empty one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     os.close(descriptor)
     try:
@@ -370,8 +409,9 @@ def _make(path: Path, content: sqlite3.Connection | None = None) -> None:
 
 def _connect(path: Path | None) -> sqlite3.Connection:
     """Connect to an existing file, or to a new store in memory."""
+    name = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(
-        path or ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=path is not None
     )
     try:
         _prepare(connection, path)
