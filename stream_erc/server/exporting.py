@@ -21,8 +21,8 @@ from stream_erc.server.claim import Claim
 from stream_erc.server.sealing import Seal
 from stream_erc.server.shared import SAVE_S, SharedState
 
-REST = 4
-"""Rest between two exports, as a multiple of the time that the one before took: sessions go first."""
+REST, MAX_REST_S = 4, 2.0
+"""Rest between two exports, in times that the one before took, and at most: sessions go first."""
 
 
 def export_formats() -> tuple[str, ...]:
@@ -60,7 +60,7 @@ async def export_session(
             return await _exported(shared, request, now)
         finally:
             ended = time.monotonic()
-            shared.exports_from = ended + REST * (ended - began)
+            shared.exports_from = ended + min(MAX_REST_S, REST * (ended - began))
 
 
 async def _exported(

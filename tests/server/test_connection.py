@@ -213,7 +213,7 @@ def test_a_client_that_waits_for_a_busy_server_is_not_silent():
 
 
 def test_a_client_that_reads_nothing_is_closed_loses_nothing_and_harms_nobody():
-    turns, text = 900, "word " * 3_900
+    turns, text = 800, "word " * 3_900
     with serve(slow_reader_s=1.0, messages_per_s=1000.0) as running:
         undisturbed = converse(running.socket_url, TALK)
         slow = Client(running.socket_url, receive_buffer=4096)
