@@ -82,6 +82,7 @@ def test_a_session_that_cannot_be_deleted_ends_all_the_same(caplog):
         client.send("session.close")
         assert client.code() == 1000 and client.events[-1]["type"] == "session.closed"
         assert eventually(lambda: "the disk is gone" in caplog.text)
+    assert not [record for record in caplog.records if record.exc_info]  # told in a line, and not as a fault
 
 
 def test_a_session_is_not_renewed_while_it_is_deleted(monkeypatch):
