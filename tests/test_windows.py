@@ -45,6 +45,7 @@ ABSENT_NAMES = frozenset(
 
 GUARDED = {
     "stream_erc/inference/workers.py": {"setpriority", "PRIO_PROCESS"},  # on Linux alone
+    "stream_erc/server/stores/clock.py": {"/proc/sys/kernel/random/boot_id"},  # if it is there
     "stream_erc/server/signals.py": {"add_signal_handler", "remove_signal_handler"},  # else by signal.signal
 }
 """File -> what it uses with a branch for systems that do not have it."""

@@ -92,10 +92,10 @@ export class Recorder {
     Object.assign(this, { streams: opened.map(([, stream]) => stream), context, node });
     for (const [which, stream] of opened) {
       const [track] = stream.getAudioTracks();
-      const on = (type, act) => track.addEventListener(type, () => { if (this.node === node) act(); });
-      on("ended", () => this.onGone(which));
+      const hearing = (type, act) => track.addEventListener(type, () => { if (this.node === node) act(); });
+      hearing("ended", () => this.onGone(which));
       if (which !== "microphone") continue;
-      for (const type of ["mute", "unmute"]) on(type, () => this.onMuted(track.muted));
+      for (const type of ["mute", "unmute"]) hearing(type, () => this.onMuted(track.muted));
       this.onMuted(track.muted);
     }
     context.onstatechange = () => { if (this.node === node && context.state !== "running") context.resume().catch(() => {}); };

@@ -33,7 +33,7 @@ def usable_cores() -> float:
     """Return the number of processor cores that this process may use."""
     cores = float(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
     with contextlib.suppress(OSError, ValueError):  # no container, or no quota
-        quota, period = CPU_QUOTA.read_text().split()
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
         cores = min(cores, int(quota) / int(period))
     return cores
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from fakes import conversation
@@ -125,6 +126,7 @@ def test_a_client_that_has_left_is_told_by_each_call():
 
     class Gone:
         remote_address = None
+        protocol = SimpleNamespace()
 
         async def recv(self):
             raise left

@@ -8,7 +8,7 @@ from fakes import CONFIG
 from serving import FakeEngine
 
 from stream_erc.config import Config, ServerConfig
-from stream_erc.server import open_files, signals
+from stream_erc.server import machine, signals
 from stream_erc.server.server import Server
 from stream_erc.server.stores.sqlite import MemoryStore
 
@@ -49,8 +49,8 @@ def test_signals_reach_a_loop_that_handles_none(handlers, signum):
 
 
 def test_without_a_limit_all_files_may_be_opened(monkeypatch):
-    monkeypatch.setattr(open_files, "resource", None)
-    assert open_files.allow_open_files(10**6) == 10**6
+    monkeypatch.setattr(machine, "resource", None)
+    assert machine.allow_open_files(10**6) == 10**6
 
 
 def test_a_server_that_is_stopped_before_it_runs_ends_at_once():

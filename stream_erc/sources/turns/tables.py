@@ -173,7 +173,10 @@ def _ends_inside(line: str, delimiter: str, *, inside: bool = False) -> bool:
 def is_table(line: str) -> bool:
     """Return whether a line is the header of a table of turns, or a row of one without a header."""
     for delimiter in DELIMITERS:
-        cells = next(csv.reader([line], delimiter=delimiter), [])
+        try:
+            cells = next(csv.reader([line], delimiter=delimiter), [])
+        except csv.Error:  # a lone carriage return in a line
+            continue
         if len(cells) > 1 and columns_of(cell.strip() for cell in cells).useful:
             return True
     cells = line.rstrip("\n").split("\t")
