@@ -39,7 +39,7 @@ def handlers():
 @pytest.mark.parametrize("signum", signals.SIGNALS)
 def test_signals_reach_a_loop_that_handles_none(handlers, signum):
     loop, handler = LoopOfWindows(), object()
-    signals.handle_signals(loop, handler)
+    signals.handle_signals(loop, handler, handler)
     signal.raise_signal(signum)
     assert loop.called == [handler]
     signals.restore_signals(loop)
