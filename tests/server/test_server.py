@@ -990,7 +990,7 @@ def test_sessions_are_accepted_while_the_models_load_and_wait_for_them() -> None
         with Client(running.socket_url) as client:
             client.send_audio(conversation([(0.8, 440)]))
             client.send("session.close")
-            client.until("speech.stopped")
+            client.until("speech.started")
             loaded.set()
             assert client.until("turn.final")["turn"] == 0
         assert eventually(lambda: get(running.url, "/readyz")[0] == 200)
