@@ -61,19 +61,25 @@ def finish(running: Running, lost: Client, *, back: int) -> list[Fields]:
 # --- SQLite -----------------------------------------------------------------------------------------
 
 
+def store_with_backup(folder: Path) -> tuple[SqliteStore, Path, Path]:
+    """Open a store; return its path, and a folder for a copy, too."""
+    path, backup = folder / "now" / "sessions.db", folder / "backup"
+    backup.mkdir()
+    return SqliteStore(path), path, backup
+
+
 def copy(store: SqliteStore, to: Path) -> None:
     """Copy a store's file and log as they are, as a backup of the disk does."""
-    assert store._path is not None
+    assert store._file is not None
+    file = store._file.path
     with store._transaction():
-        for path in store._path.parent.glob(f"{store._path.name}*"):
+        for path in file.parent.glob(f"{file.name}*"):
             shutil.copy(path, to / path.name)
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_sqlite_file_that_was_set_back_while_the_server_was_down(tmp_path, undisturbed, times):
-    path, backup = tmp_path / "now" / "sessions.db", tmp_path / "backup"
-    backup.mkdir()
-    store = SqliteStore(path)
+    store, path, backup = store_with_backup(tmp_path)
     with serve(store=store) as running:
         lost = begin(running)
         copy(store, backup)
@@ -214,9 +220,7 @@ def test_a_replica_that_lagged_and_was_promoted(tmp_path, undisturbed):
 
 def test_a_claim_after_the_store_went_back_wins_over_an_older_one_of_the_same_server(tmp_path, undisturbed):
     """The older one may have had a higher owner number."""
-    path, backup = tmp_path / "now" / "sessions.db", tmp_path / "backup"
-    backup.mkdir()
-    store = SqliteStore(path)
+    store, path, backup = store_with_backup(tmp_path)
     with serve(store=store) as running:
         lost = begin(running)
         copy(store, backup)

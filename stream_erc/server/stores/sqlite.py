@@ -2,34 +2,28 @@
 
 # ruff: noqa: D102 (SessionStore documents the methods)
 
-import contextlib
 import logging
-import os
 import queue
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from stream_erc.exceptions import SessionGone, StoreError
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.stores.base import (
-    BUSY_TIMEOUT_S,
     SessionStore,
     StoredSession,
     check_owner,
     check_save,
     next_owner,
 )
-from stream_erc.server.stores.folder_lock import locked
+from stream_erc.server.stores.sqlite_file import SqliteFile, connect
 
 log = logging.getLogger(__name__)
-
-OPENINGS = 10
-"""Number of attempts to open a file that is deleted or replaced meanwhile."""
 
 APPLICATION_ID = 0x53455243  # "SERC"; marks a SQLite file as ours
 SCHEMA_VERSION = 1
@@ -86,56 +80,18 @@ class SqliteStore(SessionStore):
     """
 
     def __init__(self, path: Path) -> None:
-        self._open(path.absolute())
+        self._open(SqliteFile(path.absolute(), partial(_prepare, str(path))))
 
-    def _open(self, path: Path | None) -> None:
-        """Open the file, or a store in memory if `path` is None."""
-        self._path, self._name = path, str(path or "memory")
-        self._file_id: tuple[int, int] | None = None
-        self._log_id: tuple[int, int] | None = None
-        self._log_holds_deleted = path is not None  # until it was emptied for the first time
+    def _open(self, file: SqliteFile | None) -> None:
+        """Open the file, or a store in memory if it is None."""
+        self._file, self._name = file, "memory" if file is None else str(file.path)
+        self._log_holds_deleted = file is not None  # until it was emptied for the first time
         # The only connection. The thread that takes it out of the queue has it alone: SQLite writes one
         # transaction at a time anyway, and a queue wakes the next thread, while a busy SQLite polls.
         self._idle: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
         with self._store_errors():
-            if path is None:
-                connection = _connect(None)
-            else:
-                _real(path).parent.mkdir(parents=True, exist_ok=True)
-                with locked(_real(path).parent):
-                    connection = self._connect(path)
+            connection = connect(":memory:", partial(_prepare, "memory")) if file is None else file.open()
         self._idle.put(connection)
-
-    def _connect(self, path: Path, old: sqlite3.Connection | None = None) -> sqlite3.Connection:
-        """Connect to the file that is there now, made anew if there is none, and remember which one it is.
-
-        SQLite takes a log for the file's whose name it has. So one that is left of another file is deleted;
-        nobody else may open, make or close the file meanwhile.
-
-        Args:
-            path: the file.
-            old: a connection to the file that was there before, of which a new one becomes a copy.
-        """
-        log_path = _beside(path, "-wal")
-        for _ in range(OPENINGS):
-            missing = not path.exists()
-            if missing or (old is not None and _file_id(log_path) == self._log_id):
-                log_path.unlink(missing_ok=True)
-                _beside(path, "-shm").unlink(missing_ok=True)
-            if missing:
-                _make(_real(path), old)
-            found = _file_id(path)
-            try:
-                connection = _connect(path)
-            except sqlite3.Error:
-                if found is not None and _file_id(path) == found:
-                    raise
-                continue  # it was deleted or replaced meanwhile
-            if found is not None and _file_id(path) == found:
-                self._file_id, self._log_id = found, _file_id(log_path)
-                return connection
-            connection.close()
-        raise StoreError(f"{self._name}: expected a file that stays in its place, got none")
 
     def create(
         self, session_id: str, token_hash: bytes, header: bytes, *, now: float, expires_at: float
@@ -252,8 +208,8 @@ class SqliteStore(SessionStore):
         connection = self._idle.get()
         try:
             if connection is not None:
-                with self._store_errors(), self._alone():
-                    connection.close()
+                with self._store_errors():
+                    connection.close() if self._file is None else self._file.close(connection)
         finally:
             self._idle.put(None)
 
@@ -280,30 +236,12 @@ class SqliteStore(SessionStore):
             if connection is None:
                 raise StoreError(f"{self._name}: expected an open store, got a closed one")
             with self._store_errors():
-                if self._moved():
-                    connection = self._follow(connection)
+                if self._file is not None and self._file.moved:
+                    log.error("%s: expected the file that was opened, got none or another", self._name)
+                    connection = self._file.follow(connection)
                 yield connection
         finally:
             self._idle.put(connection)
-
-    def _moved(self) -> bool:
-        """Return whether the file was deleted or replaced: SQLite would go on writing to it all the same."""
-        return self._path is not None and self._file_id != _file_id(self._path)
-
-    def _follow(self, old: sqlite3.Connection) -> sqlite3.Connection:
-        """Connect to the file that was put in place of the open one, or make a deleted one anew."""
-        assert self._path is not None
-        log.error("%s: expected the file that was opened, got none or another", self._name)
-        _real(self._path).parent.mkdir(parents=True, exist_ok=True)
-        with locked(_real(self._path).parent):
-            new = self._connect(self._path, old)
-            old.close()  # SQLite deletes no log with it: it sees that its file is not the one in that place
-        return new
-
-    def _alone(self) -> AbstractContextManager[None]:
-        """Keep others from opening, making and closing the file."""
-        folder = None if self._path is None else _real(self._path).parent
-        return locked(folder) if folder is not None and folder.exists() else contextlib.nullcontext()
 
     @contextmanager
     def _transaction(self) -> Iterator["_Run"]:
@@ -313,7 +251,7 @@ class SqliteStore(SessionStore):
             try:
                 yield lambda sql, *values: connection.execute(sql, values)
                 connection.execute("COMMIT")
-                if self._moved():
+                if self._file is not None and self._file.moved:
                     raise StoreError(
                         f"{self._name}: expected the open file in its place, got none or another"
                     )
@@ -365,63 +303,7 @@ def _fence(run: _Run, session_id: str, owner: int) -> int:
     return int(last_event_id)
 
 
-def _file_id(path: Path) -> tuple[int, int] | None:
-    """Return a file's device and inode; None if it does not exist."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _real(path: Path) -> Path:
-    """Return the path of a file itself, and not of a link to it."""
-    return Path(os.path.realpath(path))
-
-
-def _beside(path: Path, ending: str) -> Path:
-    """Return the path of a file that SQLite keeps beside its own."""
-    return Path(f"{_real(path)}{ending}")
-
-
-def _make(path: Path, content: sqlite3.Connection | None = None) -> None:
-    """Make a new file, readable by its owner alone; SQLite gives its log the same mode.
-
-    The file is set up under another name, so that several processes that start at once all find it ready.
-
-    Args:
-        path: where to make it.
-        content: a connection to a store, of which it becomes a copy; None for an empty one.
-    """
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    try:
-        if content is not None:
-            with contextlib.closing(sqlite3.connect(name)) as copy:
-                content.backup(copy)
-        _connect(Path(name)).close()
-        os.link(name, path)
-    except FileExistsError:
-        pass  # another process was faster
-    finally:
-        os.unlink(name)
-
-
-def _connect(path: Path | None) -> sqlite3.Connection:
-    """Connect to an existing file, or to a new store in memory."""
-    name = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(
-        name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=path is not None
-    )
-    try:
-        _prepare(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
+def _prepare(name: str, connection: sqlite3.Connection) -> None:
     """Set up an empty file, check any other one, and set up the connection."""
     connection.execute("BEGIN IMMEDIATE")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -431,10 +313,10 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         for statement in SCHEMA:
             connection.execute(statement)
     elif application != APPLICATION_ID:
-        raise StoreError(f"{path}: expected a store of sessions, got another program's SQLite file")
+        raise StoreError(f"{name}: expected a store of sessions, got another program's SQLite file")
     elif version != SCHEMA_VERSION:
         raise StoreError(
-            f"{path}: expected a store of version {SCHEMA_VERSION}, got {version}, of a newer stream_erc"
+            f"{name}: expected a store of version {SCHEMA_VERSION}, got {version}, of a newer stream_erc"
         )
     connection.execute(
         "CREATE TABLE IF NOT EXISTS clock (boot TEXT NOT NULL PRIMARY KEY, seconds REAL) STRICT"
