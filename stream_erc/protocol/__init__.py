@@ -45,10 +45,10 @@ Listening
     The pause that ends a turn depends on its words: it is shorter after a sentence, longer after words that
     sound unfinished. If a live client sends no audio for 1.5 s in the midst of a turn, and answers a
     WebSocket ping, the turn ends there; audio that comes later begins another one. This end alone comes
-from a clock: a session that is resumed keeps it, but the same audio without the pause has one turn. A
-client that does not answer is on a network that is slow or dead, and the turn waits for it. A turn that
-the client has appended waits for its audio, or for `session.close`, as does any turn with `pace`
-`"replay"`.
+    from a clock: a session that is resumed keeps it, but the same audio without the pause has one turn. A
+    client that does not answer is on a network that is slow or dead, and the turn waits for it. A turn that
+    the client has appended waits for its audio, or for ``session.close``, as does any turn with
+    ``pace`` ``"replay"``.
 
     From time to time the server sends ``input.acknowledged``, and ``heartbeat`` when it has sent nothing else
     for ten seconds. ``pong`` answers ``ping``. If a client sends no frame for ``limits.idle_timeout_ms``
