@@ -13,6 +13,8 @@ import hashlib
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fakes import CONFIG, LABELS, HashEngine, LoudnessVad
+from paths import ROOT
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin
@@ -374,6 +377,24 @@ def converse(url: str, audio: Samples, **configuration: object) -> list[Fields]:
         client.send("session.close")
         assert client.code() == 1000
         return client.events
+
+
+@contextmanager
+def program(code: str, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a server in a process of its own, which gets signals; yield the process and its WebSocket URL.
+
+    Args:
+        code: a program that prints the server's URL.
+        arguments: those of the program.
+    """
+    command = [sys.executable, "-u", "-c", code, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests")
+    assert process.stdout is not None
+    with process, process.stdout:
+        try:
+            yield process, process.stdout.readline().strip().replace("http", "ws") + "/v1/session"
+        finally:
+            process.kill()
 
 
 def eventually(holds: Callable[[], bool]) -> bool:

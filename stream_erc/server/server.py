@@ -49,7 +49,6 @@ SWEEP_INTERVAL_S = 60.0
 TIDY_INTERVAL_S = 2.0
 """Seconds after which the memory of clients that have left is returned to the system."""
 
-
 PING_INTERVAL_S = 20.0
 """Interval of WebSocket pings, which keep proxies from dropping idle connections.
 

@@ -1,18 +1,14 @@
 """No word of a conversation is in the raw files of a store: at any time, after any end of the server."""
 
 import base64
-import contextlib
 import hashlib
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from paths import ROOT
 from redis_server import RedisServer
-from serving import PATIENCE_S, Client, eventually
+from serving import PATIENCE_S, Client, eventually, program
 
 from stream_erc.exceptions import StoreError
 from stream_erc.protocol.save_point import SavePoint
@@ -82,18 +78,6 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Files]:
         yield Files(tmp_path, "redis", server)
 
 
-@contextlib.contextmanager
-def program(files: Files, retention_s: float = 600.0) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-u", "-c", PROGRAM, files.spec, str(retention_s)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests")
-    assert process.stdout is not None
-    with process, process.stdout:
-        try:
-            yield process, process.stdout.readline().strip().replace("http", "ws") + "/v1/session"
-        finally:
-            process.kill()
-
-
 def talk(url: str) -> Client:
     """Begin a session in which all secrets are said, and go on to where all of them are stored."""
     client = Client(url)
@@ -131,7 +115,7 @@ def test_the_search_finds_what_is_there(files: Files) -> None:
 def test_no_word_is_in_the_raw_files(files: Files) -> None:
     tokens = []
     # While sessions go on, and after one was closed, deleted and lost.
-    with program(files) as (process, url):
+    with program(PROGRAM, files.spec, 600.0) as (process, url):
         closed, deleted, lost = (talk(url) for _ in range(3))
         tokens += [str(client.created["resume_token"]) for client in (closed, deleted, lost)]
         assert files.size() > 3_000 and files.found(*tokens) == []
@@ -146,7 +130,7 @@ def test_no_word_is_in_the_raw_files(files: Files) -> None:
         process.wait(PATIENCE_S)
     assert files.found(*tokens) == []
     # After a restart, and SIGTERM in the midst of a session.
-    with program(files) as (process, url):
+    with program(PROGRAM, files.spec, 600.0) as (process, url):
         with Client(url) as again:
             assert again.resume(tokens[2], 0)["type"] == "session.resumed"
             assert again.until("turn.final")["text"] == TEXTS[0]  # it was all there, encrypted
@@ -163,7 +147,7 @@ def test_no_word_is_in_the_raw_files(files: Files) -> None:
 
 @pytest.mark.slow
 def test_what_expires_is_swept(files: Files) -> None:
-    with program(files, retention_s=1.0) as (process, url):
+    with program(PROGRAM, files.spec, 1.0) as (process, url):
         client = talk(url)
         client.vanish()
         store = open_store(files.spec)

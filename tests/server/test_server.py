@@ -11,8 +11,6 @@ import signal
 import socket
 import sqlite3
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -26,7 +24,7 @@ import pytest
 from fakes import CONFIG, conversation, silence
 from paths import ROOT
 from prometheus_client.parser import text_string_to_metric_families
-from serving import PATIENCE_S, Client, FakeEngine, Running, converse, eventually, serve, start
+from serving import PATIENCE_S, Client, FakeEngine, Running, converse, eventually, program, serve, start
 from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.frames import Frame, Opcode
 
@@ -894,19 +892,6 @@ asyncio.run(Server(Config(session=CONFIG, server=server), engines, open_store(sy
 """
 
 
-@contextlib.contextmanager
-def program(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a server in a process of its own, which gets signals; yield the process and its WebSocket URL."""
-    command = [sys.executable, "-u", "-c", PROGRAM, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests")
-    assert process.stdout is not None
-    with process, process.stdout:
-        try:
-            yield process, process.stdout.readline().strip().replace("http", "ws") + "/v1/session"
-        finally:
-            process.kill()
-
-
 def test_a_signal_drains_and_after_it_signals_are_as_in_any_program():
     server = Server(
         Config(session=CONFIG, server=ServerConfig(port=0, drain_s=PATIENCE_S)),
@@ -941,7 +926,10 @@ def test_a_signal_drains_and_after_it_signals_are_as_in_any_program():
 
 @pytest.mark.slow
 def test_a_second_sigterm_ends_at_once_and_nothing_is_damaged(tmp_path):
-    with program(f"sqlite:{tmp_path / 'sessions.sqlite'}", 4 * PATIENCE_S, 4 * PATIENCE_S) as (process, url):
+    with program(PROGRAM, f"sqlite:{tmp_path / 'sessions.sqlite'}", 4 * PATIENCE_S, 4 * PATIENCE_S) as (
+        process,
+        url,
+    ):
         client = Client(url)
         client.answer("session.update", pace="replay", partials=False)
         client.send_audio(TALK)

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -574,6 +574,17 @@ def test_of_processes_that_claim_at_once_one_has_the_session(spec: str) -> None:
     store.close()
 
 
+def let_go(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Let processes that `start` made begin at once, and wait until all have succeeded."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
 def test_processes_may_begin_a_file_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from stream_erc.server.stores.opening import open_store; sys.stdin.readline()\n"
@@ -583,13 +594,7 @@ def test_processes_may_begin_a_file_at_once(tmp_path: Path) -> None:
         "    store.close()\n"
     )
     processes = [start(code, str(tmp_path), str(number)) for number in range(6)]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=60)
-        assert process.returncode == 0
+    let_go(processes)
     names = {path.name for path in tmp_path.iterdir()}
     # Of two that close at once neither may see itself as the last, and SQLite's log stays.
     assert {name.removesuffix("-wal").removesuffix("-shm") for name in names} == {
@@ -863,13 +868,7 @@ def test_a_file_that_is_deleted_again_and_again_is_never_damaged(tmp_path: Path)
     """While several processes write, make, open and close it."""
     path = tmp_path / "sessions.db"
     processes = [start(DELETED_AGAIN_AND_AGAIN, str(path), name) for name in "abcd"]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=60)
-        assert process.returncode == 0
+    let_go(processes)
     SqliteStore(path).close()
     with contextlib.closing(sqlite3.connect(path)) as reopened:
         assert reopened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
