@@ -35,8 +35,7 @@ from redis_server import RedisServer
 
 from stream_erc.exceptions import ConfigError, Fenced, SessionGone, StoreError, StreamErcError
 from stream_erc.protocol.save_point import SavePoint
-from stream_erc.server.stores import base
-from stream_erc.server.stores import sqlite as store_sqlite
+from stream_erc.server.stores import base, sqlite_file
 from stream_erc.server.stores.base import SessionStore, StoredSession
 from stream_erc.server.stores.opening import open_store
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
@@ -906,7 +905,7 @@ def test_a_file_that_goes_while_it_is_written_has_stored_nothing(
         check(*arguments)  # type: ignore[arg-type]
         path.unlink()
 
-    monkeypatch.setattr(store_sqlite, "check_save", delete)
+    monkeypatch.setattr(sqlite_file, "check_save", delete)
     with pytest.raises(StoreError, match="expected the open file in its place"):
         save(store, "a", owner, 1)
     monkeypatch.undo()
@@ -956,7 +955,7 @@ def test_a_disk_without_room_is_not_ready(tmp_path: Path) -> None:
 def test_another_process_that_never_ends_its_write_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_sqlite, "BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", 0.1)
     store = SqliteStore(tmp_path / "sessions.db")
     owner = create(store)
     other = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
