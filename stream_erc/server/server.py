@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -42,9 +41,6 @@ log = logging.getLogger(__name__)
 
 PATH = "/v1/session"
 STORE_THREADS = 4
-SWITCH_INTERVAL_S = 0.0005
-"""Time after which a thread that runs Python lets another one: the event loop waits so long for each."""
-
 SWEEP_INTERVAL_S = 60.0
 TIDY_INTERVAL_S = 2.0
 """Seconds after which the memory of clients that have left is returned to the system."""
@@ -153,7 +149,6 @@ class Server:
             Exception: that of an engine that could not be loaded to its end.
         """
         self._loop = asyncio.get_running_loop()
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         workers = {
             name: ThreadWorker(engine, threads=self._config.threads, on_failure=self._fail)
             for name, engine in self._offer.engines.items()
