@@ -55,6 +55,7 @@ from websockets.http11 import Request, Response
 
 from stream_erc.audio import to_pcm16
 from stream_erc.protocol import messages
+from stream_erc.server import outbox
 from stream_erc.server.stores.sqlite import SqliteStore
 
 CLIENT = ROOT / "clients" / "python"
@@ -2293,7 +2294,10 @@ def test_the_comparison_of_the_kill_test_finds_what_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_a_session_that_ended_is_resumed_only_if_it_was_kept(keep: bool, tmp_path: Path) -> None:
+def test_a_session_that_ended_is_resumed_only_if_it_was_kept(
+    keep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "CLOSE_TIMEOUT_S", 60.0)  # a client that has not answered keeps it, too
     with serve(store=SqliteStore(tmp_path / "sessions.sqlite")) as running:
         with sync.connect(running.socket_url, turns="appended") as session:
             session.append_turn(text="hello", speaker="Anna")

@@ -1,11 +1,13 @@
 """Admission: tokens in the first message, and resuming on a full server."""
 
+import contextlib
 import sys
 import threading
 import time
 
 import pytest
 from serving import Client, eventually, serve
+from websockets.exceptions import ConnectionClosed
 
 from stream_erc.server import admission
 
@@ -64,8 +66,9 @@ def ping_until(client: Client, done: threading.Event) -> threading.Thread:
     """Send pings, and nothing else, in a thread."""
 
     def ping() -> None:
-        while not done.wait(0.05):
-            client.send("ping")
+        with contextlib.suppress(ConnectionClosed):
+            while not done.wait(0.05):
+                client.send("ping")
 
     thread = threading.Thread(target=ping)
     thread.start()
