@@ -150,7 +150,12 @@ ROOMS: Mapping[str, Room] = {
     "stream_erc.server.stores": Room(
         imports=rooms("stream_erc", "stream_erc.protocol"),
         touches=DISK | CLOCK,
-        alone={"sqlite": SQL | THREADS, "sqlite_file": SQL, "redis": rooms("redis"), "folder_lock": PROCESSES},
+        alone={
+            "sqlite": SQL | THREADS,
+            "sqlite_file": SQL,
+            "redis": rooms("redis"),
+            "folder_lock": PROCESSES,
+        },
     ),
     "stream_erc.api": Room(
         imports=rooms(

@@ -36,6 +36,7 @@ from redis_server import RedisServer
 from stream_erc.exceptions import ConfigError, Fenced, SessionGone, StoreError, StreamErcError
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.stores import base, sqlite_file
+from stream_erc.server.stores import sqlite as store_sqlite
 from stream_erc.server.stores.base import SessionStore, StoredSession
 from stream_erc.server.stores.opening import open_store
 from stream_erc.server.stores.sqlite import MemoryStore, SqliteStore
