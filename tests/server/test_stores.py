@@ -906,7 +906,7 @@ def test_a_file_that_goes_while_it_is_written_has_stored_nothing(
         check(*arguments)  # type: ignore[arg-type]
         path.unlink()
 
-    monkeypatch.setattr(sqlite_file, "check_save", delete)
+    monkeypatch.setattr(store_sqlite, "check_save", delete)
     with pytest.raises(StoreError, match="expected the open file in its place"):
         save(store, "a", owner, 1)
     monkeypatch.undo()
