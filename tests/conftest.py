@@ -99,7 +99,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from erc_models.data.datasets import MELD_LABELS
     from erc_models.networks import checkpoint
     from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
-    from erc_models.networks.text_encoder import TextEncoder, TextEncoderConfig
+    from erc_models.networks.text_encoder import TextEncoder
+    from erc_models.networks.text_windows import TextEncoderConfig
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     from stream_erc.inference.acoustics import AcousticExtractor

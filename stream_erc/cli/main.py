@@ -250,7 +250,7 @@ def _voices(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> int:
-    from stream_erc.inference.emotion import shipped_models
+    from stream_erc.inference.emotion.classifier import shipped_models
 
     models = shipped_models()
     for model in models:
@@ -278,7 +278,7 @@ def _speech_recognition() -> str:
 
 
 def _devices(args: argparse.Namespace) -> int:
-    from stream_erc.inference.emotion import compute_devices
+    from stream_erc.inference.devices import compute_devices
     from stream_erc.sources.microphone import list_input_devices
 
     for device in compute_devices():

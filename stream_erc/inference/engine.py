@@ -34,7 +34,7 @@ from stream_erc.events import Features, GivenTurn, KnownVoice, Samples, SpeakerA
 from stream_erc.exceptions import ConfigError, LabelsError, VoicesError
 from stream_erc.inference.acoustics import DeferredExtractor
 from stream_erc.inference.asr import Recognizer, check_engine, load_recognizer
-from stream_erc.inference.emotion import EmotionClassifier
+from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
 from stream_erc.inference.label_examples import Decode, LabelExample, load_speech, read_label_examples
 from stream_erc.inference.silero import SileroVad
 from stream_erc.inference.speaker_encoder import SpeakerEncoder, load_encoder
@@ -151,7 +151,7 @@ class Engine:
         _check(config, session)
         stages = stages or Stages()
         examples = read_label_examples(Path(config.labels_from)) if config.labels_from is not None else []
-        classifier = EmotionClassifier(config.model, config.device, warm=warm)
+        classifier = open_classifier(config.model, config.device, warm=warm)
         speaker_encoder = load_encoder(session.diarization, config.device) if stages.speakers else None
         acoustics: DeferredExtractor | None = None
         heard = stages.audio or any(example.audio for example in examples)
@@ -179,7 +179,7 @@ class Engine:
         Raises:
             CheckpointError: the checkpoint is missing, damaged, or was trained on other features.
         """
-        classifier = EmotionClassifier(model, device, warm=self.classifier.warm)
+        classifier = open_classifier(model, device, warm=self.classifier.warm)
         other = copy.copy(self)
         other.classifier = classifier
         if classifier.acoustic_spec is None:

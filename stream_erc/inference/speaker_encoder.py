@@ -9,28 +9,28 @@ apart, too, and come from the same pass.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from torch import Tensor, nn
 
 from stream_erc.audio import SAMPLE_RATE, ms_to_samples
 from stream_erc.config import DiarizationConfig
 from stream_erc.events import Samples, Vector, unit
-from stream_erc.exceptions import DeviceError, EngineUnavailable
+from stream_erc.exceptions import EngineUnavailable
+from stream_erc.inference.devices import Device, on_gpu
 from stream_erc.inference.filter_banks import BANDS, filter_banks
 from stream_erc.inference.level import at_level
 from stream_erc.inference.onnx_network import open_network, shipped_network
 from stream_erc.inference.prosody import MIN_SAMPLES, speech_span
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 MIN_SPEECH_MS = 400
 """The least speech for a voice vector: a shorter one would depend on the vowel more than on the voice."""
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 class SpeakerEncoder(Protocol):
@@ -62,15 +62,8 @@ def load_encoder(config: DiarizationConfig, device: Device = "auto") -> SpeakerE
         EngineUnavailable: its package or its weights are not available.
         DeviceError: ``cuda`` was requested, but is not available.
     """
-    torch_device = _device(device)
-    return CampplusEncoder() if config.encoder == "campplus" else HubEncoder(config.encoder, torch_device)
-
-
-def _device(wanted: Device) -> torch.device:
-    """Return the torch device for ``auto``, ``cpu`` or ``cuda``."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("expected a CUDA device for the speaker encoder, got a torch that sees none")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    gpu = on_gpu(device)
+    return CampplusEncoder() if config.encoder == "campplus" else HubEncoder(config.encoder, gpu)
 
 
 # --- CAM++ ----------------------------------------------------------------------------------------
@@ -197,13 +190,12 @@ class HubEncoder:
     to another's length would change its vector.
     """
 
-    def __init__(self, name: str, device: torch.device) -> None:
+    def __init__(self, name: str, gpu: bool) -> None:
         self.name = name
-        self.device = device
+        self.device = "cuda" if gpu else "cpu"
         self._extract, model, self.dim = _load_xvector(name)
         self._model = model.to(self.device).eval().requires_grad_(False)
 
-    @torch.inference_mode()
     def embed(self, batch: Sequence[Samples]) -> list[Vector | None]:
         """See `SpeakerEncoder.embed`; speech under 1 s is repeated to fill it."""
         return [self._embed_one(samples) for samples in batch]
@@ -219,12 +211,15 @@ class HubEncoder:
         samples = samples[cut : cut + MAX_SPEECH]
         if len(samples) < SAMPLE_RATE:
             samples = np.resize(samples, SAMPLE_RATE)
+        import torch
+
         inputs = self._extract(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        vectors = self._model(inputs["input_values"].to(self.device)).embeddings  # (1, D)
+        with torch.inference_mode():
+            vectors = self._model(inputs["input_values"].to(self.device)).embeddings  # (1, D)
         return unit(vectors[0].float().cpu().numpy())
 
 
-def _load_xvector(name: str) -> tuple[Callable[..., Mapping[str, Tensor]], nn.Module, int]:
+def _load_xvector(name: str) -> "tuple[Callable[..., Mapping[str, Tensor]], nn.Module, int]":
     """Load the feature extractor, the network and the dimension of an x-vector model.
 
     Raises:

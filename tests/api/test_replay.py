@@ -20,7 +20,7 @@ from stream_erc.core.session import Session
 from stream_erc.events import EmotionEvent, Event, GivenTurn, Hypothesis, Samples
 from stream_erc.exceptions import AudioError, TurnsError
 from stream_erc.inference.acoustics import load_extractor
-from stream_erc.inference.emotion import EmotionClassifier, shipped_models
+from stream_erc.inference.emotion.classifier import open_classifier, shipped_models
 from stream_erc.inference.engine import Engine
 from stream_erc.inference.silero import SileroVad
 from stream_erc.inference.speaker_encoder import load_encoder
@@ -52,7 +52,7 @@ class LoudnessRecognizer:
 
 @pytest.fixture(scope="module")
 def engine(tiny_checkpoint) -> Engine:
-    classifier = EmotionClassifier(tiny_checkpoint, "cpu")
+    classifier = open_classifier(tiny_checkpoint, "cpu")
     assert classifier.acoustic_spec is not None
     return Engine(
         classifier,

@@ -8,14 +8,15 @@ import torch
 from stream_erc.core.work import ClassifyTurn
 from stream_erc.events import Features, Turn
 from stream_erc.exceptions import CheckpointError, DeviceError
-from stream_erc.inference.emotion import EmotionClassifier, compute_devices, resolve_device
+from stream_erc.inference.devices import compute_devices, on_gpu
+from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
 
 VOICE = np.random.default_rng(0).normal(size=88).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def classifier(tiny_checkpoint):
-    return EmotionClassifier(tiny_checkpoint, "cpu")
+    return open_classifier(tiny_checkpoint, "cpu")
 
 
 def turn(index, speaker, text, state=None, past=(), voice=None):
@@ -128,7 +129,7 @@ def test_what_a_turn_has_decides_how_sure_it_is(classifier, tiny_checkpoint, tmp
     config = json.loads((folder / "config.json").read_text())
     config["temperatures"] = {"10": [0.25] * 7, "01": [2.0] * 7}  # of words alone, of a voice alone
     (folder / "config.json").write_text(json.dumps(config))
-    calibrated = talk(EmotionClassifier(folder, "cpu"), TALK)[0]
+    calibrated = talk(open_classifier(folder, "cpu"), TALK)[0]
     plain = talk(classifier, TALK)[0]
     for (_, text, voice), ours, before in zip(TALK, calibrated, plain, strict=True):
         temperature = {(True, False): 0.25, (False, True): 2.0, (True, True): 0.5}[
@@ -143,9 +144,9 @@ def test_a_checkpoint_that_is_not_there_names_those_that_are(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"expected a checkpoint's folder or one of the shipped names \(.*got 'nope'"
     ):
-        EmotionClassifier("nope", "cpu")
+        open_classifier("nope", "cpu")
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        EmotionClassifier(tmp_path, "cpu")
+        open_classifier(tmp_path, "cpu")
 
 
 @pytest.mark.parametrize("harm", ["truncated", "labels", "encoder"])
@@ -162,22 +163,22 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tiny_checkpoint, tmp_path, 
     else:
         shutil.rmtree(folder / "text_encoder")
     with pytest.raises(CheckpointError) as caught:
-        EmotionClassifier(folder, "cpu")
+        open_classifier(folder, "cpu")
     assert "\n" not in str(caught.value) and "expected" in str(caught.value)
 
 
 def test_devices():
     assert compute_devices()[0].startswith("cpu")
-    assert resolve_device("cpu").type == "cpu"
+    assert not on_gpu("cpu")
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="expected a CUDA device"):
-            resolve_device("cuda")
+            on_gpu("cuda")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_states_stay_on_the_gpu_and_answers_equal_the_cpus(tiny_checkpoint, classifier):
-    gpu = EmotionClassifier(tiny_checkpoint, "cuda")
+    gpu = open_classifier(tiny_checkpoint, "cuda")
     emotions, states = talk(gpu, TALK)
     assert all(tensor.is_cuda for tensor in states[-1].tensors().values())
     for ours, theirs in zip(emotions, talk(classifier, TALK)[0], strict=True):

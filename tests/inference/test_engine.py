@@ -32,7 +32,7 @@ from stream_erc.events import (
     TurnCorrection,
 )
 from stream_erc.exceptions import CheckpointError, ProtocolMisuse, VoicesError
-from stream_erc.inference.emotion import EmotionClassifier
+from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
 from stream_erc.inference.engine import TEXT_ONLY, Engine, Stages
 from stream_erc.inference.workers import InlineWorker
 from stream_erc.sources.audio_files import AudioFile
@@ -82,7 +82,7 @@ def turn(index: int, text: str = "hello", acoustic: np.ndarray | None = None) ->
 
 @pytest.fixture(scope="module")
 def classifier(tiny_checkpoint) -> EmotionClassifier:
-    return EmotionClassifier(tiny_checkpoint, "cpu")
+    return open_classifier(tiny_checkpoint, "cpu")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from stream_erc.core.work import ClassifyTurn
 from stream_erc.events import Features, GivenTurn, Samples, Turn
 from stream_erc.exceptions import LabelsError
 from stream_erc.inference.acoustics import load_extractor
-from stream_erc.inference.emotion import EmotionClassifier
+from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
 from stream_erc.inference.engine import TEXT_ONLY, Engine
 from stream_erc.inference.label_examples import MAX_EXAMPLE_S, LabelExample, load_speech, read_label_examples
 from stream_erc.inference.workers import InlineWorker
@@ -224,7 +224,7 @@ def test_an_example_is_recognised_where_it_is_a_turn(
 
 
 def test_new_labels_leave_the_classifier_that_they_came_from_as_it_was(embedding_checkpoint: Path) -> None:
-    classifier = EmotionClassifier(embedding_checkpoint, "cpu")
+    classifier = open_classifier(embedding_checkpoint, "cpu")
     work = ClassifyTurn(0, Turn(0, 0, "oh no"), Features(None), (), None)
     ((before, state),) = classifier.classify([work])
     other = classifier.with_labels([("up", "yes", None), ("down", "no", None)])

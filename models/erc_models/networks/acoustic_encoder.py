@@ -49,7 +49,6 @@ class AcousticEncoder(nn.Module):
 
     centre: Tensor
     scale: Tensor
-    _group: Tensor
 
     def __init__(self, config: AcousticEncoderConfig) -> None:
         super().__init__()
@@ -57,8 +56,6 @@ class AcousticEncoder(nn.Module):
         total, d = sum(config.audio_groups), config.hidden
         self.register_buffer("centre", torch.zeros(total))
         self.register_buffer("scale", torch.ones(total))
-        group = torch.arange(len(config.audio_groups)).repeat_interleave(torch.tensor(config.audio_groups))
-        self.register_buffer("_group", group, persistent=False)
         bound = 1 / math.sqrt(total)
         self.projection = nn.Parameter(torch.empty(d, total).uniform_(-bound, bound))
         self.average = nn.Parameter(torch.zeros(total))
@@ -75,8 +72,9 @@ class AcousticEncoder(nn.Module):
         """Map features (N, D) to their logarithmic scale; NaN stays."""
         limit = math.sinh(self.config.clip)
         x = ((audio - self.centre) / self.scale).clamp(-limit, limit)
+        size = x.abs()
         # arcsinh, written out: torch.asinh takes eight times as long on a CPU
-        return torch.copysign(torch.log(x.abs() + (x * x + 1).sqrt()), x)
+        return torch.log(size + (x * x + 1).sqrt()) * (x / size.clamp(min=_TINY))
 
     def project(self, audio: Tensor, mask: Tensor) -> Tensor:
         """Project turns to the space in which speakers' means are kept; 0 is the average voice.
@@ -88,8 +86,8 @@ class AcousticEncoder(nn.Module):
         Returns:
             (N, d); 0 for a turn without any group.
         """
-        known = (self.compress(audio) - self.average).nan_to_num(0.0)
-        known = torch.where(mask.index_select(1, self._group), known, 0.0)
+        measured = columns(mask, self.config.audio_groups) & (audio == audio)  # NaN is unequal to itself
+        known = torch.where(measured, self.compress(audio) - self.average, 0.0)
         return F.linear(known, self.projection)
 
     def initial(self, rows: int) -> tuple[Tensor, Tensor]:
@@ -180,12 +178,23 @@ class AcousticEncoder(nn.Module):
         return encoder.eval(), head.eval()
 
 
+_TINY = 1e-30
+"""Below every feature, so that the sign of 0 is 0."""
+
 _EXACT = ("centre", "scale", "average")
 """Tensors stored in fp32: the units of functionals exceed the range of fp16."""
 
 
 def _text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def columns(mask: Tensor, groups: tuple[int, ...]) -> Tensor:
+    """Spread a mask of groups (N, G) over their features: bool (N, D), or (N, 1) for a single group."""
+    if len(groups) == 1:
+        return mask
+    spread = [one.expand(-1, size) for one, size in zip(mask.split(1, 1), groups, strict=True)]
+    return torch.cat(spread, 1)
 
 
 def earlier_means(projected: Tensor, present: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:

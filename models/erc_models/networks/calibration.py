@@ -47,7 +47,8 @@ class Calibration:
             return logits / self.temperature
         table, row_of = (tensor.to(logits.device) for tensor in self._tables)
         present = torch.cat([text_mask.unsqueeze(1), audio_mask], 1).long()  # (N, 1 + G)
-        row = row_of[(present << torch.arange(present.shape[1], device=present.device)).sum(1)]
+        bits = [1 << i for i in range(present.shape[1])]
+        row = row_of[(present * torch.tensor(bits, device=present.device)).sum(1)]
         return logits / table[row, logits.argmax(1)].unsqueeze(1)
 
     @cached_property

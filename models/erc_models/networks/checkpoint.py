@@ -12,19 +12,23 @@ A checkpoint is named after its folder. Weights are fp32 in memory.
 """
 
 import copy
-import difflib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import erc_models
 from erc_models.networks.calibration import Calibration
+from erc_models.networks.checkpoint_files import (
+    FORMAT,
+    CheckpointProblem,
+    build,
+    read_config,
+    text_encoder_folder,
+)
 from erc_models.networks.linear import Linear, LinearConfig
 from erc_models.networks.mmmie import Mmmie, MmmieConfig
 from erc_models.networks.multiemo import MultiEmo, MultiEmoConfig
@@ -32,7 +36,8 @@ from erc_models.networks.sentemocontext import SentEmoContext, SentEmoContextCon
 from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
 from erc_models.networks.speaker_multitask import SpeakerMultitask, SpeakerMultitaskConfig
 from erc_models.networks.streaming import StreamingModel
-from erc_models.networks.text_encoder import TextEncoder, TextEncoderConfig
+from erc_models.networks.text_encoder import TextEncoder
+from erc_models.networks.text_windows import TextEncoderConfig
 
 ARCHITECTURES: Mapping[str, tuple[type[StreamingModel], type]] = {
     "si_lstm": (SiLstm, SiLstmConfig),
@@ -44,12 +49,7 @@ ARCHITECTURES: Mapping[str, tuple[type[StreamingModel], type]] = {
 }
 """Name -> (network, its configuration). A new network is one file and one entry."""
 
-FORMAT = 1
 _FP16_MAX = 65504.0
-
-
-class CheckpointProblem(ValueError):
-    """A checkpoint is missing, damaged or incompatible; the message is one line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,43 +82,6 @@ class Checkpoint:
     def calibration(self) -> Calibration:
         """The checkpoint's temperatures."""
         return Calibration(self.temperature, self.temperatures)
-
-
-def folders() -> list[Path]:
-    """Return the folders of shipped checkpoints: in an installed wheel, in a checkout."""
-    package = Path(erc_models.__file__).resolve().parent
-    return [path for path in (package / "checkpoints", package.parent / "checkpoints") if path.is_dir()]
-
-
-def available(parents: Sequence[Path] | None = None) -> dict[str, Path]:
-    """List the shipped checkpoints, name -> folder, in `parents` or else in `folders()`.
-
-    Beside them lie networks of speakers (``model.onnx``), which are no checkpoints.
-    """
-    return {
-        folder.name: folder
-        for parent in (folders() if parents is None else parents)
-        for folder in sorted(parent.iterdir())
-        if (folder / "config.json").is_file() and not (folder / "model.onnx").is_file()
-    }
-
-
-def resolve(name_or_path: str | Path, parents: Sequence[Path] | None = None) -> Path:
-    """Return the folder of a checkpoint, given the name of a shipped one or a path.
-
-    Raises:
-        CheckpointProblem: there is no such folder; the message lists the shipped names.
-    """
-    shipped = available(parents)
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return path
-    names = ", ".join(shipped) or "none"
-    raise CheckpointProblem(
-        f"expected a checkpoint's folder or one of the shipped names ({names}), got {str(name_or_path)!r}"
-    )
 
 
 def save(folder: Path, checkpoint: Checkpoint, card: str, text_encoder_folder: str = "text_encoder") -> None:
@@ -227,26 +190,6 @@ def load(folder: Path, device: torch.device | str = "cpu", *, text_encoder: bool
     )
 
 
-def read_config(folder: Path) -> dict:
-    """Read and check a checkpoint's config.json; the weights are not loaded."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointProblem(f"expected a checkpoint with config.json in {folder}, found none")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointProblem(f"{path}: expected JSON, got {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise CheckpointProblem(f"{path}: expected a checkpoint of format {FORMAT}, got {found!r}")
-    return config
-
-
-def text_encoder_folder(folder: Path, config: Mapping) -> Path:
-    """Return the folder of a checkpoint's text encoder, given its config.json."""
-    return folder / str(config.get("text_encoder_folder", "text_encoder"))
-
-
 def _load_weights(network: StreamingModel, path: Path) -> None:
     if not path.is_file():
         raise CheckpointProblem(f"expected weights at {path}, found no such file")
@@ -290,30 +233,3 @@ def load_text_encoder(folder: Path, device: torch.device | str = "cpu") -> TextE
     if encoder.dim != dim:
         raise CheckpointProblem(f"{place}: expected text features of size {dim}, got {encoder.dim}")
     return encoder.float().to(device).eval().requires_grad_(False)
-
-
-T = TypeVar("T")
-
-
-def build(kind: type[T], table: Mapping, where: str) -> T:
-    """Build a configuration dataclass from a table of TOML or JSON.
-
-    Raises:
-        ValueError: a key is unknown (the message names the nearest known one) or a value has the wrong type.
-    """
-    known = {f.name: f for f in fields(kind)}
-    values = {}
-    for key, value in table.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{where}: expected one of {', '.join(known)}, got {key!r}{hint}")
-        default = known[key].default
-        if isinstance(value, list):
-            value = tuple(value)
-        if isinstance(default, float) and type(value) is int:
-            value = float(value)
-        if isinstance(default, (bool, int, float, str, tuple)) and type(value) is not type(default):
-            raise ValueError(f"{where}: {key}: expected a {type(default).__name__}, got {value!r}")
-        values[key] = value
-    return kind(**values)

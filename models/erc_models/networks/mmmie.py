@@ -210,6 +210,10 @@ class Mmmie(StreamingModel[MmmieState]):
         ranks = F.pad(state.ranks, (0, more), value=-1)
         return MmmieState(state.window, state.filled, state.cells, state.met, ranks)
 
+    def hear(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Return the reduced acoustic features (N, V); see `StreamingModel.hear`."""
+        return self.reduce.hear(audio, mask)
+
     def advance(self, x: TurnInput, speaker: Tensor, state: MmmieState) -> tuple[Tensor, MmmieState]:
         """Read one turn of each conversation; see `StreamingModel.step`."""
         mask = presence(x)  # (2, B)
@@ -292,7 +296,8 @@ class Mmmie(StreamingModel[MmmieState]):
         config, mask = self.config, presence(x)
         both = mask.all(0)
         losses = {"mine": -config.mutual_weight * self.mine(f[0, both], f[1, both])}
-        for index, (name, h) in enumerate({"text": x.text, "audio": self.reduce.acoustics(x)}.items()):
+        voice = self.reduce.acoustics(x.audio, x.audio_mask)
+        for index, (name, h) in enumerate({"text": x.text, "audio": voice}.items()):
             there = mask[index]
             given, features, club = h[there], f[index, there], self.club[name]
             losses[f"club_{name}"] = config.redundancy_weight * club.bound(given, features)

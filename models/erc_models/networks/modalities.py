@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from erc_models.networks.acoustic_encoder import AcousticEncoder, AcousticEncoderConfig
-from erc_models.networks.streaming import TurnInput
+from erc_models.networks.acoustic_encoder import AcousticEncoder, AcousticEncoderConfig, columns
+from erc_models.networks.streaming import TurnInput, with_row
 
 
 def presence(x: TurnInput) -> Tensor:
@@ -64,19 +64,16 @@ class InputReduction(nn.Module):
 
     audio_mean: Tensor
     audio_std: Tensor
-    _group: Tensor
 
     def __init__(self, text_dim: int, audio_groups: tuple[int, ...], width: int, clip: float = 5.0) -> None:
         super().__init__()
         total, groups = sum(audio_groups), len(audio_groups)
-        self.clip = clip
+        self.audio_groups, self.clip = audio_groups, clip
         self.text = nn.Linear(text_dim, width)
         self.audio = nn.Linear(total + groups, width, bias=False)  # the last columns are the biases
         self.norm = ModalityNorm(2, width)
         self.register_buffer("audio_mean", torch.zeros(total))
         self.register_buffer("audio_std", torch.ones(total))
-        group = torch.arange(groups).repeat_interleave(torch.tensor(audio_groups))
-        self.register_buffer("_group", group, persistent=False)
 
     def set_normalisation(self, mean: Tensor, std: Tensor) -> None:
         """Set the mean and standard deviation (D_audio,) of the acoustic features."""
@@ -85,20 +82,22 @@ class InputReduction(nn.Module):
 
     def forward(self, x: TurnInput) -> Tensor:
         """Reduce turns (N, ...) to tokens (2, N, d)."""
-        known, mask = self.acoustics(x), x.audio_mask
-        features, biases = self.audio.weight.t().split([known.shape[1], mask.shape[1]])
-        audio = torch.addmm(mask.to(known.dtype) @ biases, known, features)
-        return _tokens(self.text, self.norm, x, audio)
+        heard = self.hear(x.audio, x.audio_mask) if x.heard is None else x.heard
+        return _tokens(self.text, self.norm, x, heard)
 
-    def acoustics(self, x: TurnInput) -> Tensor:
+    def hear(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Return the audio vectors (N, d) of acoustic features (N, D_audio) under a mask (N, G)."""
+        known = self.acoustics(audio, mask)
+        features, biases = self.audio.weight.t().split([known.shape[1], mask.shape[1]])
+        return torch.addmm(mask.to(known.dtype) @ biases, known, features)
+
+    def acoustics(self, audio: Tensor, mask: Tensor) -> Tensor:
         """Return the normalised acoustic features (N, D_audio).
 
         A feature that was not measured is set to its mean, 0; an absent group is 0 and has no bias.
         """
-        known = normalise(x.audio, self.audio_mean, self.audio_std, self.clip)
-        mask = x.audio_mask
-        known *= mask if mask.shape[1] == 1 else mask.index_select(1, self._group)
-        return known
+        known = normalise(audio, self.audio_mean, self.audio_std, self.clip)
+        return torch.where(columns(mask, self.audio_groups), known, 0.0)
 
 
 class VoiceReduction(nn.Module):
@@ -154,6 +153,10 @@ class VoiceReduction(nn.Module):
         self.voice.bias.copy_(found.bias)
         self.voice.out.load_state_dict(found.out.state_dict())
 
+    def hear(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Return the voices (N, hidden) of acoustic features (N, D_audio) under a mask (N, G)."""
+        return self.voice.project(audio, mask)
+
     def forward(self, x: TurnInput, speaker: Tensor, voices: Tensor) -> tuple[Tensor, Tensor]:
         """Reduce one turn of each conversation.
 
@@ -168,11 +171,12 @@ class VoiceReduction(nn.Module):
         row = speaker.view(-1, 1, 1).expand(-1, 1, voices.shape[2])
         past = voices.gather(1, row).squeeze(1)  # (B, hidden + 1)
         mean, count = past[:, :-1], past[:, -1]
-        projected, present = self.voice.project(x.audio, x.audio_mask), x.audio_mask.any(1)
+        projected = self.hear(x.audio, x.audio_mask) if x.heard is None else x.heard
+        present = x.audio_mask.any(1)
         heard = self.voice.read(projected, present, mean, count)
         mean, count = self.voice.update(projected, present, mean, count)
         after = torch.cat([mean, count.unsqueeze(1)], 1)
-        return _tokens(self.text, self.norm, x, self.audio(heard)), voices.scatter(1, row, after.unsqueeze(1))
+        return _tokens(self.text, self.norm, x, self.audio(heard)), with_row(voices, speaker, after)
 
     def dialogue(self, x: TurnInput, speaker: Tensor) -> Tensor:
         """Return tokens (2, B T, d) of whole dialogues (B, T, ...), the same as `forward` turn by turn."""

@@ -207,6 +207,10 @@ class MultiEmo(StreamingModel[MultiEmoState]):
         fresh = self.context.start.expand(state.batch, more, -1, -1)
         return MultiEmoState(state.window, state.heard, state.memory, torch.cat([state.speakers, fresh], 1))
 
+    def hear(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Return the reduced acoustic features (N, V); see `StreamingModel.hear`."""
+        return self.reduce.hear(audio, mask)
+
     def advance(self, x: TurnInput, speaker: Tensor, state: MultiEmoState) -> tuple[Tensor, MultiEmoState]:
         """Read one turn of each conversation; see `StreamingModel.step`."""
         tokens, mask = self._tokens(x)

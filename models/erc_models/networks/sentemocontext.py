@@ -221,6 +221,10 @@ class SentEmoContext(StreamingModel[SentEmoContextState]):
         scaled = embeddings * self.config.embedding**0.5  # to a variance of about 1
         return self.head(self._drop(scaled))
 
+    def hear(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Return the reduced acoustic features (N, V); see `StreamingModel.hear`."""
+        return self.reduce.hear(audio, mask)
+
     def advance(
         self, x: TurnInput, speaker: Tensor, state: SentEmoContextState
     ) -> tuple[Tensor, SentEmoContextState]:

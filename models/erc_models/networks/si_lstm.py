@@ -24,7 +24,7 @@ from erc_models.networks.modalities import (
     VoiceReduction,
     presence,
 )
-from erc_models.networks.streaming import State, StreamingModel, TurnInput
+from erc_models.networks.streaming import State, StreamingModel, TurnInput, with_row
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class SpeakerLstm(nn.Module):
         if self.config.updated_speaker:
             mapped = F.linear(after, self.from_speaker[: 8 * d], self.bias[: 8 * d])
         gates = mapped[:, : 8 * d].view(-1, 2, 4 * d).transpose(0, 1)
-        return gates, speakers.scatter(1, row, after.unsqueeze(1))
+        return gates, with_row(speakers, speaker, after)
 
     def step(
         self, x: Tensor, z: Tensor | None, mask: Tensor, speaker: Tensor, cells: Tensor, speakers: Tensor
@@ -300,6 +300,10 @@ class SiLstm(StreamingModel[SiLstmState]):
         rows = torch.cat([state.speakers, start.expand(state.batch, more, -1)], 1)
         voices = F.pad(state.voices, (0, 0, 0, more))
         return SiLstmState(state.window, state.key_bias, state.cells, rows, voices)
+
+    def hear(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Return the reduced acoustic features (N, V); see `StreamingModel.hear`."""
+        return self.reduce.hear(audio, mask)
 
     def advance(self, x: TurnInput, speaker: Tensor, state: SiLstmState) -> tuple[Tensor, SiLstmState]:
         """Read one turn of each conversation; see `StreamingModel.step`."""

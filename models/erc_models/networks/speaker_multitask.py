@@ -216,6 +216,10 @@ class SpeakerMultitask(StreamingModel[SpeakerMultitaskState]):
             F.pad(state.count, (0, more)),
         )
 
+    def hear(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Return the reduced acoustic features (N, V); see `StreamingModel.hear`."""
+        return self.reduce.hear(audio, mask)
+
     def advance(
         self, x: TurnInput, speaker: Tensor, state: SpeakerMultitaskState
     ) -> tuple[Tensor, SpeakerMultitaskState]:

@@ -32,6 +32,7 @@ class TurnInput:
         audio_mask: bool (B, G), whether the turn has each group of acoustic features.
         vision: visual features (B, D_vision), or None. No network here needs them; MultiEMO can read them.
         vision_mask: bool (B,), or None with `vision`.
+        heard: what `StreamingModel.hear` made of `audio` (B, V), which then is not read; or None.
     """
 
     text: Tensor
@@ -40,6 +41,7 @@ class TurnInput:
     audio_mask: Tensor
     vision: Tensor | None = None
     vision_mask: Tensor | None = None
+    heard: Tensor | None = None
 
     def turn(self, index: int) -> "TurnInput":
         """Return turn `index` of whole dialogues: (B, T, ...) -> (B, ...)."""
@@ -134,6 +136,14 @@ class StreamingModel(nn.Module, Generic[S]):
         """Step without growing: every speaker index must have a row. Never synchronises with the device."""
         raise NotImplementedError
 
+    def hear(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Reduce acoustic features (N, D_audio), (N, G) to what the network reads of them, (N, V).
+
+        It is the part of the network that neither reads nor changes a state, so that it can run before the
+        turn's place in the conversation is known. By default it is nothing: V is D_audio.
+        """
+        return audio
+
     def step(self, x: TurnInput, speaker: Tensor, state: S) -> tuple[Tensor, S]:
         """Read one turn of each conversation.
 
@@ -212,6 +222,12 @@ def state_to_bytes(state: State) -> bytes:
     return tensors_to_bytes(
         {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
     )
+
+
+def with_row(rows: Tensor, index: Tensor, row: Tensor) -> Tensor:
+    """Return `rows` (N, S, D) with `row` (N, D) at `index`, int64 (N,); scatter takes ten times as long."""
+    here = torch.arange(rows.shape[1], device=rows.device) == index.unsqueeze(1)  # (N, S)
+    return torch.where(here.unsqueeze(2), row.unsqueeze(1), rows)
 
 
 def stack(model: StreamingModel[S], states: Sequence[S]) -> S:

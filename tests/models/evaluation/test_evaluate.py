@@ -16,11 +16,11 @@ from erc_models.evaluation.evaluation_report import Request, as_json
 from erc_models.evaluation.prediction import predict, readable
 from erc_models.networks.checkpoint import ARCHITECTURES, Checkpoint, load, save
 from erc_models.networks.si_lstm import SiLstm
-from erc_models.networks.text_encoder import TextWindow
+from erc_models.networks.text_windows import TextWindow
 
 from stream_erc.core.work import ClassifyTurn
 from stream_erc.events import Features, Turn
-from stream_erc.inference.emotion import EmotionClassifier
+from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_scored_is_what_the_runtime_says_turn_by_turn(checkpoint: Checkpoint, ti
     features = evaluation_sets.featurise(checkpoint, dialogues, audio)
     found = predict(checkpoint.network, features, "all", checkpoint.calibration)
 
-    classifier = EmotionClassifier(tiny_checkpoint, "cpu")
+    classifier = open_classifier(tiny_checkpoint, "cpu")
     expected, row = [], 0
     for dialogue in dialogues:
         state: object = None

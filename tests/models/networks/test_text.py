@@ -2,7 +2,8 @@
 
 import pytest
 from erc_models.networks.text import repair_text
-from erc_models.networks.text_encoder import TextEncoder, TextEncoderConfig, TextWindow
+from erc_models.networks.text_encoder import TextEncoder
+from erc_models.networks.text_windows import TextEncoderConfig, TextWindow
 
 
 @pytest.mark.parametrize(

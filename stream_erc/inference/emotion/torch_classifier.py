@@ -1,97 +1,50 @@
-"""Turns -> emotions: a checkpoint's networks, run in batches. The only importer of `erc_models`.
+"""A checkpoint's networks in torch: on a GPU, and where there are no graphs.
 
-The classifier holds only weights: the memory of a conversation is passed in with each turn and returned as a
-new value. On a GPU, its tensors stay on the GPU; only probabilities are copied back.
+On a GPU the memory of a conversation stays there; only probabilities are copied back.
 """
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from erc_models.networks import checkpoint as checkpoints
+from erc_models.networks import checkpoint_files
 from erc_models.networks.calibration import Calibration
 from erc_models.networks.prototypes import fit
 from erc_models.networks.sentemocontext import Relabelled, SentEmoContext
 from erc_models.networks.streaming import State, TurnInput, state_to_bytes, step_each
-from erc_models.networks.text_encoder import TextWindow
+from erc_models.networks.text_windows import TextWindow
 
 from stream_erc.core.work import ClassifyTurn, ConversationState
 from stream_erc.events import Emotion, Features, Turn, Vector
-from stream_erc.exceptions import CheckpointError, DeviceError, LabelsError
+from stream_erc.exceptions import CheckpointError, LabelsError
 from stream_erc.inference.acoustics import FeatureSpec
+from stream_erc.inference.emotion.classifier import shipped_models
 
 EXAMPLES_TOGETHER = 64
 """Batch size for the examples of labels."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShippedModel:
-    """A shipped checkpoint as listed by ``stream-erc models``."""
-
-    name: str
-    architecture: str
-    labels: tuple[str, ...]
-    summary: str
-    folder: Path
-
-
-def shipped_models() -> list[ShippedModel]:
-    """Return the checkpoints that ship with the package."""
-    found = []
-    for name, folder in checkpoints.available().items():
-        try:
-            config = checkpoints.read_config(folder)
-        except checkpoints.CheckpointProblem as problem:
-            raise CheckpointError(str(problem)) from problem
-        about = config.get("about", {})
-        summary = str(about.get("summary", ""))
-        found.append(ShippedModel(name, config["architecture"], tuple(config["labels"]), summary, folder))
-    return found
-
-
-def compute_devices() -> list[str]:
-    """Return descriptions of the devices that networks can run on: the CPU and each CUDA device."""
-    gpus = range(torch.cuda.device_count())
-    return [f"cpu ({torch.get_num_threads()} threads)"] + [
-        f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in gpus
-    ]
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is the GPU if there is one.
-
-    Raises:
-        DeviceError: CUDA was requested, but is not available.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise DeviceError("expected a CUDA device (--device cuda), found none: use --device cpu or auto")
-    return torch.device(name)
-
-
-class EmotionClassifier:
+class TorchClassifier:
     """A checkpoint's text encoder and conversation network.
 
     Args:
         model: the name of a shipped checkpoint, or a folder.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: torch's name of the device.
         warm: whether to load the text encoder now; otherwise `warm_up` does.
 
     Raises:
         CheckpointError: no such checkpoint, or it is damaged.
-        DeviceError: no such device.
     """
 
-    def __init__(self, model: str | Path, device: str = "auto", *, warm: bool = True) -> None:
-        self.device = resolve_device(device)
+    def __init__(self, model: str | Path, device: str = "cpu", *, warm: bool = True) -> None:
+        self.device = torch.device(device)
         try:
-            self._folder = checkpoints.resolve(model)
+            self._folder = checkpoint_files.resolve(model)
             self._checkpoint = checkpoints.load(self._folder, self.device, text_encoder=warm)
-        except checkpoints.CheckpointProblem as problem:
+        except checkpoint_files.CheckpointProblem as problem:
             raise CheckpointError(str(problem)) from problem
         self._text_encoder, self.warm = self._checkpoint.text_encoder, warm
         self._network = self._checkpoint.network
@@ -113,7 +66,7 @@ class EmotionClassifier:
             return
         try:
             self._text_encoder = checkpoints.load_text_encoder(self._folder, self.device)
-        except checkpoints.CheckpointProblem as problem:
+        except checkpoint_files.CheckpointProblem as problem:
             raise CheckpointError(str(problem)) from problem
         self.warm = True
 
@@ -148,7 +101,7 @@ class EmotionClassifier:
             )
 
     @torch.inference_mode()
-    def with_labels(self, examples: Sequence[tuple[str, str, Vector | None]]) -> "EmotionClassifier":
+    def with_labels(self, examples: Sequence[tuple[str, str, Vector | None]]) -> "TorchClassifier":
         """Return a classifier with the same network that predicts labels given by examples.
 
         Weights and conversation states stay the same.

@@ -1,0 +1,44 @@
+"""Which device networks run on. A machine without the driver of a GPU is told so without importing torch."""
+
+import sys
+from ctypes import CDLL
+from typing import Literal
+
+from stream_erc.exceptions import DeviceError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def on_gpu(device: Device | str) -> bool:
+    """Return whether ``auto``, ``cpu`` or ``cuda`` means the GPU: ``auto`` does if there is one.
+
+    Raises:
+        DeviceError: CUDA was requested, but is not available.
+    """
+    wanted = device.startswith("cuda")
+    if device == "cpu" or not (wanted or _has_driver()):
+        return False
+    import torch
+
+    if torch.cuda.is_available():
+        return True
+    if wanted:
+        raise DeviceError("expected a CUDA device (--device cuda), found none: use --device cpu or auto")
+    return False
+
+
+def compute_devices() -> list[str]:
+    """Return descriptions of the devices that networks can run on: the CPU and each CUDA device."""
+    if not _has_driver():
+        return ["cpu"]
+    import torch
+
+    return ["cpu"] + [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+
+
+def _has_driver() -> bool:
+    try:
+        CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
