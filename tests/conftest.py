@@ -1,6 +1,7 @@
 """How tests are shared out among workers, and fixtures of several files, as a tiny checkpoint."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with random weights, a two-layer text encoder and eGeMAPS functionals."""
     import torch
     from erc_models.data.datasets import MELD_LABELS
+    from erc_models.formats.text_windows import TextEncoderConfig
     from erc_models.networks import checkpoint
     from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
     from erc_models.networks.text_encoder import TextEncoder
-    from erc_models.networks.text_windows import TextEncoderConfig
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     from stream_erc.inference.acoustics import AcousticExtractor
@@ -139,4 +140,15 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         about={"summary": "random weights"},
     )
     checkpoint.save(folder, made, "# tiny\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_graphs(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint with its graphs."""
+    from erc_models.export.graphs import export
+
+    folder = tmp_path_factory.mktemp("graphs") / "tiny"
+    shutil.copytree(tiny_checkpoint, folder)
+    export(folder)
     return folder

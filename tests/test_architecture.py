@@ -33,6 +33,7 @@ OTHERS = frozenset(
         "av",
         "cryptography",
         "erc_models",
+        "onnx",
         "prometheus_client",
         "pyarrow",
         "ray",
@@ -96,15 +97,19 @@ ROOMS: Mapping[str, Room] = {
         imports=rooms("stream_erc"), alone={"files": DISK, "tables": rooms("io", "pyarrow")}
     ),
     "stream_erc.inference": Room(
-        imports=rooms("stream_erc", "stream_erc.core"),
+        imports=rooms("stream_erc", "stream_erc.core", "stream_erc.inference.emotion"),
         touches=DISK | NUMBERS | ENGINES,
         alone={
             "workers": THREADS | CLOCK,
-            "emotion": rooms("erc_models"),
             "asr_sphinx": rooms("queue"),
             "asr_whisper": NETWORK,
         },
         reaches={"label_examples": rooms("stream_erc.sources")},
+    ),
+    "stream_erc.inference.emotion": Room(
+        imports=rooms("stream_erc", "stream_erc.core", "stream_erc.inference"),
+        touches=rooms("erc_models", "pathlib"),
+        alone={"torch_classifier": rooms("torch"), "graph_classifier": rooms("safetensors")},
     ),
     "stream_erc.protocol": Room(
         imports=rooms("stream_erc", "stream_erc.core", "stream_erc.inference"),
@@ -176,6 +181,7 @@ ROOMS: Mapping[str, Room] = {
             "stream_erc.core",
             "stream_erc.exports",
             "stream_erc.inference",
+            "stream_erc.inference.emotion",
             "stream_erc.protocol",
             "stream_erc.server",
             "stream_erc.server.stores",
@@ -184,25 +190,36 @@ ROOMS: Mapping[str, Room] = {
         alone={"report": rooms("av")},
     ),
     "erc_models": Room(),
+    "erc_models.formats": Room(imports=rooms("erc_models"), touches=DISK),
     "erc_models.networks": Room(
-        imports=rooms("erc_models"),
+        imports=rooms("erc_models", "erc_models.formats"),
         touches=NUMBERS | DISK,
         alone={"text_encoder": rooms("transformers")},
     ),
     "erc_models.data": Room(
-        imports=rooms("erc_models", "erc_models.networks"),
+        imports=rooms("erc_models", "erc_models.formats", "erc_models.networks"),
         touches=NUMBERS | DISK,
         alone={"overlap": TERMINAL},
     ),
     "erc_models.evaluation": Room(
-        imports=rooms("erc_models", "erc_models.networks", "erc_models.data"),
+        imports=rooms("erc_models", "erc_models.formats", "erc_models.networks", "erc_models.data"),
         touches=NUMBERS | DISK | TERMINAL,
         alone={"network_facts": CLOCK},
     ),
     "erc_models.training": Room(
-        imports=rooms("erc_models", "erc_models.networks", "erc_models.data", "erc_models.evaluation"),
+        imports=rooms(
+            "erc_models",
+            "erc_models.formats",
+            "erc_models.networks",
+            "erc_models.data",
+            "erc_models.evaluation",
+        ),
         touches=NUMBERS | DISK | TERMINAL,
         alone={"trainer": CLOCK},
+    ),
+    "erc_models.export": Room(
+        imports=rooms("erc_models", "erc_models.formats", "erc_models.networks"),
+        touches=NUMBERS | DISK | rooms("onnx"),
     ),
 }
 
@@ -376,6 +393,7 @@ PLANTED = [
     ("stream_erc.inference", "engine", "import threading"),
     ("stream_erc.inference", "engine", "from stream_erc.sources.audio_files import AudioFile"),
     ("stream_erc.inference", "workers", "from stream_erc.protocol.messages import Ping"),
+    ("stream_erc.inference.emotion", "graph_classifier", "import torch"),
     ("stream_erc.protocol", "encoding", "import asyncio"),
     ("stream_erc.protocol", "encoding", "from stream_erc.server.claim import Claim"),
     ("stream_erc.server", "connection", "import websockets"),
@@ -392,7 +410,10 @@ PLANTED = [
     ("stream_erc.cli", "main", "def f():\n    import sounddevice"),
     ("stream_erc.cli", "main", "import scripts.benchmark"),
     ("erc_models", "__init__", "import torch"),
+    ("erc_models.formats", "checkpoint_files", "import torch"),
+    ("erc_models.formats", "text_windows", "from erc_models.networks.text_encoder import TextEncoder"),
     ("erc_models.networks", "si_lstm", "from erc_models.data import batching"),
+    ("erc_models.networks", "checkpoint", "import onnx"),
     ("erc_models.networks", "si_lstm", "from stream_erc.events import Turn"),
     ("erc_models.networks", "si_lstm", "import transformers"),
     ("erc_models.data", "batching", "from erc_models.evaluation import metrics"),
@@ -401,6 +422,7 @@ PLANTED = [
     ("erc_models.evaluation", "metrics", "import time"),
     ("erc_models.training", "learner", "import stream_erc.audio"),
     ("erc_models.training", "learner", "import asyncio"),
+    ("erc_models.export", "graphs", "from erc_models.training.trainer import train"),
 ]
 
 
@@ -419,7 +441,11 @@ def test_every_row_has_a_planted_breach() -> None:
         ("stream_erc.core", "session", "import datetime"),
         ("stream_erc.core", "session", "from . import work\nfrom ..events import Turn"),
         ("stream_erc.inference", "workers", "import threading"),
-        ("stream_erc.inference", "emotion", "from erc_models.networks.streaming import State"),
+        (
+            "stream_erc.inference.emotion",
+            "torch_classifier",
+            "from erc_models.networks.streaming import State",
+        ),
         ("stream_erc.inference", "label_examples", "from stream_erc.sources.text_files import read_rows"),
         ("stream_erc.sources", "microphone", "import sounddevice"),
         ("stream_erc.server", "websocket", "from websockets.asyncio.server import serve"),

@@ -250,7 +250,7 @@ def _voices(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> int:
-    from stream_erc.inference.emotion.classifier import shipped_models
+    from stream_erc.inference.emotion.shipped import shipped_models
 
     models = shipped_models()
     for model in models:

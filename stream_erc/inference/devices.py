@@ -1,4 +1,4 @@
-"""Which device networks run on. A machine without the driver of a GPU is told so without importing torch."""
+"""The device that networks run on. Where there is no driver of a GPU, torch is not imported to say so."""
 
 import sys
 from ctypes import CDLL

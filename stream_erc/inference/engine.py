@@ -34,7 +34,8 @@ from stream_erc.events import Features, GivenTurn, KnownVoice, Samples, SpeakerA
 from stream_erc.exceptions import ConfigError, LabelsError, VoicesError
 from stream_erc.inference.acoustics import DeferredExtractor
 from stream_erc.inference.asr import Recognizer, check_engine, load_recognizer
-from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
+from stream_erc.inference.emotion.classifier import EmotionClassifier
+from stream_erc.inference.emotion.opening import open_classifier
 from stream_erc.inference.label_examples import Decode, LabelExample, load_speech, read_label_examples
 from stream_erc.inference.silero import SileroVad
 from stream_erc.inference.speaker_encoder import SpeakerEncoder, load_encoder

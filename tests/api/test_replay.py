@@ -20,7 +20,8 @@ from stream_erc.core.session import Session
 from stream_erc.events import EmotionEvent, Event, GivenTurn, Hypothesis, Samples
 from stream_erc.exceptions import AudioError, TurnsError
 from stream_erc.inference.acoustics import load_extractor
-from stream_erc.inference.emotion.classifier import open_classifier, shipped_models
+from stream_erc.inference.emotion.opening import open_classifier
+from stream_erc.inference.emotion.shipped import shipped_models
 from stream_erc.inference.engine import Engine
 from stream_erc.inference.silero import SileroVad
 from stream_erc.inference.speaker_encoder import load_encoder

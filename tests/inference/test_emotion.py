@@ -9,14 +9,21 @@ from stream_erc.core.work import ClassifyTurn
 from stream_erc.events import Features, Turn
 from stream_erc.exceptions import CheckpointError, DeviceError
 from stream_erc.inference.devices import compute_devices, on_gpu
-from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
+from stream_erc.inference.emotion.graph_classifier import GraphClassifier
+from stream_erc.inference.emotion.opening import open_classifier
+from stream_erc.inference.emotion.torch_classifier import TorchClassifier
 
 VOICE = np.random.default_rng(0).normal(size=88).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def classifier(tiny_checkpoint):
-    return open_classifier(tiny_checkpoint, "cpu")
+@pytest.fixture(scope="module", params=["torch", "graphs"])
+def classifier(request):
+    """A checkpoint in torch, and as graphs."""
+    found = open_classifier(
+        request.getfixturevalue({"torch": "tiny_checkpoint", "graphs": "tiny_graphs"}[request.param]), "cpu"
+    )
+    assert isinstance(found, TorchClassifier if request.param == "torch" else GraphClassifier)
+    return found
 
 
 def turn(index, speaker, text, state=None, past=(), voice=None):
@@ -123,14 +130,14 @@ def test_a_missing_voice_is_not_a_voice_of_zeros(classifier):
     np.testing.assert_array_equal(absent, unmeasured)
 
 
-def test_what_a_turn_has_decides_how_sure_it_is(classifier, tiny_checkpoint, tmp_path):
+def test_what_a_turn_has_decides_how_sure_it_is(tiny_checkpoint, tmp_path):
     folder = tmp_path / "calibrated"
     shutil.copytree(tiny_checkpoint, folder)
     config = json.loads((folder / "config.json").read_text())
     config["temperatures"] = {"10": [0.25] * 7, "01": [2.0] * 7}  # of words alone, of a voice alone
     (folder / "config.json").write_text(json.dumps(config))
     calibrated = talk(open_classifier(folder, "cpu"), TALK)[0]
-    plain = talk(classifier, TALK)[0]
+    plain = talk(open_classifier(tiny_checkpoint, "cpu"), TALK)[0]
     for (_, text, voice), ours, before in zip(TALK, calibrated, plain, strict=True):
         temperature = {(True, False): 0.25, (False, True): 2.0, (True, True): 0.5}[
             bool(text), voice is not None
@@ -165,6 +172,43 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tiny_checkpoint, tmp_path, 
     with pytest.raises(CheckpointError) as caught:
         open_classifier(folder, "cpu")
     assert "\n" not in str(caught.value) and "expected" in str(caught.value)
+
+
+@pytest.mark.parametrize("harm", ["weights", "encoder", "tokens"])
+def test_damaged_graphs_are_refused_in_one_line(tiny_graphs, tmp_path, harm):
+    folder = tmp_path / "harmed"
+    shutil.copytree(tiny_graphs, folder)
+    (encoder,) = folder.rglob("encoder.onnx")
+    path = {
+        "weights": folder / "model.safetensors",
+        "encoder": encoder.parent / "model.safetensors",
+        "tokens": encoder.parent / "tokenizer.json",
+    }[harm]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(CheckpointError) as caught:
+        open_classifier(folder, "cpu")
+    assert "\n" not in str(caught.value) and "expected" in str(caught.value)
+
+
+def test_graphs_of_other_settings_are_left_aside(tiny_graphs, tmp_path):
+    """A graph has its calibration within: with another, the checkpoint runs with torch until it is exported."""
+    folder = tmp_path / "changed"
+    shutil.copytree(tiny_graphs, folder)
+    assert isinstance(open_classifier(folder, "cpu"), GraphClassifier)
+    config = json.loads((folder / "config.json").read_text())
+    config["temperature"] = 2.0
+    (folder / "config.json").write_text(json.dumps(config))
+    assert isinstance(open_classifier(folder, "cpu"), TorchClassifier)
+
+
+@pytest.mark.parametrize("name", ["step.onnx", "voice.onnx"])
+def test_a_graph_that_is_cut_off_is_left_aside(tiny_graphs, tmp_path, name):
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny_graphs, folder)
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: len(whole) * 2 // 3])
+    assert isinstance(open_classifier(folder, "cpu"), TorchClassifier)
 
 
 def test_devices():

@@ -32,7 +32,8 @@ from stream_erc.events import (
     TurnCorrection,
 )
 from stream_erc.exceptions import CheckpointError, ProtocolMisuse, VoicesError
-from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
+from stream_erc.inference.emotion.classifier import EmotionClassifier
+from stream_erc.inference.emotion.opening import open_classifier
 from stream_erc.inference.engine import TEXT_ONLY, Engine, Stages
 from stream_erc.inference.workers import InlineWorker
 from stream_erc.sources.audio_files import AudioFile

@@ -20,7 +20,7 @@ from stream_erc.core.work import ClassifyTurn
 from stream_erc.events import Features, GivenTurn, Samples, Turn
 from stream_erc.exceptions import LabelsError
 from stream_erc.inference.acoustics import load_extractor
-from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
+from stream_erc.inference.emotion.opening import open_classifier
 from stream_erc.inference.engine import TEXT_ONLY, Engine
 from stream_erc.inference.label_examples import MAX_EXAMPLE_S, LabelExample, load_speech, read_label_examples
 from stream_erc.inference.workers import InlineWorker

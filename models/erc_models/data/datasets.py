@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from erc_models.networks.text import repair_text
+from erc_models.formats.text import repair_text
 
 DESCRIPTORS = (
     "duration",

@@ -24,7 +24,7 @@ from erc_models.data.datasets import (
     read_jsonl,
     untokenise,
 )
-from erc_models.networks.text import repair_text
+from erc_models.formats.text import repair_text
 
 MELD_COLUMNS = (
     *("Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID"),

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from erc_models.formats.text_windows import TextWindow
 from erc_models.networks.text_encoder import TextEncoder
-from erc_models.networks.text_windows import TextWindow
 
 
 def default_cache() -> Path:

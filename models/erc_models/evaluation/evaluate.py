@@ -33,8 +33,8 @@ from erc_models.evaluation import evaluation_sets
 from erc_models.evaluation.evaluation_report import Request, Result, as_json, command_of, report
 from erc_models.evaluation.prediction import predict, readable
 from erc_models.evaluation.speaker_scores import score_speakers
+from erc_models.formats.checkpoint_files import resolve
 from erc_models.networks.checkpoint import Checkpoint, load
-from erc_models.networks.checkpoint_files import resolve
 from erc_models.networks.speaker_multitask import SpeakerMultitask
 
 

@@ -12,8 +12,8 @@ from erc_models.data import datasets
 from erc_models.data.datasets import DAILYDIALOG_TO_MELD, MELD_LABELS, Dialogue, Utterance, relabel
 from erc_models.data.feature_store import NO_LABEL, FeatureSet
 from erc_models.data.text_features import text_features
+from erc_models.formats.text_windows import TextWindow
 from erc_models.networks.checkpoint import Checkpoint
-from erc_models.networks.text_windows import TextWindow
 
 TOGETHER = 10
 """Clips of one speaker in a dialogue."""

@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 import torch
 
+from erc_models.formats.checkpoint_files import build
 from erc_models.networks.checkpoint import ARCHITECTURES
-from erc_models.networks.checkpoint_files import build
 from erc_models.networks.streaming import State, StreamingModel, TurnInput, state_bytes
 
 TURNS = 40

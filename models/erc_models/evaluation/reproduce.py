@@ -28,8 +28,8 @@ from erc_models.data.text_features import default_cache
 from erc_models.evaluation import evaluation_sets, results
 from erc_models.evaluation.metrics import Predictions
 from erc_models.evaluation.prediction import predict, readable
+from erc_models.formats.checkpoint_files import resolve
 from erc_models.networks.checkpoint import Checkpoint, load
-from erc_models.networks.checkpoint_files import resolve
 
 CONFIGS = results.FOLDER.parent / "configs"
 

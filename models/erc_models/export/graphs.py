@@ -20,10 +20,10 @@ from torch.func import functional_call
 
 from erc_models.export.integer_linear import in_integers
 from erc_models.export.weights import store_outside
+from erc_models.formats import checkpoint_files
+from erc_models.formats.graph_files import SOURCE, STEP, TEXT_ENCODER, VOICE, graph_source
 from erc_models.networks import checkpoint as checkpoints
-from erc_models.networks import checkpoint_files
 from erc_models.networks.checkpoint import Checkpoint
-from erc_models.networks.graph_files import SOURCE, STEP, TEXT_ENCODER, VOICE, graph_source
 from erc_models.networks.streaming import TurnInput
 
 OPSET = 18

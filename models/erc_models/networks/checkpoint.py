@@ -21,14 +21,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from erc_models.networks.calibration import Calibration
-from erc_models.networks.checkpoint_files import (
+from erc_models.formats.checkpoint_files import (
     FORMAT,
     CheckpointProblem,
     build,
     read_config,
     text_encoder_folder,
 )
+from erc_models.formats.text_windows import TextEncoderConfig
+from erc_models.networks.calibration import Calibration
 from erc_models.networks.linear import Linear, LinearConfig
 from erc_models.networks.mmmie import Mmmie, MmmieConfig
 from erc_models.networks.multiemo import MultiEmo, MultiEmoConfig
@@ -37,7 +38,6 @@ from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
 from erc_models.networks.speaker_multitask import SpeakerMultitask, SpeakerMultitaskConfig
 from erc_models.networks.streaming import StreamingModel
 from erc_models.networks.text_encoder import TextEncoder
-from erc_models.networks.text_windows import TextEncoderConfig
 
 ARCHITECTURES: Mapping[str, tuple[type[StreamingModel], type]] = {
     "si_lstm": (SiLstm, SiLstmConfig),

@@ -234,7 +234,7 @@ class Mmmie(StreamingModel[MmmieState]):
         window = torch.stack(windows).permute(2, 0, 1, 3, 4)
         after = MmmieState(
             window=torch.where(stepped[:, None, ..., None], window, state.window),
-            filled=torch.where(stepped, there.transpose(0, 1)[..., 1:], state.filled),
+            filled=(stepped & there.transpose(0, 1)[..., 1:]) | (~stepped & state.filled),
             cells=torch.cat([h, c], -1).transpose(0, 1),
             met=state.met + new,
             ranks=state.ranks.scatter(1, row, torch.where(new, rank, known).unsqueeze(1)),

@@ -82,7 +82,7 @@ class State:
     @property
     def speakers_known(self) -> int:
         """Number of speakers that have a row (S)."""
-        return int(getattr(self, self.PER_SPEAKER[0]).shape[1]) if self.PER_SPEAKER else 0
+        return getattr(self, self.PER_SPEAKER[0]).shape[1] if self.PER_SPEAKER else 0
 
     def to(self, device: torch.device | str) -> Self:
         """Move the state to another device."""

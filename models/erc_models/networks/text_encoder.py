@@ -1,6 +1,6 @@
 """The text encoder, which reads the target turn with a few speaker-prefixed past turns.
 
-A window (`erc_models.networks.text_windows`) goes through a transformers model; the target's tokens carry
+A window (`erc_models.formats.text_windows`) goes through a transformers model; the target's tokens carry
 token type 1 and the text feature is the mean of their last hidden states, so the past informs the vector but
 only the target is described by it (the CoMPM / EmoBERTa recipe with past turns only).
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from erc_models.networks.text_windows import TextEncoderConfig, TextWindow, WindowTokenizer
+from erc_models.formats.text_windows import TextEncoderConfig, TextWindow, WindowTokenizer
 
 
 class TextEncoder(nn.Module):

@@ -35,8 +35,8 @@ from erc_models.data.text_features import default_cache
 from erc_models.evaluation import evaluation_sets
 from erc_models.evaluation.metrics import NEUTRAL, Floats, Integers, expected_calibration_error
 from erc_models.evaluation.prediction import masks, predict
+from erc_models.formats.checkpoint_files import resolve
 from erc_models.networks.checkpoint import Checkpoint, load
-from erc_models.networks.checkpoint_files import resolve
 from erc_models.training.prepare import Clips, compose
 
 FOLDS = 10

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from erc_models.data.asr_noise import Vocabulary, corrupt
 from erc_models.data.datasets import Dialogue
 from erc_models.data.feature_store import DialogueBatch
+from erc_models.formats.text_windows import TextWindow, windows
 from erc_models.networks.text_encoder import TextEncoder
-from erc_models.networks.text_windows import TextWindow, windows
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from erc_models.formats.checkpoint_files import build
 from erc_models.networks.checkpoint import ARCHITECTURES
-from erc_models.networks.checkpoint_files import build
 from erc_models.training.fine_tuning import FineTuning
 
 

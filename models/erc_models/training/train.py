@@ -27,13 +27,13 @@ from erc_models.evaluation import results
 from erc_models.evaluation.evaluation_report import command_of
 from erc_models.evaluation.metrics import Predictions
 from erc_models.evaluation.prediction import positions
+from erc_models.formats.checkpoint_files import build, resolve, text_encoder_folder
+from erc_models.formats.checkpoint_files import read_config as read_checkpoint_config
+from erc_models.formats.text_windows import TextEncoderConfig
 from erc_models.networks.checkpoint import ARCHITECTURES, Checkpoint, load, save
-from erc_models.networks.checkpoint_files import build, resolve, text_encoder_folder
-from erc_models.networks.checkpoint_files import read_config as read_checkpoint_config
 from erc_models.networks.si_lstm import SiLstm
 from erc_models.networks.streaming import StreamingModel
 from erc_models.networks.text_encoder import TextEncoder
-from erc_models.networks.text_windows import TextEncoderConfig
 from erc_models.training import label_bias
 from erc_models.training.fine_tuning import prepare_encoder
 from erc_models.training.learner import Corpus, Learner, dev_scores, labelled_logits

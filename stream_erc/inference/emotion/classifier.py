@@ -1,38 +1,11 @@
-"""What a classifier is, and how one is opened.
+"""The classifier that an engine asks. It holds weights only: the memory of a conversation comes and goes."""
 
-A classifier holds only weights: the memory of a conversation is passed in with each turn and returned as a
-new value. On the CPU a checkpoint's graphs run in ONNX Runtime, without torch; on a GPU, and where a
-checkpoint has no graphs, its networks run with torch.
-"""
-
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
-
-from erc_models.networks import checkpoint_files
-from erc_models.networks.checkpoint_files import CheckpointProblem
 
 from stream_erc.core.work import ClassifyTurn, ConversationState
 from stream_erc.events import Emotion, Vector
-from stream_erc.exceptions import CheckpointError
 from stream_erc.inference.acoustics import FeatureSpec
-from stream_erc.inference.devices import on_gpu
-from stream_erc.inference.emotion.graph_files import find_graphs
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ShippedModel:
-    """A shipped checkpoint as listed by ``stream-erc models``."""
-
-    name: str
-    architecture: str
-    labels: tuple[str, ...]
-    summary: str
-    folder: Path
 
 
 class EmotionClassifier(Protocol):
@@ -90,46 +63,3 @@ class EmotionClassifier(Protocol):
         Raises:
             LabelsError: the network has no embedding space, or there are fewer than two labels.
         """
-
-
-def open_classifier(model: str | Path, device: str = "auto", *, warm: bool = True) -> EmotionClassifier:
-    """Open a checkpoint.
-
-    Args:
-        model: the name of a shipped checkpoint, or a folder.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        warm: whether to load everything now.
-
-    Raises:
-        CheckpointError: no such checkpoint, or it is damaged.
-        DeviceError: no such device.
-    """
-    gpu = on_gpu(device)
-    if not gpu:
-        try:
-            folder = checkpoint_files.resolve(model)
-            graphs = find_graphs(folder)
-        except CheckpointProblem as problem:
-            raise CheckpointError(str(problem)) from problem
-        if graphs is not None:
-            from stream_erc.inference.emotion.graph_classifier import GraphClassifier
-
-            return GraphClassifier(folder, graphs)
-        log.info("%s: running with torch, since it has no graphs of its own weights", folder)
-    from stream_erc.inference.emotion.torch_classifier import TorchClassifier
-
-    return TorchClassifier(model, "cuda" if gpu else "cpu", warm=warm)
-
-
-def shipped_models() -> list[ShippedModel]:
-    """Return the checkpoints that ship with the package."""
-    found = []
-    for name, folder in checkpoint_files.available().items():
-        try:
-            config = checkpoint_files.read_config(folder)
-        except CheckpointProblem as problem:
-            raise CheckpointError(str(problem)) from problem
-        about = config.get("about", {})
-        summary = str(about.get("summary", ""))
-        found.append(ShippedModel(name, config["architecture"], tuple(config["labels"]), summary, folder))
-    return found

@@ -7,11 +7,11 @@ gives never depends on the turns that are classified with it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from erc_models.networks.checkpoint_files import CheckpointProblem, build
-from erc_models.networks.text_windows import TextEncoderConfig, TextWindow, WindowTokenizer
+from erc_models.formats.checkpoint_files import CheckpointProblem, build
+from erc_models.formats.text_windows import TextEncoderConfig, TextWindow, WindowTokenizer
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as tensors_from_bytes
@@ -20,10 +20,13 @@ from tokenizers import Tokenizer
 
 from stream_erc.core.work import ClassifyTurn, ConversationState
 from stream_erc.events import Emotion, Vector
-from stream_erc.exceptions import CheckpointError
+from stream_erc.exceptions import CheckpointError, EngineUnavailable
 from stream_erc.inference.acoustics import FeatureSpec
 from stream_erc.inference.emotion.graph_files import Graphs
 from stream_erc.inference.onnx_network import open_network
+
+if TYPE_CHECKING:
+    from stream_erc.inference.emotion.torch_classifier import TorchClassifier
 
 Array = NDArray[Any]
 
@@ -58,12 +61,14 @@ class GraphClassifier:
             settings = config["text_encoder"]
             self._tokens = None if settings is None else _tokenizer(graphs, settings)
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{folder}/config.json: expected a checkpoint, got {error!r} in it"
-            ) from error
+            raise CheckpointError(f"{folder}: expected a checkpoint, got {error!r} in its config") from error
         self.acoustic_spec = FeatureSpec.from_dict(acoustic) if acoustic else None
-        self._step, self._voice = open_network(graphs.step, "emotion"), open_network(graphs.voice, "voice")
-        self._encoder = None if graphs.text_encoder is None else open_network(graphs.text_encoder, "text")
+        try:
+            self._step = open_network(graphs.step, "emotion")
+            self._voice = open_network(graphs.voice, "voice")
+            self._encoder = None if graphs.text_encoder is None else open_network(graphs.text_encoder, "text")
+        except EngineUnavailable as error:
+            raise CheckpointError(str(error)) from error
         self._fed = {value.name for value in self._step.get_inputs()}
         names = [output.name for output in self._step.get_outputs()]
         self._fields = [name.removeprefix("next_") for name in names if name.startswith("next_")]
@@ -148,7 +153,7 @@ class GraphClassifier:
         return text
 
     def _hear(self, works: Sequence[ClassifyTurn]) -> tuple[Array, NDArray[np.bool_]]:
-        """Return what the network reads of the acoustic features (B, V), and which groups are there (B, G)."""
+        """Return what the network reads of acoustic features (B, V), and which groups are there (B, G)."""
         audio = np.full((len(works), sum(self._audio_groups)), np.nan, dtype=np.float32)
         for row, work in zip(audio, works, strict=True):
             if work.features.acoustic is not None:
@@ -163,17 +168,13 @@ class GraphClassifier:
     def _begin(self) -> tuple[GraphState, set[str]]:
         """Return the state of a conversation with one speaker not heard yet, and its fields by speaker."""
         shapes = {value.name: value.shape for value in self._step.get_inputs()}
-        empty = {
+        empty: dict[str, Array] = {
             name: np.zeros([size if isinstance(size, int) else 1 for size in shapes[name]], _KINDS[kind])
             for name, kind in ((value.name, value.type) for value in self._step.get_inputs())
         }
         found = self._step.run([f"initial_{name}" for name in self._fields], empty)
         arrays = dict(zip(self._fields, found, strict=True))
-        per_speaker = {
-            name
-            for name in self._fields
-            if f"state_{name}" in shapes and isinstance(shapes[f"state_{name}"][1], str)
-        }
+        per_speaker = {name for name in self._fields if SPEAKERS in shapes.get(f"state_{name}", [])}
         return GraphState(arrays), per_speaker
 
     def _rows(self, state: GraphState) -> int:
@@ -214,6 +215,9 @@ class GraphClassifier:
         by_label = {label: float(p) for label, p in zip(self.labels, probabilities, strict=True)}
         return Emotion(self.labels[best], float(probabilities[best]), by_label)
 
+
+SPEAKERS = "speakers"
+"""The dimension of a state, as graphs name it, that has a row for each speaker."""
 
 _KINDS = {"tensor(float)": np.float32, "tensor(bool)": np.bool_, "tensor(int64)": np.int64}
 

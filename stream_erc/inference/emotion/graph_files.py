@@ -1,11 +1,11 @@
-"""Which graphs a checkpoint has, and whether they are those of its weights."""
+"""The graphs of a checkpoint, if all are there and of its present weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erc_models.networks.checkpoint_files import read_config, text_encoder_folder
-from erc_models.networks.graph_files import STEP, TEXT_ENCODER, VOICE, stamp_matches
+from erc_models.formats.checkpoint_files import read_config, text_encoder_folder
+from erc_models.formats.graph_files import STEP, TEXT_ENCODER, VOICE, stamp_matches
 
 
 @dataclass(frozen=True, slots=True)

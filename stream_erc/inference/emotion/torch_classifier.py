@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from erc_models.formats import checkpoint_files
+from erc_models.formats.text_windows import TextWindow
 from erc_models.networks import checkpoint as checkpoints
-from erc_models.networks import checkpoint_files
 from erc_models.networks.calibration import Calibration
 from erc_models.networks.prototypes import fit
 from erc_models.networks.sentemocontext import Relabelled, SentEmoContext
 from erc_models.networks.streaming import State, TurnInput, state_to_bytes, step_each
-from erc_models.networks.text_windows import TextWindow
 
 from stream_erc.core.work import ClassifyTurn, ConversationState
 from stream_erc.events import Emotion, Features, Turn, Vector
 from stream_erc.exceptions import CheckpointError, LabelsError
 from stream_erc.inference.acoustics import FeatureSpec
-from stream_erc.inference.emotion.classifier import shipped_models
+from stream_erc.inference.emotion.shipped import shipped_models
 
 EXAMPLES_TOGETHER = 64
 """Batch size for the examples of labels."""

@@ -14,13 +14,13 @@ from erc_models.evaluation import evaluation_sets
 from erc_models.evaluation.evaluate import evaluate, main
 from erc_models.evaluation.evaluation_report import Request, as_json
 from erc_models.evaluation.prediction import predict, readable
+from erc_models.formats.text_windows import TextWindow
 from erc_models.networks.checkpoint import ARCHITECTURES, Checkpoint, load, save
 from erc_models.networks.si_lstm import SiLstm
-from erc_models.networks.text_windows import TextWindow
 
 from stream_erc.core.work import ClassifyTurn
 from stream_erc.events import Features, Turn
-from stream_erc.inference.emotion.classifier import EmotionClassifier, open_classifier
+from stream_erc.inference.emotion.opening import open_classifier
 
 
 @pytest.fixture(scope="module")

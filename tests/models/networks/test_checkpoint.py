@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from erc_models.formats.checkpoint_files import CheckpointProblem, build, resolve
+from erc_models.formats.text_windows import TextEncoderConfig, TextWindow
 from erc_models.networks.checkpoint import Checkpoint, load, save
-from erc_models.networks.checkpoint_files import CheckpointProblem, build, resolve
 from erc_models.networks.si_lstm import SiLstm, SiLstmConfig
 from erc_models.networks.streaming import TurnInput
 from erc_models.networks.text_encoder import TextEncoder
-from erc_models.networks.text_windows import TextEncoderConfig, TextWindow
 from safetensors.torch import load_file, save_file
 
 CONFIG = SiLstmConfig(text_dim=16, audio_groups=(5, 2), classes=3, width=8, feedforward=8)

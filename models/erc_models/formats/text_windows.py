@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from erc_models.networks.text import repair_text
+from erc_models.formats.text import repair_text
 
 MAX_CHARS = 4_000
 """Characters of a turn that are read at all: many more than its tokens have, and few enough to be quick."""

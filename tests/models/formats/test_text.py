@@ -1,9 +1,9 @@
 """Text is read at run time as it was in training."""
 
 import pytest
-from erc_models.networks.text import repair_text
+from erc_models.formats.text import repair_text
+from erc_models.formats.text_windows import TextEncoderConfig, TextWindow
 from erc_models.networks.text_encoder import TextEncoder
-from erc_models.networks.text_windows import TextEncoderConfig, TextWindow
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Checkpoints' files and what the words of a turn become, read without torch."""

@@ -1,0 +1,34 @@
+"""The checkpoints that ship with the package, as ``stream-erc models`` lists them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from erc_models.formats import checkpoint_files
+from erc_models.formats.checkpoint_files import CheckpointProblem
+
+from stream_erc.exceptions import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedModel:
+    """A shipped checkpoint as listed by ``stream-erc models``."""
+
+    name: str
+    architecture: str
+    labels: tuple[str, ...]
+    summary: str
+    folder: Path
+
+
+def shipped_models() -> list[ShippedModel]:
+    """Return the checkpoints that ship with the package."""
+    found = []
+    for name, folder in checkpoint_files.available().items():
+        try:
+            config = checkpoint_files.read_config(folder)
+        except CheckpointProblem as problem:
+            raise CheckpointError(str(problem)) from problem
+        about = config.get("about", {})
+        summary = str(about.get("summary", ""))
+        found.append(ShippedModel(name, config["architecture"], tuple(config["labels"]), summary, folder))
+    return found
