@@ -192,7 +192,7 @@ def test_damaged_graphs_are_refused_in_one_line(tiny_graphs, tmp_path, harm):
 
 
 def test_graphs_of_other_settings_are_left_aside(tiny_graphs, tmp_path):
-    """A graph has its calibration within: with another, the checkpoint runs with torch until it is exported."""
+    """The calibration is within the graph: with another one the checkpoint runs with torch."""
     folder = tmp_path / "changed"
     shutil.copytree(tiny_graphs, folder)
     assert isinstance(open_classifier(folder, "cpu"), GraphClassifier)
