@@ -1,5 +1,6 @@
 """The device that networks run on. Where there is no driver of a GPU, torch is not imported to say so."""
 
+import os
 import sys
 from ctypes import CDLL
 from typing import Literal
@@ -29,11 +30,12 @@ def on_gpu(device: Device | str) -> bool:
 
 def compute_devices() -> list[str]:
     """Return descriptions of the devices that networks can run on: the CPU and each CUDA device."""
+    cpu = f"cpu ({os.cpu_count()} cores)"
     if not _has_driver():
-        return ["cpu"]
+        return [cpu]
     import torch
 
-    return ["cpu"] + [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+    return [cpu] + [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
 
 
 def _has_driver() -> bool:
