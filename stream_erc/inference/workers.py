@@ -6,6 +6,7 @@ A worker takes a session's work, runs it on the engine, and hands the results ba
 
 import heapq
 import itertools
+import math
 import os
 import queue
 import sys
@@ -42,8 +43,11 @@ MAX_WAITING_SAMPLES = 30 * SAMPLE_RATE
 ANALYSIS_NICE = 10
 """The niceness of the analysis threads (Linux)."""
 
-CREDIT_S, CREDIT_PER_S = 1.0, 0.1
-"""Seconds of classification that a session has until it is greedy, and what a second of rest gives back."""
+CREDIT_S, FIRST_CREDIT_S, CREDIT_PER_S = 1.0, 0.1, 0.1
+"""Seconds of classification until a session is greedy: at most, at first, and gained in a second of rest.
+
+The first ones are few, so that beginning anew gives nobody more than waiting does.
+"""
 
 NOT_RUN = Failure("dropped before it was started")
 """The result of work that nobody needs any more."""
@@ -114,6 +118,7 @@ class _Client:
         on_result: called in a worker's thread when a result is ready.
         low_priority: whether its analyses wait while other sessions have any.
         detached: whether the session is no longer registered.
+        credit_s: seconds of classification until it is greedy; who has more goes first.
     """
 
     def __init__(self, on_result: Callable[[], None] = lambda: None, *, low_priority: bool = False) -> None:
@@ -121,7 +126,7 @@ class _Client:
         self.in_flight = 0
         self.analysing: dict[int, float] = {}  # work that a turn's end waits for -> when it was requested
         self.on_result, self.low_priority, self.detached = on_result, low_priority, False
-        self._credit_s, self._rests_since = CREDIT_S, time.perf_counter()
+        self.credit_s, self._rests_since = FIRST_CREDIT_S, time.perf_counter()
         self._analysed: dict[int, float] = {}  # finished turn -> when its analysis was taken
         self._ahead: dict[int, _Ahead] = {}  # by the id of the work
         self._lock = threading.Lock()
@@ -131,13 +136,13 @@ class _Client:
 
         Only rest gives credit back, not waiting: who always wants more remains greedy.
         """
-        self._credit_s = min(CREDIT_S, self._credit_s + CREDIT_PER_S * max(0.0, now - self._rests_since))
+        self.credit_s = min(CREDIT_S, self.credit_s + CREDIT_PER_S * max(0.0, now - self._rests_since))
         self._rests_since = now
-        return self.low_priority or self._credit_s <= 0.0
+        return self.low_priority or self.credit_s <= 0.0
 
     def spend(self, seconds: float, now: float) -> None:
         """Take the time of a classification from the session's credit; its rest begins."""
-        self._credit_s, self._rests_since = max(-CREDIT_S, self._credit_s - seconds), now
+        self.credit_s, self._rests_since = max(-CREDIT_S, self.credit_s - seconds), now
 
     def begin(self, work: Work) -> bool:
         """Return whether to run `work`, which has reached the front of its queue."""
@@ -214,6 +219,20 @@ class _Job:
     client: _Client | None = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _WaitingTurn:
+    """A turn that waits to be classified, ordered by what its session has used, then by age.
+
+    Without a turn it ends the thread, and comes first.
+    """
+
+    used_s: float
+    number: int
+    since: float = field(compare=False)
+    work: ClassifyTurn | None = field(compare=False)
+    client: _Client = field(compare=False)
+
+
 class _JobQueue:
     """Jobs by priority. While there are live sessions, a low one begins only if another thread stays free.
 
@@ -262,7 +281,7 @@ class _JobQueue:
         return job.priority == _LOW and self._running >= self._most and self._live()
 
 
-_Turns: TypeAlias = "queue.SimpleQueue[tuple[float, ClassifyTurn, _Client] | None]"
+_Turns: TypeAlias = "queue.PriorityQueue[_WaitingTurn]"
 
 
 class ThreadWorker:
@@ -295,8 +314,8 @@ class ThreadWorker:
         self._live: WeakSet[Session] = WeakSet()  # attached sessions of high priority
         self._analyses = _JobQueue(threads, lambda: len(self._live) > 0)
         self._numbers = itertools.count()
-        self._turns: _Turns = queue.SimpleQueue()
-        self._greedy_turns: _Turns = queue.SimpleQueue()
+        self._turns: _Turns = queue.PriorityQueue()
+        self._greedy_turns: _Turns = queue.PriorityQueue()
         self._clients: WeakKeyDictionary[Session, _Client] = WeakKeyDictionary()
         self._voices = ThreadPoolExecutor(threads, "voice", initializer=lower_priority)
         self._threads = [threading.Thread(target=self._analyze, daemon=True) for _ in range(threads)]
@@ -377,8 +396,8 @@ class ThreadWorker:
         """Stop the threads."""
         for _ in self._threads[:-2]:
             self._analyses.put(_Job(_STOP, next(self._numbers), 0.0, None, None))
-        self._turns.put(None)
-        self._greedy_turns.put(None)
+        for turns in (self._turns, self._greedy_turns):
+            turns.put(_WaitingTurn(-math.inf, next(self._numbers), 0.0, None, _Client()))
         for thread in self._threads:
             thread.join()
         self._voices.shutdown()
@@ -395,7 +414,8 @@ class ThreadWorker:
         elif client.join(work, now):
             return
         if isinstance(work, ClassifyTurn):
-            (self._greedy_turns if client.is_greedy(now) else self._turns).put((now, work, client))
+            turns = self._greedy_turns if client.is_greedy(now) else self._turns
+            turns.put(_WaitingTurn(-client.credit_s, next(self._numbers), now, work, client))
         elif isinstance(work, SegmentSpeakers) and not client.low_priority:
             self._voices.submit(self._segment_speakers, work, client, now)
         else:
@@ -465,23 +485,21 @@ class ThreadWorker:
         self._run_turns(self._greedy_turns)
 
     def _run_turns(self, turns: "_Turns") -> None:
-        while (item := turns.get()) is not None:
-            batch = [item]
+        while True:
+            batch = [turns.get()]
             while len(batch) < self._engine.max_batch:
                 try:
-                    more = turns.get_nowait()
+                    batch.append(turns.get_nowait())
                 except queue.Empty:
                     break
-                if more is None:
-                    turns.put(None)
-                    break
-                batch.append(more)
             run = []
-            for since, work, client in batch:
-                if client.begin(work):
-                    run.append((since, work, client))
+            for turn in batch:
+                if turn.work is None:
+                    return
+                if turn.client.begin(turn.work):
+                    run.append((turn.since, turn.work, turn.client))
                 else:
-                    client.finish(work, NOT_RUN, since)
+                    turn.client.finish(turn.work, NOT_RUN, turn.since)
             began = time.perf_counter()
             results = self._engine.classify([work for _, work, _ in run])
             now = time.perf_counter()

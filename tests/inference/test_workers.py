@@ -339,7 +339,7 @@ def test_an_engine_that_cannot_be_warmed_up_is_told(error: Exception) -> None:
 
 
 def test_a_greedy_session_holds_up_no_other(threads, monkeypatch) -> None:
-    monkeypatch.setattr(workers, "CREDIT_S", 0.02)
+    monkeypatch.setattr(workers, "FIRST_CREDIT_S", 0.02)
     blocked = threading.Event()
 
     class Blocks(HashEngine):
@@ -365,3 +365,43 @@ def test_a_greedy_session_holds_up_no_other(threads, monkeypatch) -> None:
         blocked.set()
     greedy.receive_eof()
     assert [event.turn.text for event in worker.advance(greedy, wait=True)[:1]] == ["forever"]
+
+
+def test_who_has_used_least_is_classified_first(threads, monkeypatch) -> None:
+    monkeypatch.setattr(workers, "CREDIT_PER_S", 0.0)
+    blocked, order = threading.Event(), []
+
+    class Blocks(HashEngine):
+        max_batch = 1
+
+        def classify(self, works):
+            order.append(works[0].turn.text)
+            if order[-1] == "first":
+                blocked.wait(30)
+            time.sleep(0.01)
+            return self.run(works)
+
+    def say(session, text, *, wait):
+        session.submit(GivenTurn("A", text))
+        worker.advance(session, wait=wait)
+
+    worker = threads(Blocks())
+    first, new, *used = (Session(CONFIG) for _ in range(5))
+    for session in used:
+        say(session, "before", wait=True)
+    say(first, "first", wait=False)
+    for session in used:
+        say(session, "used", wait=False)
+    say(new, "new", wait=False)
+    blocked.set()
+    for session in (first, new, *used):
+        worker.advance(session, wait=True)
+    assert order[3:] == ["first", "new", "used", "used", "used"]
+
+
+def test_beginning_anew_gives_little_credit() -> None:
+    begun = workers._Client()
+    begun.spend(workers.FIRST_CREDIT_S + 0.01, time.perf_counter())
+    assert begun.is_greedy(time.perf_counter())
+    later = time.perf_counter() + 2 * workers.CREDIT_S / workers.CREDIT_PER_S
+    assert not begun.is_greedy(later) and begun.credit_s == workers.CREDIT_S
