@@ -30,7 +30,7 @@ from stream_erc.server.http.app import SECURITY_HEADERS, HttpServer
 from stream_erc.server.http.front import Front, Waiting
 from stream_erc.server.known_voices import KnownVoices
 from stream_erc.server.limits import places_of
-from stream_erc.server.machine import allow_open_files, return_freed_memory
+from stream_erc.server.machine import allow_open_files, keep_loaded, return_freed_memory
 from stream_erc.server.origins import is_loopback
 from stream_erc.server.shared import SharedState
 from stream_erc.server.signals import handle_signals, restore_signals
@@ -220,7 +220,7 @@ class Server:
         except OSError as error:
             raise unusable(self._config.host, self._config.port, error) from error
         sweeping = asyncio.create_task(self._sweep(shared))
-        tidying = asyncio.create_task(_tidy(access))
+        tidying = asyncio.create_task(_tidy(shared, access))
         port = server.sockets[0].getsockname()[1]
         ready(f"{'https' if self._tls else 'http'}://{in_url(self._config.host)}:{port}")
         await shared.stopping.wait()
@@ -282,13 +282,16 @@ class Server:
         return response
 
 
-async def _tidy(access: Access) -> None:
-    """Return memory to the system regularly, once clients have left."""
-    before = access.left
+async def _tidy(shared: SharedState, access: Access) -> None:
+    """Set aside what the engines loaded, and return memory to the system whenever clients have left."""
+    left, loaded = access.left, False
     while True:
         await asyncio.sleep(TIDY_INTERVAL_S)
-        if access.left != before:
-            before = access.left
+        if not loaded and all(worker.ready for worker in shared.workers.values()):
+            loaded = True
+            keep_loaded()
+        if access.left != left:
+            left = access.left
             await asyncio.to_thread(return_freed_memory)
 
 
