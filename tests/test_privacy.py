@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from fakes import conversation
-from paths import SAMPLE
+from paths import ROOT, SAMPLE
 from serving import CHROMIUM_OPTIONS, serve
 
 STRACE = shutil.which("strace")
@@ -269,6 +269,16 @@ def test_the_browser_of_the_tests_looks_up_no_name(traced: Traced) -> None:
         traced.environment["TMPDIR"] = short
         traced.run(sys.executable, "-c", BROWSER, server.url, chromium, *CHROMIUM_OPTIONS)
     assert [line for line in traced.outside() if PROBE not in line] == []
+
+
+def test_the_reference_is_made_and_read_in_private(traced: Traced) -> None:
+    out = traced.folder / "out"
+    traced.run(sys.executable, str(ROOT / "scripts" / "reference"), "--out", str(out))
+    assert traced.outside() == []
+    assert traced.strange(out) == []
+    asks = re.compile(r"""(?:\bsrc=|<link[^>]*href=|url\(|@import|\bfetch\()\s*["']?(?:https?:)?//""")
+    pages = list(out.rglob("*.html"))
+    assert pages != [] and [page for page in pages if asks.search(page.read_text(encoding="utf-8"))] == []
 
 
 def test_the_trace_sees_what_it_should(traced: Traced) -> None:
