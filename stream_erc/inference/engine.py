@@ -202,6 +202,7 @@ class Engine:
         if isinstance(self._acoustics, DeferredExtractor):
             self._acoustics.warm_up()
         self.classifier.warm_up()
+        import scipy.optimize  # noqa: F401 - for half a second a session's diarization would hold up all others
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from stream_erc.protocol.messages import (
     SessionExport,
     SessionResume,
     SessionUpdate,
+    VoiceEnrol,
 )
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.server.admission import Admission
@@ -58,6 +59,12 @@ LATE_WARNING_S, LATE_WARNING_INTERVAL_S = 5.0, 10.0
 
 REFUSED_BYTES_PER_S = 4 * 2**20
 """Rate at which what is refused is read: it has cost time that others wait for."""
+
+TEXTS_PER_S, TEXTS_AT_ONCE = 16 * 2**10, 256 * 2**10
+"""Characters of text frames, clips of voices left out, that are read in a second, and at once.
+
+People speak and write less than 50. What comes faster takes the time of other sessions, and is read later.
+"""
 
 WATCH_INTERVAL_S = 0.5
 
@@ -92,6 +99,7 @@ class Connection:
         self._refusals = Refusals(shared.telemetry)
         self._used_at = now = time.monotonic()
         self._frames = Bucket.full(self._config.messages_per_s, 10 * self._config.messages_per_s, now)
+        self._texts = Bucket.full(TEXTS_PER_S, TEXTS_AT_ONCE, now)
         self._inbox = Inbox(self._config, self._account)
         self._configured = False  # whether the session has been configured or resumed
         self._counted = False  # whether the metrics count the session as begun or resumed
@@ -343,7 +351,10 @@ class Connection:
             raise Refusal("too_many_messages", f"expected at most {limit:g} text frames a second, got more")
         if self._deleting:
             return  # nothing comes after it
-        match parse(text):
+        message = parse(text)
+        if not isinstance(message, VoiceEnrol):
+            await asyncio.sleep(self._texts.owe(len(text), time.monotonic()))
+        match message:
             case Ping(id=ping_id):
                 self._refusals.accept()
                 await self._outbox.put(messages.Pong(**self.live.encoder.envelope(), id=ping_id))
@@ -373,7 +384,7 @@ class Connection:
                 await self._inbox.put(None, wait=not self.live.paced)
             case SessionAuthenticate():
                 pass  # the client is authenticated already
-            case message:
+            case _:
                 self.live.check_open("an input")
                 await self._inbox.put(message, wait=not self.live.paced)
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,14 +71,12 @@ async def _exported(
     live = LiveSession(shared.offer, stored.session_id, now, (stored.header, stored.steps))
     events = await shared.call_store(partial(shared.store.events, stored.session_id, 0), SAVE_S)
     seal = Seal(stored.session_id, request.resume_token)
-    lines = [seal.opened_event(number, line) for number, line in events]
     created = to_message(_described(live, request.name))
-    write = partial(_file, created, lines, request.format)
-    content, left_out = await asyncio.to_thread(write)
+    content, left_out = await asyncio.to_thread(_file, created, seal, events, request.format)
     return messages.SessionExported(
         **live.encoder.envelope(),
         format=request.format,
-        content=base64.b64encode(content).decode("ascii"),
+        content=content,
         left_out=left_out,
     )
 
@@ -95,8 +93,10 @@ def _described(live: LiveSession, name: str | None) -> messages.SessionCreated:
     )
 
 
-def _file(created: Message, events: list[str], format_name: str) -> tuple[bytes, int]:
-    """Write a session to a file; return its bytes and the number of turns that it cannot hold.
+def _file(
+    created: Message, seal: Seal, events: Sequence[tuple[int, str]], format_name: str
+) -> tuple[str, int]:
+    """Write a session to a file; return it in base64, and the number of turns that it cannot hold.
 
     Raises:
         Refusal: ``invalid_export``.
@@ -104,7 +104,8 @@ def _file(created: Message, events: list[str], format_name: str) -> tuple[bytes,
     with TemporaryDirectory(prefix="stream-erc-") as folder:
         path = Path(folder) / f"conversation.{format_name}"
         try:
-            left_out = write_export([created, *map(json.loads, events)], path)
+            opened = (json.loads(seal.opened_event(number, line)) for number, line in events)
+            left_out = write_export([created, *opened], path)
         except OutputError as error:
             raise Refusal("invalid_export", str(error).replace(str(path), format_name)) from error
-        return path.read_bytes(), left_out
+        return base64.b64encode(path.read_bytes()).decode("ascii"), left_out

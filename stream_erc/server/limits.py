@@ -49,6 +49,12 @@ class Bucket:
         self.level -= amount
         return True
 
+    def owe(self, amount: float, now: float) -> float:
+        """Take `amount` in any case; return the seconds until all that was taken is paid back."""
+        self.take(0.0, now)
+        self.level -= amount
+        return max(0.0, -self.level / self.rate)
+
     def grant(self, amount: float) -> None:
         """Add `amount`, even beyond `burst`."""
         self.level += amount

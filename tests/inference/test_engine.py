@@ -1,6 +1,7 @@
 import itertools
 import logging
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -227,6 +228,13 @@ def test_an_engine_is_warmed_up_later_with_the_same_answers(tiny_checkpoint) -> 
         emotions.append(emotion.emotion)
     assert np.array_equal(*analyses, equal_nan=True) and np.isfinite(analyses[0]).any()
     assert emotions[0] == emotions[1]
+
+
+def test_what_a_session_would_import_is_imported_when_the_engine_warms_up(tiny_checkpoint, monkeypatch) -> None:
+    engine = Engine.load(EngineConfig(model=str(tiny_checkpoint), device="cpu"), SessionConfig(), TEXT_ONLY)
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ImportError, match=r"scipy\.optimize"):
+        engine.warm_up()
 
 
 def test_what_is_damaged_is_told_when_the_engine_warms_up(tiny_checkpoint, tmp_path) -> None:

@@ -153,6 +153,23 @@ def test_too_many_messages():
         assert len([m for m in client.seen if m["type"] == "pong"]) >= 20
 
 
+def test_texts_that_come_faster_than_anybody_writes_are_read_later(monkeypatch):
+    monkeypatch.setattr(connection, "TEXTS_AT_ONCE", 2_000)
+    monkeypatch.setattr(connection, "TEXTS_PER_S", 1_000)
+    with serve() as running, Client(running.socket_url) as client:
+        client.send("session.update", turns="appended")
+        client.until("session.updated")
+        began = time.monotonic()
+        client.send("turn.append", text="At once.", speaker="A")
+        client.until("turn.final")
+        for _ in range(4):
+            client.send("turn.append", text=1_000 * "a", speaker="A")
+        for _ in range(4):
+            client.until("turn.final")
+        assert time.monotonic() - began > 2.0
+        assert "error" not in {m["type"] for m in client.seen}
+
+
 def test_twenty_mistakes_in_a_row():
     with serve() as running, Client(running.socket_url) as client:
         for _ in range(19):

@@ -12,7 +12,7 @@ from stream_erc.config import ServerConfig, SessionConfig
 from stream_erc.core import conversation, input_queue
 from stream_erc.inference import workers
 from stream_erc.protocol import live_session
-from stream_erc.server import inbox, limits, machine, outbox, websocket
+from stream_erc.server import connection, inbox, limits, machine, outbox, websocket
 from stream_erc.server.http import front, uploads
 from stream_erc.server.limits import MAX_BACKLOG_MS, Account, Bucket, Budget, network_of, places_of
 
@@ -37,6 +37,12 @@ def test_a_clock_that_goes_back_gives_nothing():
     assert bucket.take(5, 10.0)
     assert not bucket.take(1, 3.0)
     assert not bucket.take(4.5, 7.0)
+
+
+def test_what_is_owed_is_paid_back_in_time():
+    bucket = Bucket.full(rate=10, burst=20, now=0.0)
+    assert [bucket.owe(amount, 0.0) for amount in (15, 15, 20)] == [0.0, 1.0, 3.0]
+    assert bucket.owe(0, 2.0) == 1.0 and bucket.owe(10, 4.0) == 0.0 and bucket.owe(1, 4.0) > 0.0
 
 
 def test_what_is_granted_comes_on_top_and_is_used_up():
@@ -173,6 +179,8 @@ def test_the_table_of_bounds_tells_the_constants() -> None:
         "`MAX_UNREAD_FRAMES` = 0": websocket.MAX_UNREAD_FRAMES == 0,
         "`FIRST_MESSAGE_BYTES` = 64 KiB": websocket.FIRST_MESSAGE_BYTES == 64 * 1024,
         "`MAX_INBOX_ITEMS` = 1,024": inbox.MAX_INBOX_ITEMS == 1024,
+        "`TEXTS_AT_ONCE` = 256 Ki": connection.TEXTS_AT_ONCE == 256 * 1024,
+        "`TEXTS_PER_S` = 16 Ki": connection.TEXTS_PER_S == 16 * 1024,
         "64 (`MAX_QUEUED_INPUTS`)": input_queue.MAX_QUEUED_INPUTS == 64,
         "1,000 (`MAX_WAITING_INPUTS`)": live_session.MAX_WAITING_INPUTS == 1_000,
         "2 MiB (`MAX_QUEUED_BYTES`)": input_queue.MAX_QUEUED_BYTES == 2 * 2**20,
