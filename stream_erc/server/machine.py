@@ -40,7 +40,9 @@ def usable_cores() -> float:
 
 
 def keep_loaded() -> None:
-    """Take all that is loaded now for what stays, so that looking for garbage need not go through it."""
+    """Take all that is in use now for what stays, so that looking for garbage need not go through it."""
+    gc.unfreeze()
+    gc.collect()
     gc.freeze()
 
 

@@ -284,12 +284,16 @@ class Server:
 
 async def _tidy(shared: SharedState, access: Access) -> None:
     """Set aside what the engines loaded, and return memory to the system whenever clients have left."""
-    left, loaded = access.left, False
+    left = access.left
+    early: set[asyncio.Task[object]] | None = None  # clients that came before all was loaded
     while True:
         await asyncio.sleep(TIDY_INTERVAL_S)
-        if not loaded and all(worker.ready for worker in shared.workers.values()):
-            loaded = True
+        if early is None and all(worker.ready for worker in shared.workers.values()):
+            early = set(access.clients)
             keep_loaded()
+        elif early and early.isdisjoint(access.clients):
+            early = set()
+            keep_loaded()  # their sessions were kept, too
         if access.left != left:
             left = access.left
             await asyncio.to_thread(return_freed_memory)

@@ -229,7 +229,8 @@ def test_a_client_that_waits_for_a_busy_server_is_not_silent():
 # --- a slow reader --------------------------------------------------------------------------------
 
 
-def test_a_client_that_reads_nothing_is_closed_loses_nothing_and_harms_nobody():
+def test_a_client_that_reads_nothing_is_closed_loses_nothing_and_harms_nobody(monkeypatch):
+    monkeypatch.setattr(connection, "TEXTS_PER_S", 2**30)
     turns, text = 800, "word " * 3_900
     with serve(slow_reader_s=1.0, messages_per_s=1000.0) as running:
         undisturbed = converse(running.socket_url, TALK)
@@ -289,8 +290,8 @@ def state(running: Running) -> tuple[int, int, int, int]:
 
 
 def count_threads() -> int:
-    """Count threads, without those of the store, which start on demand."""
-    return sum(not thread.name.startswith("store") for thread in threading.enumerate())
+    """Count threads, without those of the store and the loop, which start on demand."""
+    return sum(not thread.name.startswith(("store", "asyncio")) for thread in threading.enumerate())
 
 
 def normally(running: Running) -> None:
