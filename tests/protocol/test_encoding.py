@@ -163,4 +163,6 @@ def test_a_turn_of_a_file_has_what_the_file_tells():
     assert encoder.encode(first)["extra"] == {"scene": "4"}
     told = encoder.encode(second)
     assert "extra" not in told and (told["audio_start_ms"], told["audio_end_ms"]) == (1_000, 2_500)
+    heard = replace(TURN, turn=replace(TURN.turn, index=1, start=8_000))
+    assert encoder.encode(heard)["audio_start_ms"] == 500  # where it was heard, not where the file has it
     assert encoder.encode(replace(TURN, turn=replace(TURN.turn, index=2)))["audio_start_ms"] == 1_000

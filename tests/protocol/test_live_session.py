@@ -424,13 +424,21 @@ def test_a_session_is_gone_on_with_only_by_those_who_can() -> None:
         (fewer, header),
         (OFFER, header[:-3]),
         (OFFER, b""),
-        (OFFER, b"\x95\x02" + header[2:]),
+        (OFFER, header[:1] + b"\x02" + header[2:]),
     ):
         with pytest.raises(Refusal) as refused:
             LiveSession(offer, "s", lambda: "now", (kept, {}))
         assert refused.value.code == "resume_refused"
     again = LiveSession(OFFER, "s", lambda: "now", (header, {}))
     assert isinstance(again.terms.configuration(), messages.Configuration)
+
+
+def test_after_the_end_there_is_no_turn_to_end() -> None:
+    live = LiveSession(OFFER, "s", lambda: "now")
+    live.hear(live.decode(chunk(5))[0])
+    live.close()
+    live.end_turn()
+    assert live.received_ms == 100
 
 
 def test_random_chunks_give_the_same_events() -> None:

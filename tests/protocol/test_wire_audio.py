@@ -57,13 +57,15 @@ def test_audio_sent_again_joins_where_it_broke_off(rate_hz: int) -> None:
         assert again.received_ms == 6_000
 
 
-def packets(seconds: float) -> list[bytes]:
+def packets(seconds: float, frame_ms: int = 20) -> list[bytes]:
     codec = av.CodecContext.create("libopus", "w")
     codec.sample_rate, codec.layout, codec.format = OPUS_RATE_HZ, "mono", "s16"
     codec.time_base = fractions.Fraction(1, OPUS_RATE_HZ)
+    codec.options = {"frame_duration": str(frame_ms)}
+    size = OPUS_RATE_HZ * frame_ms // 1000
     made, pcm = [], (tone(OPUS_RATE_HZ, seconds) * 32_767).astype(np.int16)
-    for start in range(0, len(pcm), 960):
-        frame = av.AudioFrame.from_ndarray(pcm[np.newaxis, start : start + 960], format="s16", layout="mono")
+    for start in range(0, len(pcm), size):
+        frame = av.AudioFrame.from_ndarray(pcm[np.newaxis, start : start + size], format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = OPUS_RATE_HZ, start, codec.time_base
         made += [bytes(packet) for packet in codec.encode(frame)]
     return made
@@ -79,6 +81,8 @@ def test_opus_packets_are_audio() -> None:
         with pytest.raises(AudioError, match=rf"opus packet, got {len(wrong)} bytes"):
             wire.decode(wrong)
     assert len(wire.decode(packets(0.02)[0])) == 960
+    with pytest.raises(AudioError, match="2.5, 5, 10, 20 or 40 ms, got one of 60"):
+        wire.decode(packets(0.06, frame_ms=60)[0])
 
 
 def test_what_does_not_go_together_is_named() -> None:

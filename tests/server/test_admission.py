@@ -120,6 +120,23 @@ def test_one_address_cannot_have_every_place():
             assert client.created["type"] == "session.created"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs two addresses of this machine")
+def test_an_address_that_has_enough_gives_up_a_place_of_its_own():
+    with serve(max_sessions=4, max_sessions_per_address=1, idle_timeout_s=0.4) as running:
+        url, done = running.socket_url, threading.Event()
+        with Client(url) as stranger, Client(url, source="127.0.0.2") as mine:
+            threads = [ping_until(client, done) for client in (stranger, mine)]
+            time.sleep(0.6)  # both only ping for longer than the limit; the stranger has done so for longest
+            with Client(url, source="127.0.0.2") as another:
+                assert another.created["type"] == "session.created"
+                assert eventually(lambda: len(running.server._shared.connections) == 2)
+                assert mine.until("error")["code"] == "idle"
+                assert stranger.created["session_id"] in running.server._shared.connections
+            done.set()
+            for thread in threads:
+                thread.join()
+
+
 def test_who_comes_back_may_say_the_token_of_its_header_again(tmp_path):
     tokens = tmp_path / "tokens"
     tokens.write_text("open-sesame\n")
