@@ -400,7 +400,7 @@ def test_many_sessions_at_once_are_as_if_each_were_alone():
     assert [together[k] for k in range(8)] == alone
 
 
-def test_a_client_that_does_not_read_is_not_read_from() -> None:
+def test_a_client_that_does_not_read_is_not_read_from_until_it_does() -> None:
     ping = b"\x89\xfd" + bytes(4) + 125 * b"x"
     with serve() as running, socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -419,6 +419,10 @@ def test_a_client_that_does_not_read_is_not_read_from() -> None:
             for _ in range(1_000):  # 26 MB; the system's buffers take some
                 deaf.sendall(200 * ping)
         assert transport.get_write_buffer_size() < 2**20
+        assert not transport.is_reading()
+        deaf.settimeout(PATIENCE_S)
+        while not transport.is_reading():  # once it reads, it is read from again
+            assert deaf.recv(2**20)
 
 
 def test_a_message_before_a_place_is_small(tmp_path) -> None:

@@ -606,6 +606,39 @@ def test_processes_may_begin_a_file_at_once(tmp_path: Path) -> None:
         store.close()
 
 
+def test_a_file_that_another_process_makes_first_is_taken(tmp_path: Path) -> None:
+    path, other = tmp_path / "sessions.sqlite", tmp_path / "other.sqlite"
+    SqliteStore(other).close()
+
+    def prepare(connection: sqlite3.Connection) -> None:
+        store_sqlite._prepare("sessions", connection)
+        if not path.exists():
+            os.link(other, path)
+
+    file = sqlite_file.SqliteFile(path, prepare)
+    file.close(file.open())
+    assert path.samefile(other) and {one.name for one in tmp_path.iterdir()} == {path.name, other.name}
+
+
+def test_a_file_that_is_replaced_at_every_opening_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.sqlite"
+    SqliteStore(path).close()
+
+    def prepare(connection: sqlite3.Connection) -> None:
+        shutil.copy(path, tmp_path / "copy")
+        os.replace(tmp_path / "copy", path)
+
+    with pytest.raises(StoreError, match="a file that stays in its place"):
+        sqlite_file.SqliteFile(path, prepare).open()
+
+
+def test_where_a_start_of_the_machine_has_no_name_each_server_has_a_clock_of_its_own(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "sessions.sqlite")
+    assert [store.clock_offset("", offset) for offset in (5.0, 7.0)] == [5.0, 7.0]
+    assert [store.clock_offset("first", offset) for offset in (5.0, 7.0)] == [5.0, 5.0]
+    store.close()
+
+
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     (tmp_path / "sessions.db").touch()
     store = SqliteStore(tmp_path / "sessions.db")
