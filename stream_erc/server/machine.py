@@ -41,8 +41,7 @@ def usable_cores() -> float:
 
 def keep_loaded() -> None:
     """Take all that is in use now for what stays, so that looking for garbage need not go through it."""
-    gc.unfreeze()
-    gc.collect()
+    gc.collect()  # what nobody uses would otherwise be kept, too
     gc.freeze()
 
 

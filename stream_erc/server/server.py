@@ -284,16 +284,12 @@ class Server:
 
 async def _tidy(shared: SharedState, access: Access) -> None:
     """Set aside what the engines loaded, and return memory to the system whenever clients have left."""
-    left = access.left
-    early: set[asyncio.Task[object]] | None = None  # clients that came before all was loaded
+    left, loaded = access.left, False
     while True:
         await asyncio.sleep(TIDY_INTERVAL_S)
-        if early is None and all(worker.ready for worker in shared.workers.values()):
-            early = set(access.clients)
+        if not loaded and all(worker.ready for worker in shared.workers.values()):
+            loaded = True
             keep_loaded()
-        elif early and early.isdisjoint(access.clients):
-            early = set()
-            keep_loaded()  # their sessions were kept, too
         if access.left != left:
             left = access.left
             await asyncio.to_thread(return_freed_memory)

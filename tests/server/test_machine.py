@@ -1,12 +1,11 @@
 """What the server does about its process: memory of what has left, and of what stays."""
 
 import gc
-import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from serving import PATIENCE_S, Client, FakeEngine, eventually, serve
+from serving import Client, eventually, serve
 
 from stream_erc.protocol.live_session import LiveSession
 from stream_erc.server import machine, server
@@ -28,12 +27,13 @@ def by_hand() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_what_only_refers_to_itself_is_freed() -> None:
+@pytest.mark.parametrize("free", [machine.return_freed_memory, machine.keep_loaded])
+def test_what_only_refers_to_itself_is_freed(free: Callable[[], None]) -> None:
     circle = Circle()
     left = weakref.ref(circle)
     del circle
     assert left() is not None
-    machine.return_freed_memory()
+    free()
     assert left() is None
 
 
@@ -51,27 +51,6 @@ def test_a_session_is_freed_when_its_client_has_left(monkeypatch: pytest.MonkeyP
         with Client(running.socket_url) as client:
             client.send("session.close")
             client.until("session.closed")
-        assert eventually(lambda: sessions != [] and all(one() is None for one in sessions))
-
-
-def test_a_session_that_came_before_all_was_loaded_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "TIDY_INTERVAL_S", 0.05)
-    sessions: list[weakref.ref[LiveSession]] = []
-    made, warm = LiveSession.__init__, threading.Event()
-
-    def make(self: LiveSession, *arguments: object, **options: object) -> None:
-        made(self, *arguments, **options)  # type: ignore[arg-type]
-        sessions.append(weakref.ref(self))
-
-    class Loads(FakeEngine):
-        def warm_up(self) -> None:
-            warm.wait(PATIENCE_S)
-
-    monkeypatch.setattr(LiveSession, "__init__", make)
-    with serve({"hash": Loads()}) as running:
-        with Client(running.socket_url):
-            warm.set()
-            assert eventually(lambda: gc.get_freeze_count() > 10_000)
         assert eventually(lambda: sessions != [] and all(one() is None for one in sessions))
 
 
