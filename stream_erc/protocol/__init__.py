@@ -196,7 +196,8 @@ Limits
     another. An appended turn lasts at most 120 seconds, and begins at most so long before the end of one that
     was appended earlier. If too much waits in all sessions together, the server reads no more from those with
     more than their share, and refuses what waits for audio that is yet to come (``too_many_messages``).
-    Text frames of more than 256 Ki characters at once and 16 Ki a second are read later, but for clips of voices.
+    Text frames of more than 256 Ki characters at once and 16 Ki a second, but for clips of voices, are read
+    later.
     Before ``session.created``, a message may have at most 64 KiB. When turns are more than five seconds late
     because the server is overloaded, it sends the ``warning`` ``behind``.
 

@@ -230,7 +230,7 @@ def test_an_engine_is_warmed_up_later_with_the_same_answers(tiny_checkpoint) -> 
     assert emotions[0] == emotions[1]
 
 
-def test_what_a_session_would_import_is_imported_when_the_engine_warms_up(tiny_checkpoint, monkeypatch) -> None:
+def test_what_sessions_import_is_imported_when_the_engine_warms_up(tiny_checkpoint, monkeypatch) -> None:
     engine = Engine.load(EngineConfig(model=str(tiny_checkpoint), device="cpu"), SessionConfig(), TEXT_ONLY)
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match=r"scipy\.optimize"):

@@ -81,7 +81,7 @@ def test_opus_packets_are_audio() -> None:
         with pytest.raises(AudioError, match=rf"opus packet, got {len(wrong)} bytes"):
             wire.decode(wrong)
     assert len(wire.decode(packets(0.02)[0])) == 960
-    with pytest.raises(AudioError, match="2.5, 5, 10, 20 or 40 ms, got one of 60"):
+    with pytest.raises(AudioError, match=r"2\.5, 5, 10, 20 or 40 ms, got one of 60"):
         wire.decode(packets(0.06, frame_ms=60)[0])
 
 
