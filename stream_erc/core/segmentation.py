@@ -16,7 +16,7 @@ from stream_erc.core import endpointing
 from stream_erc.core.audio_tail import AudioTail
 from stream_erc.core.speaker_change import HOP, LAG, Change
 from stream_erc.core.speaker_watch import Question, SpeakerWatch, WatchState
-from stream_erc.core.vad import WINDOW, Vad, VadState
+from stream_erc.core.vad import WINDOW, Vad, VadState, is_silent
 from stream_erc.events import (
     RunningSpeech,
     Samples,
@@ -136,7 +136,10 @@ class SpeechSegmenter:
                 return ()
             undecided = endpointing.is_undecided(self._endpoint, self._config.endpointing)
             return (*(self._paused() if undecided else ()), *self._ask_again())
-        probability, self._vad_state = self._vad(window, self._vad_state)
+        if self.idle and is_silent(window):  # the network has heard the pause that ended the last segment
+            probability, self._vad_state = 0.0, self._vad_state.after(window)
+        else:
+            probability, self._vad_state = self._vad(window, self._vad_state)
         self._endpoint, boundaries = endpointing.step(
             self._endpoint, probability, self._config.vad, self._config.endpointing, self._tail.quietest
         )

@@ -16,6 +16,9 @@ WINDOW = 512  # samples: 32 ms, the only size that the network was trained on at
 CONTEXT = 64  # samples of the previous window, which the network reads before each window
 HIDDEN = 128  # units of its LSTM
 
+SILENT = 2 / 2**15
+"""The peak of digital silence, dithered or not: two steps of 16 bits, far below what any microphone hears."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VadState:
@@ -50,6 +53,11 @@ class Vad(Protocol):
     def probabilities(self, windows: Samples, state: VadState) -> tuple[NDArray[np.float32], VadState]:
         """Return the speech probabilities (N,) of consecutive windows (N, 512), and the state after them."""
         ...
+
+
+def is_silent(window: Samples) -> bool:
+    """Return whether `window` is digital silence, as of a muted client, in which nobody can be heard."""
+    return bool(max(window.max(initial=0.0), -window.min(initial=0.0)) <= SILENT)
 
 
 def frozen(values: NDArray[np.floating]) -> NDArray[np.float32]:

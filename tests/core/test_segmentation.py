@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import CORPORA
 
+from stream_erc.audio import ms_to_samples
 from stream_erc.config import EndpointingConfig, SessionConfig
 from stream_erc.core.segmentation import SpeechSegmenter
-from stream_erc.core.vad import WINDOW
+from stream_erc.core.vad import WINDOW, VadState
 from stream_erc.events import Samples, SpeechSegment
 
 RATE = 16_000
@@ -51,6 +52,39 @@ def test_long_speech_is_cut_in_its_short_pauses() -> None:
     for one, two in itertools.pairwise(found):
         assert one.end == two.start == two.samples_from == one.samples_from + len(one.samples)
         assert 1.2 <= one.end / RATE % 1.3 <= 1.3
+
+
+class CountingVad(LoudnessVad):
+    """Counts the windows that were given to it."""
+
+    def __init__(self) -> None:
+        self.windows = 0
+
+    def __call__(self, window: Samples, state: VadState) -> tuple[float, VadState]:
+        self.windows += 1
+        return super().__call__(window, state)
+
+
+def test_digital_silence_costs_no_vad_while_nobody_speaks() -> None:
+    """Also with the dither of 16 bits; the pause after speech is heard, and so is the quietest noise."""
+    dither = np.random.default_rng(1).integers(-2, 3, 10 * RATE).astype(np.float32) / 2**15
+    muted = np.concatenate([np.zeros(10 * RATE, np.float32), dither])
+    vad = CountingVad()
+    fixed = dataclasses.replace(LONG, endpointing=dataclasses.replace(LONG.endpointing, adaptive=False))
+    segmenter, outputs = SpeechSegmenter(vad, fixed), []
+    speech = np.concatenate([tone(1.024, 200), np.zeros(RATE, np.float32)])
+    for audio in (muted, speech, muted, speech):
+        for first in range(0, len(audio) // WINDOW * WINDOW, WINDOW):
+            outputs += segmenter.advance(audio[first : first + WINDOW])
+    pause = ms_to_samples(LONG.endpointing.min_silence_ms) // WINDOW + 1
+    assert vad.windows <= 2 * (len(speech) - RATE) // WINDOW + 2 * pause + 2
+    assert len([item for item in outputs if isinstance(item, SpeechSegment) and item.final]) == 2
+
+    noise = np.random.default_rng(1).normal(0, 1e-4, 512 * 10).astype(np.float32)
+    before = vad.windows
+    for first in range(0, len(noise), WINDOW):
+        segmenter.advance(noise[first : first + WINDOW])
+    assert vad.windows == before + 10
 
 
 def test_the_cuts_lose_and_repeat_no_sample() -> None:
