@@ -2,15 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from stream_erc.config import Config
-from stream_erc.inference.emotion.shipped import checkpoint_digest
-from stream_erc.inference.remote.ray_cluster import connect, disconnect
-from stream_erc.inference.remote.ray_worker import ActorPlan, Actors, RayWorker
 
 if TYPE_CHECKING:
     from stream_erc.inference.engine import Engine
@@ -28,6 +24,9 @@ def cluster(config: Config, load: "Callable[[], Mapping[str, Engine]]") -> "Iter
     Raises:
         ConfigError, EngineUnavailable: see `connect`.
     """
+    from stream_erc.inference.remote.ray_cluster import connect, disconnect
+    from stream_erc.inference.remote.ray_worker import ActorPlan, Actors, RayWorker
+
     server = config.server
     assert server.ray is not None
     connect(server.ray)
@@ -35,7 +34,7 @@ def cluster(config: Config, load: "Callable[[], Mapping[str, Engine]]") -> "Iter
         plan = ActorPlan(
             load,
             partial(identity, (config.engine.model, *server.models)),
-            repr((config.engine, replace(config.session, language=None))),
+            repr((config.engine, config.session)),
             server.ray_workers,
             server.threads,
             server.ray_cpus,
@@ -59,5 +58,7 @@ def identity(models: tuple[str, ...]) -> str:
     Raises:
         CheckpointError: no such checkpoint.
     """
+    from stream_erc.inference.emotion.shipped import checkpoint_digest
+
     found = [f"{model} ({checkpoint_digest(model)[:12]})" for model in models]
     return ", ".join([f"stream-erc {metadata.version('stream-erc')}", *found])

@@ -7,6 +7,7 @@ may run code on it. Nothing is reported to Ray's makers, and no dashboard is sta
 import logging
 import os
 import socket
+import sys
 
 from stream_erc.exceptions import ConfigError, EngineUnavailable
 
@@ -34,6 +35,7 @@ def connect(address: str) -> None:
     """
     if "://" in address or not address:
         raise ConfigError(f"--ray: expected HOST:PORT, auto or local, got {address!r}")
+    imported = "ray" in sys.modules
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -42,6 +44,10 @@ def connect(address: str) -> None:
         raise EngineUnavailable('--ray: expected Ray, got none: pip install "stream-erc[ray]"') from error
     if ray.is_initialized():
         return
+    if imported:
+        from ray._raylet import Config
+
+        Config.initialize("")  # it read the mode when it was imported
     if address not in (LOCAL, "auto"):
         _reach(address)
     started_here = {"object_store_memory": OBJECT_STORE_BYTES} if address == LOCAL else {}
