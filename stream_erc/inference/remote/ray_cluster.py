@@ -45,13 +45,13 @@ def connect(address: str) -> None:
     if ray.is_initialized():
         return
     if imported:
-        from ray._raylet import Config
+        from ray._raylet import Config  # type: ignore[attr-defined]
 
         Config.initialize("")  # it read the mode when it was imported
-    if address not in (LOCAL, "auto"):
-        _reach(address)
     started_here = {"object_store_memory": OBJECT_STORE_BYTES} if address == LOCAL else {}
     try:
+        if address not in (LOCAL, "auto"):
+            _reach(address)
         ray.init(
             address,
             namespace=NAMESPACE,
@@ -60,6 +60,8 @@ def connect(address: str) -> None:
             logging_level=logging.ERROR,
             **started_here,  # type: ignore[arg-type]
         )
+    except ConfigError:
+        raise
     except Exception as error:  # Ray raises errors of many kinds, and plain ones
         raise ConfigError(f"--ray {address}: {_explain(error)}") from error
 
@@ -72,7 +74,10 @@ def disconnect() -> None:
 
 
 def _reach(address: str) -> None:
-    """Refuse an address at which nothing listens."""
+    """Refuse an address at which nothing listens, or a cluster that does not take our token.
+
+    `ray.init` tries for 80 s where nothing listens, and for 20 s, without a reason, where the token is wrong.
+    """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise ConfigError(f"--ray: expected HOST:PORT, auto or local, got {address!r}")
@@ -80,6 +85,11 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), REACH_S).close()
     except (OSError, OverflowError) as error:
         raise ConfigError(f"--ray {address}: expected a Ray cluster, got {error}") from error
+    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    ensure_token_if_auth_enabled(create_token_if_missing=False)
+    GcsClient(address=address)
 
 
 def _explain(error: Exception) -> str:
@@ -90,7 +100,8 @@ def _explain(error: Exception) -> str:
     if isinstance(error, AuthenticationError) or "authentication" in text.lower():
         if "no authentication token" in text or "not found" in text:
             return f"expected {TOKENS}, got none"
-        return f"expected {TOKENS}, got another one"
+        mode = os.environ["RAY_AUTH_MODE"]
+        return f"expected {TOKENS}, got {'another one' if mode == 'token' else f'RAY_AUTH_MODE={mode}'}"
     if "Version mismatch" in text:
         told = " ".join(text.split()).removeprefix("Version mismatch: ")
         return f"expected a cluster with the same Ray and Python, got: {told}"
