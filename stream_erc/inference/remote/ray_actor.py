@@ -5,6 +5,7 @@ a session: work comes with the conversation's state inside, as bytes.
 """
 
 import asyncio
+import logging
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from stream_erc.core.work import (
 )
 from stream_erc.inference.engine import Engine, Voice
 from stream_erc.inference.workers import lower_priority
+
+log = logging.getLogger(__name__)
 
 PIECE_BYTES = 64 * 1024
 """Above 100 kB an argument lies in Ray's object store, which may spill to a disk: audio must not."""
@@ -81,6 +84,13 @@ class EngineActor:
         return pickle.dumps(await asyncio.gather(*[self._run(model, work) for work in works]), protocol=5)
 
     async def _run(self, model: str, work: Work) -> Result:
+        try:
+            return await self._run_on(model, work)
+        except Exception as error:  # the boundary: it must not touch the rest of its call
+            log.exception("work could not be run")
+            return Failure(f"work could not be run: {error}")
+
+    async def _run_on(self, model: str, work: Work) -> Result:
         engine, loop = self._engines[model], asyncio.get_running_loop()
         match work:
             case AnalyzeSegment():
