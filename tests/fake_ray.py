@@ -7,8 +7,9 @@ from importlib import metadata
 
 from serving import FakeEngine
 
+from stream_erc.config import EngineConfig, SessionConfig
 from stream_erc.core.work import Analysis, AnalyzeSegment, Failure
-from stream_erc.inference.engine import Engine
+from stream_erc.inference.engine import TEXT_ONLY, Engine
 from stream_erc.inference.remote.ray_worker import ActorPlan, Actors, RayWorker
 
 DEADLY = 0.77
@@ -28,6 +29,10 @@ def load() -> dict[str, FakeEngine]:
 
 def load_nothing() -> dict[str, FakeEngine]:
     raise FileNotFoundError("no model here")
+
+
+def load_checkpoint(folder: str) -> dict[str, Engine]:
+    return {"tiny": Engine.load(EngineConfig(model=folder), SessionConfig(), TEXT_ONLY)}
 
 
 def identify() -> str:

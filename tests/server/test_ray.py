@@ -13,23 +13,24 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_ray import DEADLY, PLAN, identify_elsewhere, load_nothing, make_workers
+from fake_ray import DEADLY, PLAN, identify_elsewhere, load_checkpoint, load_nothing, make_workers
 from fakes import conversation, tone
 from paths import ROOT
 from redis_server import RedisServer
 from serving import Client, Fields, Running, converse, eventually, serve
 from websockets.exceptions import ConnectionClosed
 
-from stream_erc.core.work import Analysis, AnalyzeSegment, Failure
-from stream_erc.events import SpeechSegment
+from stream_erc.core.work import Analysis, AnalyzeSegment, Classification, ClassifyTurn, Failure
+from stream_erc.events import Features, SpeechSegment, Turn
 from stream_erc.exceptions import ConfigError
 from stream_erc.inference.remote import ray_worker
 from stream_erc.inference.remote.ray_cluster import connect, disconnect
-from stream_erc.inference.remote.ray_worker import Actors
+from stream_erc.inference.remote.ray_worker import Actors, RemoteEngine
 
 pytest.importorskip("ray")
 import ray
@@ -225,6 +226,26 @@ def test_work_of_which_actors_die_fails_alone(actors: Actors, monkeypatch: pytes
 def work(samples: np.ndarray) -> AnalyzeSegment:
     segment = SpeechSegment(0, 0, len(samples), samples, 0, len(samples))
     return AnalyzeSegment(0, segment, transcribe=True, embed_speaker=True)
+
+
+def test_a_checkpoint_gives_what_it_gives_in_this_process(address: str, tiny_graphs: Path) -> None:
+    load = partial(load_checkpoint, str(tiny_graphs))
+    engine = load()["tiny"]
+    actors = Actors(replace(PLAN, load=load, settings="tiny", count=1, cpus=0.0))
+    try:
+        actors.wait()
+        remote, state = RemoteEngine(engine, "tiny", actors), None
+        for number, text in enumerate(["hello you", "oh no", "why me"]):
+            voice = np.linspace(-number, 2, engine.classifier.acoustic_spec.dim, dtype=np.float32)
+            asked = ClassifyTurn(number, Turn(number, number % 2, text), Features(voice), (), state)
+            (here,), (there,) = engine.classify([asked]), remote.classify([asked])
+            assert isinstance(here, Classification) and isinstance(there, Classification)
+            assert there.emotion == here.emotion
+            codec = engine.classifier
+            assert codec.state_to_bytes(there.state) == codec.state_to_bytes(here.state)
+            state = there.state
+    finally:
+        actors.close()
 
 
 @pytest.mark.parametrize(
