@@ -31,8 +31,8 @@ def load_nothing() -> dict[str, FakeEngine]:
     raise FileNotFoundError("no model here")
 
 
-def load_checkpoint(folder: str) -> dict[str, Engine]:
-    return {"tiny": Engine.load(EngineConfig(model=folder), SessionConfig(), TEXT_ONLY)}
+def load_checkpoint(model: str) -> dict[str, Engine]:
+    return {"model": Engine.load(EngineConfig(model=model), SessionConfig(), TEXT_ONLY)}
 
 
 def identify() -> str:

@@ -76,7 +76,8 @@ def disconnect() -> None:
 def _reach(address: str) -> None:
     """Refuse an address at which nothing listens, or a cluster that does not take our token.
 
-    `ray.init` tries for 80 s where nothing listens, and for 20 s, without a reason, where the token is wrong.
+    `ray.init` tries for more than a minute where nothing listens, and for 20 s where the token is wrong,
+    without telling the reason.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
