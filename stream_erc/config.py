@@ -171,6 +171,9 @@ SERVER_BOUNDS: Mapping[str, tuple[float, float]] = {
     "heartbeat_s": (0.05, YEAR_S),
     "drain_s": (0, YEAR_S),
     "threads": (1, 1_024),
+    "ray_workers": (1, 1_024),
+    "ray_cpus": (0, 1_024),
+    "ray_gpus": (0, 64),
 }
 """Smallest and largest value of each numeric server setting."""
 
@@ -207,6 +210,11 @@ class ServerConfig:
         drain_s: time limit for finishing the work on received audio when the server stops.
         threads: the number of analyses that run at the same time.
         keep_voices: whether a client may keep a voice for other sessions, in the engine's voice file.
+        ray: the address of a Ray cluster that runs the engines, HOST:PORT, ``auto`` or ``local``; None for
+            this process.
+        ray_workers: the number of its actors that hold the engines; servers of the same version and settings
+            share them.
+        ray_cpus, ray_gpus: what Ray reserves for each of them, also a fraction.
     """
 
     host: str = "127.0.0.1"
@@ -232,6 +240,10 @@ class ServerConfig:
     drain_s: float = 5.0
     threads: int = 2
     keep_voices: bool = False
+    ray: str | None = None
+    ray_workers: int = 2
+    ray_cpus: float = 1.0
+    ray_gpus: float = 0.0
 
     def __post_init__(self) -> None:
         for name, (least, most) in SERVER_BOUNDS.items():

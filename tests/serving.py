@@ -42,7 +42,7 @@ from stream_erc.core.work import (
     MeasureVoice,
 )
 from stream_erc.events import Hypothesis, Samples
-from stream_erc.server.server import Server, web_folder
+from stream_erc.server.server import MakeWorker, Server, web_folder
 from stream_erc.server.stores.base import SessionStore
 from stream_erc.server.stores.sqlite import MemoryStore
 
@@ -176,6 +176,7 @@ def start(
     session: SessionConfig | None = None,
     web: Path | None = None,
     voices: Path | None = None,
+    make_worker: MakeWorker | None = None,
     **options: object,
 ) -> Running:
     """Start a server, and wait until it listens.
@@ -186,6 +187,7 @@ def start(
         session: configuration of sessions; by default one for tones if all engines are fake.
         web: the page's folder; the project's page if None.
         voices: the file of known voices.
+        make_worker: see `Server`.
         options: fields of `ServerConfig`; a free port by default.
     """
     fake = all(isinstance(engine, FakeEngine) for engine in (engines or {}).values())
@@ -194,7 +196,8 @@ def start(
         engine=EngineConfig(voices=None if voices is None else str(voices)),
         server=ServerConfig(**{"port": 0, "drain_s": 1.0, "penalty_s": 0.0, "max_sessions": 64} | options),  # type: ignore[arg-type]
     )
-    server = Server(config, engines or {"hash": FakeEngine()}, store or MemoryStore(), web or web_folder())  # type: ignore[arg-type]
+    given = (engines or {"hash": FakeEngine()}, store or MemoryStore(), web or web_folder(), make_worker)
+    server = Server(config, *given)  # type: ignore[arg-type]
     listening, urls, problems = threading.Event(), [], []
 
     def ready(url: str) -> None:

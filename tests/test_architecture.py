@@ -106,6 +106,14 @@ ROOMS: Mapping[str, Room] = {
         },
         reaches={"label_examples": rooms("stream_erc.sources")},
     ),
+    "stream_erc.inference.remote": Room(
+        imports=rooms("stream_erc", "stream_erc.core", "stream_erc.inference"),
+        alone={
+            "ray_cluster": rooms("ray", "os", "socket"),
+            "ray_actor": rooms("ray") | THREADS | CLOCK | LOOP,
+            "ray_worker": rooms("ray") | THREADS | CLOCK,
+        },
+    ),
     "stream_erc.inference.emotion": Room(
         imports=rooms("stream_erc", "stream_erc.core", "stream_erc.inference"),
         touches=rooms("erc_models", "pathlib"),
@@ -182,6 +190,7 @@ ROOMS: Mapping[str, Room] = {
             "stream_erc.exports",
             "stream_erc.inference",
             "stream_erc.inference.emotion",
+            "stream_erc.inference.remote",
             "stream_erc.protocol",
             "stream_erc.server",
             "stream_erc.server.stores",
@@ -394,6 +403,7 @@ PLANTED = [
     ("stream_erc.inference", "engine", "from stream_erc.sources.audio_files import AudioFile"),
     ("stream_erc.inference", "workers", "from stream_erc.protocol.messages import Ping"),
     ("stream_erc.inference.emotion", "graph_classifier", "import torch"),
+    ("stream_erc.inference.remote", "ray_cluster", "import asyncio"),
     ("stream_erc.protocol", "encoding", "import asyncio"),
     ("stream_erc.protocol", "encoding", "from stream_erc.server.claim import Claim"),
     ("stream_erc.server", "connection", "import websockets"),
@@ -458,7 +468,7 @@ def test_what_is_allowed_is_no_breach(room: str, file: str, source: str) -> None
 
 # --- importing ------------------------------------------------------------------------------------
 
-NEVER_AT_THE_TOP = ENGINES - {"transformers"} | {"pyarrow", "sklearn", "sounddevice"}
+NEVER_AT_THE_TOP = ENGINES - {"transformers"} | {"pyarrow", "ray", "sklearn", "sounddevice"}
 """Slow to import, or absent from a machine: imported where they are used, by no module at its top."""
 
 BEFORE_THE_MODELS = ("stream_erc", "stream_erc.sources", "stream_erc.core", "stream_erc.cli")

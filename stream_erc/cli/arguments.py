@@ -89,6 +89,10 @@ def _server_config(args: argparse.Namespace, server: ServerConfig) -> ServerConf
         "tls_certificate": args.tls_certificate,
         "tls_key": args.tls_key,
         "max_sessions": args.max_sessions,
+        "ray": args.ray,
+        "ray_workers": args.ray_workers,
+        "ray_cpus": args.ray_cpus,
+        "ray_gpus": args.ray_gpus,
     }
     return dataclasses.replace(server, **{key: value for key, value in given.items() if value is not None})
 
@@ -253,6 +257,14 @@ def _server_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="taken at a time (default: what this machine can listen to)",
     )
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="run the engines on a Ray cluster: HOST:PORT, auto or local"
+    )
+    parser.add_argument(
+        "--ray-workers", type=_positive, metavar="N", help="its actors, which servers share (default: 2)"
+    )
+    parser.add_argument("--ray-cpus", type=float, metavar="X", help="cores reserved for each (default: 1)")
+    parser.add_argument("--ray-gpus", type=float, metavar="X", help="GPUs reserved for each (default: 0)")
 
 
 def _speed(text: str) -> float | None:

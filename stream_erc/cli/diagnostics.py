@@ -59,7 +59,9 @@ class _JsonLines(logging.Handler):
         """Write a record."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"at": when, "level": record.levelname.lower(), "event": record.getMessage()}
-        line |= {key: str(value) for key, value in vars(record).items() if key not in _PLAIN}
+        line |= {
+            key: str(value) for key, value in vars(record).items() if key not in _PLAIN and key[0] != "_"
+        }
         if record.exc_info:
             line["traceback"] = self.format(record)
         print(json.dumps(line), file=sys.stderr, flush=True)

@@ -201,8 +201,14 @@ def _serve(args: argparse.Namespace) -> int:
     from stream_erc.server.server import Server, check_access, web_folder  # slow
 
     check_access(config)
-    with closing(open_store(config.server.store)) as store:
-        server = Server(config, _engines(config, warm=False), store, web_folder())
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(open_store(config.server.store)))
+        make_worker = None
+        if config.server.ray is not None:
+            from stream_erc.cli.remote import cluster  # slow
+
+            make_worker = stack.enter_context(cluster(config, partial(_engines, config)))
+        server = Server(config, _engines(config, warm=False), store, web_folder(), make_worker)
         with json_logs():
             asyncio.run(server.run(lambda url: print(f"Open {url}  (Ctrl-C stops)", flush=True)))
     return 0

@@ -12,7 +12,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
@@ -26,13 +26,14 @@ from stream_erc.core.work import (
     Classification,
     ClassifyTurn,
     Failure,
+    MeasuredVoice,
     MeasureVoice,
     Result,
     SegmentSpeakers,
     Work,
 )
-from stream_erc.events import Event
-from stream_erc.inference.engine import Engine, Voice
+from stream_erc.events import Event, SpeakerActivity
+from stream_erc.inference.engine import Beside, Engine, Voice, in_turn
 
 STALE_S = 0.5
 """Partial turns older than this are dropped: under load they are shed first."""
@@ -69,6 +70,29 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """Stop the worker: finish running work, and drop queued work."""
+
+
+class WorkRunner(Protocol):
+    """The work of an `Engine`, piece by piece, as a pool of threads asks for it; thread-safe."""
+
+    @property
+    def max_batch(self) -> int:
+        """The largest number of turns to classify together."""
+
+    def warm_up(self) -> None:
+        """Load what was left for later."""
+
+    def analyze(self, work: AnalyzeSegment, beside: Beside = in_turn) -> Analysis | Failure:
+        """Analyse a segment."""
+
+    def segment_speakers(self, work: SegmentSpeakers) -> SpeakerActivity | Failure:
+        """Tell who speaks in a running turn."""
+
+    def measure(self, work: MeasureVoice) -> MeasuredVoice | Failure:
+        """Measure the voice in a clip."""
+
+    def classify(self, works: Sequence[ClassifyTurn]) -> Sequence[Classification | Failure]:
+        """Classify turns of different conversations."""
 
 
 class InlineWorker:
@@ -290,6 +314,7 @@ class ThreadWorker:
     Args:
         engine: the engine that all threads share.
         threads: the number of analyses that run at a time.
+        turn_threads: the number of batches of turns that run at a time, of greedy sessions as many more.
         max_in_flight: work in flight at which a session must wait for results. It bounds memory when audio
             arrives faster than it can be processed.
         on_failure: called in a worker's thread if the engine cannot be warmed up.
@@ -297,20 +322,23 @@ class ThreadWorker:
     Attributes:
         analyses: the number of analyses run so far by their kind: ``final``, ``ahead`` of the end of a turn,
             or ``partial``.
-        ready: whether the engine is warm. Work that comes earlier waits for that.
     """
+
+    not_ready = "loading the models"
+    """The reason while it is not `ready`."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: WorkRunner,
         *,
         threads: int = 2,
+        turn_threads: int = 1,
         max_in_flight: int = 8,
         on_failure: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._engine, self._max_in_flight = engine, max_in_flight
         self.analyses, self._counting = dict.fromkeys(("final", "ahead", "partial"), 0), threading.Lock()
-        self._on_failure, self._warm, self.ready = on_failure, threading.Event(), False
+        self._on_failure, self._warm, self._ready = on_failure, threading.Event(), False
         self._live: WeakSet[Session] = WeakSet()  # attached sessions of high priority
         self._analyses = _JobQueue(threads, lambda: len(self._live) > 0)
         self._numbers = itertools.count()
@@ -319,8 +347,11 @@ class ThreadWorker:
         self._clients: WeakKeyDictionary[Session, _Client] = WeakKeyDictionary()
         self._voices = ThreadPoolExecutor(threads, "voice", initializer=lower_priority)
         self._threads = [threading.Thread(target=self._analyze, daemon=True) for _ in range(threads)]
-        self._threads.append(threading.Thread(target=self._classify_greedy, daemon=True))
-        self._threads.append(threading.Thread(target=self._classify, daemon=True))
+        self._turn_threads = turn_threads
+        for number in range(turn_threads):
+            self._threads.append(threading.Thread(target=self._classify_greedy, daemon=True))
+            target = self._classify if number == 0 else self._classify_too
+            self._threads.append(threading.Thread(target=target, daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -388,16 +419,22 @@ class ThreadWorker:
         return 0.0 if since is None else time.perf_counter() - since
 
     @property
+    def ready(self) -> bool:
+        """Whether the engine is warm. Work that comes earlier waits for that."""
+        return self._ready
+
+    @property
     def waiting(self) -> tuple[int, int]:
         """The number of analyses and of classifications that wait for a thread."""
         return len(self._analyses), self._turns.qsize() + self._greedy_turns.qsize()
 
     def close(self) -> None:
         """Stop the threads."""
-        for _ in self._threads[:-2]:
+        for _ in self._threads[: -2 * self._turn_threads]:
             self._analyses.put(_Job(_STOP, next(self._numbers), 0.0, None, None))
-        for turns in (self._turns, self._greedy_turns):
-            turns.put(_WaitingTurn(-math.inf, next(self._numbers), 0.0, None, _Client()))
+        for _ in range(self._turn_threads):
+            for turns in (self._turns, self._greedy_turns):
+                turns.put(_WaitingTurn(-math.inf, next(self._numbers), 0.0, None, _Client()))
         for thread in self._threads:
             thread.join()
         self._voices.shutdown()
@@ -468,7 +505,7 @@ class ThreadWorker:
         """Load what the engine left for later, while sessions are opened already."""
         try:
             self._engine.warm_up()
-            self.ready = True
+            self._ready = True
         except Exception as error:  # the boundary: whoever started the worker must hear of it
             self._on_failure(error)
         finally:
@@ -476,6 +513,11 @@ class ThreadWorker:
 
     def _classify(self) -> None:
         self._warm_up()
+        self._run_turns(self._turns)
+
+    def _classify_too(self) -> None:
+        """Classify beside `_classify`."""
+        self._warm.wait()
         self._run_turns(self._turns)
 
     def _classify_greedy(self) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
@@ -67,6 +67,9 @@ RESERVED_FILES = 64
 """Open files that are reserved for models, the store and requests for pages."""
 
 
+MakeWorker: TypeAlias = Callable[[str, Engine, Callable[[Exception], None]], ThreadWorker]
+
+
 class Server:
     """A server of sessions.
 
@@ -75,6 +78,8 @@ class Server:
         engines: model name -> engine; the first is the default.
         store: the store of sessions; the server closes it at the end.
         web: the folder of the page, None for no page.
+        make_worker: makes the worker of a model's engine, given its name, the engine, and what to call if the
+            engine cannot be used; None for threads of this process.
 
     Raises:
         ConfigError: the token file or the certificate cannot be used.
@@ -82,8 +87,14 @@ class Server:
     """
 
     def __init__(
-        self, config: Config, engines: Mapping[str, Engine], store: SessionStore, web: Path | None = None
+        self,
+        config: Config,
+        engines: Mapping[str, Engine],
+        store: SessionStore,
+        web: Path | None = None,
+        make_worker: MakeWorker | None = None,
     ) -> None:
+        self._make_worker = make_worker or partial(_thread_worker, config.server.threads)
         self._config, self._store, self._web = config.server, store, web
         self._offer = Offer(engines, config.session, config.server)
         self._tokens = _tokens(config.server)
@@ -150,8 +161,7 @@ class Server:
         """
         self._loop = asyncio.get_running_loop()
         workers = {
-            name: ThreadWorker(engine, threads=self._config.threads, on_failure=self._fail)
-            for name, engine in self._offer.engines.items()
+            name: self._make_worker(name, engine, self._fail) for name, engine in self._offer.engines.items()
         }
         threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         version = f"stream-erc {metadata.version('stream-erc')}"
@@ -280,6 +290,12 @@ class Server:
         for name, value in SECURITY_HEADERS.items():
             response.headers[name] = value
         return response
+
+
+def _thread_worker(
+    threads: int, name: str, engine: Engine, on_failure: Callable[[Exception], None]
+) -> ThreadWorker:
+    return ThreadWorker(engine, threads=threads, on_failure=on_failure)
 
 
 async def _tidy(shared: SharedState, access: Access) -> None:

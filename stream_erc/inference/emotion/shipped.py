@@ -1,5 +1,6 @@
 """The checkpoints that ship with the package, as ``stream-erc models`` lists them."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,3 +33,22 @@ def shipped_models() -> list[ShippedModel]:
         summary = str(about.get("summary", ""))
         found.append(ShippedModel(name, config["architecture"], tuple(config["labels"]), summary, folder))
     return found
+
+
+def checkpoint_digest(model: str | Path) -> str:
+    """Return a hash of a checkpoint's settings and weights, with those of its text encoder.
+
+    Raises:
+        CheckpointError: no such checkpoint.
+    """
+    digest = hashlib.sha256()
+    try:
+        folder = checkpoint_files.resolve(model)
+        config = checkpoint_files.read_config(folder)
+    except CheckpointProblem as problem:
+        raise CheckpointError(str(problem)) from problem
+    for place in (folder, checkpoint_files.text_encoder_folder(folder, config)):
+        for path in (place / "config.json", place / "model.safetensors"):
+            if path.is_file():
+                digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -200,12 +200,13 @@ class HttpServer:
         """Return 200 if a session could begin and be understood now, 503 with the reason if not."""
         shared = self._shared
         reason = None
+        unready = [worker for worker in shared.workers.values() if not worker.ready]
         if shared.stopping.is_set():
             reason = "draining\n"
         elif shared.full:
             reason = "full\n"
-        elif not all(worker.ready for worker in shared.workers.values()):
-            reason = "loading the models\n"
+        elif unready:
+            reason = f"{unready[0].not_ready}\n"
         else:
             try:
                 await shared.call_store(shared.store.ready, ANSWER_S)
