@@ -1,7 +1,4 @@
-"""A checkpoint's networks in torch: on a GPU, and where there are no graphs.
-
-On a GPU the memory of a conversation stays there; only probabilities are copied back.
-"""
+"""A checkpoint's networks in torch, where there are no graphs; on a GPU `slot_classifier` adds slots."""
 
 import copy
 from collections.abc import Sequence
@@ -160,7 +157,7 @@ class TorchClassifier:
         if encoder is not None and bool(text_mask.any()):
             windows = [TextWindow(w.past, w.turn.speaker, w.turn.read) for w in works if w.turn.read]
             tokens = {k: v.to(self.device) for k, v in encoder.tokenize(windows).items()}
-            text[text_mask.to(self.device)] = encoder(**tokens)  # (B_text, D_text)
+            text[text_mask.to(self.device)] = encoder(**tokens).to(text.dtype)  # (B_text, D_text)
         audio = np.full((len(works), sum(self._audio_groups)), np.nan, dtype=np.float32)
         for row, work in zip(audio, works, strict=True):
             if work.features.acoustic is not None:
