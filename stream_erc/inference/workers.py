@@ -31,6 +31,7 @@ from stream_erc.core.work import (
     Work,
 )
 from stream_erc.events import Event
+from stream_erc.inference.emotion.batch_wait import BatchWait
 from stream_erc.inference.engine import Engine, Voice
 
 STALE_S = 0.5
@@ -262,7 +263,8 @@ class _JobQueue:
         return job.priority == _LOW and self._running >= self._most and self._live()
 
 
-_Turns: TypeAlias = "queue.SimpleQueue[tuple[float, ClassifyTurn, _Client] | None]"
+_Waiting: TypeAlias = tuple[float, ClassifyTurn, _Client]
+_Turns: TypeAlias = "queue.SimpleQueue[_Waiting | None]"
 
 
 class ThreadWorker:
@@ -465,17 +467,10 @@ class ThreadWorker:
         self._run_turns(self._greedy_turns)
 
     def _run_turns(self, turns: "_Turns") -> None:
+        wait = BatchWait(getattr(self._engine, "max_wait_s", 0.0))
         while (item := turns.get()) is not None:
-            batch = [item]
-            while len(batch) < self._engine.max_batch:
-                try:
-                    more = turns.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    turns.put(None)
-                    break
-                batch.append(more)
+            now = time.perf_counter()
+            batch = _gather(item, turns, self._engine.max_batch, now + wait.wait_s(now))
             run = []
             for since, work, client in batch:
                 if client.begin(work):
@@ -485,9 +480,28 @@ class ThreadWorker:
             began = time.perf_counter()
             results = self._engine.classify([work for _, work, _ in run])
             now = time.perf_counter()
+            wait.ran(began, now)
             for (since, work, client), result in zip(run, results, strict=True):
                 client.spend((now - began) / len(run), now)
                 client.finish(work, result, since)
+
+
+def _gather(
+    first: _Waiting, turns: _Turns, most: int, until: float, clock: Callable[[], float] = time.perf_counter
+) -> list[_Waiting]:
+    """Return a batch of at most `most` turns: those that are there, and those that come before `until`."""
+    batch = [first]
+    while len(batch) < most:
+        left = until - clock()
+        try:
+            more = turns.get(timeout=left) if left > 0 else turns.get_nowait()
+        except queue.Empty:
+            break
+        if more is None:
+            turns.put(None)
+            break
+        batch.append(more)
+    return batch
 
 
 def _priority(work: AnalyzeSegment | MeasureVoice | SegmentSpeakers) -> int:
