@@ -182,7 +182,7 @@ class SlotClassifier(TorchClassifier):
         for row, work in zip(host["audio"], works, strict=False):
             if work.features.acoustic is not None:
                 row[:] = work.features.acoustic
-        edges = np.cumsum([0, *self._audio_groups[:-1]])
+        edges = np.cumsum([0, *self.audio_groups[:-1]])
         host["audio_mask"][:] = np.logical_or.reduceat(np.isfinite(host["audio"]), edges, axis=1)
         for name, tensor in batch.device.items():
             tensor.copy_(batch.host[name], non_blocking=True)
@@ -242,7 +242,7 @@ class SlotClassifier(TorchClassifier):
         return self._steps[size]
 
     def _make_step(self, size: int) -> _Batch:
-        groups, table = self._audio_groups, self._table
+        groups, table = self.audio_groups, self._table
         host = {
             "audio": torch.full((size, sum(groups)), torch.nan),
             "audio_mask": torch.zeros(size, len(groups), dtype=torch.bool),
