@@ -115,6 +115,7 @@ ROOMS: Mapping[str, Room] = {
             "slots": rooms("torch"),
             "state_rows": rooms("torch"),
             "buckets": rooms("torch"),
+            "text_reader": rooms("torch"),
             "graph_classifier": rooms("safetensors"),
         },
     ),

@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from erc_models.formats.text_windows import TextWindow
 from erc_models.networks import checkpoint as checkpoints
 from networks import CLASSES, GROUPS, TEXT, stirred
 
@@ -112,7 +113,7 @@ def test_slots_equal_the_plain_path(plain, slotted):
 
 def test_one_turn_at_a_time_is_bit_for_bit_the_plain_path(plain, slotted, monkeypatch):
     """With windows of their own length: a padded one differs in the last digits."""
-    monkeypatch.setattr("stream_erc.inference.emotion.slot_classifier.LENGTHS", ())
+    monkeypatch.setattr(slotted._reader, "_lengths", ())
     ours, theirs = None, None
     for i, (who, text, voice) in enumerate([(0, "hello", 1.0), (1, "", -1.0), (0, "oh god no", None)] * 3):
         ((emotion, ours),) = slotted.classify([turn(i, ours, speaker=who, text=text, voice=voice)])
@@ -216,6 +217,36 @@ def test_buckets():
     assert [bucket_of(n) for n in (1, 2, 3, 64, 65, 257, 1_024)] == [1, 2, 4, 64, 256, 1_024, 1_024]
     assert bucket_of(2_000) == 2_000
     assert list(BATCHES) == sorted(BATCHES)
+
+
+def test_tokens_are_remembered_and_only_so_many(slotted, plain, monkeypatch):
+    monkeypatch.setattr("stream_erc.inference.emotion.text_reader.KNOWN_TEXTS", 6)
+    monkeypatch.setattr("stream_erc.inference.emotion.text_reader.KNOWN_CHARS", 20)
+    reader, split = slotted._reader, []
+    tokenizer = reader._encoder.tokenizer
+
+    class Counting:
+        def __call__(self, texts, **options):
+            split.extend(texts)
+            return tokenizer(texts, **options)
+
+    monkeypatch.setattr(reader, "_encoder", copy.copy(reader._encoder))
+    monkeypatch.setattr(reader._encoder, "tokenizer", Counting())
+    texts = ["hello", "oh god no", "oh " * 30, "why"]
+    windows = [
+        TextWindow(((0, texts[(i - 1) % 4]), (0, texts[i % 4])), 0, texts[(i + 1) % 4]) for i in range(8)
+    ]
+    for window in windows:
+        ours = reader([window])
+        with torch.inference_mode():
+            theirs = plain._text_encoder(**plain._text_encoder.tokenize([window]))
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        assert len(reader._known) <= 6
+    assert split.count("A: hello") == 1
+    assert split.count("A: " + "oh " * 29 + "oh") > 1  # a long text is not remembered
+    for i in range(30):
+        reader([TextWindow((), 0, f"why {i}")])
+        assert len(reader._known) <= 6
 
 
 @pytest.mark.gpu

@@ -14,13 +14,13 @@ import torch
 from erc_models.formats.text_windows import TextWindow
 from erc_models.networks.streaming import State, TurnInput, state_to_bytes
 from torch import Tensor
-from torch.nn.functional import pad
 
 from stream_erc.core.work import ClassifyTurn, ConversationState
 from stream_erc.events import Emotion, Vector
-from stream_erc.inference.emotion.buckets import BATCHES, LENGTHS, Run, bucket_of, eager, recorded
+from stream_erc.inference.emotion.buckets import BATCHES, Run, bucket_of, eager, recorded
 from stream_erc.inference.emotion.slots import SlotState, SlotTable
 from stream_erc.inference.emotion.state_rows import RowLayout
+from stream_erc.inference.emotion.text_reader import TextReader, sent
 from stream_erc.inference.emotion.torch_classifier import TorchClassifier
 
 SPEAKERS = 8
@@ -80,6 +80,7 @@ class SlotClassifier(TorchClassifier):
             self._layout = RowLayout(initial)
             self._table = SlotTable(slots, self._layout.pack(initial)[0].to(self.device))
         self._steps: dict[int, _Batch] = {}
+        self._reader: TextReader | None = None
         if warm:
             self._settle()
 
@@ -135,9 +136,8 @@ class SlotClassifier(TorchClassifier):
         """Classify turns whose states fit in slots, at most the largest batch."""
         self.warm_up()
         read = [i for i, work in enumerate(works) if work.turn.read]
-        texts = self._encode(
-            [TextWindow(works[i].past, works[i].turn.speaker, works[i].turn.read) for i in read]
-        )
+        windows = [TextWindow(works[i].past, works[i].turn.speaker, works[i].turn.read) for i in read]
+        texts = self._reader(windows) if self._reader is not None and windows else None
         states = [work.state if isinstance(work.state, SlotState) else None for work in works]
         speakers = [
             max(work.turn.speaker + 1, 0 if state is None else state.speakers)
@@ -188,7 +188,7 @@ class SlotClassifier(TorchClassifier):
             tensor.copy_(batch.host[name], non_blocking=True)
         batch.text.zero_()
         if texts is not None:
-            batch.text[_sent(read, self.device)] = texts
+            batch.text[sent(torch.tensor(read), self.device)] = texts
 
     def _run(
         self, batch: _Batch, count: int
@@ -201,33 +201,12 @@ class SlotClassifier(TorchClassifier):
             torch.cuda.current_stream().synchronize()
         return batch.host_logits[:count].clone(), batch.host_rows[:count].numpy()
 
-    def _encode(self, windows: Sequence[TextWindow]) -> Tensor | None:
-        """Return the text features (N, D) of windows, those of about one length together."""
-        encoder = self._text_encoder
-        if encoder is None or not windows:
-            return None
-        tokens = encoder.tokenize(windows)
-        lengths = tokens["attention_mask"].sum(1).tolist()
-        fill = {"input_ids": encoder.tokenizer.pad_token_id or 0}
-        text = torch.zeros(len(windows), self._text_dim, device=self.device)
-        groups: dict[int, list[int]] = {}
-        for i, length in enumerate(lengths):
-            groups.setdefault(bucket_of(length, LENGTHS), []).append(i)
-        for length, rows in groups.items():
-            some = {
-                name: pad(
-                    tensor[rows, :length], (0, max(0, length - tensor.shape[1])), value=fill.get(name, 0)
-                )
-                for name, tensor in tokens.items()
-            }
-            sent = {name: _sent_tensor(tensor, self.device) for name, tensor in some.items()}
-            text[_sent(rows, self.device)] = encoder(**sent).float()
-        return text
-
     # --- what is made once ------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """Halve the text encoder's precision on a GPU, and record the steps."""
+        if self._text_encoder is not None:
+            self._reader = TextReader(self._text_encoder, self.device)
         if self.device.type != "cuda":
             return
         if self._text_encoder is not None:
@@ -284,12 +263,3 @@ class SlotClassifier(TorchClassifier):
 
 def _is_slot_state(state: ConversationState | None) -> TypeGuard[SlotState | None]:
     return state is None or isinstance(state, SlotState)
-
-
-def _sent(index: Sequence[int], device: torch.device) -> Tensor:
-    """Send indices to the device without waiting for it."""
-    return _sent_tensor(torch.tensor(index, dtype=torch.int64), device)
-
-
-def _sent_tensor(tensor: Tensor, device: torch.device) -> Tensor:
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
