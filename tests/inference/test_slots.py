@@ -219,6 +219,21 @@ def test_buckets():
     assert list(BATCHES) == sorted(BATCHES)
 
 
+def test_labels_from_examples_in_slots():
+    """The same labels and states; both classifiers go on from a state of either."""
+    examples = [(label, text, None) for label in ("glad", "sad") for text in (f"so {label}", f"I am {label}")]
+    slotted = SlotClassifier("sentemocontext", "cpu", batches=(1, 2), slots=4)
+    ours, theirs = slotted.with_labels(examples), TorchClassifier("sentemocontext").with_labels(examples)
+    assert ours.labels == theirs.labels == ("glad", "sad") != slotted.labels
+    state = its = None
+    for i, text in enumerate(("oh no", "so good", "why", "I am sad")):
+        ((emotion, state),) = ours.classify([turn(i, state, speaker=i, text=text, voice=None)])
+        ((same, its),) = theirs.classify([turn(i, its, speaker=i, text=text, voice=None)])
+        np.testing.assert_allclose(vector(emotion), vector(same), atol=1e-5)
+        slotted.classify([turn(i, state, voice=None)])
+    assert slotted._table.uploads == 4 and ours._table.uploads == 0
+
+
 def test_tokens_are_remembered_and_only_so_many(slotted, plain, monkeypatch):
     monkeypatch.setattr("stream_erc.inference.emotion.text_reader.KNOWN_TEXTS", 6)
     monkeypatch.setattr("stream_erc.inference.emotion.text_reader.KNOWN_CHARS", 20)

@@ -108,6 +108,7 @@ class SlotClassifier(TorchClassifier):
         assert isinstance(other, SlotClassifier)
         other._lock, other._steps = threading.Lock(), {}
         other._table = SlotTable(self._table.initial, self._table.rows[self._table.initial])
+        other._settle()
         return other
 
     def state_to_bytes(self, state: ConversationState) -> bytes:
