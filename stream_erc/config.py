@@ -142,8 +142,9 @@ class EngineConfig:
             then predicts these labels. Its network needs an embedding space, as ``sentemocontext`` has.
         voices: the known voices that sessions may tell by name: a voice file (see `stream-erc voices`), a
             folder of such files, or ``default``; None knows nobody.
-        max_batch: the largest number of turns (of different sessions) in a batch. A larger batch is faster,
-            above all on a GPU, but makes the last digits of a probability depend on the other sessions.
+        max_batch: the largest number of turns (of different sessions) in a batch; None for 1 on a CPU and
+            1,024 on a GPU. A larger batch is faster, above all on a GPU, but makes the last digits of a
+            probability depend on the other sessions.
     """
 
     model: str = DEFAULT_MODEL
@@ -151,7 +152,7 @@ class EngineConfig:
     labels_from: str | None = None
     voices: str | None = None
     asr: AsrConfig = field(default_factory=AsrConfig)
-    max_batch: int = 1
+    max_batch: int | None = None
 
 
 YEAR_S = 365 * 86_400

@@ -117,7 +117,15 @@ ROOMS: Mapping[str, Room] = {
     "stream_erc.inference.emotion": Room(
         imports=rooms("stream_erc", "stream_erc.core", "stream_erc.inference"),
         touches=rooms("erc_models", "pathlib"),
-        alone={"torch_classifier": rooms("torch"), "graph_classifier": rooms("safetensors")},
+        alone={
+            "torch_classifier": rooms("torch"),
+            "slot_classifier": rooms("torch", "threading"),
+            "slots": rooms("torch"),
+            "state_rows": rooms("torch"),
+            "buckets": rooms("torch"),
+            "text_reader": rooms("torch"),
+            "graph_classifier": rooms("safetensors"),
+        },
     ),
     "stream_erc.protocol": Room(
         imports=rooms("stream_erc", "stream_erc.core", "stream_erc.inference"),

@@ -6,6 +6,7 @@ from ctypes import CDLL
 from typing import Literal
 
 from stream_erc.exceptions import DeviceError
+from stream_erc.inference.onnx_network import runs_on_gpu
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -35,7 +36,9 @@ def compute_devices() -> list[str]:
         return [cpu]
     import torch
 
-    return [cpu] + [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+    voices = "" if runs_on_gpu() else "; voices on the CPU: without onnxruntime-gpu"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return [cpu] + [f"cuda:{i} ({name}{voices})" for i, name in enumerate(names)]
 
 
 def _has_driver() -> bool:

@@ -34,6 +34,7 @@ from stream_erc.events import Features, GivenTurn, KnownVoice, Samples, SpeakerA
 from stream_erc.exceptions import ConfigError, LabelsError, VoicesError
 from stream_erc.inference.acoustics import DeferredExtractor
 from stream_erc.inference.asr import Recognizer, check_engine, load_recognizer
+from stream_erc.inference.devices import on_gpu
 from stream_erc.inference.emotion.classifier import EmotionClassifier
 from stream_erc.inference.emotion.opening import open_classifier
 from stream_erc.inference.label_examples import Decode, LabelExample, load_speech, read_label_examples
@@ -42,6 +43,12 @@ from stream_erc.inference.speaker_encoder import SpeakerEncoder, load_encoder
 from stream_erc.inference.speaker_segmentation import SpeakerSegmentation
 
 log = logging.getLogger(__name__)
+
+GPU_BATCH = 1_024
+"""The largest batch on a GPU unless ``max_batch`` says otherwise; on a CPU turns come one by one."""
+
+GPU_WAIT_S = 0.004
+"""The longest that a batch waits on a GPU for more turns (`BatchWait`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ class Engine:
         clock: returns seconds, for the latency of each stage; by default latencies are 0.
         max_batch: the largest number of turns in one classification batch.
         language: ISO 639-1 code for sessions that ask for no language; None if the recognizer detects it.
+        max_wait_s: the longest that a batch may wait for more turns, under load.
     """
 
     def __init__(
@@ -111,9 +119,10 @@ class Engine:
         clock: Callable[[], float] = lambda: 0.0,
         max_batch: int = 64,
         language: str | None = None,
+        max_wait_s: float = 0.0,
     ) -> None:
         self.classifier = classifier
-        self.max_batch = max_batch
+        self.max_batch, self.max_wait_s = max_batch, max_wait_s
         self.language = language
         self._vad, self._recognizer = vad, recognizer
         self._speaker_encoder, self._acoustics = speaker_encoder, acoustics
@@ -150,6 +159,7 @@ class Engine:
             DeviceError: no such device.
         """
         _check(config, session)
+        gpu = on_gpu(config.device)
         stages = stages or Stages()
         examples = read_label_examples(Path(config.labels_from)) if config.labels_from is not None else []
         classifier = open_classifier(config.model, config.device, warm=warm)
@@ -167,11 +177,14 @@ class Engine:
             vad=SileroVad() if stages.segmentation else None,
             recognizer=load_recognizer(config.asr) if stages.words else None,
             speaker_encoder=speaker_encoder,
-            speaker_segmentation=SpeakerSegmentation() if stages.segmentation and stages.speakers else None,
+            speaker_segmentation=SpeakerSegmentation(gpu=gpu)
+            if stages.segmentation and stages.speakers
+            else None,
             acoustics=acoustics,
             clock=clock,
-            max_batch=config.max_batch,
+            max_batch=config.max_batch or (GPU_BATCH if gpu else 1),
             language=config.asr.language,
+            max_wait_s=GPU_WAIT_S if gpu else 0.0,
         )
 
     def with_model(self, model: str, device: str = "auto") -> "Engine":
@@ -389,7 +402,7 @@ def _with_labels(
 def _check(config: EngineConfig, session: SessionConfig) -> None:
     """Refuse unusable settings before anything is loaded."""
     for name, value, least in (
-        ("engine.max_batch", config.max_batch, 1),
+        ("engine.max_batch", 1 if config.max_batch is None else config.max_batch, 1),
         ("session.rewind_turns", session.rewind_turns, 0),
         ("session.partial_interval_ms", session.partial_interval_ms, 32),  # a window of the VAD
     ):

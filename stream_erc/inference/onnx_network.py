@@ -1,6 +1,7 @@
-"""Networks in ONNX files, run with ONNX Runtime on one thread."""
+"""Networks in ONNX files, run with ONNX Runtime on one thread, or on a GPU where it can."""
 
 import importlib.util
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,13 @@ from stream_erc.exceptions import EngineUnavailable
 
 if TYPE_CHECKING:
     import onnxruntime
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+"""Segments have any length: an exhaustive search would run for each. Single precision, as on a CPU."""
+
+log = logging.getLogger(__name__)
 
 
 def shipped_network(name: str) -> Path:
@@ -26,8 +34,22 @@ def shipped_network(name: str) -> Path:
     raise EngineUnavailable(f"expected the network {name} at {paths[0]} or {paths[1]}, got no such file")
 
 
-def open_network(path: Path, what: str) -> "onnxruntime.InferenceSession":
-    """Open an ONNX file; `what` names the network in errors.
+def runs_on_gpu() -> bool:
+    """Return whether ONNX Runtime is installed for CUDA (``onnxruntime-gpu``)."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return CUDA in onnxruntime.get_available_providers()
+
+
+def open_network(path: Path, what: str, *, gpu: bool = False) -> "onnxruntime.InferenceSession":
+    """Open an ONNX file.
+
+    Args:
+        path: the file.
+        what: names the network in errors.
+        gpu: whether to compute on the GPU; the CPU does, with a warning, where ONNX Runtime cannot.
 
     Raises:
         EngineUnavailable: no such file, or onnxruntime is not installed or cannot read it.
@@ -43,8 +65,12 @@ def open_network(path: Path, what: str) -> "onnxruntime.InferenceSession":
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # an arena would never free the memory of the largest batch
+    providers = [(CUDA, CUDA_OPTIONS), CPU] if gpu and runs_on_gpu() else [CPU]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime raises pybind classes without a public base
         reason = str(error).splitlines()[0]
         raise EngineUnavailable(f"{path}: expected the {what} network, got {reason}") from error
+    if gpu and CUDA not in session.get_providers():
+        log.warning("%s runs on the CPU: ONNX Runtime has no CUDA here (pip install onnxruntime-gpu)", what)
+    return session

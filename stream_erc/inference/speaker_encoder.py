@@ -63,7 +63,7 @@ def load_encoder(config: DiarizationConfig, device: Device = "auto") -> SpeakerE
         DeviceError: ``cuda`` was requested, but is not available.
     """
     gpu = on_gpu(device)
-    return CampplusEncoder() if config.encoder == "campplus" else HubEncoder(config.encoder, gpu)
+    return CampplusEncoder(gpu=gpu) if config.encoder == "campplus" else HubEncoder(config.encoder, gpu)
 
 
 # --- CAM++ ----------------------------------------------------------------------------------------
@@ -84,11 +84,12 @@ class CampplusEncoder:
     attribute projection: Solomonoff et al., 2005), so that an angry voice is no new person. They are learned
     by `scripts/learn_nuisance`.
 
-    It always computes on the CPU, in the calling thread; thread-safe.
+    It computes in the calling thread; thread-safe.
 
     Args:
         path: the ONNX file beside its config.json and nuisance.safetensors; None for the shipped one.
         project: whether to take the nuisance out.
+        gpu: whether to compute on the GPU, if ONNX Runtime can.
 
     Raises:
         EngineUnavailable: no such file, onnxruntime cannot read it, or it is another network.
@@ -97,9 +98,9 @@ class CampplusEncoder:
     name = "campplus"
     dim = 192
 
-    def __init__(self, path: Path | None = None, *, project: bool = True) -> None:
+    def __init__(self, path: Path | None = None, *, project: bool = True, gpu: bool = False) -> None:
         path = path if path is not None else shipped_network("campplus")
-        self._network = open_network(path, "CAM++")
+        self._network = open_network(path, "CAM++", gpu=gpu)
         config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
         self.state_names: tuple[str, ...] = tuple(
             f"CAM++_{stage}_{statistic}_{channel}"

@@ -24,13 +24,15 @@ class SpeakerSegmentation:
 
     Args:
         path: the ONNX file; None for the shipped one.
+        gpu: whether to compute on the GPU, if ONNX Runtime can.
 
     Raises:
         EngineUnavailable: the network is not there, or cannot be read.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._session = open_network(path or shipped_network("segmentation-3.0"), "speaker segmentation")
+    def __init__(self, path: Path | None = None, *, gpu: bool = False) -> None:
+        path = path or shipped_network("segmentation-3.0")
+        self._session = open_network(path, "speaker segmentation", gpu=gpu)
 
     def __call__(self, samples: Samples) -> NDArray[np.bool_]:
         """Return who speaks in each frame, (F, 3); F = 0 below 62 ms.

@@ -33,6 +33,7 @@ from stream_erc.core.work import (
     Work,
 )
 from stream_erc.events import Event, SpeakerActivity
+from stream_erc.inference.emotion.batch_wait import BatchWait
 from stream_erc.inference.engine import Beside, Engine, Voice, in_turn
 
 STALE_S = 0.5
@@ -527,17 +528,13 @@ class ThreadWorker:
         self._run_turns(self._greedy_turns)
 
     def _run_turns(self, turns: "_Turns") -> None:
-        while True:
-            batch = [turns.get()]
-            while len(batch) < self._engine.max_batch:
-                try:
-                    batch.append(turns.get_nowait())
-                except queue.Empty:
-                    break
+        wait = BatchWait(getattr(self._engine, "max_wait_s", 0.0))
+        while (first := turns.get()).work is not None:
+            now = time.perf_counter()
+            batch = _gather(first, turns, self._engine.max_batch, now + wait.wait_s(now))
             run = []
             for turn in batch:
-                if turn.work is None:
-                    return
+                assert turn.work is not None
                 if turn.client.begin(turn.work):
                     run.append((turn.since, turn.work, turn.client))
                 else:
@@ -545,9 +542,35 @@ class ThreadWorker:
             began = time.perf_counter()
             results = self._engine.classify([work for _, work, _ in run])
             now = time.perf_counter()
+            wait.ran(began, now)
             for (since, work, client), result in zip(run, results, strict=True):
                 client.spend((now - began) / len(run), now)
                 client.finish(work, result, since)
+
+
+def _gather(
+    first: _WaitingTurn,
+    turns: _Turns,
+    most: int,
+    until: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[_WaitingTurn]:
+    """Return a batch of at most `most` turns: those that are there, and those that come before `until`.
+
+    What ends the thread is left in the queue.
+    """
+    batch = [first]
+    while len(batch) < most:
+        left = until - clock()
+        try:
+            more = turns.get(timeout=left) if left > 0 else turns.get_nowait()
+        except queue.Empty:
+            break
+        if more.work is None:
+            turns.put(more)
+            break
+        batch.append(more)
+    return batch
 
 
 def _priority(work: AnalyzeSegment | MeasureVoice | SegmentSpeakers) -> int:

@@ -217,13 +217,3 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="expected a CUDA device"):
             on_gpu("cuda")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_states_stay_on_the_gpu_and_answers_equal_the_cpus(tiny_checkpoint, classifier):
-    gpu = open_classifier(tiny_checkpoint, "cuda")
-    emotions, states = talk(gpu, TALK)
-    assert all(tensor.is_cuda for tensor in states[-1].tensors().values())
-    for ours, theirs in zip(emotions, talk(classifier, TALK)[0], strict=True):
-        np.testing.assert_allclose(vector(ours), vector(theirs), atol=1e-4)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from stream_erc.exceptions import EngineUnavailable
-from stream_erc.inference.onnx_network import open_network, shipped_network
+from stream_erc.inference import devices
+from stream_erc.inference.onnx_network import CUDA, open_network, runs_on_gpu, shipped_network
 
 
 @pytest.fixture(scope="module", params=["campplus", "segmentation-3.0"])
@@ -52,6 +53,34 @@ def test_segmentation_gives_probabilities_for_each_frame():
     np.testing.assert_allclose(louder, alone, atol=1e-2)  # it normalises the level itself
     (short,) = network.run(["log_probabilities"], {"samples": x[:1, :8_000]})
     assert short.shape == (1, (8_000 - 991) // 270 + 1, 7)
+
+
+@pytest.mark.skipif(runs_on_gpu(), reason="ONNX Runtime for CUDA is installed")
+def test_without_onnxruntime_for_cuda_the_cpu_computes_and_says_so(caplog, monkeypatch):
+    network = open_network(shipped_network("segmentation-3.0"), "segmentation", gpu=True)
+    assert network.get_providers() == ["CPUExecutionProvider"]
+    assert "segmentation runs on the CPU" in caplog.text and "onnxruntime-gpu" in caplog.text
+    caplog.clear()
+    open_network(shipped_network("segmentation-3.0"), "segmentation")
+    assert not caplog.text
+    monkeypatch.setattr(devices, "_has_driver", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "A GPU")
+    assert devices.compute_devices()[1] == "cuda:0 (A GPU; voices on the CPU: without onnxruntime-gpu)"
+    monkeypatch.setattr(devices, "runs_on_gpu", lambda: True)
+    assert devices.compute_devices()[1] == "cuda:0 (A GPU)"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not runs_on_gpu(), reason="no ONNX Runtime for CUDA here")
+def test_the_gpu_gives_what_the_cpu_gives():
+    x = np.random.default_rng(0).standard_normal((1, 199, 80), dtype=np.float32)
+    found = []
+    for gpu in (False, True):
+        network = open_network(shipped_network("campplus"), "CAM++", gpu=gpu)
+        assert (CUDA in network.get_providers()) == gpu
+        found.append(network.run(["embedding"], {"filter_banks": x})[0])
+    np.testing.assert_allclose(found[1], found[0], atol=1e-3)
 
 
 def test_what_is_no_network_is_refused(tmp_path):

@@ -38,6 +38,9 @@ def open_classifier(model: str | Path, device: str = "auto", *, warm: bool = Tru
 
             return GraphClassifier(folder, graphs)
         log.info("%s: running with torch, since it has no graphs of its own weights", folder)
-    from stream_erc.inference.emotion.torch_classifier import TorchClassifier
+        from stream_erc.inference.emotion.torch_classifier import TorchClassifier
 
-    return TorchClassifier(model, "cuda" if gpu else "cpu", warm=warm)
+        return TorchClassifier(model, "cpu", warm=warm)
+    from stream_erc.inference.emotion.slot_classifier import SlotClassifier
+
+    return SlotClassifier(model, "cuda", warm=warm)

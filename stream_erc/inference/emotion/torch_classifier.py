@@ -1,7 +1,4 @@
-"""A checkpoint's networks in torch: on a GPU, and where there are no graphs.
-
-On a GPU the memory of a conversation stays there; only probabilities are copied back.
-"""
+"""A checkpoint's networks in torch, where there are no graphs; on a GPU `slot_classifier` adds slots."""
 
 import copy
 from collections.abc import Sequence
@@ -50,7 +47,7 @@ class TorchClassifier:
         self._network = self._checkpoint.network
         self._calibration = self._checkpoint.calibration
         self._text_dim: int = self._checkpoint.network.config.text_dim
-        self._audio_groups: list[int] = list(self._checkpoint.network.config.audio_groups)
+        self.audio_groups: list[int] = list(self._checkpoint.network.config.audio_groups)
         self.name: str = self._checkpoint.name
         self.labels: tuple[str, ...] = self._checkpoint.labels
         acoustic = self._checkpoint.features.get("acoustic")
@@ -160,13 +157,13 @@ class TorchClassifier:
         if encoder is not None and bool(text_mask.any()):
             windows = [TextWindow(w.past, w.turn.speaker, w.turn.read) for w in works if w.turn.read]
             tokens = {k: v.to(self.device) for k, v in encoder.tokenize(windows).items()}
-            text[text_mask.to(self.device)] = encoder(**tokens)  # (B_text, D_text)
-        audio = np.full((len(works), sum(self._audio_groups)), np.nan, dtype=np.float32)
+            text[text_mask.to(self.device)] = encoder(**tokens).to(text.dtype)  # (B_text, D_text)
+        audio = np.full((len(works), sum(self.audio_groups)), np.nan, dtype=np.float32)
         for row, work in zip(audio, works, strict=True):
             if work.features.acoustic is not None:
                 row[:] = work.features.acoustic
         heard = torch.from_numpy(np.isfinite(audio))  # (B, D_audio)
-        groups = torch.split(heard, self._audio_groups, dim=1)
+        groups = torch.split(heard, self.audio_groups, dim=1)
         audio_mask = torch.stack([group.any(1) for group in groups], 1)  # (B, G)
         return TurnInput(text, torch.from_numpy(audio), text_mask, audio_mask).to(self.device)
 
