@@ -189,10 +189,23 @@ ROOMS: Mapping[str, Room] = {
         touches=rooms("pathlib"),
         alone={"recognizer": CLOCK | {"stream_erc_client"}},
     ),
+    "stream_erc.bulk": Room(
+        imports=rooms(
+            "stream_erc",
+            "stream_erc.api",
+            "stream_erc.exports",
+            "stream_erc.inference",
+            "stream_erc.protocol",
+            "stream_erc.sources",
+        ),
+        touches=DISK,
+        alone={"processes": THREADS | rooms("signal")},
+    ),
     "stream_erc.cli": Room(
         imports=rooms(
             "stream_erc",
             "stream_erc.api",
+            "stream_erc.bulk",
             "stream_erc.sources",
             "stream_erc.core",
             "stream_erc.exports",
@@ -425,6 +438,8 @@ PLANTED = [
     ("stream_erc.server.stores", "base", "from stream_erc.server.connection import Connection"),
     ("stream_erc.api", "results", "import stream_erc_client"),
     ("stream_erc.api", "replay", "from stream_erc.cli.main import main"),
+    ("stream_erc.bulk", "reading", "import multiprocessing"),
+    ("stream_erc.bulk", "results", "from stream_erc.core.session import Session"),
     ("stream_erc.cli", "main", "def f():\n    import sounddevice"),
     ("stream_erc.cli", "main", "import scripts.benchmark"),
     ("erc_models", "__init__", "import torch"),

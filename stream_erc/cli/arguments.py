@@ -110,11 +110,17 @@ def _parser() -> argparse.ArgumentParser:
 
     replay = commands.add_parser("replay", help="hear a recording, or read a text dialogue")
     replay.add_argument(
-        "input",
+        "inputs",
+        nargs="+",
         type=Path,
         metavar="INPUT",
-        help="an audio or video file, - for standard input, or a transcript or text dialogues (as --turns)",
+        help="an audio or video file, - for standard input, or a transcript or text dialogues (as --turns); "
+        "several, a folder or a pattern are read into the folder --out",
     )
+    replay.add_argument(
+        "--jobs", type=_positive, metavar="N", help="processes that read several (default: 1)"
+    )
+    replay.add_argument("--format", choices=("jsonl", "parquet"), help="of the results of several inputs")
     replay.add_argument(
         "--turns",
         type=Path,

@@ -74,8 +74,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    from stream_erc.cli.bulk import input_of, is_bulk, run_bulk
     from stream_erc.sources import turn_files as turns
 
+    if is_bulk(args):
+        return run_bulk(args)
+    args.input = input_of(args)
     check_outputs(_outputs(args), [args.input, args.turns, args.config])
     text = turns.is_text_input(args.input)
     _check_exports(args, timed=not text)

@@ -107,7 +107,7 @@ def test_not_audio(replay, tmp_path, name, content, said) -> None:
 
 def test_nothing_there_and_a_folder(replay, tmp_path) -> None:
     refused(replay(tmp_path / "gone.wav"), "gone.wav", "got nothing there")
-    refused(replay(tmp_path), "got a folder")
+    refused(replay(tmp_path), "expected a recording or a conversation in text, got none")
 
 
 # --- audio that breaks off ------------------------------------------------------------------------
