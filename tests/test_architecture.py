@@ -199,7 +199,8 @@ ROOMS: Mapping[str, Room] = {
             "stream_erc.sources",
         ),
         touches=DISK,
-        alone={"processes": THREADS | rooms("signal")},
+        alone={"processes": THREADS | rooms("signal"), "ray_data": rooms("ray")},
+        reaches={"ray_data": rooms("stream_erc.inference.remote")},
     ),
     "stream_erc.cli": Room(
         imports=rooms(

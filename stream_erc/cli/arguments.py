@@ -120,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--jobs", type=_positive, metavar="N", help="processes that read several (default: 1)"
     )
+    replay.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="have --jobs processes of a Ray cluster read several: HOST:PORT, auto or local",
+    )
     replay.add_argument("--format", choices=("jsonl", "parquet"), help="of the results of several inputs")
     replay.add_argument(
         "--turns",

@@ -3,12 +3,13 @@
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from stream_erc.bulk.inputs import Inputs, is_pattern
+from stream_erc.bulk.inputs import Inputs, Unit, is_pattern
 from stream_erc.bulk.processes import read_in_processes
-from stream_erc.bulk.reading import Settings
+from stream_erc.bulk.reading import Outcome, Settings
 from stream_erc.bulk.results import Results
 from stream_erc.cli.arguments import read_config
 from stream_erc.cli.diagnostics import MAX_WARNINGS, print_error
@@ -20,7 +21,7 @@ LINE_S = 5.0
 
 def is_bulk(args: argparse.Namespace) -> bool:
     """Return whether a replay is one of many files."""
-    several = len(args.inputs) > 1 or args.jobs is not None
+    several = len(args.inputs) > 1 or args.jobs is not None or args.ray is not None
     return several or args.inputs[0].is_dir() or is_pattern(args.inputs[0])
 
 
@@ -56,7 +57,7 @@ def _read(args: argparse.Namespace, settings: Settings, inputs: Inputs, total: i
     counts = {"read": 0, "skipped": 0, "failed": 0}
     failed: list[str] = []
     began = shown = time.monotonic()
-    for outcome in read_in_processes(settings, settings.digest(), iter(inputs), args.jobs or 1):
+    for outcome in _outcomes(args, settings, iter(inputs)):
         if outcome.kind == "stopped":
             raise InputError(outcome.reason)
         counts[outcome.kind] += 1
@@ -73,6 +74,15 @@ def _read(args: argparse.Namespace, settings: Settings, inputs: Inputs, total: i
     if counts["failed"] > len(failed):
         _say(f"and {counts['failed'] - len(failed)} more, see above")
     return 2 if counts["failed"] else 0
+
+
+def _outcomes(args: argparse.Namespace, settings: Settings, units: Iterator[Unit]) -> Iterator[Outcome]:
+    key, jobs = settings.digest(), args.jobs or 1
+    if args.ray is None:
+        return read_in_processes(settings, key, units, jobs)
+    from stream_erc.bulk.ray_data import read_on_ray
+
+    return read_on_ray(settings, key, units, jobs, args.ray)
 
 
 def _progress(counts: dict[str, int], total: int, seconds: float) -> str:

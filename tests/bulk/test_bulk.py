@@ -2,8 +2,10 @@
 
 import errno
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -69,6 +71,34 @@ def test_each_result_is_that_of_a_single_replay(tiny_graphs, calls, tmp_path, ca
     assert main(words(tiny_graphs, tmp_path / "out", calls)) == 0
     assert "1 read, 5 done before, 0 failed" in capsys.readouterr().err
     assert results(tmp_path / "out")["0/0.jsonl.jsonl"] == found["0/0.jsonl.jsonl"]
+
+
+def test_a_cluster_gives_the_same_bytes(tiny_graphs, calls, tmp_path) -> None:
+    pytest.importorskip("ray")
+    bad = calls / "bad.jsonl"
+    bad.write_text("no dialogue\n")
+    environment = os.environ | {"HOME": str(tmp_path / "home"), "RAY_AUTH_TOKEN": "0123456789abcdef"}
+
+    def run(out: Path, *more: str) -> str:
+        command = [sys.executable, "-m", "stream_erc", *words(tiny_graphs, out, calls), "--jobs", "2", *more]
+        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        return done.stderr
+
+    run(tmp_path / "here")
+    said = run(tmp_path / "cluster", "--ray", "local")
+    assert "6 read, 0 done before, 1 failed, of 7" in said and "failed: bad.jsonl" in said
+    assert results(tmp_path / "cluster") == results(tmp_path / "here") != {}
+
+
+def test_nobody_is_at_the_address(tiny_graphs, calls, tmp_path, capsys) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        assert main([*words(tiny_graphs, tmp_path / "out", calls), "--ray", address]) == 2
+    said = capsys.readouterr().err
+    assert f"--ray {address}: expected a Ray cluster, got" in said and results(tmp_path / "out") == {}
 
 
 def test_a_killed_run_goes_on(tiny_graphs, calls, tmp_path) -> None:
