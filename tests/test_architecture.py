@@ -101,6 +101,7 @@ ROOMS: Mapping[str, Room] = {
         touches=DISK | NUMBERS | ENGINES,
         alone={
             "workers": THREADS | CLOCK,
+            "work_queues": THREADS | CLOCK,
             "asr_sphinx": rooms("queue"),
             "asr_whisper": NETWORK,
         },

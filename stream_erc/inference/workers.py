@@ -4,7 +4,6 @@ A worker takes a session's work, runs it on the engine, and hands the results ba
 `advance` or `poll`, so no two threads touch a session.
 """
 
-import heapq
 import itertools
 import math
 import os
@@ -14,8 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from stream_erc.audio import SAMPLE_RATE
@@ -28,13 +26,26 @@ from stream_erc.core.work import (
     Failure,
     MeasuredVoice,
     MeasureVoice,
-    Result,
     SegmentSpeakers,
     Work,
 )
 from stream_erc.events import Event, SpeakerActivity
 from stream_erc.inference.emotion.batch_wait import BatchWait
 from stream_erc.inference.engine import Beside, Engine, Voice, in_turn
+from stream_erc.inference.work_queues import (
+    AHEAD,
+    FINAL,
+    LOW,
+    NOT_RUN,
+    PARTIAL,
+    STOP,
+    Client,
+    Job,
+    JobQueue,
+    Turns,
+    WaitingTurn,
+    gather,
+)
 
 STALE_S = 0.5
 """Partial turns older than this are dropped: under load they are shed first."""
@@ -44,18 +55,6 @@ MAX_WAITING_SAMPLES = 30 * SAMPLE_RATE
 
 ANALYSIS_NICE = 10
 """The niceness of the analysis threads (Linux)."""
-
-CREDIT_S, FIRST_CREDIT_S, CREDIT_PER_S = 1.0, 0.1, 0.1
-"""Seconds of classification until a session is greedy: at most, at first, and gained in a second of rest.
-
-The first ones are few, so that beginning anew gives nobody more than waiting does.
-"""
-
-NOT_RUN = Failure("dropped before it was started")
-"""The result of work that nobody needs any more."""
-
-_STOP, _FINAL, _AHEAD, _PARTIAL, _LOW = range(5)
-"""Priorities of analyses, the highest first."""
 
 
 class Worker(Protocol):
@@ -127,188 +126,6 @@ class InlineWorker:
         """Do nothing: this worker has no threads."""
 
 
-@dataclass(slots=True, eq=False)
-class _Ahead:
-    """Work ahead of the end of a turn, and the final work that waits for its result."""
-
-    work: Work
-    started: bool = False
-    final: tuple[Work, float] | None = None
-
-
-class _Client:
-    """A session's state in a worker: its results, and the start times of its work.
-
-    Attributes:
-        on_result: called in a worker's thread when a result is ready.
-        low_priority: whether its analyses wait while other sessions have any.
-        detached: whether the session is no longer registered.
-        credit_s: seconds of classification until it is greedy; who has more goes first.
-    """
-
-    def __init__(self, on_result: Callable[[], None] = lambda: None, *, low_priority: bool = False) -> None:
-        self.results: queue.SimpleQueue[tuple[Work, Result, float]] = queue.SimpleQueue()
-        self.in_flight = 0
-        self.analysing: dict[int, float] = {}  # work that a turn's end waits for -> when it was requested
-        self.on_result, self.low_priority, self.detached = on_result, low_priority, False
-        self.credit_s, self._rests_since = FIRST_CREDIT_S, time.perf_counter()
-        self._analysed: dict[int, float] = {}  # finished turn -> when its analysis was taken
-        self._ahead: dict[int, _Ahead] = {}  # by the id of the work
-        self._lock = threading.Lock()
-
-    def is_greedy(self, now: float) -> bool:
-        """Return whether the session, which has new work, has had more classification than is fair.
-
-        Only rest gives credit back, not waiting: who always wants more remains greedy.
-        """
-        self.credit_s = min(CREDIT_S, self.credit_s + CREDIT_PER_S * max(0.0, now - self._rests_since))
-        self._rests_since = now
-        return self.low_priority or self.credit_s <= 0.0
-
-    def spend(self, seconds: float, now: float) -> None:
-        """Take the time of a classification from the session's credit; its rest begins."""
-        self.credit_s, self._rests_since = max(-CREDIT_S, self.credit_s - seconds), now
-
-    def begin(self, work: Work) -> bool:
-        """Return whether to run `work`, which has reached the front of its queue."""
-        with self._lock:
-            ahead = self._ahead.get(work.id)
-            if ahead is not None:
-                ahead.started = True
-            return not self.detached and (not work.ahead or ahead is not None)
-
-    def expect(self, work: Work) -> None:
-        """Note that `work` was queued ahead of the end of a turn."""
-        with self._lock:
-            self._ahead[work.id] = _Ahead(work)
-
-    def join(self, work: Work, now: float) -> bool:
-        """Return whether `work` gets the result of running work ahead; work that only waits is dropped."""
-        with self._lock:
-            ahead = self._ahead.get(work.begun) if work.begun is not None else None
-            if ahead is None:
-                return False
-            if not ahead.started:
-                del self._ahead[ahead.work.id]
-                return False
-            ahead.final = work, now
-        return True
-
-    def finish(self, work: Work, result: Result, since: float) -> None:
-        """Add the result of `work`, and of the final work that joined it."""
-        with self._lock:
-            ahead = self._ahead.pop(work.id, None)
-        if ahead is not None and ahead.final is not None:
-            final, final_since = ahead.final
-            self.put(work, NOT_RUN, since)
-            self.put(final, result, final_since)
-        else:
-            self.put(work, result, since)
-
-    def put(self, work: Work, result: Result, since: float) -> None:
-        """Add a result of work that was requested at time `since`."""
-        self.results.put((work, result, since))
-        self.on_result()
-
-    def take(self, *, block: bool) -> tuple[Work, Result]:
-        """Remove and return the next result, its elapsed time measured until now.
-
-        The elapsed time of a classification begins when the turn's analysis was taken, so that both together
-        include all waiting, also for earlier turns.
-
-        Raises:
-            queue.Empty: no result is ready, and `block` is False.
-        """
-        work, result, since = self.results.get(block=block)
-        now = time.perf_counter()
-        if isinstance(work, AnalyzeSegment):
-            if work.segment.final or work.awaited:
-                self.analysing.pop(work.id, None)
-            if work.segment.final:
-                self._analysed[work.segment.index] = now
-        elif isinstance(work, ClassifyTurn) and not (work.provisional or work.ahead):
-            since = self._analysed.pop(work.turn.index, since)
-        if isinstance(result, Analysis | Classification):
-            result = replace(result, elapsed_ms=1000 * (now - since))
-        return work, result
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Job:
-    """Work that waits for a thread, ordered by priority, then by age."""
-
-    priority: int
-    number: int
-    since: float = field(compare=False)
-    work: AnalyzeSegment | MeasureVoice | SegmentSpeakers | None = field(compare=False)
-    client: _Client | None = field(compare=False)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _WaitingTurn:
-    """A turn that waits to be classified, ordered by what its session has used, then by age.
-
-    Without a turn it ends the thread, and comes first.
-    """
-
-    used_s: float
-    number: int
-    since: float = field(compare=False)
-    work: ClassifyTurn | None = field(compare=False)
-    client: _Client = field(compare=False)
-
-
-class _JobQueue:
-    """Jobs by priority. While there are live sessions, a low one begins only if another thread stays free.
-
-    Args:
-        threads: the number of threads that take jobs.
-        live: returns whether there is a session of high priority.
-    """
-
-    def __init__(self, threads: int, live: Callable[[], bool]) -> None:
-        self._most, self._live = max(1, threads - 1), live
-        self._jobs: list[_Job] = []
-        self._running = 0
-        self._changed = threading.Condition()
-
-    def __len__(self) -> int:
-        """Return the number of jobs that wait."""
-        return len(self._jobs)
-
-    def put(self, job: _Job) -> None:
-        """Add a job."""
-        with self._changed:
-            heapq.heappush(self._jobs, job)
-            self._changed.notify()
-
-    def get(self) -> _Job:
-        """Wait for the next job that may run, and return it; call `done` after it."""
-        with self._changed:
-            while not self._jobs or self._must_wait(self._jobs[0]):
-                self._changed.wait()
-            job = heapq.heappop(self._jobs)
-            self._running += 1
-            return job
-
-    def done(self) -> None:
-        """Mark a job as run."""
-        with self._changed:
-            self._running -= 1
-            self._changed.notify_all()
-
-    def wake(self) -> None:
-        """Let the threads see that a session has ended, for which low jobs may have waited."""
-        with self._changed:
-            self._changed.notify_all()
-
-    def _must_wait(self, job: _Job) -> bool:
-        return job.priority == _LOW and self._running >= self._most and self._live()
-
-
-_Turns: TypeAlias = "queue.PriorityQueue[_WaitingTurn]"
-
-
 class ThreadWorker:
     """Runs analyses in several threads; classifications, batched, in one, of greedy sessions in another.
 
@@ -341,11 +158,11 @@ class ThreadWorker:
         self.analyses, self._counting = dict.fromkeys(("final", "ahead", "partial"), 0), threading.Lock()
         self._on_failure, self._warm, self._ready = on_failure, threading.Event(), False
         self._live: WeakSet[Session] = WeakSet()  # attached sessions of high priority
-        self._analyses = _JobQueue(threads, lambda: len(self._live) > 0)
+        self._analyses = JobQueue(threads, lambda: len(self._live) > 0)
         self._numbers = itertools.count()
-        self._turns: _Turns = queue.PriorityQueue()
-        self._greedy_turns: _Turns = queue.PriorityQueue()
-        self._clients: WeakKeyDictionary[Session, _Client] = WeakKeyDictionary()
+        self._turns: Turns = queue.PriorityQueue()
+        self._greedy_turns: Turns = queue.PriorityQueue()
+        self._clients: WeakKeyDictionary[Session, Client] = WeakKeyDictionary()
         self._voices = ThreadPoolExecutor(threads, "voice", initializer=lower_priority)
         self._threads = [threading.Thread(target=self._analyze, daemon=True) for _ in range(threads)]
         self._turn_threads = turn_threads
@@ -358,7 +175,7 @@ class ThreadWorker:
 
     def advance(self, session: Session, *, wait: bool = False) -> list[Event]:
         """Queue new work and deliver finished results; see `Worker`."""
-        client = self._clients.setdefault(session, _Client())
+        client = self._clients.setdefault(session, Client())
         while True:
             works = session.work_to_do()
             for work in works:
@@ -377,7 +194,7 @@ class ThreadWorker:
             on_result: called from a worker's thread whenever `poll` has a result to deliver.
             low_priority: whether its analyses wait while other sessions have any.
         """
-        self._clients[session] = _Client(on_result, low_priority=low_priority)
+        self._clients[session] = Client(on_result, low_priority=low_priority)
         if not low_priority:
             self._live.add(session)
 
@@ -391,7 +208,7 @@ class ThreadWorker:
 
     def poll(self, session: Session) -> list[Event]:
         """Advance the session without waiting; one that is `busy` continues once results have arrived."""
-        client = self._clients.setdefault(session, _Client())
+        client = self._clients.setdefault(session, Client())
         while True:
             taken = _deliver_results(session, client, must_wait=False)
             works = [] if client.in_flight >= self._max_in_flight else session.work_to_do()
@@ -432,15 +249,15 @@ class ThreadWorker:
     def close(self) -> None:
         """Stop the threads."""
         for _ in self._threads[: -2 * self._turn_threads]:
-            self._analyses.put(_Job(_STOP, next(self._numbers), 0.0, None, None))
+            self._analyses.put(Job(STOP, next(self._numbers), 0.0, None, None))
         for _ in range(self._turn_threads):
             for turns in (self._turns, self._greedy_turns):
-                turns.put(_WaitingTurn(-math.inf, next(self._numbers), 0.0, None, _Client()))
+                turns.put(WaitingTurn(-math.inf, next(self._numbers), 0.0, None, Client()))
         for thread in self._threads:
             thread.join()
         self._voices.shutdown()
 
-    def _submit(self, work: Work, client: _Client) -> None:
+    def _submit(self, work: Work, client: Client) -> None:
         now = time.perf_counter()
         if isinstance(work, AnalyzeSegment) and (work.segment.final or work.awaited):
             client.analysing[work.id] = now
@@ -453,12 +270,12 @@ class ThreadWorker:
             return
         if isinstance(work, ClassifyTurn):
             turns = self._greedy_turns if client.is_greedy(now) else self._turns
-            turns.put(_WaitingTurn(-client.credit_s, next(self._numbers), now, work, client))
+            turns.put(WaitingTurn(-client.credit_s, next(self._numbers), now, work, client))
         elif isinstance(work, SegmentSpeakers) and not client.low_priority:
             self._voices.submit(self._segment_speakers, work, client, now)
         else:
-            priority = _LOW if client.low_priority else _priority(work)
-            self._analyses.put(_Job(priority, next(self._numbers), now, work, client))
+            priority = LOW if client.low_priority else _priority(work)
+            self._analyses.put(Job(priority, next(self._numbers), now, work, client))
 
     def _analyze(self) -> None:
         lower_priority()
@@ -472,7 +289,7 @@ class ThreadWorker:
             finally:
                 self._analyses.done()
 
-    def _run(self, job: _Job, work: AnalyzeSegment | MeasureVoice | SegmentSpeakers, client: _Client) -> None:
+    def _run(self, job: Job, work: AnalyzeSegment | MeasureVoice | SegmentSpeakers, client: Client) -> None:
         """Run a job, unless nobody needs it any more."""
         if isinstance(work, SegmentSpeakers):
             self._segment_speakers(work, client, job.since)
@@ -489,7 +306,7 @@ class ThreadWorker:
             self._count("final" if work.segment.final else "ahead" if work.segment.paused else "partial")
         client.finish(work, result, job.since)
 
-    def _segment_speakers(self, work: SegmentSpeakers, client: _Client, since: float) -> None:
+    def _segment_speakers(self, work: SegmentSpeakers, client: Client, since: float) -> None:
         """Tell who speaks in a running turn, before an analysis can want a thread for its voice."""
         result = self._engine.segment_speakers(work) if client.begin(work) else NOT_RUN
         client.finish(work, result, since)
@@ -527,11 +344,11 @@ class ThreadWorker:
         self._warm.wait()
         self._run_turns(self._greedy_turns)
 
-    def _run_turns(self, turns: "_Turns") -> None:
+    def _run_turns(self, turns: "Turns") -> None:
         wait = BatchWait(getattr(self._engine, "max_wait_s", 0.0))
         while (first := turns.get()).work is not None:
             now = time.perf_counter()
-            batch = _gather(first, turns, self._engine.max_batch, now + wait.wait_s(now))
+            batch = gather(first, turns, self._engine.max_batch, now + wait.wait_s(now))
             run = []
             for turn in batch:
                 assert turn.work is not None
@@ -548,36 +365,11 @@ class ThreadWorker:
                 client.finish(work, result, since)
 
 
-def _gather(
-    first: _WaitingTurn,
-    turns: _Turns,
-    most: int,
-    until: float,
-    clock: Callable[[], float] = time.perf_counter,
-) -> list[_WaitingTurn]:
-    """Return a batch of at most `most` turns: those that are there, and those that come before `until`.
-
-    What ends the thread is left in the queue.
-    """
-    batch = [first]
-    while len(batch) < most:
-        left = until - clock()
-        try:
-            more = turns.get(timeout=left) if left > 0 else turns.get_nowait()
-        except queue.Empty:
-            break
-        if more.work is None:
-            turns.put(more)
-            break
-        batch.append(more)
-    return batch
-
-
 def _priority(work: AnalyzeSegment | MeasureVoice | SegmentSpeakers) -> int:
     """Return the priority of a live session's work: what somebody waits for comes first."""
     if not isinstance(work, AnalyzeSegment):
-        return _FINAL
-    return _FINAL if work.segment.final or work.awaited else _AHEAD if work.ahead else _PARTIAL
+        return FINAL
+    return FINAL if work.segment.final or work.awaited else AHEAD if work.ahead else PARTIAL
 
 
 def _is_awaited(work: Work) -> bool:
@@ -590,7 +382,7 @@ def lower_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), ANALYSIS_NICE)
 
 
-def _deliver_results(session: Session, client: _Client, *, must_wait: bool) -> bool:
+def _deliver_results(session: Session, client: Client, *, must_wait: bool) -> bool:
     """Deliver the results that are ready, at least one if `must_wait`; return whether there were any."""
     taken = False
     while True:

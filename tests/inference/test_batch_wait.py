@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from stream_erc.inference.emotion.batch_wait import BatchWait
-from stream_erc.inference.workers import _gather
+from stream_erc.inference.work_queues import gather
 
 
 def under_load(share, seconds=10.0, batch_s=0.002, most_s=0.004):
@@ -93,13 +93,13 @@ class Arrivals:
 )
 def test_a_batch_takes_what_is_there_and_what_comes_in_time(until, most, taken, ended):
     arrivals = Arrivals(0.0, 0.0, 0.003, 0.005)
-    batch = _gather(turn("first"), arrivals, most, until, arrivals.clock)
+    batch = gather(turn("first"), arrivals, most, until, arrivals.clock)
     assert [one.at for one in batch] == taken
     assert arrivals.now == pytest.approx(ended)
 
 
 def test_a_stop_ends_the_batch_and_is_found_again():
     arrivals = Arrivals(0.0, Arrivals.stop, 0.0)
-    batch = _gather(turn("first"), arrivals, 8, 1.0, arrivals.clock)
+    batch = gather(turn("first"), arrivals, 8, 1.0, arrivals.clock)
     assert [one.at for one in batch] == ["first", 0.0]
     assert [one.at for one in arrivals.returned] == [Arrivals.stop]

@@ -13,7 +13,7 @@ from stream_erc.core.session import Session
 from stream_erc.core.work import AnalyzeSegment
 from stream_erc.events import EmotionEvent, GivenTurn, SessionClosed
 from stream_erc.exceptions import CheckpointError
-from stream_erc.inference import workers
+from stream_erc.inference import work_queues
 from stream_erc.inference.workers import STALE_S, InlineWorker, ThreadWorker
 
 TALK = conversation([(1.0, 200), (0.8, 900), (1.2, 200), (0.5, 900)])
@@ -339,7 +339,7 @@ def test_an_engine_that_cannot_be_warmed_up_is_told(error: Exception) -> None:
 
 
 def test_a_greedy_session_holds_up_no_other(threads, monkeypatch) -> None:
-    monkeypatch.setattr(workers, "FIRST_CREDIT_S", 0.02)
+    monkeypatch.setattr(work_queues, "FIRST_CREDIT_S", 0.02)
     blocked = threading.Event()
 
     class Blocks(HashEngine):
@@ -368,7 +368,7 @@ def test_a_greedy_session_holds_up_no_other(threads, monkeypatch) -> None:
 
 
 def test_who_has_used_least_is_classified_first(threads, monkeypatch) -> None:
-    monkeypatch.setattr(workers, "CREDIT_PER_S", 0.0)
+    monkeypatch.setattr(work_queues, "CREDIT_PER_S", 0.0)
     blocked, order = threading.Event(), []
 
     class Blocks(HashEngine):
@@ -400,8 +400,8 @@ def test_who_has_used_least_is_classified_first(threads, monkeypatch) -> None:
 
 
 def test_beginning_anew_gives_little_credit() -> None:
-    begun = workers._Client()
-    begun.spend(workers.FIRST_CREDIT_S + 0.01, time.perf_counter())
+    begun = work_queues.Client()
+    begun.spend(work_queues.FIRST_CREDIT_S + 0.01, time.perf_counter())
     assert begun.is_greedy(time.perf_counter())
-    later = time.perf_counter() + 2 * workers.CREDIT_S / workers.CREDIT_PER_S
-    assert not begun.is_greedy(later) and begun.credit_s == workers.CREDIT_S
+    later = time.perf_counter() + 2 * work_queues.CREDIT_S / work_queues.CREDIT_PER_S
+    assert not begun.is_greedy(later) and begun.credit_s == work_queues.CREDIT_S
