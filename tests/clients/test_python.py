@@ -2303,7 +2303,7 @@ def test_a_session_that_ended_is_resumed_only_if_it_was_kept(
             session.append_turn(text="hello", speaker="Anna")
             session.close(keep=keep)
             assert isinstance(list(session)[-1], erc.SessionClosed)
-        left = SqliteStore(tmp_path / "sessions.sqlite").events(session.id, 0)
+    left = SqliteStore(tmp_path / "sessions.sqlite").events(session.id, 0)  # the server has ended, too
     assert bool(left) is keep
 
 

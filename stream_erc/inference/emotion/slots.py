@@ -47,7 +47,7 @@ class _Place:
     """A slot, and what happens when nobody holds its state any more."""
 
     slot: int
-    end: "weakref.finalize[[int], SlotState]"
+    end: "weakref.finalize"  # type: ignore[type-arg]  # it cannot be subscripted
 
 
 class SlotTable:
