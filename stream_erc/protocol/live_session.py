@@ -50,8 +50,8 @@ from stream_erc.protocol.negotiation import ENCODINGS, Offer, SessionTerms
 from stream_erc.protocol.save_point import SavePoint
 from stream_erc.protocol.wire_audio import WireAudio, decode_clip, send_from_ms
 
-SAVE_INTERVAL_SAMPLES = SAMPLE_RATE
-"""Samples after which a save point is due even without an event."""
+SAVE_INTERVAL_SAMPLES = 4 * SAMPLE_RATE
+"""Samples after which a save point is due even without an event: to send again costs less than to write."""
 
 MAX_WAITING_INPUTS = 1_000
 """Number of inputs that may wait for audio, or for one another."""
