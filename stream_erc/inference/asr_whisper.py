@@ -254,8 +254,10 @@ def _repository(model: str) -> str:
 
 
 def threads_of(device: str) -> int:
-    """Return the number of threads of one transcription; on a GPU it is without effect."""
-    return 1 if device == "cuda" else max(1, min(THREADS, (os.cpu_count() or 1) // 2))
+    """Return the threads of one transcription, ``OMP_NUM_THREADS`` at most; on a GPU without effect."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(asked) if asked.isascii() and asked.isdecimal() else THREADS
+    return 1 if device == "cuda" else max(1, min(most, THREADS, (os.cpu_count() or 1) // 2))
 
 
 def _load_whisper(folder: Path, device: str, config: AsrConfig) -> "WhisperModel":

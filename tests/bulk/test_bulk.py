@@ -73,21 +73,36 @@ def test_each_result_is_that_of_a_single_replay(tiny_graphs, calls, tmp_path, ca
     assert results(tmp_path / "out")["0/0.jsonl.jsonl"] == found["0/0.jsonl.jsonl"]
 
 
-def test_a_cluster_gives_the_same_bytes(tiny_graphs, calls, tmp_path) -> None:
+MORTAL = """
+import os, sys
+from stream_erc.bulk import ray_data
+from stream_erc.cli.main import main
+
+class Mortal(ray_data._Actor):
+    def __call__(self, row):
+        if row["name"].startswith("deadly"):
+            os._exit(1)
+        return super().__call__(row)
+
+ray_data._Actor = Mortal
+sys.exit(main(sys.argv[1:]))
+"""
+"""The program, with actors of a cluster whom a file may end."""
+
+
+def test_a_cluster_gives_the_same_bytes_and_outlives_a_file(tiny_graphs, calls, tmp_path) -> None:
     pytest.importorskip("ray")
-    bad = calls / "bad.jsonl"
-    bad.write_text("no dialogue\n")
     environment = os.environ | {"HOME": str(tmp_path / "home"), "RAY_AUTH_TOKEN": "0123456789abcdef"}
-
-    def run(out: Path, *more: str) -> str:
-        command = [sys.executable, "-m", "stream_erc", *words(tiny_graphs, out, calls), "--jobs", "2", *more]
-        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
-        assert done.returncode == 2, done.stderr
-        return done.stderr
-
-    run(tmp_path / "here")
-    said = run(tmp_path / "cluster", "--ray", "local")
-    assert "6 read, 0 done before, 1 failed, of 7" in said and "failed: bad.jsonl" in said
+    assert main([*words(tiny_graphs, tmp_path / "here", calls), "--jobs", "2"]) == 0
+    (calls / "bad.jsonl").write_text("no dialogue\n")
+    (calls / "deadly.jsonl").write_text("it does not come to that\n")
+    command = [*words(tiny_graphs, tmp_path / "cluster", calls), "--jobs", "2", "--ray", "local"]
+    done = subprocess.run(
+        [sys.executable, "-c", MORTAL, *command], env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 2, done.stderr
+    assert "6 read, 0 done before, 2 failed, of 8" in done.stderr
+    assert "deadly.jsonl: expected a process that outlives it, got 2 that died" in done.stderr
     assert results(tmp_path / "cluster") == results(tmp_path / "here") != {}
 
 

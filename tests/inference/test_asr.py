@@ -222,6 +222,14 @@ def test_whisper_loads_and_transcribes(whisper):
         assert len({h.text for h in pool.map(recognizer.transcribe, [noise(2.0)] * 6)}) == 1
 
 
+@pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("2", 2), ("16", 4), ("", 4), ("many", 4)])
+def test_whisper_has_no_more_threads_than_are_asked_for(monkeypatch, asked, threads):
+    monkeypatch.setattr(asr_whisper.os, "cpu_count", lambda: 16)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert asr_whisper.threads_of("cpu") == threads
+    assert asr_whisper.threads_of("cuda") == 1
+
+
 def test_whisper_is_told_the_language(whisper, monkeypatch):
     recognizer = FasterWhisper(str(whisper("no " * 140)), CPU)  # a loop, so it is asked again
     assert recognizer.languages == ("en",)
