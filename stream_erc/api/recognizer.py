@@ -15,7 +15,7 @@ from stream_erc.api.replay import replay_audio, replay_text
 from stream_erc.api.results import Recognition
 from stream_erc.audio import Resampler, SeparateChannels
 from stream_erc.config import Config, check_channels
-from stream_erc.events import GivenTurn, KnownVoice, Samples
+from stream_erc.events import GivenTurn, Samples
 from stream_erc.exceptions import ConfigError, EngineUnavailable, InputError
 from stream_erc.inference.engine import TEXT_ONLY, Engine, Stages
 from stream_erc.inference.workers import InlineWorker, ThreadWorker
@@ -191,15 +191,6 @@ def _decode(path: Path) -> Iterator[Samples]:
     return AudioFile(path).chunks()
 
 
-def _known_voices(config: Config) -> Sequence[KnownVoice]:
-    if config.engine.voices is None:
-        return ()
-    from stream_erc.sources.voice_files import read_voices, voices_path
-
-    voices = read_voices(voices_path(config.engine.voices), config.session.diarization.encoder)
-    return voices.select(voices.names)
-
-
 # --- sources --------------------------------------------------------------------------------------
 
 
@@ -319,7 +310,9 @@ def _hear(
     given: Sequence[GivenTurn] | None = None,
     channels: Sequence[str | None] | None = None,
 ) -> Recognition:
-    voices = _known_voices(config)
+    from stream_erc.sources.voice_files import known_voices
+
+    voices = known_voices(config.engine.voices, config.session.diarization.encoder)
     engine = _engine(config, Stages.of(given))
 
     def messages() -> "Iterator[Message]":

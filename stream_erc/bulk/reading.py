@@ -50,8 +50,11 @@ class Settings:
 
     def digest(self) -> str:
         """Return what stands for these settings, the content of the files they name, and the versions."""
+        from stream_erc.sources.voice_files import voices_path
+
         engine = self.config.engine
-        named = [self.turns, *map(_existing, (engine.model, engine.voices, engine.labels_from))]
+        voices = None if engine.voices is None else str(voices_path(engine.voices))
+        named = [self.turns, *map(_existing, (engine.model, voices, engine.labels_from))]
         files = [None if path is None else digest_of(path) for path in named]
         versions = [(name, metadata.version(name)) for name in LIBRARIES]
         read = (self.config.session, engine, self.channels, self.track, self.raw, self.format)
@@ -197,14 +200,11 @@ class Reader:
         return self._engines[stages]
 
     def _voices(self) -> tuple[KnownVoice, ...]:
-        config = self._settings.config
-        if config.engine.voices is None:
-            return ()
-        from stream_erc.sources.voice_files import read_voices, voices_path
+        from stream_erc.sources.voice_files import known_voices
 
+        config = self._settings.config
         try:
-            voices = read_voices(voices_path(config.engine.voices), config.session.diarization.encoder)
-            return voices.select(voices.names)
+            return known_voices(config.engine.voices, config.session.diarization.encoder)
         except StreamErcError as error:
             raise _Unusable from error
 

@@ -186,12 +186,9 @@ def _run_audio(
 
 def _known_voices(config: Config) -> tuple[KnownVoice, ...]:
     """Read the voices that the configuration names, before any model is loaded."""
-    if config.engine.voices is None:
-        return ()
-    from stream_erc.sources.voice_files import read_voices, voices_path
+    from stream_erc.sources.voice_files import known_voices
 
-    voices = read_voices(voices_path(config.engine.voices), config.session.diarization.encoder)
-    return voices.select(voices.names)
+    return known_voices(config.engine.voices, config.session.diarization.encoder)
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -125,6 +125,14 @@ def read_voices(path: Path, encoder: str | None, *, new: bool = False) -> Voices
     return found
 
 
+def known_voices(given: str | None, encoder: str) -> tuple[KnownVoice, ...]:
+    """Return all voices that a person named, none for None; see `voices_path` and `read_voices`."""
+    if given is None:
+        return ()
+    voices = read_voices(voices_path(given), encoder)
+    return voices.select(voices.names)
+
+
 def check_addition(path: Path, encoder: str, name: str) -> None:
     """Refuse what `add_clip` would refuse, before a voice is measured.
 
